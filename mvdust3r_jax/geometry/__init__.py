@@ -1,0 +1,1 @@
+"""Frames, cameras, pointmaps and alignments: small pure functions over ``[..., n]`` arrays."""

@@ -1,0 +1,61 @@
+"""Alignments between two point sets: similarity by least squares, and by medians.
+
+Points are ``[..., n, 3]``; masks or weights ``[..., n]``. A similarity is returned as
+``(scale, rotation, translation)`` with ``target = scale * rotation @ source + translation``.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mvdust3r_jax.geometry.transforms import safe_norm
+
+# Smallest total weight and source variance that a similarity is divided by.
+_EPS = 1e-12
+
+
+def similarity(
+    source: Float[Array, "*batch n 3"],
+    target: Float[Array, "*batch n 3"],
+    weights: Float[Array, "*batch n"],
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch 3 3"], Float[Array, "*batch 3"]]:
+    """Weighted least-squares similarity (Umeyama 1991, eq. 40-42); reflections are excluded."""
+    weights = weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), _EPS)
+    source_mean = jnp.einsum("...n,...ni->...i", weights, source)
+    target_mean = jnp.einsum("...n,...ni->...i", weights, target)
+    source_centred = source - source_mean[..., None, :]
+    target_centred = target - target_mean[..., None, :]
+    covariance = jnp.einsum("...n,...ni,...nj->...ij", weights, target_centred, source_centred)
+    u, singular, vt = jnp.linalg.svd(covariance)
+    sign = jnp.sign(jnp.linalg.det(u) * jnp.linalg.det(vt))
+    signs = jnp.stack([jnp.ones_like(sign), jnp.ones_like(sign), sign], axis=-1)
+    rotation = jnp.einsum("...ik,...k,...kj->...ij", u, signs, vt)
+    variance = jnp.einsum("...n,...ni->...", weights, source_centred**2)
+    scale = jnp.sum(singular * signs, axis=-1) / jnp.maximum(variance, _EPS)
+    translation = target_mean - scale[..., None] * jnp.einsum(
+        "...ij,...j->...i", rotation, source_mean
+    )
+    return scale, rotation, translation
+
+
+def lower_median(values: Float[Array, "*batch n"], valid: Bool[Array, "*batch n"]) -> Array:
+    """Median over the valid entries, for even counts the lower middle value; NaN where none is.
+
+    This is PyTorch's convention, which the published evaluation uses; NumPy averages the two.
+    """
+    ordered = jnp.sort(jnp.where(valid, values, jnp.inf), axis=-1)
+    count = valid.sum(axis=-1)
+    index = jnp.maximum(count - 1, 0) // 2
+    median = jnp.take_along_axis(ordered, index[..., None], axis=-1)[..., 0]
+    return jnp.where(count > 0, median, jnp.nan)
+
+
+def median_shift_scale(
+    points: Float[Array, "*batch n 3"], valid: Bool[Array, "*batch n"]
+) -> tuple[Float[Array, "*batch 3"], Float[Array, "*batch"]]:
+    """Per-axis median, and the median distance to it: a shift and a scale that ignore outliers."""
+    by_axis = jnp.swapaxes(points, -1, -2)
+    shift = lower_median(by_axis, jnp.broadcast_to(valid[..., None, :], by_axis.shape))
+    scale = lower_median(safe_norm(points - shift[..., None, :]), valid)
+    return shift, scale

@@ -1,0 +1,115 @@
+"""Rigid transforms ``[..., 4, 4]`` and quaternions ``[..., 4]`` (wxyz), named ``a_from_b``.
+
+Leading axes are batch axes everywhere and broadcast. Quaternions need not be normalised on input;
+q and -q are the same rotation.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# Below this squared length a vector has no direction; the guarded square root stays at its root,
+# which keeps both value and gradient finite at zero.
+_TINY_SQUARED = 1e-24
+
+
+def safe_norm(x: Float[Array, "*batch n"], keepdims: bool = False) -> Array:
+    """Euclidean length over the last axis, with gradient 0 (not NaN) at the zero vector."""
+    squared = jnp.sum(x * x, axis=-1, keepdims=keepdims)
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def normalize(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
+    """Unit vector along the last axis; vectors shorter than 1e-12 are returned scaled by 1e12."""
+    squared = jnp.sum(x * x, axis=-1, keepdims=True)
+    return x / jnp.sqrt(jnp.maximum(squared, _TINY_SQUARED))
+
+
+def rigid(
+    rotation: Float[Array, "*batch 3 3"], translation: Float[Array, "*batch 3"]
+) -> Float[Array, "*batch 4 4"]:
+    """``a_from_b`` from the rotation a_from_b and b's origin expressed in a."""
+    top = jnp.concatenate([rotation, translation[..., None]], axis=-1)
+    bottom = jnp.broadcast_to(jnp.array([0, 0, 0, 1], top.dtype), (*top.shape[:-2], 1, 4))
+    return jnp.concatenate([top, bottom], axis=-2)
+
+
+def invert_rigid(a_from_b: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 4 4"]:
+    """``b_from_a``; the upper 3x3 must be a rotation (this is not checked)."""
+    b_from_a_rotation = jnp.swapaxes(a_from_b[..., :3, :3], -1, -2)
+    origin = -jnp.einsum("...ij,...j->...i", b_from_a_rotation, a_from_b[..., :3, 3])
+    return rigid(b_from_a_rotation, origin)
+
+
+def transform_points(
+    a_from_b: Float[Array, "*batch 4 4"], points_b: Float[Array, "*batch *grid 3"]
+) -> Float[Array, "*batch *grid 3"]:
+    """Points of frame b in frame a; ``grid`` is any number of axes between batch and xyz."""
+    grid = points_b.ndim - a_from_b.ndim + 1
+    if grid < 0:
+        raise ValueError(
+            f"points {points_b.shape} have fewer axes than the batch of {a_from_b.shape}"
+        )
+    spread = a_from_b.reshape(*a_from_b.shape[:-2], *(1,) * grid, 4, 4)
+    return jnp.einsum("...ij,...j->...i", spread[..., :3, :3], points_b) + spread[..., :3, 3]
+
+
+def rotation_from_quat(quat_wxyz: Float[Array, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
+    """Rotation matrices; inputs are normalised first."""
+    w, x, y, z = jnp.moveaxis(normalize(quat_wxyz), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def quat_from_rotation(rotation: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 4"]:
+    """Unit quaternions wxyz: of the four equivalent formulas, the one with the largest divisor."""
+    m = rotation
+    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    squares = jnp.stack(
+        [1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], axis=-1
+    )
+    w, x, y, z = jnp.moveaxis(squares, -1, 0)
+    yz, zx, xy = m[..., 2, 1], m[..., 0, 2], m[..., 1, 0]
+    zy, xz, yx = m[..., 1, 2], m[..., 2, 0], m[..., 0, 1]
+    candidates = jnp.stack(
+        [
+            jnp.stack([w, yz - zy, zx - xz, xy - yx], axis=-1),
+            jnp.stack([yz - zy, x, xy + yx, xz + zx], axis=-1),
+            jnp.stack([zx - xz, xy + yx, y, yz + zy], axis=-1),
+            jnp.stack([xy - yx, xz + zx, yz + zy, z], axis=-1),
+        ],
+        axis=-2,
+    )
+    best = jnp.argmax(squares, axis=-1)[..., None, None]
+    return normalize(jnp.take_along_axis(candidates, best, axis=-2)[..., 0, :])
+
+
+def rotation_from_axis_angle(axis_angle: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
+    """Rotation about ``axis_angle`` by its length in radians (exponential map of so(3))."""
+    angle = safe_norm(axis_angle)[..., None]
+    half = 0.5 * angle
+    # sin(half) / angle tends to 1/2; the series is exact to float32 below 1e-3.
+    small = angle < 1e-3
+    factor = jnp.where(
+        small, 0.5 - angle**2 / 48, jnp.sin(half) / jnp.where(small, jnp.ones_like(angle), angle)
+    )
+    return rotation_from_quat(jnp.concatenate([jnp.cos(half), factor * axis_angle], axis=-1))
+
+
+def rotation_angle_deg(
+    rotation_1: Float[Array, "*batch 3 3"], rotation_2: Float[Array, "*batch 3 3"]
+) -> Float[Array, "*batch"]:
+    """Angle between two rotations in [0, 180] degrees, accurate near 0 as well.
+
+    The Frobenius distance is 2 sqrt(2) sin(angle / 2); arcsin of it does not lose the small angles
+    that the arccos of a trace would.
+    """
+    difference = rotation_1 - rotation_2
+    chord = safe_norm(difference.reshape(*difference.shape[:-2], 9)) / (2 * jnp.sqrt(2.0))
+    return jnp.rad2deg(2 * jnp.arcsin(jnp.clip(chord, 0, 1)))

@@ -1,0 +1,70 @@
+"""Arrays that travel between modules, and the conventions that every file keeps.
+
+Letters: ``B`` batch, ``R`` reference views (paths), ``V`` input views, ``T`` render-only (target)
+views, ``S = V + T`` all views of a sample, ``H W`` pixels, ``N`` tokens per view, ``D`` width,
+``G`` Gaussians, ``K`` SH coefficients, ``C`` cameras. Views, paths and samples are axes.
+
+Cameras: OpenCV axes (x right, y down, z forward). A transform is named ``a_from_b`` and maps
+homogeneous column vectors of frame b to frame a (``world_from_cam`` is camera-to-world).
+Quaternions are ``wxyz``. Units stand in names: ``depth_m``, ``focal_px``, ``angle_deg``.
+
+Pixels: the centre of the first pixel has the coordinate (0, 0), as in DUSt3R's data. The
+rasterizer follows gsplat, where that centre is (0.5, 0.5): ``geometry.camera.half_pixel_shift``
+turns intrinsics of the first kind into the second.
+
+Images are channel-last. The network takes [-1, 1]; metrics and files take [0, 1], and then the
+name says ``_01``. Arrays are float32 at every public boundary.
+"""
+
+from __future__ import annotations
+
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+
+@struct.dataclass
+class Gaussians:
+    """One 3-D Gaussian per pixel, centred on that pixel's predicted point (not stored here).
+
+    colors: SH coefficients, coefficient-major then RGB. opacities: in (0, 1). scales: standard
+    deviations in the units of the points, raw (may be negative; clip before rendering).
+    rotations: unit quaternions wxyz in the frame of the points.
+    """
+
+    colors: Float[Array, "*batch V H W K3"]
+    opacities: Float[Array, "*batch V H W"]
+    scales: Float[Array, "*batch V H W 3"]
+    rotations: Float[Array, "*batch V H W 4"]
+
+
+@struct.dataclass
+class Prediction:
+    """What one forward pass returns; views in input order.
+
+    points: pointmaps in the camera frame of the path's reference view, arbitrary scale.
+    confidence: at least 1. gaussians: None for variants without Gaussian heads.
+    ``batch`` is ``B`` for path 0 alone and ``B R`` with ``all_paths=True``.
+    """
+
+    points: Float[Array, "*batch V H W 3"]
+    confidence: Float[Array, "*batch V H W"]
+    gaussians: Gaussians | None = None
+
+
+@struct.dataclass
+class Batch:
+    """Posed RGB-D samples: the ``V`` input views first, then ``T`` render-only views.
+
+    images: in [-1, 1]. depth_m: metres along z, 0 where unknown. world_from_cam: camera-to-world.
+    intrinsics: pixels, the first pixel's centre at (0, 0). View 0 is the reference of path 0.
+    """
+
+    images: Float[Array, "B S H W 3"]
+    depth_m: Float[Array, "B S H W"]
+    world_from_cam: Float[Array, "B S 4 4"]
+    intrinsics: Float[Array, "B S 3 3"]
+
+    @property
+    def valid(self) -> Bool[Array, "B S H W"]:
+        """Pixels whose depth is known."""
+        return self.depth_m > 0
