@@ -1,0 +1,172 @@
+"""Loss terms against the published implementation's numbers, and their behaviour at the edges."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvdust3r_jax import losses
+from mvdust3r_jax.geometry.pointmaps import mean_distance
+from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+
+GOLDEN = Path(__file__).parent / "golden" / "losses"
+CASES = ["dense", "sparse", "empty_sample", "render_view"]
+
+
+def load(name):
+    with np.load(GOLDEN / f"{name}.npz") as data:
+        return dict(data)
+
+
+def close(actual, expected, tolerance=1e-5):
+    """Relative to the largest entry, as the golden data are meant."""
+    scale = np.abs(expected).max() + 1e-12
+    np.testing.assert_allclose(np.asarray(actual) / scale, expected / scale, atol=tolerance, rtol=0)
+
+
+def in_reference(case):
+    """Ground truth of all views in view 0's frame [B, 1, S, H, W, 3], inverted in float64."""
+    ref_from_world = np.linalg.inv(case["camera_pose"][:, 0])
+    points = transform_points(
+        jnp.asarray(ref_from_world, jnp.float32)[:, None], case["gt_pts3d"][:, None]
+    )
+    return points
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_confidence_loss_is_the_published_one(name):
+    """Value per slot and total within 1e-5, gradients within 1e-4, exactly 0 under the mask."""
+    case = load(f"pointmap_{name}")
+    num_inputs = case["pred_pts3d"].shape[1]
+    truth = in_reference(case)[:, :, :num_inputs]
+    valid = jnp.asarray(case["valid_mask"])[:, :num_inputs]
+
+    def total(points, confidence):
+        per_slot = losses.confidence_loss(points, confidence, truth, valid)
+        return per_slot.sum(), per_slot
+
+    arguments = jnp.asarray(case["pred_pts3d"])[:, None], jnp.asarray(case["pred_conf"])[:, None]
+    (value, per_slot), gradients = jax.value_and_grad(total, (0, 1), has_aux=True)(*arguments)
+    close(per_slot, case["train_conf_per_view"])
+    close(value, case["train_conf_total"])
+    close(gradients[0][:, 0], case["train_grad_pred_pts3d"], 1e-4)
+    close(gradients[1][:, 0], case["train_grad_pred_conf"], 1e-4)
+    assert not np.any(np.asarray(gradients[0])[:, 0][~np.asarray(valid)])
+    close(
+        losses.regression_loss(arguments[0], truth, valid),
+        case["train_regr_per_view"],
+    )
+
+
+def test_several_paths_pool_slots_over_samples_and_paths():
+    """With R references the loss is that of the published B*R batch with views 0 and r swapped."""
+    case = load("multiref")
+    refs, (batch, views) = int(case["n_ref"]), case["valid_mask"].shape[:2]
+    order = case["view_order"].reshape(batch, refs, views)
+    np.testing.assert_array_equal(order[0], losses.slot_order(refs, views))
+
+    def by_view(x):
+        x = x.reshape(batch, refs, *x.shape[1:])
+        # The swap of two slots is its own inverse, so the same gather goes back to view order.
+        return jnp.asarray(
+            np.take_along_axis(x, order.reshape(order.shape + (1,) * (x.ndim - 3)), 2)
+        )
+
+    poses = jnp.asarray(np.linalg.inv(case["camera_pose"][:, :refs]), jnp.float32)
+    truth = transform_points(poses, jnp.asarray(case["gt_pts3d"])[:, None])
+    per_slot = losses.confidence_loss(
+        by_view(case["pred_pts3d"]),
+        by_view(case["pred_conf"]),
+        truth,
+        jnp.asarray(case["valid_mask"]),
+    )
+    close(per_slot, case["train_conf_per_view"])
+
+
+@pytest.mark.parametrize("name", ["dense", "sparse", "render_view"])
+def test_scales_and_cameras_are_normalised_as_published(name):
+    """Norm factors, normalised cameras, clipped scales and the clip loss with its gradient."""
+    case = load(f"pointmap_{name}")
+    num_inputs = case["pred_pts3d"].shape[1]
+    valid = jnp.asarray(case["valid_mask"])
+    factor = mean_distance(in_reference(case)[:, 0], valid)
+    close(factor, case["gs_gt_norm_factor"])
+    world_from_cam = jnp.asarray(case["camera_pose"], jnp.float32)
+    close(losses.normalized_cameras(world_from_cam, factor[:, None])[:, 0], case["gs_c2w_norm"])
+    scales = jnp.asarray(case["pred_scale"])
+    pred_factor = mean_distance(jnp.asarray(case["pred_pts3d"]), valid[:, :num_inputs])
+    close(losses.clip_scales(scales, pred_factor), case["gs_scale_clipped"])
+    value, gradient = jax.value_and_grad(lambda s: losses.scale_excess(s, pred_factor).mean())(
+        scales
+    )
+    close(value, case["gs_scale_clip_loss"])
+    close(gradient, case["gs_grad_pred_scale"], 1e-4)
+
+
+def test_rgb_error_is_the_published_one():
+    """Per sample mean of the RGB distance over valid pixels, 0 for a sample without any."""
+    case = load("gs_rgb_l21")
+    render, images, valid = (jnp.asarray(case[k]) for k in ("render", "gt_img", "mask"))
+    close(losses.rgb_error(render, images, valid), case["loss_per_sample"])
+    gradient = jax.grad(lambda r: losses.rgb_error(r, images, valid).mean())(render)
+    close(gradient, case["grad_render"], 1e-4)
+
+
+@pytest.mark.parametrize("content", ["origin", "coincident", "nan_under_mask", "all_invalid"])
+def test_gradients_stay_finite_at_the_edges(content):
+    """Points at the origin, on top of each other, NaN under the mask, nothing valid at all."""
+    shape = (2, 1, 3, 4, 4)
+    points = jax.random.normal(jax.random.key(1), (*shape, 3))
+    truth = jax.random.normal(jax.random.key(2), (*shape, 3))
+    valid = jax.random.uniform(jax.random.key(3), (2, 3, 4, 4)) > 0.3
+    if content == "origin":
+        points = jnp.zeros_like(points)
+    elif content == "coincident":
+        points = truth
+    elif content == "nan_under_mask":
+        points = jnp.where(valid[:, None, ..., None], points, jnp.nan)
+        truth = jnp.where(valid[:, None, ..., None], truth, jnp.inf)
+    else:
+        valid = jnp.zeros_like(valid)
+    confidence = jnp.ones(shape)
+    loss = lambda p, c: losses.confidence_loss(p, c, truth, valid).sum()  # noqa: E731
+    value, gradients = jax.value_and_grad(loss, (0, 1))(points, confidence)
+    assert jnp.isfinite(value)
+    assert all(jnp.isfinite(g).all() for g in gradients)
+
+
+def test_shares_of_devices_sum_to_the_whole(key):
+    """Per-device shares and their gradients sum to the value of the whole batch."""
+    keys = jax.random.split(key, 4)
+    points = jax.random.normal(keys[0], (8, 2, 3, 4, 5, 3))
+    truth = jax.random.normal(keys[1], (8, 2, 3, 4, 5, 3))
+    confidence = 1 + jax.random.uniform(keys[2], (8, 2, 3, 4, 5))
+    valid = jax.random.uniform(keys[3], (8, 3, 4, 5)) > 0.5
+    whole = losses.confidence_loss(points, confidence, truth, valid)
+    split = jax.tree.map(lambda x: x[:, None], (points, confidence, truth, valid))
+    share = jax.pmap(lambda *a: losses.confidence_loss(*a, axis_name="data"), axis_name="data")
+    np.testing.assert_allclose(share(*split).sum(0), whole, rtol=1e-5)
+
+
+def test_ground_truth_of_a_path_is_in_its_references_frame(key):
+    """Points of view r on path r are that view's own camera-frame points."""
+    from mvdust3r_jax.geometry.camera import unproject
+    from mvdust3r_jax.geometry.transforms import rigid, rotation_from_axis_angle
+    from mvdust3r_jax.types import Batch
+
+    angles, shifts = jax.random.normal(key, (2, 1, 3, 3))
+    batch = Batch(
+        images=jnp.zeros((1, 3, 4, 4, 3)),
+        depth_m=jnp.ones((1, 3, 4, 4)).at[0, 0, 0, 0].set(jnp.inf),
+        world_from_cam=rigid(rotation_from_axis_angle(angles), shifts),
+        intrinsics=jnp.broadcast_to(jnp.array([[4.0, 0, 2], [0, 4, 2], [0, 0, 1]]), (1, 3, 3, 3)),
+    )
+    truth = losses.true_pointmaps(batch, num_refs=2)
+    own = unproject(batch.depth_m, batch.intrinsics)
+    np.testing.assert_allclose(truth[0, 1, 1], own[0, 1], atol=1e-5)
+    world = transform_points(batch.world_from_cam, own)
+    in_second = transform_points(invert_rigid(batch.world_from_cam[:, 1])[:, None], world)
+    np.testing.assert_allclose(truth[0, 1, 2], in_second[0, 2], atol=1e-5)
+    assert jnp.isfinite(truth).all()
