@@ -1,0 +1,139 @@
+"""The multi-view decoder: every view's tokens look at all the other views, on every path.
+
+Path ``r`` is the computation in which view ``r`` is the reference. On it that view goes through the
+``ref_blocks`` and all others (the sources) through the ``src_blocks``; both read the tokens of the
+layer before. In MV-DUSt3R+ a ``cross_ref`` block follows each layer, in which a view's tokens on
+one path look at the same view's tokens on the other paths. State: ``[B, R, V, N, D]``, views in input
+order. Keys and values of a view are projected once per weight set that asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from mvdust3r_jax.models import layers
+from mvdust3r_jax.models.rope import rope_table
+
+
+def split_reference(
+    x: Float[Array, "B R V *rest"],
+) -> tuple[Float[Array, "B R 1 *rest"], Float[Array, "B R W *rest"]]:
+    """Separates each path's reference (view r of path r) from its ``W = V - 1`` sources."""
+    paths, views = x.shape[1:3]
+    path = np.arange(paths)[:, None]
+    source = np.arange(views - 1)[None, :]
+    source = source + (source >= path)
+    return x[:, path, path], x[:, path, source]
+
+
+def join_reference(
+    ref: Float[Array, "B R 1 *rest"], src: Float[Array, "B R W *rest"]
+) -> Float[Array, "B R V *rest"]:
+    """Puts references and sources back into the input order of views."""
+    paths, views = ref.shape[1], src.shape[2] + 1
+    path, view = np.arange(paths)[:, None], np.arange(views)[None, :]
+    slot = np.where(view == path, 0, view + (view < path))
+    return jnp.concatenate([ref, src], axis=2)[:, path, slot]
+
+
+class Decoder(nn.Module):
+    """Encoder tokens in, decoder tokens of every path out."""
+
+    dim: int
+    depth: int
+    heads: int
+    cross_ref: bool
+    dtype: str
+    remat: bool | str = False
+    unroll: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Float[Array, "B V N E"],
+        grid: tuple[int, int],
+        num_refs: int,
+        all_paths: bool,
+        keep_layers: bool = False,
+    ) -> tuple[Float[Array, "B R V N D"], Any]:
+        """Runs all layers.
+
+        Args:
+          tokens: encoder tokens.
+          grid: rows and columns of patches.
+          num_refs: ``R``; the first ``R`` views are the references.
+          all_paths: False returns path 0 alone (``R = 1`` in the result) and leaves out what only
+            the other paths' results need.
+          keep_layers: also return the tokens after each layer, ``[L, B, R, V, N, D]``, unnormalised.
+        """
+        table = rope_table(*grid, self.dim // self.heads)
+        params = {name: self._stack(name) for name in self._sets()}
+        x = layers.dense(self.dim, self.dtype, "embed")(tokens).astype(jnp.float32)
+        x = jnp.broadcast_to(x[:, None], (x.shape[0], num_refs, *x.shape[1:]))
+        only_path_0 = num_refs > 1 and not all_paths
+        tail = only_path_0 and self.cross_ref
+
+        def body(x, params):
+            x = self._across_views(params, x, table)
+            if self.cross_ref:
+                x = self._across_paths(params, x, table)
+            return x, (x if keep_layers else None)
+
+        if only_path_0 and not self.cross_ref:
+            x = x[:, :1]  # paths never meet
+        x, kept = layers.scan_layers(
+            layers.rematerialised(body, self.remat),
+            x,
+            params,
+            length=self.depth - tail,
+            unroll=self.unroll,
+        )
+        if tail:
+            last = jax.tree.map(lambda p: p[-1], params)
+            x = self._last_layer_of_path_0(last, x, table)
+        if keep_layers and only_path_0:
+            kept = kept[:, :, :1]
+            kept = jnp.concatenate([kept, x[None]]) if tail else kept
+        return layers.layer_norm("float32", "norm")(x), kept
+
+    def _sets(self) -> list[str]:
+        return ["ref_blocks", "src_blocks"] + ["cross_ref_blocks"] * self.cross_ref
+
+    def _block(self, name: str) -> layers.DecoderBlock:
+        # Zero output projections: a fresh cross-reference block leaves its input as it is.
+        init = layers.zeros if name == "cross_ref_blocks" else layers.xavier
+        return layers.DecoderBlock(self.heads, self.dtype, init, parent=None)
+
+    def _stack(self, name: str) -> Any:
+        view = jnp.zeros((1, 1, 1, self.dim))
+        example = view, view, rope_table(1, 1, self.dim // self.heads)
+        init: Callable = layers.stack_init(self._block(name), self.depth, *example)
+        return self.param(name, init)
+
+    def _across_views(self, params: Any, x: Array, table: layers.Table) -> Array:
+        ref, src = split_reference(x)
+        memory = jnp.concatenate([ref, src], axis=2)
+        new_ref = self._block("ref_blocks").apply({"params": params["ref_blocks"]}, ref, src, table)
+        new_src = self._block("src_blocks").apply(
+            {"params": params["src_blocks"]}, src, memory, table, True
+        )
+        return join_reference(new_ref, new_src)
+
+    def _across_paths(self, params: Any, x: Array, table: layers.Table) -> Array:
+        x = jnp.swapaxes(x, 1, 2)
+        block = self._block("cross_ref_blocks")
+        x = block.apply({"params": params["cross_ref_blocks"]}, x, x, table, True)
+        return jnp.swapaxes(x, 1, 2)
+
+    def _last_layer_of_path_0(self, params: Any, x: Array, table: layers.Table) -> Array:
+        x = jnp.swapaxes(self._across_views(params, x, table), 1, 2)
+        block = self._block("cross_ref_blocks")
+        x = block.apply({"params": params["cross_ref_blocks"]}, x[:, :, :1], x[:, :, 1:], table)
+        return jnp.swapaxes(x, 1, 2)

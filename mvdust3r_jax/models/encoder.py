@@ -1,0 +1,51 @@
+"""The image encoder: a vision transformer (ViT-L in the release) with 2-D RoPE.
+
+No class token and no absolute position. Its blocks are stacked on a leading layer axis and scanned.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from mvdust3r_jax.models import layers
+from mvdust3r_jax.models.rope import rope_table
+
+
+def patchify(images: Float[Array, "*batch H W C"], patch: int) -> Float[Array, "*batch N P"]:
+    """Cuts images into patches, row by row; within a patch: row, column, channel."""
+    *batch, height, width, channels = images.shape
+    rows, columns = height // patch, width // patch
+    x = images.reshape(*batch, rows, patch, columns, patch, channels)
+    x = jnp.swapaxes(x, -4, -3)
+    return x.reshape(*batch, rows * columns, patch * patch * channels)
+
+
+class Encoder(nn.Module):
+    """Tokens of each image on its own, after the final norm; float32."""
+
+    dim: int
+    depth: int
+    heads: int
+    patch: int
+    dtype: str
+    remat: bool | str = False
+    unroll: bool = False
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch N D"]:
+        head_dim = self.dim // self.heads
+        table = rope_table(*(s // self.patch for s in images.shape[-3:-1]), head_dim)
+        block = layers.EncoderBlock(self.heads, self.dtype, parent=None)
+        example = jnp.zeros((1, 1, self.dim)), rope_table(1, 1, head_dim)
+        blocks = self.param("blocks", layers.stack_init(block, self.depth, *example))
+
+        def body(x, params):
+            return block.apply({"params": params}, x, table), None
+
+        x = layers.dense(self.dim, self.dtype, "patch_embed")(patchify(images, self.patch))
+        body = layers.rematerialised(body, self.remat)
+        x = x.astype(jnp.float32)
+        x, _ = layers.scan_layers(body, x, blocks, length=self.depth, unroll=self.unroll)
+        return layers.layer_norm("float32", "norm")(x)

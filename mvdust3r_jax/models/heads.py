@@ -1,0 +1,128 @@
+"""Per-pixel heads: pointmap and confidence, the skip CNN that refines them, and Gaussians.
+
+Heads end in float32. A patch token holds its pixels as (row, column, channel).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from mvdust3r_jax.models.layers import xavier
+from mvdust3r_jax.types import Gaussians
+
+# exp of anything larger overflows float32, and then gradients are 0 * inf.
+MAX_EXPONENT = 88.0
+# The smallest distance whose direction is used; keeps the square root's gradient finite.
+MIN_DISTANCE = 1e-8
+# The skip CNN's correction is scaled by this before it is added.
+SKIP_SCALE = 1e-4
+SKIP_WIDTH = 256
+GAUSSIAN_NORM_EPS = 1e-5
+SCALE_FACTOR = 0.1
+BATCH_NORM_EPS = 1e-5
+BATCH_NORM_MOMENTUM = 0.9  # the share of the old running statistics; PyTorch's momentum 0.1
+
+
+def safe_exp(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Exp that stays finite, with a zero gradient above ``MAX_EXPONENT``."""
+    return jnp.exp(jnp.minimum(x, MAX_EXPONENT))
+
+
+def pixel_shuffle(
+    x: Float[Array, "*batch N P"], grid: tuple[int, int], patch: int
+) -> Float[Array, "*batch H W C"]:
+    """Lays out each token's ``patch * patch * C`` numbers as pixels."""
+    rows, columns = grid
+    batch = x.shape[:-2]
+    x = x.reshape(*batch, rows, columns, patch, patch, -1)
+    x = jnp.swapaxes(x, -4, -3)
+    return x.reshape(*batch, rows * patch, columns * patch, x.shape[-1])
+
+
+def points_from_raw(xyz: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
+    """Keeps the direction and turns the distance d into exp(d) - 1 (DUSt3R's 'exp' depth mode)."""
+    square = jnp.sum(xyz**2, axis=-1, keepdims=True)
+    distance = jnp.sqrt(jnp.maximum(square, MIN_DISTANCE**2))
+    return xyz / distance * jnp.expm1(jnp.minimum(distance, MAX_EXPONENT))
+
+
+def confidence_from_raw(raw: Float[Array, "*batch"], conf_max: float) -> Float[Array, "*batch"]:
+    """1 + exp(raw), at most ``conf_max``."""
+    return jnp.minimum(1 + safe_exp(raw), conf_max)
+
+
+class SkipCnn(nn.Module):
+    """Refines raw xyz by what the image shows: four convolutions with batch norm.
+
+    The last convolution starts at zero.
+    """
+
+    dtype: str
+    bn_axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "*batch H W 3"], xyz: Float[Array, "*batch H W 3"], train: bool
+    ) -> Float[Array, "*batch H W 3"]:
+        x = jnp.concatenate([images, xyz], axis=-1)
+        x = x.reshape(-1, *x.shape[-3:])
+        for i, size in enumerate((3, 5, 5)):
+            x = jax.nn.selu(self._conv_norm(x, i, SKIP_WIDTH, size, train, xavier))
+        x = self._conv_norm(x, 3, 3, 3, train, nn.initializers.zeros_init())
+        return xyz + SKIP_SCALE * x.reshape(xyz.shape).astype(jnp.float32)
+
+    def _conv_norm(self, x, index, width, size, train, init):
+        x = nn.Conv(width, (size, size), dtype=self.dtype, kernel_init=init, name=f"conv{index}")(x)
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=BATCH_NORM_MOMENTUM,
+            epsilon=BATCH_NORM_EPS,
+            axis_name=self.bn_axis_name,
+            use_fast_variance=False,
+            dtype=self.dtype,
+            name=f"norm{index}",
+        )(x)
+
+
+class LinearPointHead(nn.Module):
+    """Raw xyz and confidence by one linear layer a token."""
+
+    patch: int
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "*batch N D"], grid: tuple[int, int]
+    ) -> Float[Array, "*batch H W 4"]:
+        raw = nn.Dense(4 * self.patch**2, kernel_init=xavier, name="proj")(tokens)
+        return pixel_shuffle(raw, grid, self.patch)
+
+
+class GaussianHead(nn.Module):
+    """Colour, opacity, scale and rotation of one Gaussian per pixel."""
+
+    patch: int
+    sh_degree: int
+    hidden: int
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "*batch N D"], grid: tuple[int, int]) -> Gaussians:
+        x = nn.LayerNorm(GAUSSIAN_NORM_EPS, use_fast_variance=False, name="norm")(tokens)
+
+        def mlp(name: str, channels: int) -> Array:
+            init = dict(use_bias=False, kernel_init=xavier)
+            hidden = jax.nn.relu(nn.Dense(self.hidden, name=f"{name}_fc1", **init)(x))
+            out = nn.Dense(channels * self.patch**2, name=f"{name}_fc2", **init)(hidden)
+            return pixel_shuffle(out, grid, self.patch)
+
+        rotation = mlp("rotation", 4)
+        square = jnp.sum(rotation**2, axis=-1, keepdims=True)
+        norm = jnp.sqrt(jnp.maximum(square, GAUSSIAN_NORM_EPS**2))
+        return Gaussians(
+            colors=mlp("color", 3 * (self.sh_degree + 1) ** 2),
+            opacities=jax.nn.sigmoid(mlp("opacity", 1))[..., 0],
+            scales=SCALE_FACTOR * mlp("scale", 3),
+            rotations=rotation / norm,
+        )
