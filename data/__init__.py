@@ -1,0 +1,1 @@
+"""Everything that touches bytes: generated rooms, RGB-D folders, released files, the pipeline."""
