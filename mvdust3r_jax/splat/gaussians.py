@@ -1,0 +1,93 @@
+"""Gaussians in the world: rotations from quaternions, and colour from spherical harmonics.
+
+Arrays here are component-first (``[3, G]``, ``[K, 3, G]``): one component of all Gaussians lies
+together in memory, so formulas written per component run as plain vector loops. Quaternions are
+wxyz of any length; directions point from the camera to the Gaussian.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+# Shortest quaternion that is told from the zero quaternion (which stands for the identity).
+_TINY_QUATERNION = 1e-30
+
+# Real spherical harmonics with the signs of 3D Gaussian splatting (Kerbl et al. 2023), degree 0-3.
+_SH_0 = 0.28209479177387814
+_SH_1 = 0.48860251190291987
+_SH_2 = (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
+_SH_3 = (
+    0.5900435899266435,
+    2.890611442640554,
+    0.4570457994644658,
+    0.3731763325901154,
+    1.445305721320277,
+)
+
+
+class Gaussians3D(NamedTuple):
+    """Gaussians in the world, component-first.
+
+    means, scales: scene units. opacities: 0 to 1. colors: RGB [1, 3, G], or SH coefficients
+    [K, 3, G].
+    """
+
+    means: Float[Array, "3 G"]
+    quats: Float[Array, "4 G"]
+    scales: Float[Array, "3 G"]
+    opacities: Float[Array, "G"]
+    colors: Float[Array, "K 3 G"]
+
+
+def rotation_rows(quats: Float[Array, "4 G"]) -> list[list[Float[Array, "G"]]]:
+    """Rotation matrices as three rows of three ``[G]`` arrays; the zero quaternion is the identity.
+
+    Division by the largest component first keeps the squared length within float32 for any length.
+    """
+    largest = lax.stop_gradient(jnp.max(jnp.abs(quats), axis=0))
+    w, x, y, z = quats / jnp.maximum(largest, _TINY_QUATERNION)[None]
+    squared = w * w + x * x + y * y + z * z
+    twice = 2.0 / jnp.where(squared > 0, squared, 1.0)
+    xx, yy, zz = twice * x * x, twice * y * y, twice * z * z
+    xy, xz, yz = twice * x * y, twice * x * z, twice * y * z
+    wx, wy, wz = twice * w * x, twice * w * y, twice * w * z
+    return [
+        [1 - (yy + zz), xy - wz, xz + wy],
+        [xy + wz, 1 - (xx + zz), yz - wx],
+        [xz - wy, yz + wx, 1 - (xx + yy)],
+    ]
+
+
+def sh_basis(direction: Float[Array, "3 G"], degree: int) -> list[Float[Array, "G"] | float]:
+    """The (degree + 1)^2 basis values for unit directions, in 3D Gaussian splatting's order."""
+    x, y, z = direction
+    basis = [_SH_0]
+    if degree >= 1:
+        basis += [-_SH_1 * y, _SH_1 * z, -_SH_1 * x]
+    if degree >= 2:
+        c0, c1, c2 = _SH_2
+        basis += [c0 * x * y, -c0 * y * z, c1 * (3 * z * z - 1), -c0 * x * z]
+        basis += [c2 * (x * x - y * y)]
+    if degree >= 3:
+        c0, c1, c2, c3, c4 = _SH_3
+        basis += [-c0 * y * (3 * x * x - y * y), c1 * x * y * z, -c2 * y * (5 * z * z - 1)]
+        basis += [c3 * z * (5 * z * z - 3), -c2 * x * (5 * z * z - 1)]
+        basis += [c4 * z * (x * x - y * y), -c0 * x * (x * x - 3 * y * y)]
+    return basis
+
+
+def view_colors(
+    coefficients: Float[Array, "K 3 G"], direction: Float[Array, "3 G"], degree: int | None
+) -> Float[Array, "3 G"]:
+    """RGB towards the camera: ``max(SH + 0.5, 0)``, or with ``degree=None`` the RGB as given."""
+    if degree is None:
+        return coefficients[0]
+    color = sum(
+        value * coefficients[k] if k == 0 else value[None] * coefficients[k]
+        for k, value in enumerate(sh_basis(direction, degree))
+    )
+    return jnp.maximum(color + 0.5, 0.0)
