@@ -1,0 +1,51 @@
+"""Coloured points as a binary PLY, and the flat arrays that other formats start from.
+
+World frame (the reference camera: x right, y down, z forward), units of the scene's points.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mvdust3r_jax.export.files import whole_file
+from mvdust3r_jax.export.views import usable_pixels, view_colors
+from mvdust3r_jax.scene import Scene
+
+
+def cloud(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the masked pixels: points [n, 3] float32, colours [n, 3] uint8, confidence [n] float32."""
+    keep = usable_pixels(scene)
+    points = np.asarray(scene.points, np.float32)[keep]
+    return points, view_colors(scene)[keep], np.asarray(scene.confidence, np.float32)[keep]
+
+
+def ply_header(count: int, properties: list[tuple[str, str]], comments: list[str]) -> bytes:
+    """Header of a binary little-endian PLY with one ``vertex`` element."""
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines += [f"comment {comment}" for comment in comments]
+    lines += [f"element vertex {count}"]
+    lines += [f"property {kind} {name}" for name, kind in properties]
+    return ("\n".join([*lines, "end_header"]) + "\n").encode("ascii")
+
+
+def write_ply(path: str | Path, scene: Scene) -> None:
+    """The scene's points, one vertex per masked pixel, in the world frame."""
+    write_points_ply(path, *cloud(scene), "frame: reference camera, x right, y down, z forward")
+
+
+def write_points_ply(
+    path: str | Path, points: np.ndarray, colors: np.ndarray, confidence: np.ndarray, comment: str
+) -> None:
+    """Vertices ``x y z red green blue confidence``: points [n, 3], uint8 colours [n, 3], [n]."""
+    kinds = {"x": "<f4", "y": "<f4", "z": "<f4", "red": "u1", "green": "u1", "blue": "u1"}
+    kinds["confidence"] = "<f4"
+    vertices = np.empty(len(points), dtype=list(kinds.items()))
+    columns = [*points.T, *colors.T, confidence]
+    for name, column in zip(kinds, columns, strict=True):
+        vertices[name] = column
+    properties = [(name, "uchar" if kind == "u1" else "float") for name, kind in kinds.items()]
+    header = ply_header(len(vertices), properties, [comment])
+    with whole_file(path) as partial:
+        partial.write_bytes(header + vertices.tobytes())

@@ -1,0 +1,116 @@
+"""The scene's Gaussians as flat arrays, activated: what renderers and the 3DGS file start from.
+
+World frame, units of the scene's points. The rendering limits are those of training: a standard
+deviation lies between 1e-4 and 4e-3 of the points' mean distance to the origin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mvdust3r_jax.export.views import (
+    depth_maps,
+    usable_pixels,
+)
+from mvdust3r_jax.losses import MAX_SCALE, MIN_SCALE
+from mvdust3r_jax.scene import Scene
+
+# Limits of the standard deviations, as shares of the mean distance of the points to the origin.
+SCALE_LIMITS = (MIN_SCALE, MAX_SCALE)
+# Of the surfels that stand in for scenes without Gaussian heads.
+STAND_IN_OPACITY = 0.95
+# A standard deviation of half a pixel's footprint closes the gaps between neighbours.
+STAND_IN_PIXELS = 0.5
+# Band-0 spherical harmonic: colour = 0.5 + SH_BAND_0 * coefficient.
+SH_BAND_0 = 0.28209479177387814
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianCloud:
+    """``G`` Gaussians. means, scales: scene units. rotations: unit wxyz. opacities in (0, 1).
+
+    sh: [G, K, 3] coefficients in gsplat's convention (colour in [0, 1] = 0.5 + SH, cut at 0).
+    """
+
+    means: np.ndarray  # [G, 3]
+    rotations: np.ndarray  # [G, 4]
+    scales: np.ndarray  # [G, 3]
+    opacities: np.ndarray  # [G]
+    sh: np.ndarray  # [G, K, 3]
+
+    @property
+    def sh_degree(self) -> int:
+        """0 for one coefficient, 1 for four, and so on."""
+        return int(np.sqrt(self.sh.shape[1])) - 1
+
+    @property
+    def colors_01(self) -> np.ndarray:
+        """[G, 3]: the view-independent colour, in [0, 1]."""
+        return np.clip(0.5 + SH_BAND_0 * self.sh[:, 0], 0, 1)
+
+    @property
+    def covariances(self) -> np.ndarray:
+        """[G, 3, 3]: ``R diag(scale^2) R^T``."""
+        factor = rotation_matrices(self.rotations) * self.scales[:, None, :]
+        return factor @ np.swapaxes(factor, -1, -2)
+
+
+def gaussian_cloud(scene: Scene) -> GaussianCloud:
+    """One Gaussian per masked pixel, centred on its point.
+
+    Colour: with one SH coefficient (degree 0) it is the photograph's own pixel, as in training;
+    with more it is what the network gave. Scenes without Gaussian heads get round surfels as
+    large as a pixel's footprint.
+    """
+    keep = usable_pixels(scene)
+    means = np.asarray(scene.points, np.float32)[keep]
+    pixel_sh = (np.asarray(scene.images_01, np.float32)[keep][:, None, :] - 0.5) / SH_BAND_0
+    if scene.gaussians is None:
+        scales = np.repeat(_footprint(scene)[keep][:, None], 3, axis=1)
+        rotations = np.tile(np.array([1, 0, 0, 0], np.float32), (len(means), 1))
+        opacities = np.full(len(means), STAND_IN_OPACITY, np.float32)
+        return GaussianCloud(means, rotations, scales, opacities, pixel_sh)
+    raw = scene.gaussians
+    colors = np.asarray(raw.colors, np.float32)[keep]
+    sh = pixel_sh if colors.shape[-1] == 3 else colors.reshape(len(means), -1, 3)
+    limits = np.array(SCALE_LIMITS, np.float32) * mean_distance(scene)
+    return GaussianCloud(
+        means,
+        np.asarray(raw.rotations, np.float32)[keep],
+        np.clip(np.asarray(raw.scales, np.float32)[keep], *limits),
+        np.asarray(raw.opacities, np.float32)[keep],
+        sh,
+    )
+
+
+def mean_distance(scene: Scene) -> float:
+    """Mean distance of all finite points to the origin, every pixel counted as in training."""
+    distance = np.linalg.norm(np.asarray(scene.points, np.float64), axis=-1)
+    finite = distance[np.isfinite(distance)]
+    return float(max(finite.mean(), 1e-8)) if finite.size else 1e-8
+
+
+def _footprint(scene: Scene) -> np.ndarray:
+    """[V, H, W]: standard deviation of a stand-in surfel, at least the lower training limit.
+
+    A view without a pose has no depth of its own: the distance to the origin stands in for it.
+    """
+    depth = depth_maps(scene)
+    distance = np.linalg.norm(np.asarray(scene.points, np.float64), axis=-1)
+    depth = np.where(np.isfinite(depth) & (depth > 0), depth, distance)
+    focal = np.asarray(scene.intrinsics, np.float64)[:, 0, 0]
+    scale = STAND_IN_PIXELS * depth / focal[:, None, None]
+    return np.maximum(scale, SCALE_LIMITS[0] * mean_distance(scene)).astype(np.float32)
+
+
+def rotation_matrices(quat_wxyz: np.ndarray) -> np.ndarray:
+    """[G, 3, 3] of unit quaternions [G, 4]."""
+    w, x, y, z = np.moveaxis(quat_wxyz, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)

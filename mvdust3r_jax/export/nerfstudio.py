@@ -1,0 +1,65 @@
+"""nerfstudio's ``transforms.json`` and the seed points it names.
+
+Camera axes are OpenGL's (x right, y up, z back), as nerfstudio expects; the world is turned to
+z-up, which its viewer and its default orientation assume: world x = reference x, world y =
+reference z (forward), world z = -reference y (up). Intrinsics are at the original resolution and
+count the centre of the first pixel as (0.5, 0.5). ``file_path`` is the photograph's name: put the
+photographs (EXIF rotation applied) beside the file. Views without a pose are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mvdust3r_jax.export.cloud import cloud, write_points_ply
+from mvdust3r_jax.export.files import whole_folder
+from mvdust3r_jax.export.views import OPENGL_FROM_OPENCV, posed_views
+from mvdust3r_jax.scene import Scene
+
+# nerfstudio's world (z up) from the reference camera's frame (y down, z forward).
+Z_UP_FROM_WORLD = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+
+
+def transforms_dict(scene: Scene, ply_file_path: str) -> dict:
+    """The file's content as plain Python data, one frame per view with a pose."""
+    frames = []
+    for view in posed_views(scene):
+        k = np.asarray(scene.original_intrinsics[view], np.float64)
+        height, width = (int(n) for n in scene.original_sizes[view])
+        pose = Z_UP_FROM_WORLD @ np.asarray(scene.world_from_cam[view], np.float64)
+        frames.append(
+            {
+                "file_path": str(scene.names[view]),
+                "fl_x": float(k[0, 0]),
+                "fl_y": float(k[1, 1]),
+                "cx": float(k[0, 2] + 0.5),
+                "cy": float(k[1, 2] + 0.5),
+                "w": width,
+                "h": height,
+                "transform_matrix": (pose @ OPENGL_FROM_OPENCV).tolist(),
+            }
+        )
+    return {
+        "camera_model": "OPENCV",
+        "k1": 0.0,
+        "k2": 0.0,
+        "p1": 0.0,
+        "p2": 0.0,
+        "ply_file_path": ply_file_path,
+        "applied_transform": Z_UP_FROM_WORLD[:3].tolist(),
+        "frames": frames,
+    }
+
+
+def write_nerfstudio(path: str | Path, scene: Scene) -> None:
+    """Write the folder ``path`` with ``transforms.json`` and ``sparse_pc.ply``."""
+    points, colors, confidence = cloud(scene)
+    turned = (points @ Z_UP_FROM_WORLD[:3, :3].T).astype(np.float32)
+    with whole_folder(path) as folder:
+        content = json.dumps(transforms_dict(scene, "sparse_pc.ply"), indent=1, allow_nan=False)
+        (folder / "transforms.json").write_text(content + "\n")
+        comment = "frame: x right, y forward, z up"
+        write_points_ply(folder / "sparse_pc.ply", turned, colors, confidence, comment)

@@ -1,0 +1,114 @@
+"""Which pixels' points leave the house: confidence, agreement with other views, a budget.
+
+Exporters write every pixel of ``scene.masks``; a filter therefore returns a smaller mask
+``[V, H, W]``, and every format of one run shows the same points.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mvdust3r_jax.export.views import (
+    depth_maps,
+    invert_rigid,
+    posed_views,
+    project,
+    transform,
+    usable_pixels,
+)
+from mvdust3r_jax.scene import Scene
+
+# A point contradicts a view when it floats in front of that view's surface by more than this
+# share of the surface's depth.
+CONTRADICTION_MARGIN = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class PointFilter:
+    """What to keep. The steps are taken in the order of the fields.
+
+    min_confidence: absolute threshold (confidences start at 1). drop_share: this share of the
+    scene's pixels, the least confident ones, is dropped. consistent: drop points that a more
+    confident pixel of another view looks through. max_points: a random subset of this size.
+    """
+
+    min_confidence: float = 0.0
+    drop_share: float = 0.1
+    consistent: bool = False
+    max_points: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop_share < 1:
+            raise ValueError(f"drop_share must be in [0, 1), got {self.drop_share}")
+        if self.max_points is not None and self.max_points < 1:
+            raise ValueError(f"max_points must be positive, got {self.max_points}")
+
+
+KEEP_ALL = PointFilter(drop_share=0.0)
+
+
+def keep_mask(scene: Scene, points: PointFilter, seed: int = 0) -> np.ndarray:
+    """[V, H, W]: true for the pixels that the filter keeps; always inside ``scene.masks``."""
+    keep = usable_pixels(scene)
+    confidence = np.asarray(scene.confidence)
+    if points.drop_share > 0 and keep.any():
+        floor = np.quantile(confidence[keep], points.drop_share)
+        keep &= confidence >= floor
+    keep &= confidence >= points.min_confidence
+    if points.consistent:
+        keep &= ~contradicted(scene, keep)
+    return within_budget(keep, points.max_points, seed)
+
+
+def within_budget(keep: np.ndarray, max_points: int | None, seed: int = 0) -> np.ndarray:
+    """The mask itself, or a random subset of it with ``max_points`` true entries."""
+    indices = np.flatnonzero(keep)
+    if max_points is None or indices.size <= max_points:
+        return keep
+    chosen = np.random.default_rng(seed).choice(indices, max_points, replace=False)
+    reduced = np.zeros(keep.size, bool)
+    reduced[chosen] = True
+    return reduced.reshape(keep.shape)
+
+
+def contradicted(scene: Scene, keep: np.ndarray) -> np.ndarray:
+    """[V, H, W]: points that some other view sees through.
+
+    Point p is contradicted by view j when it projects to a kept pixel of j, nearer to the camera
+    than that pixel's own surface by more than ``CONTRADICTION_MARGIN``, and is less confident.
+    Views without a pose neither judge nor are spared: their points are judged by the others.
+    """
+    points = np.asarray(scene.points, np.float64)
+    confidence = np.asarray(scene.confidence)
+    cam_from_world = invert_rigid(scene.world_from_cam)
+    intrinsics = np.asarray(scene.intrinsics, np.float64)
+    depth = depth_maps(scene)
+    bad = np.zeros(points.shape[:-1], bool)
+    for judge in posed_views(scene):
+        in_judge = transform(cam_from_world[judge], points)
+        rows, columns, inside = nearest_pixel(project(in_judge, intrinsics[judge]), keep.shape[1:])
+        surface = depth[judge][rows, columns]
+        seen_through = in_judge[..., 2] < (1 - CONTRADICTION_MARGIN) * surface
+        outvoted = confidence < confidence[judge][rows, columns]
+        verdict = inside & keep[judge][rows, columns] & seen_through & outvoted
+        verdict[judge] = False
+        bad |= verdict
+    return bad
+
+
+def nearest_pixel(
+    pixels: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(row, column, inside) of the pixels (u, v) [..., 2] in an image of (height, width).
+
+    Rows and columns of outsiders (and NaN) are 0, so that they can be used as indices.
+    """
+    height, width = size
+    with np.errstate(invalid="ignore"):
+        u, v = np.round(pixels[..., 0]), np.round(pixels[..., 1])
+        inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    rows = np.where(inside, v, 0).astype(np.int64)
+    columns = np.where(inside, u, 0).astype(np.int64)
+    return rows, columns, inside
