@@ -15,7 +15,7 @@ LAYERS = [
     ["types"],
     ["geometry"],
     ["models", "splat"],
-    ["losses", "lpips", "metrics", "pose", "global_alignment"],
+    ["losses", "lpips", "metrics", "pose", "pnp", "global_alignment", "chamfer", "image_metrics"],
 ]
 
 

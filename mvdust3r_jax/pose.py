@@ -1,0 +1,207 @@
+"""Cameras out of pointmaps: one focal length per scene, one pose per view. Jitted and batched.
+
+A pointmap says where the scene point behind each pixel lies in the reference camera's frame, so a
+view is a dense set of 2D-3D correspondences. Pixels are integers (first centre at (0, 0)) and the
+principal point is (W/2, H/2), the release's convention. Lengths keep the pointmap's units.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from mvdust3r_jax import pnp
+from mvdust3r_jax.geometry.camera import pixel_grid
+from mvdust3r_jax.geometry.transforms import (
+    invert_rigid,
+    quat_from_rotation,
+    rigid,
+    rotation_from_quat,
+    safe_norm,
+)
+
+# Weiszfeld's reweighting steps after the least-squares start, and the smallest residual in pixels.
+_WEISZFELD_STEPS, _WEISZFELD_EPS = 10, 1e-8
+# Correspondences drawn for scoring and first refinement; minimal samples; candidates kept of them.
+_DRAWN, _TRIPLETS, _FINALISTS = 2048, 128, 4
+# Refinement steps of a finalist on the drawn points, and of the winner on all pixels.
+_DRAWN_STEPS, _FULL_STEPS = 10, 3
+# The robust loss is this many standard deviations wide, within limits in pixels. The deviation is
+# read from this quantile of the errors' lengths (Rayleigh), low enough to be one of inliers.
+_WIDTH_SIGMAS, _WIDTH_QUANTILE = 3.0, 0.3
+_MIN_WIDTH_PX, _MAX_WIDTH_PX = 0.3, 100.0
+# Fewer valid pixels than this do not determine a pose that could be checked.
+_MIN_PIXELS = 6
+# Cameras treated at once; more are taken in turn, which bounds the memory.
+_CAMERAS_AT_ONCE = 24
+
+
+@struct.dataclass
+class PoseEstimate:
+    """Camera poses in the reference frame.
+
+    ref_from_cam: rotation and translation; all NaN where ``ok`` is false. inlier_share: share of
+    the valid pixels that reproject within the threshold, 0 where nothing could be estimated.
+    """
+
+    ref_from_cam: Float[Array, "*batch V 4 4"]
+    ok: Bool[Array, "*batch V"]
+    inlier_share: Float[Array, "*batch V"]
+
+
+def centred_pixels(height: int, width: int) -> Float[Array, "H W 2"]:
+    """Pixel coordinates measured from the principal point (W/2, H/2)."""
+    return pixel_grid(height, width) - jnp.array([width / 2, height / 2])[None, None]
+
+
+def confident_mask(
+    confidence: Float[Array, "*batch H W"], dropped_share: float = 0.03
+) -> Bool[Array, "*batch H W"]:
+    """Pixels whose confidence is not among the lowest ``dropped_share`` of their image."""
+    flat = confidence.reshape(*confidence.shape[:-2], -1)
+    index = int(dropped_share * flat.shape[-1])
+    threshold = jnp.sort(flat, axis=-1)[..., index]
+    return confidence >= threshold[..., None, None]
+
+
+@jax.jit
+def focal_from_pointmap(
+    points: Float[Array, "*batch H W 3"], mask: Bool[Array, "*batch H W"]
+) -> Float[Array, "*batch"]:
+    """Focal length in pixels of the camera in whose own frame the pointmap is.
+
+    Minimises the sum of ``|pixel - f (x/z, y/z)|`` over the mask by Weiszfeld's algorithm (least
+    squares, then ten reweightings). NaN for an empty mask. Only the reference view qualifies.
+    """
+    if points.shape[:-1] != mask.shape:
+        raise ValueError(f"a mask {points.shape[:-1]} is expected for {points.shape}: {mask.shape}")
+    height, width = mask.shape[-2:]
+    pixels = centred_pixels(height, width).reshape((1,) * (mask.ndim - 2) + (height, width, 2))
+    rays = points[..., :2] / points[..., 2:]
+    rays = jnp.where(mask[..., None] & jnp.isfinite(rays), rays, 0.0)
+    dots, squares = jnp.sum(rays * pixels, axis=-1), jnp.sum(rays * rays, axis=-1)
+
+    def solve(weights):
+        weights = jnp.where(mask, weights, 0.0)
+        return jnp.sum(weights * dots, axis=(-2, -1)) / jnp.sum(weights * squares, axis=(-2, -1))
+
+    def reweight(focal_px, _):
+        residual = safe_norm(pixels - focal_px[..., None, None, None] * rays)
+        return solve(1 / jnp.maximum(residual, _WEISZFELD_EPS)), None
+
+    start = solve(jnp.ones_like(dots))
+    return jax.lax.scan(reweight, start, None, length=_WEISZFELD_STEPS)[0]
+
+
+def _drawn_indices(weights: Float[Array, "n"], count: int) -> Int[Array, "count"]:
+    """Indices drawn in proportion to the weights, evenly along the array (systematic sampling)."""
+    cumulative = jnp.cumsum(weights)
+    wanted = (jnp.arange(count) + 0.5) / count * cumulative[-1]
+    return jnp.minimum(jnp.searchsorted(cumulative, wanted), weights.shape[0] - 1)
+
+
+def _robust_width(errors: Float[Array, "n"]) -> Float[Array, ""]:
+    """Width of the robust loss in pixels, from a low quantile of the squared errors."""
+    low_px = jnp.sqrt(jnp.sort(errors)[int(_WIDTH_QUANTILE * errors.shape[0])])
+    sigma_px = low_px / np.sqrt(-2 * np.log(1 - _WIDTH_QUANTILE))
+    return jnp.clip(_WIDTH_SIGMAS * sigma_px, _MIN_WIDTH_PX, _MAX_WIDTH_PX)
+
+
+def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
+    """Pose by P3P on fixed random triplets, the best few refined; correspondences weigh equally."""
+    count, ones = points.shape[0], jnp.ones(points.shape[0])
+    triplets = jax.random.randint(jax.random.key(0), (_TRIPLETS, 3), 0, count)
+    rotations, translations = jax.vmap(pnp.p3p)(pixels[triplets] / focal_px, points[triplets])
+    rotations, translations = rotations.reshape(-1, 3, 3), translations.reshape(-1, 3)
+
+    def score(rotation, translation, step):
+        errors = pnp.squared_errors(rotation, translation, points[::step], pixels[::step], focal_px)
+        return pnp.log_score(errors, threshold_px)
+
+    scores = jax.vmap(partial(score, step=2))(rotations, translations)
+    _, best = jax.lax.top_k(-scores, _FINALISTS)
+
+    def refined(rotation, translation):
+        errors = pnp.squared_errors(rotation, translation, points, pixels, focal_px)
+        width_px = jnp.maximum(_robust_width(errors), threshold_px)
+        pose = pnp.refine(
+            rotation, translation, points, pixels, focal_px, ones, width_px, _DRAWN_STEPS
+        )
+        return *pose, score(*pose, step=1)
+
+    defined = jnp.isfinite(rotations).all((1, 2))
+    rotations = jnp.where(defined[:, None, None], rotations, jnp.eye(3)[None])
+    translations = jnp.where(defined[:, None], translations, 0.0)
+    rotations, translations, scores = jax.vmap(refined)(rotations[best], translations[best])
+    winner = jnp.argmin(scores)
+    return rotations[winner], translations[winner]
+
+
+def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
+    """``cam_from_ref`` (rotation, translation) and inlier share of one camera's pixels ``[n]``."""
+    drawn = _drawn_indices(weights, _DRAWN)
+    centre = jnp.median(points[drawn], axis=0)
+    spread = jnp.median(safe_norm(points[drawn] - centre[None]))
+    scaled = (points - centre[None]) / spread
+    rotation, translation = _best_of_hypotheses(
+        scaled[drawn], pixels[drawn], focal_px, threshold_px
+    )
+    errors = pnp.squared_errors(rotation, translation, scaled[drawn], pixels[drawn], focal_px)
+    width_px = _robust_width(errors)
+    rotation, translation = pnp.refine(
+        rotation, translation, scaled, pixels, focal_px, weights, width_px, _FULL_STEPS
+    )
+    errors = pnp.squared_errors(rotation, translation, scaled, pixels, focal_px)
+    valid = weights > 0
+    share = jnp.sum(valid & (errors < threshold_px**2)) / jnp.maximum(jnp.sum(valid), 1)
+    rotation = rotation_from_quat(quat_from_rotation(rotation))
+    translation = spread * translation - rotation @ centre
+    possible = (spread > 0) & (jnp.sum(valid) >= _MIN_PIXELS)
+    possible &= jnp.isfinite(rotation).all() & jnp.isfinite(translation).all()
+    return rotation, translation, jnp.where(possible, share, 0.0)
+
+
+@partial(jax.jit, static_argnames=("threshold_px", "min_inlier_share"))
+def poses_from_pointmaps(
+    points: Float[Array, "*batch V H W 3"],
+    confidence: Float[Array, "*batch V H W"],
+    focal_px: Float[Array, "*batch"],
+    *,
+    threshold_px: float = 5.0,
+    min_inlier_share: float = 0.05,
+) -> PoseEstimate:
+    """Pose of every view from its pixels and its pointmap (robust PnP, deterministic).
+
+    Pixels weigh ``log(1 + confidence)``; those with confidence <= 0 or a non-finite point do not
+    count. Hypotheses come from minimal samples, are scored by their reprojection errors and
+    refined by Levenberg-Marquardt on all pixels. Views below ``min_inlier_share`` are not ``ok``.
+    """
+    if points.shape[:-1] != confidence.shape or focal_px.shape != confidence.shape[:-3]:
+        raise ValueError(
+            "points [..., V, H, W, 3], confidence [..., V, H, W] and focal_px [...] are expected: "
+            f"received {points.shape}, {confidence.shape} and {focal_px.shape}"
+        )
+    height, width = confidence.shape[-2:]
+    pixels = centred_pixels(height, width).reshape(-1, 2)
+    usable = jnp.isfinite(points).all(axis=-1) & (confidence > 0)
+    weights = jnp.where(usable, jnp.log1p(jnp.where(usable, confidence, 0.0)), 0.0)
+    points = jnp.where(usable[..., None], points, 0.0)
+    focals = jnp.broadcast_to(focal_px[..., None], confidence.shape[:-2])
+
+    def one(camera):
+        points, weights, focal_px = camera
+        return _pose_of_camera(points, pixels, weights, focal_px, threshold_px)
+
+    cameras = (points.reshape(-1, height * width, 3), weights.reshape(-1, height * width))
+    rotation, translation, share = jax.lax.map(
+        one, (*cameras, focals.reshape(-1)), batch_size=_CAMERAS_AT_ONCE
+    )
+    share = share.reshape(focals.shape)
+    ok = share >= min_inlier_share
+    ref_from_cam = invert_rigid(rigid(rotation, translation)).reshape(*focals.shape, 4, 4)
+    return PoseEstimate(jnp.where(ok[..., None, None], ref_from_cam, jnp.nan), ok, share)

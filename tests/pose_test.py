@@ -1,0 +1,150 @@
+"""Focal lengths and poses from pointmaps: golden numbers, exact recovery, outliers, failures."""
+
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvdust3r_jax import pnp, pose
+from mvdust3r_jax.geometry import transforms
+
+GOLDEN = Path(__file__).parent / "golden" / "losses"
+HEIGHT, WIDTH, FOCAL = 48, 64, 70.0
+
+
+def _views(num_views, noise=0.0, outliers=0.0, seed=0):
+    """Pointmaps of wavy walls in a reference frame, and the true poses."""
+    rng = np.random.default_rng(seed)
+    pixels = np.asarray(pose.centred_pixels(HEIGHT, WIDTH))
+    phase = np.arange(num_views)[:, None, None]
+    wave = np.sin(pixels[None, ..., 0] / 12 + phase) + (pixels[None, ..., 1] > 4)
+    depth = 3 + np.where(phase % 3 == 0, pixels[None, ..., 0] / 60, wave)
+    points = np.concatenate([pixels[None] / FOCAL * depth[..., None], depth[..., None]], axis=-1)
+    axis_angle = jnp.asarray(rng.normal(size=(num_views, 3)), jnp.float32)
+    rotation = transforms.rotation_from_axis_angle(axis_angle)
+    translation = jnp.asarray(rng.normal(size=(num_views, 3)), jnp.float32)
+    ref_from_cam = transforms.rigid(rotation, translation)
+    points = np.array(transforms.transform_points(ref_from_cam, jnp.asarray(points, jnp.float32)))
+    points += noise * rng.normal(size=points.shape)
+    wild = rng.random(points.shape[:-1]) < outliers
+    points[wild] = 3 * rng.normal(size=(wild.sum(), 3))
+    return jnp.asarray(points, jnp.float32), ref_from_cam
+
+
+def _errors(estimate, truth):
+    angles = transforms.rotation_angle_deg(estimate[..., :3, :3], truth[..., :3, :3])
+    return angles, jnp.linalg.norm(estimate[..., :3, 3] - truth[..., :3, 3], axis=-1)
+
+
+def _opencv_pose(points, focal_px):
+    height, width = points.shape[:2]
+    intrinsics = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    _, axis_angle, translation, _ = cv2.solvePnPRansac(
+        points.reshape(-1, 3).astype(np.float64),
+        grid.reshape(-1, 2).astype(np.float64),
+        intrinsics,
+        None,
+        iterationsCount=100,
+        reprojectionError=5,
+        flags=cv2.SOLVEPNP_SQPNP,
+    )
+    cam_from_ref = np.eye(4)
+    cam_from_ref[:3, :3] = cv2.Rodrigues(axis_angle)[0]
+    cam_from_ref[:3, 3] = translation[:, 0]
+    return np.linalg.inv(cam_from_ref)
+
+
+def test_focal_matches_golden():
+    """Clean, noisy, outliers, Z = 0, sparse, empty (NaN) and behind-camera cases all agree."""
+    golden = np.load(GOLDEN / "focal.npz")
+    focal = pose.focal_from_pointmap(golden["pts3d"], golden["mask"])
+    np.testing.assert_allclose(focal, golden["focal"], rtol=2e-5)
+    mask = pose.confident_mask(jnp.asarray(golden["conf"]))
+    np.testing.assert_array_equal(mask, golden["conf_mask"])
+    focal = pose.focal_from_pointmap(golden["pts3d"], mask)
+    np.testing.assert_allclose(focal, golden["focal_confmask"], rtol=2e-5)
+
+
+def test_focal_rejects_another_mask():
+    """A mask of another shape is named in the error."""
+    with pytest.raises(ValueError, match=r"\(4, 5\)"):
+        pose.focal_from_pointmap(jnp.ones((4, 5, 3)), jnp.ones((4, 4), bool))
+
+
+def test_p3p_contains_the_truth(key):
+    """One of the four minimal solutions is the pose behind the rays, for nearly all samples."""
+    keys = jax.random.split(key, 2)
+    points = jax.random.normal(keys[0], (200, 3, 3))
+    rotation = transforms.rotation_from_quat(jax.random.normal(keys[1], (200, 4)))
+    translation = jnp.array([0.1, -0.2, 5.0])
+    seen = jnp.einsum("nij,nkj->nki", rotation, points) + translation[None, None]
+    rotations, _ = jax.jit(jax.vmap(pnp.p3p))(seen[..., :2] / seen[..., 2:], points)
+    angles = transforms.rotation_angle_deg(
+        rotations, jnp.broadcast_to(rotation[:, None], rotations.shape)
+    )
+    defined = jnp.isfinite(rotations).all((-1, -2))
+    best = jnp.min(jnp.where(defined, angles, 180.0), axis=1)
+    # Triangles near the danger cylinder are ill-conditioned in float32.
+    assert np.mean(best < 0.1) > 0.95
+
+
+def test_exact_pointmaps_give_exact_poses():
+    """Without noise the poses come back to float32, batched over scenes."""
+    points, truth = _views(4)
+    points = points.reshape(2, 2, HEIGHT, WIDTH, 3)
+    found = pose.poses_from_pointmaps(points, jnp.ones(points.shape[:-1]), jnp.full(2, FOCAL))
+    angles, distances = _errors(found.ref_from_cam.reshape(4, 4, 4), truth)
+    assert found.ok.shape == (2, 2) and found.ok.all()
+    np.testing.assert_allclose(found.inlier_share, 1.0)
+    assert angles.max() < 1e-2 and distances.max() < 1e-3
+
+
+@pytest.mark.parametrize("focal_factor", [1.0, 1.1])
+def test_not_worse_than_opencv(focal_factor):
+    """With noise, 30 % outliers and a wrong focal the median errors do not exceed OpenCV's."""
+    ours, theirs = [], []
+    for seed in range(3):
+        points, truth = _views(4, noise=0.03, outliers=0.3, seed=seed)
+        focal_px = FOCAL * focal_factor
+        found = pose.poses_from_pointmaps(
+            points, jnp.ones(points.shape[:-1]), jnp.asarray(focal_px)
+        )
+        assert found.ok.all()
+        ours.append(_errors(found.ref_from_cam, truth))
+        oracle = jnp.stack([_opencv_pose(p, focal_px) for p in np.asarray(points)])
+        theirs.append(_errors(oracle.astype(jnp.float32), truth))
+    ours, theirs = np.array(ours), np.array(theirs)
+    # 5 %: two estimators of the same truth from the same noise.
+    medians = np.median(ours, axis=(0, 2)), 1.05 * np.median(theirs, axis=(0, 2))
+    assert np.all(medians[0] <= medians[1]), medians
+
+
+def test_confidence_hides_pixels():
+    """Pixels of confidence 0 or with a non-finite point do not influence the pose."""
+    points, truth = _views(4)
+    confidence = jnp.ones(points.shape[:-1]).at[:, :20].set(0)
+    points = points.at[:, :20].set(1.0).at[:, 30].set(jnp.nan)
+    found = pose.poses_from_pointmaps(points, confidence, jnp.asarray(FOCAL))
+    angles, _ = _errors(found.ref_from_cam, truth)
+    assert found.ok.all() and angles.max() < 1e-2
+
+
+def test_failures_are_flagged(key):
+    """Random points, coinciding points and empty views are no poses: not ok, and NaN."""
+    random = jax.random.normal(key, (HEIGHT, WIDTH, 3)) + jnp.array([0, 0, 4.0])[None, None]
+    points = jnp.stack([random, jnp.ones_like(random), random, random])
+    confidence = jnp.ones(points.shape[:-1]).at[2:].set(0)
+    found = pose.poses_from_pointmaps(points, confidence, jnp.asarray(FOCAL))
+    assert not found.ok.any()
+    assert jnp.isnan(found.ref_from_cam).all()
+    np.testing.assert_array_equal(found.inlier_share[1:], 0)
+
+
+def test_shapes_are_checked():
+    """An error quotes what was expected and what came."""
+    with pytest.raises(ValueError, match="expected"):
+        pose.poses_from_pointmaps(jnp.ones((2, 4, 4, 3)), jnp.ones((2, 4, 4)), jnp.ones(2))
