@@ -1,0 +1,80 @@
+"""Every field of a training configuration, with the value it has unless a config says otherwise.
+
+A config starts from ``get_config()`` and overrides; a field that does not stand here is an error.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """MV-DUSt3R+ without rendering; the other configs change what they need."""
+    config = ml_collections.ConfigDict()
+
+    # Model
+    config.variant = "mvdp"  # row of VARIANTS
+    config.dtype = "float32"  # of matrix products; 'bfloat16' on accelerators
+    config.remat = (
+        ""  # '' keeps activations, 'full' recomputes all, or a jax.checkpoint_policies name
+    )
+    config.sh_degree = 0  # of the Gaussians' colours
+
+    # Start: '' for random weights, or what mvdust3r_jax.weights reads (.pth, .safetensors, orbax)
+    config.init_from = ""
+
+    # Data
+    config.data = ml_collections.ConfigDict()
+    config.data.source = (
+        "rooms"  # 'rooms' (made on the fly), 'records' (built data sets), 'box' (tests)
+    )
+    config.data.batch_size = 8  # samples a step over all processes
+    config.data.num_inputs = (8,)  # views V; each batch draws one entry, each is compiled once
+    config.data.num_targets = 2  # render-only views T
+    config.data.height = 224
+    config.data.width = 224
+    config.data.seed = 0
+
+    # Objective; a term of weight 0 is not computed
+    config.num_refs = 4  # paths R
+    config.loss = ml_collections.ConfigDict()
+    config.loss.confidence = 1.0
+    config.loss.rgb = 0.0
+    config.loss.lpips = 0.0
+    config.loss.scale_clip = 0.0
+    config.loss.sh_colour = 0.0  # 10 in the release, for sh_degree > 0
+    config.loss.render_paths = 0  # paths rendered a step, drawn at random; 0 = all
+    config.loss.render_views = 0  # views rendered a step, drawn at random; 0 = all
+
+    # Optimizer
+    config.total_steps = 1_000
+    config.warmup_steps = 10
+    config.optimizer = "adamw"  # or 'muon' for the blocks' matrices, AdamW for the rest
+    config.peak_lr = 1.5e-4
+    config.final_lr = 1e-6
+    config.b1 = 0.9
+    config.b2 = 0.95
+    config.weight_decay = 0.05
+    config.clip_norm = 0.0  # global norm, 0 = off
+    config.accumulation = 1  # micro-batches a step
+    config.average_decay = 0.0  # moving average of the parameters, 0 = off
+    config.freeze = ()  # regular expressions of parameter paths, e.g. ('encoder/.*',)
+    config.max_skipped_in_row = 20  # non-finite steps until the run stops
+
+    # Chips: 'pmap' (state copied to each) or 'fsdp' (state sharded); the mesh is (batch, views)
+    config.parallel = "pmap"
+    config.mesh = (0, 1)  # 0 = all devices
+
+    # Logging, evaluation, checkpoints; in steps, 0 = never
+    config.seed = 0
+    config.log_every = 50
+    config.pictures_every = 1_000
+    config.eval_every = 1_000
+    config.eval_batches = 8
+    # Sets to evaluate on: name -> fields of data that differ; the first best_metric decides "best"
+    config.eval = ml_collections.ConfigDict({"held_out": {"seed": 1_000_003}})
+    config.best_metric = "regression"
+    config.checkpoint_every = 1_000
+    config.keep_checkpoints = 2
+    config.tensorboard = True
+    return config

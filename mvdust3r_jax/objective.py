@@ -1,0 +1,78 @@
+"""The whole training objective: weighted terms, each logged under its own name.
+
+``confidence`` compares pointmaps of all paths; the others render the predicted Gaussians in the
+true cameras of input and render-only views (``render_loss``). A weight of 0 leaves a term out of
+the program. Values are shares of the global value when ``axis_name`` is given (see ``losses``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mvdust3r_jax import losses, render_loss
+from mvdust3r_jax.types import Batch, Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """Weights of the published recipe, and what is rendered.
+
+    num_refs: paths R, at most the number of input views. num_targets: render-only views T at the
+    end of each sample. render_paths, render_views: how many paths and views are rendered in each
+    step, drawn at random; 0 = all.
+    """
+
+    num_refs: int = 1
+    num_targets: int = 0
+    confidence: float = 1.0
+    rgb: float = 0.0
+    lpips: float = 0.0
+    scale_clip: float = 0.0
+    sh_colour: float = 0.0
+    render_paths: int = 0
+    render_views: int = 0
+    sh_degree: int = 0
+
+    @property
+    def renders(self) -> bool:
+        """Whether any term needs the Gaussians."""
+        return any(w > 0 for w in (self.rgb, self.lpips, self.scale_clip, self.sh_colour))
+
+
+def total_loss(
+    config: ObjectiveConfig,
+    prediction: Prediction,
+    batch: Batch,
+    key: Array,
+    *,
+    perceptual: dict | None = None,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Weighted sum and the unweighted terms; ``prediction`` has the path axis [B, R, V, ...]."""
+    num_refs, num_inputs = prediction.points.shape[1:3]
+    truth = losses.true_pointmaps(batch, num_refs)
+    valid = losses.known_depth(batch)
+    inputs = truth[:, :, :num_inputs], valid[:, :num_inputs]
+    terms = {
+        "confidence": losses.confidence_loss(
+            prediction.points, prediction.confidence, *inputs, axis_name=axis_name
+        ).sum()
+    }
+    logged = {
+        "regression": losses.regression_loss(prediction.points, *inputs, axis_name=axis_name).sum(),
+        "valid_share": losses.sample_mean(valid.mean(axis=(1, 2, 3)), axis_name),
+        "mean_log_confidence": losses.sample_mean(
+            jnp.log(prediction.confidence).mean(axis=(1, 2, 3, 4)), axis_name
+        ),
+    }
+    if config.renders:
+        rendered, extra = render_loss.render_terms(
+            config, prediction, batch, truth, valid, key, perceptual=perceptual, axis_name=axis_name
+        )
+        terms |= rendered
+        logged |= extra
+    loss = sum(getattr(config, name) * value for name, value in terms.items())
+    return loss, terms | logged

@@ -1,0 +1,144 @@
+"""AdamW or Muon with rules by parameter path, warm-up and cosine, optional clipping and freezing.
+
+A parameter's path is its names joined with ``/`` (``encoder/blocks/mlp/fc1/kernel``). The first
+rule whose regular expression matches the whole path decides how the parameter is treated. One that
+no rule covers is an error, so that a new kind of parameter cannot be decayed by accident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+# Kernels are decayed, also where scan stacks them; biases and norms are not, stacked or single.
+DECAY_RULES = (
+    (r".*/kernel", True),
+    (r".*/(bias|scale)", False),
+)
+# Muon's matrices: those of the transformer blocks. Embeddings, heads, convolutions keep AdamW.
+MUON_MATRICES = r".*blocks.*/kernel"
+# Muon's updates have this root mean square, that of AdamW's, so both share one learning rate.
+MUON_UPDATE_RMS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The published recipe. Steps are optimizer updates; freeze holds regular expressions."""
+
+    name: str = "adamw"
+    peak_lr: float = 1.5e-4
+    final_lr: float = 1e-6
+    warmup_steps: int = 0
+    total_steps: int = 1
+    b1: float = 0.9
+    b2: float = 0.95
+    weight_decay: float = 0.05
+    clip_norm: float = 0.0  # 0: no clipping
+    freeze: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.name not in ("adamw", "muon"):
+            raise ValueError(f"optimizer must be 'adamw' or 'muon', got {self.name!r}")
+        if not 0 <= self.warmup_steps <= self.total_steps:
+            raise ValueError(
+                f"warmup_steps must lie in 0..total_steps = {self.total_steps}, "
+                f"got {self.warmup_steps}"
+            )
+
+
+def learning_rate(config: OptimizerConfig, step: int | Array) -> Float[Array, ""]:
+    """Linear from 0 over the warm-up, then half a cosine to ``final_lr`` at ``total_steps``."""
+    step = jnp.asarray(step, jnp.float32)
+    warm = config.peak_lr * step / max(config.warmup_steps, 1)
+    span = max(config.total_steps - config.warmup_steps, 1)
+    progress = jnp.clip((step - config.warmup_steps) / span, 0.0, 1.0)
+    cosine = 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    decayed = config.final_lr + (config.peak_lr - config.final_lr) * cosine
+    return jnp.where(step < config.warmup_steps, warm, decayed)
+
+
+def path_name(path: tuple) -> str:
+    """``jax.tree_util`` key path as names joined with a slash."""
+    return "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
+
+
+def map_with_path(function: Callable[[str, Array], object], params: dict) -> dict:
+    """``function(path name, parameter)`` over a tree."""
+    return jax.tree_util.tree_map_with_path(lambda p, x: function(path_name(p), x), params)
+
+
+def frozen_mask(params: dict, patterns: tuple[str, ...]) -> dict:
+    """True for parameters whose path a pattern matches; a pattern that matches none is an error."""
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for pattern in patterns:
+        if not any(re.fullmatch(pattern, name) for name in names):
+            raise ValueError(
+                f"freeze pattern {pattern!r} matches no parameter; paths look like {names[:3]}"
+            )
+    return map_with_path(lambda name, _: any(re.fullmatch(p, name) for p in patterns), params)
+
+
+def _treatment(name: str, config: OptimizerConfig) -> str:
+    """'frozen', 'muon', 'decay' or 'plain' for one parameter path."""
+    if any(re.fullmatch(pattern, name) for pattern in config.freeze):
+        return "frozen"
+    if config.name == "muon" and re.fullmatch(MUON_MATRICES, name):
+        return "muon"
+    for pattern, decays in DECAY_RULES:
+        if re.fullmatch(pattern, "/" + name):
+            return "decay" if decays else "plain"
+    raise ValueError(
+        f"no rule covers the parameter {name!r}; add one to DECAY_RULES "
+        f"(now {[pattern for pattern, _ in DECAY_RULES]})"
+    )
+
+
+def _matrix_axes(params: dict) -> dict:
+    """Input and output axis of every Muon matrix; a leading axis is the layer of a scan."""
+
+    def axes(name: str, value: Array) -> optax.contrib.MuonDimensionNumbers:
+        if value.ndim not in (2, 3):
+            raise ValueError(f"Muon expects matrices, got {name!r} of shape {value.shape}")
+        return optax.contrib.MuonDimensionNumbers(value.ndim - 2, value.ndim - 1)
+
+    return map_with_path(axes, params)
+
+
+def _scale_to_rms(update: Array, _: Array | None) -> Array:
+    """An orthogonal matrix [..., m, n] has entries of root mean square ``max(m, n) ** -0.5``."""
+    return update * (MUON_UPDATE_RMS * max(update.shape[-2:]) ** 0.5)
+
+
+def make_optimizer(config: OptimizerConfig, params: dict) -> optax.GradientTransformation:
+    """The whole update rule. ``params`` (arrays or shapes) only tell the paths."""
+    frozen_mask(params, config.freeze)
+
+    def schedule(count: Array) -> Array:
+        return learning_rate(config, count)
+
+    def adamw(weight_decay: float) -> optax.GradientTransformation:
+        return optax.adamw(schedule, config.b1, config.b2, weight_decay=weight_decay)
+
+    treatments = {
+        "decay": adamw(config.weight_decay),
+        "plain": adamw(0.0),
+        "frozen": optax.set_to_zero(),
+    }
+    if config.name == "muon":
+        treatments["muon"] = optax.chain(
+            optax.contrib.scale_by_muon(weight_dimension_numbers=_matrix_axes),
+            optax.stateless_with_tree_map(_scale_to_rms),
+            optax.add_decayed_weights(config.weight_decay),
+            optax.scale_by_learning_rate(schedule),
+        )
+    labels = map_with_path(lambda name, _: _treatment(name, config), params)
+    update = optax.partition(treatments, labels)
+    if config.clip_norm > 0:
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    return update

@@ -1,0 +1,1 @@
+"""Terms that render the predicted Gaussians in the true cameras."""

@@ -1,0 +1,298 @@
+"""Training: one loop, from a configuration to checkpoints.
+
+    python train.py --config configs/small.py --workdir DIR [--config.peak_lr=1e-3 ...]
+
+Started again with the same workdir it goes on where the newest readable checkpoint stands, bit for
+bit as if it had never stopped (on CPU). SIGTERM saves and exits with 0. docs/training.md explains
+the fields, docs/tpu_pods.md several machines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from configs import defaults
+from data.sources import make_source
+from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r, parallel
+from mvdust3r_jax.checkpoint import Checkpoints
+from mvdust3r_jax.metric_log import CompileCounter, MetricLog, Progress
+from mvdust3r_jax.objective import ObjectiveConfig
+from mvdust3r_jax.optimizer import OptimizerConfig
+from mvdust3r_jax.train_step import StepConfig, init_state, make_eval_step, make_train_step
+
+OUT_OF_MEMORY = (
+    "The device ran out of memory. In this order, try: a smaller config.data.batch_size, or the "
+    "same one in parts (config.accumulation); config.remat='full'; config.dtype='bfloat16'; fewer "
+    "config.data.num_inputs; config.loss.render_views and render_paths; config.parallel='fsdp'."
+)
+
+
+class NonFiniteError(FloatingPointError):
+    """Too many steps in a row whose loss or gradient was not finite."""
+
+
+# --- Configuration -> plain dataclasses -----------------------------------------------------------
+
+
+def check_fields(config: ml_collections.ConfigDict) -> None:
+    """Every field must stand in configs/defaults.py, and the other way round."""
+    known, given = defaults.get_config(), config
+
+    def compare(known, given, prefix: str) -> list[str]:
+        wrong = [f"unknown {prefix}{k}" for k in sorted(set(given) - set(known))]
+        wrong += [f"missing {prefix}{k}" for k in sorted(set(known) - set(given))]
+        for name in set(known) & set(given):
+            if isinstance(known[name], ml_collections.ConfigDict) and name != "eval":
+                wrong += compare(known[name], given[name], f"{prefix}{name}.")
+        return wrong
+
+    wrong = compare(known, given, "")
+    for name, overrides in given.get("eval", {}).items():
+        wrong += [f"unknown eval.{name}.{k}" for k in sorted(set(overrides) - set(known.data))]
+    if wrong:
+        raise ValueError("the config does not fit configs/defaults.py: " + "; ".join(wrong))
+
+
+def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
+    """The row of VARIANTS with this run's options."""
+    if config.variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {config.variant!r}")
+    return dataclasses.replace(
+        VARIANTS[config.variant],
+        dtype=config.dtype,
+        remat={"": False, "full": True}.get(config.remat, config.remat),
+        sh_degree=config.sh_degree,
+        bn_axis_name=parallel.AXIS if config.parallel == "pmap" else None,
+    )
+
+
+def step_parts(config: ml_collections.ConfigDict):
+    """Optimizer, objective and step settings."""
+    optimizer = OptimizerConfig(
+        name=config.optimizer,
+        freeze=tuple(config.freeze),
+        **{
+            name: config[name]
+            for name in ("peak_lr", "final_lr", "warmup_steps", "total_steps", "b1", "b2")
+        },
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+    )
+    objective = ObjectiveConfig(
+        num_refs=config.num_refs,
+        num_targets=config.data.num_targets,
+        sh_degree=config.sh_degree,
+        **config.loss.to_dict(),
+    )
+    return optimizer, objective, StepConfig(config.accumulation, config.average_decay)
+
+
+def open_source(config: ml_collections.ConfigDict, **overrides: Any):
+    """This process's share of the batches that ``config.data`` describes."""
+    return make_source(
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        **(config.data.to_dict() | overrides),
+    )
+
+
+# --- The chips ------------------------------------------------------------------------------------
+
+
+def spread(config: ml_collections.ConfigDict, model: MVDust3r, variables: dict):
+    """Initial state and the functions that run it, by ``config.parallel``."""
+    optimizer_config, objective, step_config = step_parts(config)
+    make = functools.partial(
+        make_train_step, model, optimizer_config, objective, step_config, variables["params"]
+    )
+    if config.parallel == "pmap":
+        optimizer, step = make(axis_name=parallel.AXIS)
+        evaluate = make_eval_step(model, objective, axis_name=parallel.AXIS)
+        chips = parallel.data_parallel(step, evaluate)
+    elif config.parallel == "fsdp":
+        batch_shards, view_shards = config.mesh
+        mesh = parallel.make_mesh((batch_shards or jax.device_count() // view_shards, view_shards))
+        optimizer, step = make(constrain_views=parallel.view_constraint(mesh))
+        evaluate = make_eval_step(model, objective)
+        initial = functools.partial(init_state, optimizer=optimizer, config=step_config, seed=0)
+        chips = parallel.fully_sharded(step, evaluate, jax.eval_shape(initial, variables), mesh)
+    else:
+        raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {config.parallel!r}")
+    return init_state(variables, optimizer, step_config, config.seed), chips
+
+
+def evaluate(config, chips, state, name: str, overrides: dict) -> dict[str, float]:
+    """Mean of every term over the same ``eval_batches`` batches each time, averaged weights."""
+    source = open_source(config, **overrides)
+    results = [
+        chips.evaluate(state, chips.put_batch(next(source)[0])) for _ in range(config.eval_batches)
+    ]
+    results = jax.device_get(results)
+    return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+
+
+# --- The loop -------------------------------------------------------------------------------------
+
+
+def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Runs to ``total_steps``, or until SIGTERM."""
+    check_fields(config)
+    stop, compiles = _CatchSigterm(), CompileCounter()
+    logging.info("devices: %s", jax.devices())
+
+    # Model and state
+    network = model_config(config)
+    model = MVDust3r(network)
+    variables = _init_variables(config, model)
+    state, chips = spread(config, model, variables)
+
+    # Data, and where an earlier run of this workdir stopped
+    source = open_source(config)
+    checkpoints = Checkpoints(
+        workdir, network, config.to_json_best_effort(), keep=config.keep_checkpoints
+    )
+    restored = checkpoints.restore(chips.abstract(state))
+    first_step = 0
+    if restored is not None:
+        first_step, state = restored.step, restored.state
+        source.set_state(restored.data_state)
+        logging.info("going on after step %d", first_step)
+    state = chips.put_state(state)
+    del variables, restored
+
+    writer = jax.process_index() == 0
+    log = MetricLog(workdir, first_step, tensorboard=config.tensorboard, active=writer)
+    progress = Progress(first_step, config.total_steps)
+    pending, compiled = None, compiles.count
+
+    def due(every: int, step: int) -> bool:
+        return every > 0 and step % every == 0
+
+    for step in range(first_step + 1, config.total_steps + 1):
+        # Input
+        started = time.perf_counter()
+        batch, info = next(source)
+        on_chips = chips.put_batch(batch)
+        progress.count(config.data.batch_size, time.perf_counter() - started)
+
+        # Step; the numbers of the one before are fetched while this one runs
+        state, metrics = chips.step(state, on_chips)
+        if pending is not None:
+            _settle(config, pending, log, chips, state, checkpoints, source)
+        pending = (step, metrics, info)
+
+        if compiles.count > compiled:
+            compiled = compiles.count
+            shape = list(batch.images.shape)
+            log.event(step, "compile", count=compiled, seconds=compiles.seconds, images=shape)
+        if due(config.log_every, step):
+            numbers = jax.device_get(metrics) | progress.report(step)
+            log.scalars(step, numbers)
+            logging.info(
+                "step %d  loss %.4f  %.3f s/step  %.1f examples/s  input %.1f %%  %.0f s left",
+                *(step, numbers["loss"], numbers["step_time_s"], numbers["examples_per_s"]),
+                *(100 * numbers["input_wait_share"], numbers["eta_s"]),
+            )
+
+        # Evaluation and checkpoints
+        last = step == config.total_steps or stop.requested
+        if due(config.eval_every, step):
+            for name, overrides in config.eval.items():
+                results = evaluate(config, chips, state, name, overrides.to_dict())
+                log.scalars(step, results, kind=f"eval_{name}")
+                logging.info("eval %s at step %d: %s", name, step, results)
+            checkpoints.save_if_best(
+                step,
+                functools.partial(chips.host_view, state),
+                source.get_state(),
+                config.best_metric,
+                results[config.best_metric],
+            )
+        if due(config.checkpoint_every, step) or last:
+            _settle(config, pending, log, chips, state, checkpoints, source)
+            pending = None
+            saved = checkpoints.save(step, chips.host_view(state), source.get_state())
+            log.event(step, "checkpoint", saved=saved)
+        if last:
+            break
+
+    checkpoints.close()
+    log.close()
+    if stop.requested:
+        logging.info("SIGTERM: saved after step %d", step)
+
+
+def _settle(config, pending, log, chips, state, checkpoints, source) -> None:
+    """Looks at a finished step's numbers: reports skipped steps, stops after too many in a row."""
+    step, metrics, info = pending
+    in_row = int(metrics["skipped_in_row"])
+    if not in_row:
+        return
+    terms = {name: str(float(value)) for name, value in metrics.items()}
+    log.event(step, "skipped", in_row=in_row, terms=terms, ids=list(info.get("ids", ())))
+    logging.warning("step %d was not finite and is skipped (%d in a row)", step, in_row)
+    if in_row >= config.max_skipped_in_row:
+        # Skipped steps changed no parameter, so this is the state from before the first of them.
+        checkpoints.save(step, chips.host_view(state), source.get_state())
+        checkpoints.close()
+        log.close()
+        raise NonFiniteError(
+            f"{in_row} steps in a row were not finite, last step {step}; its terms: {terms}; "
+            f"its examples: {info.get('ids')}; the newest checkpoint has the parameters from before"
+        )
+
+
+def _init_variables(config: ml_collections.ConfigDict, model: MVDust3r) -> dict:
+    """Random weights by ``config.seed``."""
+    size = (1, 2, config.data.height, config.data.width, 3)
+    init = jax.jit(functools.partial(model.init, num_refs=1, all_paths=True))
+    return init(jax.random.key(config.seed), np.zeros(size, np.float32))
+
+
+class _CatchSigterm:
+    """``requested`` becomes true when SIGTERM arrives; the loop then saves and ends."""
+
+    def __init__(self):
+        self.requested = False
+        signal.signal(signal.SIGTERM, self._request)
+
+    def _request(self, *_: Any) -> None:
+        self.requested = True
+
+
+# --- Command line ---------------------------------------------------------------------------------
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration, e.g. configs/small.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and metrics")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    """Short on purpose."""
+    logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
+    try:
+        train(_CONFIG.value, Path(_WORKDIR.value))
+    except NonFiniteError as error:
+        sys.exit(str(error))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            sys.exit(f"{OUT_OF_MEMORY}\n\n{str(error)[:2000]}")
+        raise
+
+
+if __name__ == "__main__":
+    app.run(main)
