@@ -15,10 +15,12 @@ from mvdust3r_jax.export.cameras_json import write_cameras
 from mvdust3r_jax.export.cloud import write_ply
 from mvdust3r_jax.export.colmap import write_colmap
 from mvdust3r_jax.export.glb import write_glb
+from mvdust3r_jax.export.html import write_html
 from mvdust3r_jax.export.nerfstudio import write_nerfstudio
 from mvdust3r_jax.export.point_filter import PointFilter, keep_mask
 from mvdust3r_jax.export.preview import write_preview
 from mvdust3r_jax.export.splat_ply import write_splat_ply
+from mvdust3r_jax.export.video import write_videos
 from mvdust3r_jax.scene import Scene
 
 __all__ = ["EXPORTERS", "Exporter", "PointFilter", "write"]
@@ -46,6 +48,8 @@ EXPORTERS: dict[str, Exporter] = {
     "npz": Exporter(_write_npz, "points.npz", "all arrays, the filtered mask included"),
     "cameras": Exporter(write_cameras, "cameras.json", "poses and intrinsics, both resolutions"),
     "preview": Exporter(write_preview, "preview.png", "contact sheet: input, depth, confidence"),
+    "html": Exporter(write_html, "scene.html", "one self-contained page with a 3-D view"),
+    "mp4": Exporter(write_videos, "videos", "orbit and fly-through of the Gaussians"),
 }
 
 

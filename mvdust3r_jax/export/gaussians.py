@@ -12,6 +12,7 @@ import numpy as np
 
 from mvdust3r_jax.export.views import (
     depth_maps,
+    rotation_matrices,
     usable_pixels,
 )
 from mvdust3r_jax.losses import MAX_SCALE, MIN_SCALE
@@ -103,14 +104,3 @@ def _footprint(scene: Scene) -> np.ndarray:
     focal = np.asarray(scene.intrinsics, np.float64)[:, 0, 0]
     scale = STAND_IN_PIXELS * depth / focal[:, None, None]
     return np.maximum(scale, SCALE_LIMITS[0] * mean_distance(scene)).astype(np.float32)
-
-
-def rotation_matrices(quat_wxyz: np.ndarray) -> np.ndarray:
-    """[G, 3, 3] of unit quaternions [G, 4]."""
-    w, x, y, z = np.moveaxis(quat_wxyz, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)

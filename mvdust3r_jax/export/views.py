@@ -84,3 +84,14 @@ def quat_from_rotation(rotation: np.ndarray) -> np.ndarray:
         k[..., i + 1, i + 1] -= k[..., 0, 0]
     quat = np.linalg.eigh(k)[1][..., :, -1]
     return quat * np.where(quat[..., :1] < 0, -1.0, 1.0)
+
+
+def rotation_matrices(quat_wxyz: np.ndarray) -> np.ndarray:
+    """Rotations [..., 3, 3] of unit quaternions [..., 4]."""
+    w, x, y, z = np.moveaxis(quat_wxyz, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
