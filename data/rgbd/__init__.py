@@ -1,0 +1,1 @@
+"""Posed RGB-D folders (ScanNet, ScanNet++, 7-Scenes, or one's own) as a TFDS data set."""

@@ -1,0 +1,224 @@
+"""Chooses the trajectories of posed RGB-D scenes: in parallel, resumable, saved as one small file.
+
+The choice (``.npz``) names frames and holds index tables; it contains no image, so a split can be
+shared. It is the only thing besides the folders that the TFDS builder needs. Every scene depends on
+the seed and its own name alone: order and number of processes do not matter.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from data.features import CorruptRecord, Trajectories
+from data.rgbd.frames import check_frames
+from data.rgbd.layouts import LAYOUTS, FramePaths
+from data.sampling import Rule, Surfaces, choose_trajectories, world_points
+
+_TABLES = ("frames", "inputs", "targets", "needs")
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneChoice:
+    """frames: names of the frames that are stored, in order; problems: one line a bad frame."""
+
+    frames: tuple[str, ...]
+    trajectories: Trajectories
+    problems: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """scenes[split][scene]; layout and rule are kept so that a shared file explains itself."""
+
+    layout: str
+    rule: Rule
+    seed: int
+    scenes: dict[str, dict[str, SceneChoice]]
+
+    def save(self, path: Path) -> None:
+        """Writes the file; equal choices become equal bytes."""
+        header = {
+            "layout": self.layout,
+            "rule": dataclasses.asdict(self.rule),
+            "seed": self.seed,
+            "problems": {
+                split: {name: scene.problems for name, scene in scenes.items()}
+                for split, scenes in self.scenes.items()
+            },
+        }
+        arrays = {"header": np.array(json.dumps(header))}
+        for split, scenes in self.scenes.items():
+            for name, scene in scenes.items():
+                arrays |= _arrays(f"{split}/{name}", scene)
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Choice:
+        """Reads ``save``'s file."""
+        with np.load(path) as stored:
+            header = json.loads(str(stored["header"]))
+            scenes = {
+                split: {
+                    name: _scene_choice(stored, f"{split}/{name}", problems)
+                    for name, problems in named.items()
+                }
+                for split, named in header["problems"].items()
+            }
+        return cls(header["layout"], Rule(**header["rule"]), header["seed"], scenes)
+
+
+def _arrays(prefix: str, scene: SceneChoice) -> dict[str, np.ndarray]:
+    tables = dataclasses.asdict(scene.trajectories) | {"frames": np.array(scene.frames, np.str_)}
+    return {f"{prefix}/{key}": tables[key] for key in _TABLES}
+
+
+def _scene_choice(stored, prefix: str, problems: Sequence[str]) -> SceneChoice:
+    tables = {key: stored[f"{prefix}/{key}"] for key in _TABLES}
+    frames = tuple(str(name) for name in tables.pop("frames"))
+    return SceneChoice(frames, Trajectories(**tables), tuple(problems))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One scene (or one end of it) to choose from, in a process of its own."""
+
+    layout: str
+    path: Path
+    split: str
+    name: str
+    rule: Rule
+    seed: int
+    # The part of the scene's frames that belongs to this split, as shares of its length.
+    begin: float = 0.0
+    end: float = 1.0
+
+    def frames(self) -> tuple[list[FramePaths], list[str]]:
+        """Frames to consider, at equal distances where there are more than the rule's maximum."""
+        frames, problems = LAYOUTS[self.layout].read(self.path)
+        frames = frames[round(self.begin * len(frames)) : round(self.end * len(frames))]
+        if len(frames) > self.rule.max_frames:
+            kept = np.linspace(0, len(frames) - 1, self.rule.max_frames).round().astype(int)
+            frames = [frames[number] for number in kept]
+        return frames, problems
+
+
+def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
+    """All of one scene: check the frames, compare their surfaces, draw trajectories.
+
+    workers: threads of the nearest-neighbour search.
+    """
+    try:
+        paths, problems = task.frames()
+    except CorruptRecord as error:
+        return _empty(task.rule, [f"scene cannot be read: {error}"])
+    good, depths, unreadable = check_frames(paths)
+    problems = [*problems, *unreadable]
+    paths = [paths[number] for number in good]
+    wanted = task.rule.num_inputs + task.rule.num_targets
+    if len(paths) < wanted:
+        reason = f"scene has {len(paths)} usable frames, a trajectory needs {wanted}"
+        return _empty(task.rule, [*problems, reason])
+    points = [
+        world_points(depth, path.intrinsics, path.world_from_cam, task.rule.step)
+        for depth, path in zip(depths, paths, strict=True)
+    ]
+    surfaces = Surfaces(points, task.rule.radius_m, workers)
+    seed = [task.seed, zlib.crc32(f"{task.split}/{task.name}".encode())]
+    trajectories = choose_trajectories(surfaces, surfaces.shares(), task.rule, seed)
+    if not len(trajectories):
+        problems.append(f"scene gives no trajectory with {task.rule}")
+    return SceneChoice(tuple(path.name for path in paths), trajectories, tuple(problems))
+
+
+def _empty(rule: Rule, problems: Sequence[str]) -> SceneChoice:
+    blank = np.zeros((0, rule.num_inputs), np.int32), np.zeros((0, rule.num_targets), np.int32)
+    return SceneChoice((), Trajectories(*blank, blank[1]), tuple(problems))
+
+
+def plan(
+    layout: str,
+    root: Path,
+    rule: Rule,
+    *,
+    seed: int = 0,
+    test_scenes: Sequence[str] = (),
+    test_tail: float = 0.0,
+) -> list[Task]:
+    """Which scenes (or parts) go to which split.
+
+    test_scenes: names that go to ``test``. test_tail: share of every other scene's frames, at its
+    end, that goes to ``test``; for data sets of one scene.
+    """
+    found = LAYOUTS[layout].find(root)
+    if not found:
+        raise FileNotFoundError(f"no scene of layout {layout!r} below {root}")
+    unknown = set(test_scenes) - set(found)
+    if unknown:
+        raise ValueError(f"test scenes {sorted(unknown)} are not among {sorted(found)}")
+    tasks = []
+    for name, path in found.items():
+        if name in test_scenes:
+            tasks.append(Task(layout, path, "test", name, rule, seed))
+            continue
+        tasks.append(Task(layout, path, "train", name, rule, seed, end=1 - test_tail))
+        if test_tail:
+            tasks.append(Task(layout, path, "test", name, rule, seed, begin=1 - test_tail))
+    return tasks
+
+
+def choose(tasks: Sequence[Task], out: Path, *, processes: int = 1) -> Choice:
+    """Runs the tasks and saves the choice to ``out``; a second run continues a broken-off one.
+
+    Finished scenes are kept in ``<out>.parts`` until the end of the run.
+    """
+    parts = out.with_name(out.name + ".parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    workers = max(1, processes // max(len(tasks), 1))
+    missing = [task for task in tasks if not _part(parts, task).is_file()]
+    bar = tqdm.tqdm(total=len(tasks), initial=len(tasks) - len(missing), unit="scene")
+    with bar, _pool(min(processes, len(missing))) as pool:
+        futures = [pool.submit(_finish, task, _part(parts, task), workers) for task in missing]
+        for future in concurrent.futures.as_completed(futures):
+            future.result()
+            bar.update()
+    scenes: dict[str, dict[str, SceneChoice]] = {}
+    for task in tasks:
+        stored = Choice.load(_part(parts, task))
+        scenes.setdefault(task.split, {})[task.name] = stored.scenes[task.split][task.name]
+    first = tasks[0]
+    choice = Choice(first.layout, first.rule, first.seed, scenes)
+    choice.save(out)
+    for task in tasks:
+        _part(parts, task).unlink()
+    parts.rmdir()
+    return choice
+
+
+def _pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
+    # Spawned, because forking a process in which JAX has threads may hang.
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(max(processes, 1), mp_context=context)
+
+
+def _part(parts: Path, task: Task) -> Path:
+    """Where a finished scene is kept; another rule or seed has another file."""
+    key = zlib.crc32(repr(dataclasses.replace(task, path=Path())).encode())
+    return parts / f"{task.split}-{task.name.replace('/', '_')}-{key:08x}.npz"
+
+
+def _finish(task: Task, path: Path, workers: int) -> None:
+    scene = choose_scene(task, workers)
+    choice = Choice(task.layout, task.rule, task.seed, {task.split: {task.name: scene}})
+    # Renamed when complete, so that an interrupted write is not mistaken for a result.
+    partial = path.with_suffix(".partial.npz")
+    choice.save(partial)
+    partial.rename(path)
