@@ -1,0 +1,197 @@
+"""Point, pose and image metrics against golden numbers, and against what is known by hand."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvdust3r_jax import chamfer, image_metrics, metrics
+from mvdust3r_jax.geometry import transforms
+
+GOLDEN = Path(__file__).parent / "golden" / "losses"
+CASES = ["dense", "sparse", "empty_sample", "render_view", "eval_levels", "eval_far_degenerate"]
+
+
+def _golden_clouds(golden):
+    """Prediction, truth in view 0's frame, and mask of the input views, rubbish included."""
+    num_inputs = golden["pred_pts3d"].shape[1]
+    ref_from_world = np.linalg.inv(golden["camera_pose"][:, 0])[:, None, None, None]
+    world = golden["gt_pts3d"].astype(np.float64)[..., None]
+    truth = (ref_from_world[..., :3, :3] @ world)[..., 0] + ref_from_world[..., :3, 3]
+    return (
+        jnp.asarray(golden["pred_pts3d"]),
+        jnp.asarray(truth[:, :num_inputs], jnp.float32),
+        jnp.asarray(golden["valid_mask"][:, :num_inputs]),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_points_match_golden(case):
+    """ND per view and sample, and accuracies, equal the release's, degenerate samples included."""
+    golden = np.load(GOLDEN / f"pointmap_{case}.npz")
+    found = metrics.point_errors(*_golden_clouds(golden))
+    np.testing.assert_allclose(
+        jnp.nan_to_num(found.per_view), golden["eval_ls"], rtol=2e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(found.nd_release, golden["eval_nd"], rtol=2e-5, atol=1e-6)
+    np.testing.assert_array_equal(metrics.accuracy(found.nd_release), golden["eval_acc"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_chamfer_of_aligned_clouds_matches_golden(case):
+    """The blocked distance and the KD-tree agree with the golden chamfer of the aligned clouds."""
+    golden = np.load(GOLDEN / f"pointmap_{case}.npz")
+    points, truth, valid = _golden_clouds(golden)
+    aligned, truth = metrics.align_pointmaps(points, truth, valid)
+    batch = len(valid)
+    flat = [x.reshape(batch, -1, 3) for x in (aligned, truth)]
+    mask = valid.reshape(batch, -1)
+    blocked = chamfer.chamfer_distance(flat[0], mask, flat[1], mask)
+    np.testing.assert_allclose(blocked, golden["eval_cd_raw"], rtol=1e-4)
+    for b in range(batch):
+        keep = np.asarray(mask[b])
+        tree = chamfer.chamfer_distance_kdtree(*(np.asarray(x[b])[keep] for x in flat))
+        np.testing.assert_allclose(tree, golden["eval_cd_raw"][b], rtol=1e-4)
+
+
+def test_empty_is_never_perfect():
+    """An empty sample has no ND; an empty view does not lower it."""
+    golden = np.load(GOLDEN / "pointmap_empty_sample.npz")
+    found = metrics.point_errors(*_golden_clouds(golden))
+    assert np.isnan(found.nd[1]) and found.nd_release[1] == 0
+    assert np.isnan(metrics.accuracy(found.nd)[1]).all()
+    golden = np.load(GOLDEN / "pointmap_sparse.npz")
+    found = metrics.point_errors(*_golden_clouds(golden))
+    assert np.all(found.nd > found.nd_release)
+
+
+def test_multiref_matches_golden():
+    """ND, chamfer and the slot-wise best over references equal the release's numbers."""
+    golden = np.load(GOLDEN / "multiref.npz")
+    n_ref, order = int(golden["n_ref"]), golden["view_order"]
+    sample = np.repeat(np.arange(len(golden["gt_pts3d"])), n_ref)
+    poses = golden["camera_pose"][sample[:, None], order]
+    ref_from_world = np.linalg.inv(poses[:, 0])[:, None, None, None]
+    world = golden["gt_pts3d"][sample[:, None], order].astype(np.float64)[..., None]
+    truth = (ref_from_world[..., :3, :3] @ world)[..., 0] + ref_from_world[..., :3, 3]
+    valid = jnp.asarray(golden["valid_mask"][sample[:, None], order])
+    truth = jnp.asarray(truth, jnp.float32)
+    found = metrics.point_errors(jnp.asarray(golden["pred_pts3d"]), truth, valid)
+    per_slot = jnp.nan_to_num(found.per_view).reshape(golden["ls"].shape)
+    np.testing.assert_allclose(per_slot, golden["ls"], rtol=2e-5)
+    np.testing.assert_allclose(found.nd_release.reshape(-1, n_ref), golden["nd"], rtol=2e-5)
+    np.testing.assert_allclose(per_slot.min(axis=1).mean(), golden["pts3d_best"], rtol=2e-5)
+
+
+def test_similarity_changes_nothing(key):
+    """Scaling and moving the prediction leaves ND unchanged; noise of known size moves it."""
+    keys = jax.random.split(key, 3)
+    truth = jax.random.normal(keys[0], (1, 3, 24, 32, 3)) + jnp.array([0, 0, 3.0]).reshape(
+        1, 1, 1, 1, 3
+    )
+    valid = jax.random.uniform(keys[1], truth.shape[:-1]) < 0.8
+    moved = 7.5 * truth + 2.0
+    assert metrics.point_errors(moved, truth, valid).nd < 1e-5
+    noise = 0.01 * jax.random.normal(keys[2], truth.shape)
+    # Mean length of a 3-D Gaussian error: sigma * 2 sqrt(2 / pi). The noise also moves the medians
+    # by which the clouds are aligned.
+    expected = 0.01 * 2 * np.sqrt(2 / np.pi)
+    np.testing.assert_allclose(
+        metrics.point_errors(truth + noise, truth, valid).nd, expected, rtol=0.1
+    )
+
+
+def test_non_finite_predictions_cost_the_cap():
+    """A NaN prediction is a failure, not a sample without value."""
+    truth = jnp.ones((1, 2, 4, 4, 3)).at[..., 0].set(jnp.arange(4.0).reshape(1, 1, 1, 4))
+    valid = jnp.ones((1, 2, 4, 4), bool)
+    broken = truth.at[0, 1, 0, 0].set(jnp.nan)
+    found = metrics.point_errors(broken, truth, valid)
+    assert found.per_view[0, 1] == metrics.ERROR_CAP and np.isfinite(found.nd[0])
+
+
+def test_pose_errors_match_golden():
+    """Release and usual definitions of the angles and of the shares below thresholds."""
+    golden = np.load(GOLDEN / "pose.npz")
+    truth, found = (jnp.asarray(golden[k], jnp.float32) for k in ("c2w_gt", "c2w_pred"))
+    ok = jnp.ones(truth.shape[:2], bool)
+    np.testing.assert_array_equal(metrics.view_pairs(5), (golden["pair_i"], golden["pair_j"]))
+    release = metrics.pair_errors_release(found, truth, ok)
+    # Both arccos are ill-conditioned at 1: float32 leaves hundredths of a degree.
+    np.testing.assert_allclose(release.rotation_deg, golden["theta_R"], atol=1e-2)
+    np.testing.assert_allclose(release.translation_deg, golden["theta_t"], atol=6e-2)
+    usual = metrics.pair_errors(found, truth, ok)
+    np.testing.assert_allclose(usual.rotation_deg, golden["theta_R_std"], atol=1e-2)
+    defined = ~np.isnan(usual.translation_deg)
+    np.testing.assert_allclose(
+        np.asarray(usual.translation_deg)[defined], golden["theta_t_std"][defined], atol=1e-2
+    )
+    assert (~defined).sum() == 1  # the two identical true cameras
+    for errors, end in ((release, ""), (usual, "_std")):
+        rows = slice(None) if end == "" else slice(0, 5)
+        rra, rta = (
+            metrics.share_below(errors.rotation_deg),
+            metrics.share_below(errors.translation_deg),
+        )
+        np.testing.assert_allclose(rra, golden["RRA15" + end], atol=1e-6)
+        np.testing.assert_allclose(rta[rows], golden["RTA15" + end][rows], atol=1e-6)
+        maa = metrics.mean_average_accuracy(errors)
+        np.testing.assert_allclose(maa[rows], golden["mAA30" + end][rows], atol=1e-6)
+
+
+def test_failed_poses_are_wrong(key):
+    """A pose that is not ok makes all of its pairs wrong, even when it is NaN."""
+    poses = transforms.rigid(
+        transforms.rotation_from_quat(jax.random.normal(key, (1, 3, 4))),
+        jax.random.normal(key, (1, 3, 3)),
+    )
+    ok = jnp.array([[True, True, False]])
+    broken = jnp.where(ok[..., None, None], poses, jnp.nan)
+    errors = metrics.pair_errors(broken, poses, ok)
+    np.testing.assert_allclose(metrics.share_below(errors.rotation_deg), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(metrics.mean_average_accuracy(errors), 1 / 3, rtol=1e-6)
+    assert np.isfinite(metrics.pair_errors_release(broken, poses, ok).rotation_deg).all()
+
+
+def test_chamfer_matches_golden():
+    """Shifted, single-point and empty clouds; empty is NaN."""
+    golden = np.load(GOLDEN / "chamfer.npz")
+    mask = jnp.asarray(golden["mask"])
+    found = chamfer.chamfer_distance(
+        jnp.asarray(golden["pts1"]), mask, jnp.asarray(golden["pts2"]), mask
+    )
+    np.testing.assert_allclose(found, golden["cd_raw"], rtol=1e-5)
+    capped = jnp.where(jnp.isnan(found), found, jnp.minimum(found, metrics.ERROR_CAP))
+    np.testing.assert_allclose(capped, golden["cd_clipped"], rtol=1e-5)
+
+
+def test_chamfer_blocks_agree_with_kdtree(key):
+    """Several uneven blocks give the same nearest neighbours as the KD-tree."""
+    a, b = jax.random.normal(key, (5000, 3)), jax.random.normal(jax.random.key(1), (3001, 3))
+    blocked = chamfer.chamfer_distance(a, jnp.ones(5000, bool), b, jnp.ones(3001, bool))
+    tree = chamfer.chamfer_distance_kdtree(np.asarray(a), np.asarray(b))
+    np.testing.assert_allclose(blocked, tree, rtol=1e-5)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_image_metrics_match_golden(index):
+    """PSNR and both SSIM definitions equal torchmetrics' numbers, identical images included."""
+    golden = np.load(GOLDEN / "image_metrics.npz")
+    image = np.moveaxis(golden[f"img_{index}"].clip(-1, 1), 1, -1) / 2 + 0.5
+    truth = np.moveaxis(golden[f"gt_{index}"], 1, -1) / 2 + 0.5
+    image, truth = jnp.asarray(image), jnp.asarray(truth)
+    np.testing.assert_allclose(image_metrics.psnr(image, truth), golden[f"psnr_{index}"], rtol=1e-5)
+    np.testing.assert_allclose(
+        image_metrics.ssim(image, truth), golden[f"ssim_datarange1_{index}"], atol=2e-5
+    )
+    np.testing.assert_allclose(
+        image_metrics.ssim_release(image, truth), golden[f"ssim_reference_{index}"], atol=2e-4
+    )
+
+
+def test_ssim_rejects_small_images():
+    """An image smaller than the window is named in the error."""
+    with pytest.raises(ValueError, match=r"\(4, 9, 3\)"):
+        image_metrics.ssim(jnp.ones((4, 9, 3)), jnp.ones((4, 9, 3)))
