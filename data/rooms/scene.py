@@ -1,0 +1,246 @@
+"""One furnished interior from one integer: geometry, materials and lights in fixed-size arrays.
+
+``ROOMS_VERSION`` names the mapping from seeds to scenes; it changes whenever the same seed would
+give another picture. Training, validation and test rooms come from disjoint ranges of seeds.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from data.rooms import catalog, layout
+from data.rooms.layout import Options
+from data.rooms.primitives import (
+    NUM_BOXES,
+    NUM_CYLINDERS,
+    NUM_SPHERES,
+    Primitives,
+)
+from data.rooms.textures import Field, hsv_to_rgb
+
+ROOMS_VERSION = "1.0.0"
+# Half-open ranges of seeds; every seed is below 2^32.
+SPLITS = {
+    "train": (0, 3_000_000_000),
+    "validation": (3_000_000_000, 3_500_000_000),
+    "test": (3_500_000_000, 4_000_000_000),
+}
+DEFAULT_OPTIONS = Options()
+_TABLES = catalog.piece_tables()
+_BOUNDS = catalog.material_bounds()
+# Material rows: four walls, floor, ceiling; dividing wall, casing, block, beams, lamp cord, lamp
+# shade, three rugs; then MAX_ROLES rows for each piece.
+_SHELL_ROWS, _FIXED_ROWS = 6, 15
+_PIECES = layout.FLOOR_SLOTS + layout.HUNG_SLOTS
+
+
+@struct.dataclass
+class Scene:
+    """Everything that is rendered. Colours are linear light.
+
+    material_of: row of ``materials`` per primitive; rows 0-5 are the shell (walls at y0, x1, y1,
+    x0, then floor and ceiling). rooms: floor rectangles. furniture: footprints, -9 where unused.
+    """
+
+    primitives: Primitives
+    material_of: Int[Array, "N"]
+    materials: Float[Array, "rows M"]
+    size: Float[Array, "3"]
+    rooms: Float[Array, "R 4"]
+    room_active: Bool[Array, "R"]
+    furniture: Float[Array, "F 4"]
+    light_position: Float[Array, "L 3"]
+    light_colour: Float[Array, "L 3"]
+    ambient: Float[Array, "3"]
+    exposure: Float[Array, ""]
+    fov_deg: Float[Array, ""]
+
+
+def scene_key(seed: Int[Array, ""]) -> jax.Array:
+    """The random key of a seed; the version is part of it."""
+    return jax.random.fold_in(jax.random.key(seed), hash_version(ROOMS_VERSION))
+
+
+def hash_version(version: str) -> int:
+    """A small number from a version ``major.minor.patch``."""
+    major, minor, patch = (int(part) for part in version.split("."))
+    return (major * 1000 + minor) * 1000 + patch
+
+
+def _rotation(turn, tilt):
+    """Rotation about z by ``turn`` after one about x by ``tilt``."""
+    c, s, ct, st = jnp.cos(turn), jnp.sin(turn), jnp.cos(tilt), jnp.sin(tilt)
+    zero = jnp.zeros_like(c * ct)
+    rows = [[c + zero, -s * ct, s * st], [s + zero, c * ct, -c * st], [zero, st + zero, ct + zero]]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _assemble(key, placed):
+    """Parts of all pieces ``[F, P]``: world_from_local, shape, role, existence."""
+    k_chance, k_shift, k_turn = jax.random.split(key, 3)
+    kind = placed.kind
+    shape, role = jnp.asarray(_TABLES.shape)[kind], jnp.asarray(_TABLES.role)[kind]
+    at, at_m, half, half_m = jnp.moveaxis(jnp.asarray(_TABLES.geometry)[kind], 2, 0)
+    jitter = jnp.asarray(_TABLES.jitter)[kind]
+    grid = shape.shape
+    size = placed.size[:, None]
+    shift = jax.random.uniform(k_shift, (*grid, 2), minval=-1.0) * jitter[..., :2]
+    at = at.at[..., :2].add(shift)
+    centre, half = at * size + at_m, half * size + half_m
+    angles = jax.random.uniform(k_turn, (*grid, 2), minval=-1.0) * jitter[..., 2:]
+    turned = _rotation(placed.turn, jnp.zeros_like(placed.turn))[:, None]
+    axes = turned @ _rotation(angles[..., 0], angles[..., 1])
+    world = jnp.einsum("fpij,fpj->fpi", jnp.broadcast_to(turned, axes.shape), centre)
+    world = world + placed.base[:, None]
+    half = jnp.maximum(half, 0.002)
+    matrix = jnp.concatenate([axes * half[..., None, :], world[..., None]], axis=-1)
+    exists = jax.random.uniform(k_chance, grid) < jnp.asarray(_TABLES.chance)[kind]
+    return matrix, shape, role, exists & placed.active[:, None]
+
+
+def draw_materials(key: jax.Array, classes: Int[Array, "rows"]) -> Float[Array, "rows M"]:
+    """One material per row within the bounds of its class, colours in linear light."""
+    bounds = jnp.asarray(_BOUNDS)[classes]
+    m = layout.uniform(key, bounds[:, 0], bounds[:, 1], (len(classes), bounds.shape[-1]))
+    base = m[:, 0:3]
+    related = [
+        jnp.stack([base[:, 0] + m[:, i], base[:, 1] * m[:, i + 1], base[:, 2] * m[:, i + 2]], -1)
+        for i in (Field.B, Field.C)
+    ]
+    colours = jnp.stack([base, *related], axis=1)
+    rgb = hsv_to_rgb(jnp.concatenate([colours[..., :1], jnp.clip(colours[..., 1:], 0, 1)], -1))
+    return jnp.concatenate([rgb.reshape(-1, 9) ** 2.2, m[:, 9:]], axis=-1)
+
+
+def _choose(key, names, weights, shape=()):
+    rows = jnp.array([catalog.class_index(name) for name in names])
+    return rows[jax.random.categorical(key, jnp.log(jnp.array(weights)), shape=shape)]
+
+
+def _classes(key, placed_kinds):
+    """Material class of every row."""
+    k = jax.random.split(key, 6)
+    main, accent = _choose(k[0], catalog.WALL_CLASSES, catalog.WALL_WEIGHTS, (2,))
+    which = jax.random.randint(k[1], (), 0, 6)
+    walls = jnp.where(jnp.arange(4) == which, accent, main)
+    floor = _choose(k[2], catalog.FLOOR_CLASSES, catalog.FLOOR_WEIGHTS)
+    inner = _choose(k[3], catalog.WALL_CLASSES, catalog.WALL_WEIGHTS, (2,))
+    row = catalog.class_index
+    fixed = [floor, row("ceiling"), inner[0], row("white"), inner[1], row("wood"), row("metal")]
+    fixed += [row("shade")] + [row("carpet")] * layout.MAX_ROOMS
+    roles = jnp.asarray(_TABLES.roles)[placed_kinds].reshape(-1)
+    return jnp.concatenate([walls, jnp.stack([jnp.asarray(r) for r in fixed]), roles])
+
+
+def _lights(key, plan, options):
+    """One lamp below each room's ceiling; a single room gets a weaker second light."""
+    k = jax.random.split(key, 6)
+    rooms = plan.rooms
+    middle = (rooms[:, :2] + rooms[:, 2:]) / 2
+    extent = rooms[:, 2:] - rooms[:, :2]
+    offset = layout.uniform(k[0], -0.15, 0.15, (layout.MAX_ROOMS, 2)) * extent
+    drop = layout.uniform(k[1], 0.25, 0.6, (layout.MAX_ROOMS, 1))
+    lamp = jnp.concatenate([middle + offset, plan.size[2] - drop], axis=-1)
+    corner = rooms[0, :2] + extent[0] * layout.uniform(k[2], 0.15, 0.85, (2,))
+    second = jnp.concatenate([corner, layout.uniform(k[3], 1.6, 2.0, (1,))])
+    single = ~plan.room_active[1]
+    position = lamp.at[1].set(jnp.where(single, second, lamp[1]))
+    reach = jnp.sqrt((extent**2).sum(-1, keepdims=True)) * 0.5
+    warm = layout.uniform(k[4], 0.0, 1.0, (layout.MAX_ROOMS, 1))
+    tint = jnp.array([[1.0, 0.86, 0.68]]) * warm + jnp.array([[0.92, 0.97, 1.0]]) * (1 - warm)
+    power = layout.uniform(k[5], 0.7, 1.3, (layout.MAX_ROOMS, 1)) * (1.0 + reach**2)
+    power = power.at[1].multiply(jnp.where(single, 0.45, 1.0))
+    on = plan.room_active.at[1].set(True)[:, None]
+    lamp_parts = jnp.where(plan.room_active[:, None], lamp, -9.0)
+    return position, tint * power * on * options.dark, lamp_parts, plan.room_active
+
+
+def _lamp_parts(lamp, height):
+    """Cord (cylinder) and shade (ball) of each ceiling lamp as matrices ``[R, 2, 3, 4]``."""
+    cord = (height - lamp[:, 2:]) / 2
+    cord_centre = jnp.concatenate([lamp[:, :2], lamp[:, 2:] + cord], axis=-1)
+    half_cord = jnp.concatenate([jnp.full((len(lamp), 2), 0.01), cord], axis=-1)
+    half_shade = jnp.broadcast_to(jnp.array([[0.2, 0.2, 0.13]]), half_cord.shape)
+    diagonal = jnp.stack([half_cord, half_shade], axis=1)[..., None] * jnp.eye(3).reshape(
+        1, 1, 3, 3
+    )
+    centre = jnp.stack([cord_centre, lamp], axis=1)
+    return jnp.concatenate([diagonal, centre[..., None]], axis=-1)
+
+
+def _pack(matrix, shape, row, exists, casts):
+    """Sort all parts into the fixed slots of their shapes; what does not fit is dropped."""
+    chosen = []
+    for code, slots in ((0, NUM_BOXES), (1, NUM_CYLINDERS), (2, NUM_SPHERES)):
+        chosen.append(jnp.argsort(~(exists & (shape == code)), stable=True)[:slots])
+    index = jnp.concatenate(chosen)
+    code = np.repeat(np.arange(3), [NUM_BOXES, NUM_CYLINDERS, NUM_SPHERES])
+    active = exists[index] & (shape[index] == code)
+    forward = matrix[index]
+    axes = forward[:, :, :3]
+    inverse = jnp.swapaxes(axes, 1, 2) / (axes**2).sum(axis=1)[:, :, None]
+    # Written out: the product of float32 sums must be exact on every backend.
+    shift = -(inverse * forward[:, None, :, 3]).sum(axis=-1)
+    backward = jnp.concatenate([inverse, shift[..., None]], axis=-1)
+    prims = Primitives(forward, backward, active, active & casts[index])
+    return prims, row[index]
+
+
+def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -> Scene:
+    """The room of a seed in [0, 2^32). Pure; jit and vmap it over seeds."""
+    key = scene_key(jnp.asarray(seed, jnp.uint32))
+    k = jax.random.split(key, 9)
+    plan = layout.make_plan(k[0], options)
+    boxes, box_on, block = layout.structure(k[1], plan)
+    placed = jax.tree.map(
+        lambda *a: jnp.concatenate(a),
+        layout.place_floor(k[2], plan, block, options),
+        layout.place_hung(k[3], plan),
+    )
+    matrix, shape, role, exists = _assemble(k[4], placed)
+    rows = _FIXED_ROWS + jnp.arange(_PIECES)[:, None] * catalog.MAX_ROLES + role
+    position, colour, lamp, lamp_on = _lights(k[5], plan, options)
+    lamps = _lamp_parts(lamp, plan.size[2])
+    materials = draw_materials(k[6], _classes(k[7], placed.kind))
+    structural = jnp.concatenate(
+        [boxes[:, 3:, None] * jnp.eye(3)[None], boxes[:, :3, None]], axis=-1
+    )
+    box_rows = [6] * 3 + [7] * 3 + [6] * 3 + [7] * 3 + [7] * 4 + [8] + [9] * 3 + [12, 13, 14]
+    n_lamp = 2 * layout.MAX_ROOMS
+    all_matrix = jnp.concatenate([structural, lamps.reshape(-1, 3, 4), matrix.reshape(-1, 3, 4)])
+    all_shape = jnp.concatenate(
+        [
+            jnp.zeros(len(box_rows), int),
+            jnp.tile(jnp.array([1, 2]), layout.MAX_ROOMS),
+            shape.ravel(),
+        ]
+    )
+    all_row = jnp.concatenate(
+        [jnp.array(box_rows), jnp.tile(jnp.array([10, 11]), layout.MAX_ROOMS), rows.ravel()]
+    )
+    all_exist = jnp.concatenate([box_on, jnp.repeat(lamp_on, 2), exists.ravel()])
+    casts = jnp.ones(len(all_exist), bool).at[len(box_rows) : len(box_rows) + n_lamp].set(False)
+    prims, material_of = _pack(all_matrix, all_shape, all_row, all_exist, casts)
+    look = jax.random.uniform(k[8], (5,))
+    tint = jnp.stack([0.95 + 0.1 * look[1], 1.0, 1.05 - 0.1 * look[1]])
+    footprints = jnp.where(placed.active[:, None], placed.rect, -9.0)[: layout.FLOOR_SLOTS]
+    return Scene(
+        primitives=prims,
+        material_of=material_of,
+        materials=materials,
+        size=plan.size,
+        rooms=plan.rooms,
+        room_active=plan.room_active,
+        furniture=jnp.concatenate([footprints, block[None]]),
+        light_position=position,
+        light_colour=colour,
+        ambient=(0.25 + 0.35 * look[0])
+        * jnp.stack([0.95 + 0.1 * look[1], 1.0, 1.05 - 0.1 * look[1]])
+        * options.dark,
+        exposure=jnp.exp(0.5 * (look[2] - 0.5)),
+        fov_deg=options.fov_deg[0] + (options.fov_deg[1] - options.fov_deg[0]) * look[3],
+    )

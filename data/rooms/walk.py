@@ -1,0 +1,158 @@
+"""Where a person walks and looks: camera paths in free space with overlapping views.
+
+A path is a slightly bent line at eye height; the gaze follows a point that drifts through the
+room, so that neighbouring views share what they see. Several paths are drawn for a scene, those
+that come near a surface are dropped, and of the rest the one with the best outlook is kept.
+``baseline`` scales how far apart and how differently turned the views are (1 = a few steps).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from data.rooms.layout import uniform
+from data.rooms.primitives import distance
+from data.rooms.render import cast_depth
+from data.rooms.scene import Scene
+
+CLEARANCE_M = 0.3
+EYE_M = (1.2, 1.8)
+# Start points drawn, paths tried from the free ones, paths that are looked along.
+STARTS, PATHS, FINALISTS = 192, 64, 5
+PROBES = 6
+# A view of less median depth than this looks at a wall.
+MIN_MEDIAN_DEPTH_M = 1.2
+
+
+def clearance(scene: Scene, points: Float[Array, "M 3"]) -> Float[Array, "M"]:
+    """Distance in metres to the nearest surface (a lower bound), negative outside the shell.
+
+    The floor area of furniture counts as well: nobody walks above a table.
+    """
+    shell = jnp.minimum(points, scene.size.reshape(1, 3) - points).min(axis=-1)
+    rect = scene.furniture[None]
+    outside = jnp.maximum(rect[..., :2] - points[:, None, :2], points[:, None, :2] - rect[..., 2:])
+    beside = outside.max(axis=-1).min(axis=-1) + 0.15
+    return jnp.minimum(jnp.minimum(shell, distance(scene.primitives, points)), beside)
+
+
+def look_at(
+    eye: Float[Array, "*batch 3"], target: Float[Array, "*batch 3"], roll: Float[Array, "*batch"]
+) -> Float[Array, "*batch 4 4"]:
+    """``world_from_cam`` of a camera that looks from ``eye`` to ``target``; z is up."""
+    forward = target - eye
+    forward = forward / jnp.sqrt((forward**2).sum(-1, keepdims=True) + 1e-12)
+    right = jnp.stack([forward[..., 1], -forward[..., 0], jnp.zeros_like(roll)], axis=-1)
+    right = right / jnp.sqrt((right**2).sum(-1, keepdims=True) + 1e-12)
+    down = jnp.cross(forward, right)
+    c, s = jnp.cos(roll)[..., None], jnp.sin(roll)[..., None]
+    rotation = jnp.stack([c * right + s * down, c * down - s * right, forward], axis=-1)
+    top = jnp.concatenate([rotation, eye[..., None]], axis=-1)
+    bottom = jnp.broadcast_to(jnp.array([0.0, 0, 0, 1]), (*top.shape[:-2], 1, 4))
+    return jnp.concatenate([top, bottom], axis=-2)
+
+
+def _paths(key, scene, starts, places, baseline, steps):
+    """Poses ``[PATHS, S, 4, 4]`` at path positions ``places`` ``[S]`` in [-0.5, 0.5]."""
+    k = jax.random.split(key, 10)
+    n, s = len(starts), len(places)
+    # Later paths are shorter, so that some path fits into any room.
+    shrink = jnp.linspace(1.0, 0.25, n)
+    length = uniform(k[0], 0.15, 0.5, (n,)) * steps * baseline * shrink
+    inside = uniform(k[1], 0.25, 0.75, (n, 2))
+    room = _room_of(scene, starts)
+    goal = room[:, :2] + inside * (room[:, 2:] - room[:, :2])
+    away = goal - starts[:, :2]
+    far = jnp.sqrt((away**2).sum(-1, keepdims=True) + 1e-6)
+    # The gazed point is at least 1.5 m off, beyond the drawn one if need be.
+    gaze = starts[:, :2] + away / far * jnp.maximum(far, 1.5)
+    ahead = jnp.arctan2(away[:, 1], away[:, 0])
+    heading = ahead + uniform(k[2], -1.0, 1.0, (n,)) * jnp.pi
+    line = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1)
+    across = jnp.stack([-line[:, 1], line[:, 0]], axis=-1)
+    bow = uniform(k[3], -0.5, 0.5, (n, 1, 1)) * length.reshape(n, 1, 1)
+    at = places.reshape(1, s, 1)
+    wobble = uniform(k[4], -0.06, 0.06, (n, s, 3)) * baseline
+    flat = starts[:, None, :2] + line[:, None] * at * length.reshape(n, 1, 1)
+    flat = flat + across[:, None] * (4 * at * at - 0.3) * bow
+    eye = jnp.concatenate([flat, jnp.broadcast_to(starts[:, None, 2:], (n, s, 1))], -1) + wobble
+    drift = uniform(k[5], -1.0, 1.0, (n, 1, 2)) * 0.35 * steps * baseline
+    seen = gaze[:, None] + drift * at + uniform(k[6], -0.15, 0.15, (n, s, 2)) * baseline
+    level = uniform(k[7], 0.5, 1.35, (n, 1, 1)) + uniform(k[8], -0.12, 0.12, (n, s, 1)) * baseline
+    roll = uniform(k[9], -0.03, 0.03, (n, s))
+    return look_at(eye, jnp.concatenate([seen, level], axis=-1), roll)
+
+
+def _room_of(scene, points):
+    """Rectangle of the room that each point stands in (the first one between rooms)."""
+    xy = points[:, None, :2]
+    inside = ((xy >= scene.rooms[None, :, :2]) & (xy <= scene.rooms[None, :, 2:])).all(-1)
+    return scene.rooms[jnp.argmax(inside & scene.room_active[None], axis=-1)]
+
+
+def _probe(scene, poses, intrinsics, height, width):
+    """Points ``[M, S, P, 3]`` and depths ``[M, S, P]`` on a coarse pixel grid of each pose."""
+    m, s = poses.shape[:2]
+    u, v = jnp.meshgrid(
+        (jnp.arange(PROBES) + 0.5) / PROBES * width, (jnp.arange(PROBES) + 0.5) / PROBES * height
+    )
+    x = ((u - intrinsics[0, 2]) / intrinsics[0, 0]).ravel()
+    y = ((v - intrinsics[1, 2]) / intrinsics[1, 1]).ravel()
+    camera = jnp.stack([x, y, jnp.ones_like(x)], axis=-1)
+    dirs = jnp.einsum("msij,pj->mspi", poses[..., :3, :3], camera)
+    origin = poses[..., :3, 3]
+    depth = cast_depth(scene, origin.reshape(m * s, 3), dirs.reshape(m * s, -1, 3))
+    depth = depth.reshape(m, s, -1)
+    return origin[:, :, None] + dirs * depth[..., None], depth
+
+
+def shared(points, poses, intrinsics, height, width):
+    """Which points ``[M, S, P, 3]`` lie in which view: ``[M, S, P, S]`` (occlusion is ignored)."""
+    offset = points[:, :, :, None] - poses[:, None, None, :, :3, 3]
+    local = jnp.einsum("mtij,msPti->msPtj", poses[..., :3, :3], offset)
+    z = jnp.maximum(local[..., 2], 1e-3)
+    u = local[..., 0] / z * intrinsics[0, 0] + intrinsics[0, 2]
+    v = local[..., 1] / z * intrinsics[1, 1] + intrinsics[1, 2]
+    inside = (u > -0.5) & (u < width - 0.5) & (v > -0.5) & (v < height - 0.5)
+    return inside & (local[..., 2] > 0.05)
+
+
+def choose_poses(
+    key: jax.Array,
+    scene: Scene,
+    num_inputs: int,
+    num_targets: int,
+    intrinsics: Float[Array, "3 3"],
+    height: int,
+    width: int,
+    baseline: Float[Array, ""] | float,
+) -> Float[Array, "S 4 4"]:
+    """Camera poses of one sample: inputs in walking order, then targets between them."""
+    k_start, k_room, k_path, k_place = jax.random.split(key, 4)
+    low = jnp.array([CLEARANCE_M, CLEARANCE_M, EYE_M[0]])
+    high = jnp.stack([scene.size[0] - CLEARANCE_M, scene.size[1] - CLEARANCE_M, EYE_M[1]])
+    points = low + jax.random.uniform(k_start, (STARTS, 3)) * (high - low)
+    rank = jnp.minimum(clearance(scene, points), 1.3 * CLEARANCE_M)
+    starts = points[jnp.argsort(-rank + 1e-3 * jax.random.uniform(k_room, (STARTS,)))[:PATHS]]
+    steps = max(num_inputs - 1, 1)
+    inputs = jnp.arange(num_inputs) / steps - 0.5
+    targets = uniform(k_place, -0.5, 0.5, (num_targets,))
+    places = jnp.concatenate([inputs, targets])
+    poses = _paths(k_path, scene, starts, places, baseline, steps)
+    free = clearance(scene, poses[..., :3, 3].reshape(-1, 3)).reshape(poses.shape[:2]).min(-1)
+    # A path with enough clearance is as good as any other; longer ones come first.
+    order = jnp.argsort(-jnp.minimum(free, CLEARANCE_M), stable=True)[:FINALISTS]
+    poses, free = poses[order], free[order]
+    seen, depth = _probe(scene, poses, intrinsics, height, width)
+    outlook = jnp.median(depth, axis=-1).min(axis=-1)
+    common = shared(seen, poses, intrinsics, height, width)
+    chain = jnp.diagonal(common[:, 1:num_inputs, :, : num_inputs - 1], axis1=1, axis2=3)
+    linked = chain.mean(axis=1).min(axis=-1) if num_inputs > 1 else jnp.ones(len(order))
+    covered = common[:, num_inputs:, :, :num_inputs].any(-1).mean(-1)
+    covered = covered.min(axis=-1) if num_targets else jnp.ones(len(order))
+    score = jnp.minimum(outlook / MIN_MEDIAN_DEPTH_M, 1.2)
+    score = score + jnp.minimum(linked / 0.5, 1.0) + 2 * jnp.minimum(covered / 0.95, 1.0)
+    score = score + 100 * jnp.minimum(free / CLEARANCE_M, 1.0)
+    return poses[jnp.argmax(score)]
