@@ -34,6 +34,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.height = 224
     config.data.width = 224
     config.data.seed = 0
+    config.data.split = "train"  # or 'validation', 'test': other rooms, other scenes
+    config.data.baseline = (0.5, 1.5)  # rooms: how far apart views are; 1 = a few steps
 
     # Objective; a term of weight 0 is not computed
     config.num_refs = 4  # paths R
@@ -72,7 +74,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval_every = 1_000
     config.eval_batches = 8
     # Sets to evaluate on: name -> fields of data that differ; the first best_metric decides "best"
-    config.eval = ml_collections.ConfigDict({"held_out": {"seed": 1_000_003}})
+    config.eval = ml_collections.ConfigDict({"held_out": {"split": "validation"}})
     config.best_metric = "regression"
     config.checkpoint_every = 1_000
     config.keep_checkpoints = 2

@@ -29,11 +29,13 @@ class BoxSource:
         height: int,
         width: int,
         seed: int,
+        split: str = "train",
         process_index: int = 0,
     ):
         self._size = (batch_size, num_targets, height, width)
         self._num_inputs = num_inputs
-        self._seed, self._process, self._next = seed, process_index, 0
+        self._seed = (seed, sum(split.encode()))
+        self._process, self._next = process_index, 0
 
     def __iter__(self) -> BoxSource:
         return self
@@ -43,9 +45,9 @@ class BoxSource:
         self._next += 1
         batch_size, num_targets, height, width = self._size
         # The number of views is the same in all processes: they run one program together.
-        drawn = np.random.default_rng((self._seed, index)).integers(len(self._num_inputs))
+        drawn = np.random.default_rng((*self._seed, index)).integers(len(self._num_inputs))
         num_views = self._num_inputs[drawn] + num_targets
-        rng = np.random.default_rng((self._seed, index, self._process))
+        rng = np.random.default_rng((*self._seed, index, self._process))
         batch = box_views(rng, batch_size, num_views, height, width)
         return batch, {"ids": [f"box/{self._process}/{index}/{i}" for i in range(batch_size)]}
 

@@ -45,9 +45,10 @@ def make_source(
     if source == "box":
         from data.box import BoxSource
 
+        del settings["baseline"]
         return BoxSource(**settings)
     if source == "rooms":
-        from data.rooms.stream import RoomsSource
+        from data.rooms_stream import RoomsSource
 
         return RoomsSource(**settings)
     raise ValueError(f"data.source must be 'box', 'rooms' or 'records', got {source!r}")

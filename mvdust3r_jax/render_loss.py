@@ -1,1 +1,203 @@
-"""Terms that render the predicted Gaussians in the true cameras."""
+"""Loss terms that render the predicted Gaussians in the true cameras of all views of a sample.
+
+The scene is normalised first: predicted points by the mean distance of the input views' points to
+the reference camera, true camera positions by the same measure of the truth, render-only views
+included. Every input pixel is one Gaussian. With ``sh_degree`` 0 it has its own pixel's colour;
+otherwise its spherical harmonics give a colour in [0, 1]. The background is white.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Bool, Float, Int
+
+from mvdust3r_jax import losses, lpips
+from mvdust3r_jax.geometry.camera import half_pixel_shift
+from mvdust3r_jax.geometry.pointmaps import mean_distance
+from mvdust3r_jax.geometry.transforms import invert_rigid, normalize, safe_norm
+from mvdust3r_jax.splat import rasterize
+from mvdust3r_jax.splat.gaussians import view_colors
+from mvdust3r_jax.types import Batch, Prediction
+
+if TYPE_CHECKING:
+    from mvdust3r_jax.objective import ObjectiveConfig
+
+# The published renderer's settings, in units of the normalised scene and pixels squared.
+NEAR, FAR, EPS_2D = 0.01, 100.0, 0.1
+
+
+def render(
+    points: Float[Array, "N V H W 3"],
+    prediction: Prediction,
+    scales: Float[Array, "N V H W 3"],
+    pixels: Float[Array, "N V H W 3"],
+    ref_from_cam: Float[Array, "N C 4 4"],
+    intrinsics: Float[Array, "N C 3 3"],
+    *,
+    sh_degree: int,
+    capacity: int | None = None,
+) -> tuple[Float[Array, "N C H W 3"], Int[Array, "N C"]]:
+    """Images in [-1, 1] of all views' Gaussians together, and intersections that did not fit.
+
+    ``points``, ``scales`` and the cameras' translations are in the normalised scene; ``intrinsics``
+    follow the data's convention (first pixel's centre at (0, 0)).
+    """
+    height, width = points.shape[2:4]
+
+    def one(means, quats, scales, opacities, colours, ref_from_cam, intrinsics):
+        cameras = ref_from_cam.shape[0]
+        image, _, info = rasterize(
+            means, quats, scales, opacities, colours,
+            invert_rigid(ref_from_cam), half_pixel_shift(intrinsics), width, height,
+            near_plane=NEAR, far_plane=FAR, eps2d=EPS_2D, backgrounds=jnp.ones((cameras, 3)),
+            sh_degree=sh_degree or None, capacity=capacity,
+        )  # fmt: skip
+        return image, info.overflow
+
+    def flat(x: Array) -> Array:
+        return x.reshape(x.shape[0], -1, *x.shape[4:])
+
+    gaussians = prediction.gaussians
+    colours = flat(pixels)
+    if sh_degree:
+        colours = rearrange(gaussians.colors, "n v h w (k c) -> n (v h w) k c", c=3)
+    images, overflow = jax.vmap(one)(
+        *(flat(points), flat(gaussians.rotations), flat(scales), flat(gaussians.opacities)),
+        *(colours, ref_from_cam, intrinsics),
+    )
+    return (2 * images - 1 if sh_degree else images), overflow
+
+
+def _choose(key: Array, total: int, wanted: int) -> Int[Array, "chosen"]:
+    """``wanted`` of ``total`` indices, all of them where ``wanted`` is 0 or too large."""
+    if not 0 < wanted < total:
+        return jnp.arange(total)
+    return jax.random.permutation(key, total)[:wanted]
+
+
+def _sh_colour_error(
+    points: Float[Array, "N V H W 3"],
+    colors: Float[Array, "N V H W K3"],
+    centres: Float[Array, "N V 3"],
+    pixels: Float[Array, "N V H W 3"],
+    degree: int,
+) -> Float[Array, "N"]:
+    """Mean RGB distance in [-1, 1] of each Gaussian, seen from its own camera, to its pixel."""
+    directions = normalize(jax.lax.stop_gradient(points) - centres[:, :, None, None])
+    colours = view_colors(
+        rearrange(colors, "n v h w (k c) -> k c (n v h w)", c=3),
+        rearrange(directions, "n v h w c -> c (n v h w)"),
+        degree,
+    )
+    return safe_norm(2 * colours.T.reshape(pixels.shape) - 1 - pixels).mean(axis=(1, 2, 3))
+
+
+class _Scenes(NamedTuple):
+    """Samples and chosen paths on one axis N, cameras and points in the normalised scene.
+
+    factor: measure of the prediction, without gradient. known: samples with any known depth; where
+    there is none the factors would be 1e-8, and are 1 instead.
+    """
+
+    prediction: Prediction
+    points: Float[Array, "N V H W 3"]
+    factor: Float[Array, "N"]
+    known: Bool[Array, "N"]
+    ref_from_cam: Float[Array, "N S 4 4"]
+    intrinsics: Float[Array, "N S 3 3"]
+    images: Float[Array, "N S H W 3"]
+    valid: Bool[Array, "N S H W"]
+
+    @property
+    def pixels(self) -> Float[Array, "N V H W 3"]:
+        """Images of the input views."""
+        return self.images[:, : self.points.shape[1]]
+
+
+def _normalised_scenes(
+    prediction: Prediction,
+    batch: Batch,
+    truth: Float[Array, "B R S H W 3"],
+    valid: Bool[Array, "B S H W"],
+    paths: Int[Array, "P"],
+) -> _Scenes:
+    num_refs, num_inputs = prediction.points.shape[1:3]
+
+    def chosen(x: Array) -> Array:
+        return x[:, paths].reshape(-1, *x.shape[2:])
+
+    def repeated(x: Array) -> Array:
+        return jnp.repeat(x, len(paths), axis=0)
+
+    poses = chosen(losses.reference_from_cameras(batch.world_from_cam, num_refs))
+    prediction, truth, valid = jax.tree.map(chosen, prediction), chosen(truth), repeated(valid)
+    known = valid[:, :num_inputs].any(axis=(1, 2, 3))
+    factor = jnp.where(known, mean_distance(prediction.points, valid[:, :num_inputs]), 1.0)
+    true_factor = jnp.where(known, mean_distance(truth, valid), 1.0)
+    return _Scenes(
+        prediction=prediction,
+        points=prediction.points / factor[:, None, None, None, None],
+        factor=jax.lax.stop_gradient(factor),
+        known=known,
+        ref_from_cam=poses.at[..., :3, 3].divide(true_factor[:, None, None]),
+        intrinsics=repeated(batch.intrinsics),
+        images=repeated(batch.images),
+        valid=valid,
+    )
+
+
+def render_terms(
+    config: ObjectiveConfig,
+    prediction: Prediction,
+    batch: Batch,
+    truth: Float[Array, "B R S H W 3"],
+    valid: Bool[Array, "B S H W"],
+    key: Array,
+    *,
+    perceptual: dict | None = None,
+    axis_name: str | None = None,
+) -> tuple[dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
+    """Terms with a weight (rgb, lpips, scale_clip, sh_colour), and numbers that are only logged.
+
+    A sample without any known depth has no scale: it contributes 0 to every term (the published
+    scale term explodes there).
+    """
+    if prediction.gaussians is None:
+        raise ValueError("render terms have a weight, but this variant has no Gaussian heads")
+    path_key, view_key = jax.random.split(key)
+    paths = _choose(path_key, prediction.points.shape[1], config.render_paths)
+    views = _choose(view_key, batch.images.shape[1], config.render_views)
+    scenes = _normalised_scenes(prediction, batch, truth, valid, paths)
+
+    def mean(per_sample: Array) -> Array:
+        return losses.sample_mean(jnp.where(scenes.known, per_sample, 0.0), axis_name)
+
+    scales = scenes.prediction.gaussians.scales
+    clipped = losses.clip_scales(scales, scenes.factor)
+    terms, logged = {}, {"mean_scale": mean(clipped.mean(axis=(1, 2, 3, 4)))}
+    if config.scale_clip:
+        terms["scale_clip"] = mean(losses.scale_excess(scales, scenes.factor))
+    if config.rgb or config.lpips:
+        rendered, overflow = render(
+            *(scenes.points, scenes.prediction, clipped, scenes.pixels),
+            *(scenes.ref_from_cam[:, views], scenes.intrinsics[:, views]),
+            sh_degree=config.sh_degree,
+        )
+        wanted = scenes.images[:, views]
+        terms["rgb"] = mean(losses.rgb_error(rendered, wanted, scenes.valid[:, views]))
+        logged["overflow"] = mean(overflow.sum(axis=1).astype(jnp.float32))
+        if config.lpips and perceptual is not None:
+            pairs = (x.reshape(-1, *x.shape[2:]) for x in (rendered, wanted))
+            distance = lpips.distance(perceptual, *pairs)
+            terms["lpips"] = mean(distance.reshape(rendered.shape[:2]).mean(axis=1))
+    if config.sh_colour and config.sh_degree:
+        centres = scenes.ref_from_cam[:, : scenes.points.shape[1], :3, 3]
+        colors = scenes.prediction.gaussians.colors
+        terms["sh_colour"] = mean(
+            _sh_colour_error(scenes.points, colors, centres, scenes.pixels, config.sh_degree)
+        )
+    return terms, logged
