@@ -1,4 +1,4 @@
-"""Rooms made while training: every batch is a function of (seed, index, process), nothing is stored.
+"""Rooms made while training: a batch is a function of (seed, index, process), nothing is stored.
 
 A training stream draws its rooms from the training split's seeds, an evaluation stream from another
 split, so no room of one is ever seen in the other.
