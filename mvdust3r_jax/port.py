@@ -15,12 +15,13 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from mvdust3r_jax import torch_args, torch_file
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
 
 StateDict = Mapping[str, Any]
@@ -295,6 +296,8 @@ def _build(tensors: Mapping[Entry, np.ndarray], patch: int) -> Tree:
             node = node.setdefault(key, {})
         whole = np.stack(parts) if path in stacked else np.ascontiguousarray(parts[0])
         node[path[-1]] = whole
+        # What has been copied need no longer be held in memory for a mapped file.
+        torch_file.release(parts)
     return tree
 
 
@@ -461,6 +464,5 @@ def load_torch_checkpoint(
     Returns:
       The state dict, and the config of names, shapes and the file's constructor string.
     """
-    from mvdust3r_jax import torch_file  # the reader is above this module's imports for start-up
-
-    return torch_file.load_torch_checkpoint(path)
+    state_dict, fields = torch_args.load_checkpoint(path)
+    return state_dict, replace(config_from_torch(state_dict), **fields)

@@ -10,36 +10,44 @@ import ast
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
+from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.torch_file import TorchFileError, read
 
 _CONSTANTS = {"inf": math.inf, "nan": math.nan}
 # Under these keys the releases (and many trainers) keep the network's tensors.
 _STATE_KEYS = ("model", "state_dict", "model_state_dict")
-# Constructor arguments that are fields of ModelConfig under another name.
+# Constructor arguments and the fields of ModelConfig that they are; of these, names and shapes of
+# the tensors cannot tell the last three, and only they are read.
 _FIELD_OF = {
     "enc_embed_dim": "enc_dim",
     "enc_depth": "enc_depth",
-    "enc_num_heads": "enc_heads",
     "dec_embed_dim": "dec_dim",
     "dec_depth": "dec_depth",
-    "dec_num_heads": "dec_heads",
     "head_type": "head",
-    "sh_degree": "sh_degree",
     "GS": "gaussians",
     "m_ref_flag": "cross_ref",
+    "enc_num_heads": "enc_heads",
+    "dec_num_heads": "dec_heads",
+    "sh_degree": "sh_degree",
 }
+_READ = ("enc_num_heads", "dec_num_heads", "sh_degree")
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The network's tensors by name (views of the mapped file), and the ModelConfig fields known.
 
-    The fields come from the constructor string (or CroCo's ``croco_kwargs``) where the file has
-    one. Raises TorchFileError for files that hold no network.
+    The fields (heads, SH degree, ``conf_max``) come from the constructor string or CroCo's
+    ``croco_kwargs``, where the file has one. ``.safetensors`` files have none. Raises
+    TorchFileError for files that hold no network.
     """
+    if Path(path).suffix == ".safetensors":
+        return safetensors.numpy.load_file(path), {}
     checkpoint = read(path)
     if not isinstance(checkpoint, dict):
         raise TorchFileError(f"{path} holds a {type(checkpoint).__name__}, not a network's tensors")
@@ -98,12 +106,12 @@ def _literal(node: ast.expr) -> Any:
 
 
 def config_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """ModelConfig fields from the constructor's keyword arguments; unknown ones are left out.
+    """The ModelConfig fields that only the constructor's keyword arguments tell.
 
     Raises ValueError for what this network cannot be: other position embeddings than RoPE with
     base 100, or other depth and confidence modes than ('exp', ...).
     """
-    fields = {_FIELD_OF[k]: v for k, v in arguments.items() if k in _FIELD_OF}
+    fields = {_FIELD_OF[name]: arguments[name] for name in _READ if name in arguments}
     position = arguments.get("pos_embed", "RoPE100")
     if position != "RoPE100":
         raise ValueError(f"its position embedding is {position!r}; this network has RoPE100 only")
@@ -113,6 +121,19 @@ def config_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"its {key} is {mode!r}; this network has ('exp', ...) only")
     if "conf_mode" in arguments:
         fields["conf_max"] = float(arguments["conf_mode"][2])
-    if "pts_head_config" in arguments:
-        fields["skip"] = bool(arguments["pts_head_config"].get("skip", False))
     return fields
+
+
+def constructor(config: ModelConfig) -> str:
+    """The constructor string of this network, as the releases write it."""
+    arguments = {
+        "pos_embed": "RoPE100",
+        "patch_embed_cls": "PatchEmbedDust3R",
+        "output_mode": "pts3d",
+        "depth_mode": ("exp", -math.inf, math.inf),
+        "conf_mode": ("exp", 1, config.conf_max),
+        **{theirs: getattr(config, ours) for theirs, ours in _FIELD_OF.items()},
+        "pts_head_config": {"skip": config.skip},
+    }
+    name = "AsymmetricCroCo3DStereoMultiView"
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import collections
 import functools
+import mmap
 import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,26 @@ def _stored_bytes(path: Path, mapped: np.memmap, info: zipfile.ZipInfo) -> np.nd
     if start + info.file_size > len(mapped):
         raise TorchFileError(f"{path} is truncated or damaged at {info.filename}")
     return mapped[start : start + info.file_size]
+
+
+def release(arrays: Iterable[np.ndarray]) -> None:
+    """Let the system drop the pages under views of a mapped file; reading them again is allowed.
+
+    Arrays that live elsewhere are left alone.
+    """
+    for array in arrays:
+        root = array
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        mapped = root.base
+        if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+            continue
+        low, high = np.lib.array_utils.byte_bounds(array)
+        start = low - np.lib.array_utils.byte_bounds(root)[0]
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (start + high - low - first) // mmap.PAGESIZE * mmap.PAGESIZE
+        if length > 0:
+            mapped.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 class _Unpickler(pickle.Unpickler):

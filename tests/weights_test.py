@@ -1,0 +1,182 @@
+"""Weight files: every format gives back the same network, and wrong files say what is wrong."""
+
+import argparse
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from mvdust3r_jax import ModelConfig, port, torch_writer, weights
+
+# Small, but with every part that a file can hold: batch statistics, Gaussians, cross references.
+CONFIG = ModelConfig(
+    16, 2, 2, 16, 2, 4, patch=4, gaussian_hidden=8, cross_ref=True, conf_max=1e4, sh_degree=1
+)
+
+
+def random_variables(config=CONFIG, seed=0):
+    """Random numbers in the shape of the network's variables; nothing is compiled."""
+    rng = np.random.default_rng(seed)
+    tree = port.abstract_variables(config)
+    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), tree)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return random_variables()
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
+def test_saved_weights_come_back(tmp_path, variables, name):
+    """Config (heads, clip and SH degree too) and every array, in all three formats."""
+    weights.save_weights(tmp_path / name, variables, CONFIG)
+    config, loaded = weights.load_weights(tmp_path / name)
+    assert config == CONFIG
+    assert_equal(loaded, variables)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
+@pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 2**-8), ("float16", 2**-11)])
+def test_half_precision_files(tmp_path, variables, name, dtype, error):
+    """Parameters are rounded once and load as float32; batch statistics keep every bit."""
+    weights.save_weights(tmp_path / name, variables, CONFIG, dtype=dtype)
+    _, loaded = weights.load_weights(tmp_path / name)
+    assert_equal(loaded["batch_stats"], variables["batch_stats"])
+    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=error, atol=1e-6)  # noqa: E731
+    jax.tree.map(compare, loaded["params"], variables["params"])
+    assert all(x.dtype == np.float32 for x in jax.tree.leaves(loaded))
+
+
+def test_conversion_round_trip_is_exact(tmp_path, variables):
+    """A release's file to safetensors and back: the same names, shapes, dtypes and values."""
+    state = port.flax_to_torch(variables, CONFIG) | {
+        "mask_token": np.ones((1, 1, 16), np.float32),
+        "downstream_head1.skip_proj.0.norm.num_batches_tracked": np.array(7),
+    }
+    release = {
+        "model": state,
+        "optimizer": {"state": {0: {"step": np.array(1.0)}}},
+        "args": argparse.Namespace(
+            model="Net(pos_embed='RoPE100', conf_mode=('exp', 1, 1e4), enc_num_heads=2, "
+            "dec_num_heads=4, pts_head_config={'skip': True}, img_size=(224, 224))"
+        ),
+    }
+    torch_writer.write(tmp_path / "release.pth", release)
+    weights.convert(tmp_path / "release.pth", tmp_path / "ours.safetensors")
+    weights.convert(tmp_path / "ours.safetensors", tmp_path / "again.pth")
+    back, config = port.load_torch_checkpoint(tmp_path / "again.pth")
+    assert config == CONFIG and set(back) == set(state)
+    for name, array in state.items():
+        assert back[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+
+
+def test_safetensors_with_pytorch_names(tmp_path, variables):
+    """A plain state dict in safetensors loads like the .pth, heads from their usual width."""
+    import safetensors.numpy
+
+    config = dataclasses.replace(CONFIG, enc_heads=1, dec_heads=1, conf_max=1e9)
+    state = port.flax_to_torch(variables, config)
+    safetensors.numpy.save_file(state, tmp_path / "torch.safetensors")
+    loaded_config, loaded = weights.load_weights(tmp_path / "torch.safetensors")
+    assert loaded_config == config
+    assert_equal(loaded, variables)
+
+
+def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
+    """The best checkpoint goes before the newest, averages before the last step's parameters."""
+    checkpoint = pytest.importorskip("mvdust3r_jax.checkpoint")
+    from mvdust3r_jax.train_step import StepConfig, init_state
+
+    run = checkpoint.Checkpoints(tmp_path, CONFIG, "{}")
+    newer = random_variables(seed=1)
+    for decay, values, place in [(0.0, newer, "checkpoints"), (0.9, variables, "best")]:
+        state = init_state(values, optax.sgd(0.1), StepConfig(average_decay=decay), 0)
+        if decay:
+            state = dataclasses.replace(state, params=newer["params"])
+        assert run.save(5, state, {}, place=place)
+    run.close()
+    config, loaded = weights.load_weights(tmp_path)
+    assert config == CONFIG
+    assert_equal(loaded, variables)
+    assert_equal(weights.load_weights(tmp_path / "checkpoints" / "5")[1]["params"], newer["params"])
+
+
+def test_sources_for_a_warm_start(tmp_path, variables):
+    """PyTorch's files give tensors by name (other networks' too), ours give variables."""
+    torch_writer.write(tmp_path / "croco.pth", {"model": {"enc_norm.bias": np.ones(2, np.float32)}})
+    assert list(weights.load_source(tmp_path / "croco.pth")) == ["enc_norm.bias"]
+    weights.save_weights(tmp_path / "w.safetensors", variables, CONFIG)
+    assert_equal(weights.load_source(tmp_path / "w.safetensors"), variables)
+
+
+def test_files_of_another_network_are_refused(tmp_path, variables):
+    """Missing, unexpected and misshapen arrays are listed together; foreign networks named so."""
+    params = dict(variables["params"])
+    params["extra"] = params.pop("src_point_head")
+    params["decoder"] = params["decoder"] | {"norm": {"bias": np.ones(3, np.float32)}}
+    weights.save_weights(tmp_path / "w.safetensors", variables | {"params": params}, CONFIG)
+    with pytest.raises(weights.WeightsError) as caught:
+        weights.load_weights(tmp_path / "w.safetensors")
+    message = str(caught.value)
+    assert "missing params/src_point_head/proj/bias" in message
+    assert "unexpected params/extra/proj/bias" in message
+    assert "params/decoder/norm/bias: expected (16,), got (3,)" in message
+    torch_writer.write(tmp_path / "resnet.pth", {"conv1.weight": np.ones((2, 3, 7, 7), np.float32)})
+    with pytest.raises(weights.WeightsError, match="resnet.pth: not a DUSt3R or MV-DUSt3R"):
+        weights.load_weights(tmp_path / "resnet.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.safetensors", b"", "a.safetensors"),
+        ("b.safetensors", b"\xff" * 100, "b.safetensors"),
+        ("c.pth", b"", "is empty"),
+        ("d.png", b"\x89PNG", "is no PyTorch file"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, name, content, message):
+    """Empty, random and foreign files end in one clear error."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(weights.WeightsError, match=message):
+        weights.load_weights(tmp_path / name)
+
+
+def test_missing_and_empty_places(tmp_path):
+    """No file, and a folder without weights."""
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        weights.load_weights(tmp_path / "none.pth")
+    with pytest.raises(weights.WeightsError, match="neither config.json nor"):
+        weights.load_weights(tmp_path)
+
+
+def test_config_of_a_newer_version(tmp_path, variables):
+    """Fields that this version does not know are named."""
+    weights.save_weights(tmp_path / "w", variables, CONFIG)
+    fields = dataclasses.asdict(CONFIG) | {"rope3d": True}
+    (tmp_path / "w" / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(weights.WeightsError, match="rope3d"):
+        weights.load_weights(tmp_path / "w")
+
+
+def test_a_failed_save_leaves_nothing(tmp_path, variables):
+    """Neither the target nor a partial file stays behind; existing folders are not replaced."""
+    broken = {"params": {"a": np.zeros(2, np.float32)}}
+    with pytest.raises(ValueError, match="missing"):
+        weights.save_weights(tmp_path / "w.pth", broken, CONFIG)
+    for name, dtype, message in [("w.onnx", "float32", ".safetensors"), ("w", "int8", "bfloat16")]:
+        with pytest.raises(ValueError, match=message):
+            weights.save_weights(tmp_path / name, variables, CONFIG, dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there").mkdir()
+    with pytest.raises(FileExistsError):
+        weights.save_weights(tmp_path / "there", variables, CONFIG)
