@@ -13,7 +13,7 @@ from mvdust3r_jax.export.views import transform, usable_pixels
 from mvdust3r_jax.scene import Scene
 
 # Depth of a frustum's image plane, as a share of the points' median distance to the origin.
-SIZE_SHARE = 0.12
+SIZE_SHARE = 0.08
 # Thickness of an edge, as a share of the frustum's depth.
 _THICKNESS = 0.015
 # Apex to the four corners, then around the image.

@@ -42,7 +42,7 @@ def write_html(path: str | Path, scene: Scene, max_points: int = MAX_POINTS) -> 
     # "<" would end the script element (names come from file names); JSON has an escape for it.
     data = json.dumps(page_data(scene, max_points), allow_nan=False).replace("<", "\\u003c")
     title = html.escape(f"{len(scene.names)} views")
-    filled = page.replace("{{title}}", title, 1).replace("{{data}}", data, 1)
+    filled = page.replace("{{title}}", title).replace("{{data}}", data, 1)
     with whole_file(path) as partial:
         partial.write_text(filled, "utf-8")
 

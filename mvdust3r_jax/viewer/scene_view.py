@@ -1,0 +1,229 @@
+"""One scene in a viser server: points, frusta, Gaussians, and the panel that steers them.
+
+World frame of the scene (x right, y down, z forward); the viewer is told that -y is up. Points
+are sorted by falling confidence, so that a threshold is a prefix of the arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import numpy as np
+import viser
+
+from mvdust3r_jax.export import frusta
+from mvdust3r_jax.export.cloud import cloud
+from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
+from mvdust3r_jax.export.point_filter import within_budget
+from mvdust3r_jax.export.preview import confidence_colors, depth_colors
+from mvdust3r_jax.export.views import (
+    depth_maps,
+    posed_views,
+    quat_from_rotation,
+    usable_pixels,
+    view_colors,
+)
+from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.viewer.flight import fly_to, screenshot
+
+# More points than this make a browser without a graphics card slow to turn.
+MAX_POINTS = 600_000
+# Share of the points hidden at first, and the point size as a share of the scene's size.
+HIDDEN_PERCENT = 10
+_POINT_SHARE = 0.003
+# Rows of a frustum's picture are thinned to about this many.
+_PICTURE_PX = 128
+
+
+class SceneView:
+    """Shows one scene at a time on ``server``; `show` replaces it.
+
+    ``points`` and ``frusta`` are the viser nodes; ``confidence``, ``point_size``, ``splats`` and
+    ``view_choice`` the controls. Controls call back in viser's threads: a lock keeps them apart.
+    """
+
+    def __init__(self, server: viser.ViserServer) -> None:
+        self.server = server
+        self._lock = threading.RLock()
+        server.scene.set_up_direction("-y")
+        # The share button would send the scene to a public server.
+        server.gui.configure_theme(show_share_button=False, show_logo=False)
+
+    def show(self, scene: Scene) -> None:
+        """Build nodes and controls for the scene, in place of what was shown."""
+        with self._lock, self.server.atomic():
+            self.server.scene.reset()
+            self.server.gui.reset()
+            self.scene = scene
+            self.size = frusta.frustum_depth(scene)
+            self.splat_node = None
+            self._sort_points()
+            self._add_points_panel()
+            self._add_views_panel()
+            self._add_frusta()
+            self._aim()
+
+    # ---- Points and Gaussians ----------------------------------------------------------------
+
+    def _sort_points(self) -> None:
+        keep = within_budget(usable_pixels(self.scene), MAX_POINTS)
+        self.kept = dataclasses.replace(self.scene, masks=keep)
+        points, colors, confidence = cloud(self.kept)
+        self.order = np.argsort(-confidence, kind="stable")
+        self.sorted_points, self.sorted_colors = points[self.order], colors[self.order]
+
+    @property
+    def shown(self) -> int:
+        """How many points are above the slider's threshold; one at least, if there are any."""
+        total = len(self.sorted_points)
+        return min(max(round(total * (1 - self.confidence.value / 100)), 1), total)
+
+    def _add_points_panel(self) -> None:
+        gui = self.server.gui
+        median = frusta.frustum_depth(self.scene) / frusta.SIZE_SHARE
+        with gui.add_folder("Points"):
+            self.confidence = gui.add_slider(
+                "Hide least sure %", min=0, max=99, step=1, initial_value=HIDDEN_PERCENT
+            )
+            self.point_size = gui.add_slider(
+                "Point size", min=0.2, max=5.0, step=0.1, initial_value=1.0
+            )
+            self.splats = gui.add_checkbox("Gaussians", False)
+            self.counter = gui.add_markdown("")
+        self.unit_size = _POINT_SHARE * median
+        self.confidence.on_update(lambda _: self._draw_points())
+        self.point_size.on_update(lambda _: self._resize_points())
+        self.splats.on_update(lambda _: self._draw_points())
+        self._draw_points()
+
+    def _draw_points(self) -> None:
+        """Send the shown prefix; a node of the same name replaces the old one."""
+        with self._lock, self.server.atomic():
+            self.points = self.server.scene.add_point_cloud(
+                "/points",
+                self.sorted_points[: self.shown],
+                self.sorted_colors[: self.shown],
+                point_size=self.unit_size * self.point_size.value,
+                point_shape="rounded",
+                point_shading="flat",
+                precision="float32",
+                visible=not self.splats.value,
+            )
+            if self.splats.value:
+                self._draw_splats()
+            elif self.splat_node is not None:
+                self.splat_node.visible = False
+            total = int(usable_pixels(self.scene).sum())
+            self.counter.content = f"{self.shown:,} of {total:,} points"
+
+    def _resize_points(self) -> None:
+        with self._lock:
+            self.points.point_size = self.unit_size * self.point_size.value
+
+    def _draw_splats(self) -> None:
+        """Made when first asked for: covariances are nine numbers a Gaussian."""
+        every = gaussian_cloud(self.kept)
+        fields = (every.means, every.rotations, every.scales, every.opacities, every.sh)
+        chosen = self.order[: self.shown]
+        some = GaussianCloud(*(field[chosen] for field in fields))
+        self.splat_node = self.server.scene.add_gaussian_splats(
+            "/gaussians",
+            some.means,
+            some.covariances.astype(np.float32),
+            some.colors_01.astype(np.float32),
+            some.opacities[:, None].astype(np.float32),
+        )
+
+    # ---- Views -------------------------------------------------------------------------------
+
+    def _add_views_panel(self) -> None:
+        gui, scene = self.server.gui, self.scene
+        self.pictures = (view_colors(scene), depth_colors(scene), confidence_colors(scene))
+        self.labels = tuple(f"{i}: {name}" for i, name in enumerate(scene.names))
+        with gui.add_folder("Views"):
+            self.frusta_visible = gui.add_checkbox("Cameras", True)
+            self.view_choice = gui.add_dropdown("View", self.labels)
+            fly = gui.add_button("Fly to this view")
+            kinds = ("Photograph", "Depth (red is near)", "Confidence (yellow is high)")
+            self.panels = [
+                gui.add_image(images[0], label=kind, format="jpeg")
+                for images, kind in zip(self.pictures, kinds, strict=True)
+            ]
+            self.depth_range = gui.add_markdown("")
+        shot = gui.add_button("Save screenshot")
+        self.view_choice.on_update(lambda _: self._show_pictures())
+        self.frusta_visible.on_update(lambda _: self._toggle_frusta())
+        fly.on_click(lambda event: self._fly(event.client, self.chosen_view))
+        shot.on_click(lambda event: screenshot(event.client))
+        self._show_pictures()
+
+    @property
+    def chosen_view(self) -> int:
+        """Index of the view in the drop-down list."""
+        return self.labels.index(self.view_choice.value)
+
+    def _show_pictures(self) -> None:
+        with self._lock, self.server.atomic():
+            view = self.chosen_view
+            for panel, images in zip(self.panels, self.pictures, strict=True):
+                panel.image = images[view]
+            depth = depth_maps(self.scene)[view][usable_pixels(self.scene)[view]]
+            finite = depth[np.isfinite(depth)]
+            text = f"Depth {finite.min():.3g} to {finite.max():.3g}" if finite.size else "No depth"
+            self.depth_range.content = text
+
+    def _add_frusta(self) -> None:
+        self.frusta = {}
+        height, width = self.scene.images_01.shape[1:3]
+        step = max(1, max(height, width) // _PICTURE_PX)
+        for view in posed_views(self.scene).tolist():
+            pose = np.asarray(self.scene.world_from_cam[view], np.float64)
+            node = self.server.scene.add_camera_frustum(
+                f"/views/{view}",
+                fov=vertical_fov(self.scene, view),
+                aspect=width / height,
+                scale=self.size,
+                color=frusta.view_color(view, len(self.scene.names)),
+                thickness=0.02,
+                image=self.pictures[0][view, ::step, ::step],
+                format="jpeg",
+                wxyz=quat_from_rotation(pose[:3, :3]),
+                position=pose[:3, 3],
+            )
+            node.on_click(lambda event, view=view: self._choose(event.client, view))
+            self.frusta[view] = node
+
+    def _toggle_frusta(self) -> None:
+        self._show_frusta(except_view=None)
+
+    def _show_frusta(self, except_view: int | None) -> None:
+        """All frusta (if they are wanted) but the one that a camera is in: it would fill the sight."""
+        with self._lock, self.server.atomic():
+            for view, node in self.frusta.items():
+                node.visible = self.frusta_visible.value and view != except_view
+
+    def _choose(self, client: viser.ClientHandle, view: int) -> None:
+        self.view_choice.value = self.labels[view]
+        self._fly(client, view)
+
+    def _fly(self, client: viser.ClientHandle | None, view: int) -> None:
+        if client is not None and view in self.frusta:
+            fov = vertical_fov(self.scene, view)
+            self._show_frusta(except_view=view)
+            fly_to(client, self.scene.world_from_cam[view], fov, self.size / frusta.SIZE_SHARE)
+
+    def _aim(self) -> None:
+        """New browsers start a little behind the first camera, and look where it looks."""
+        views = posed_views(self.scene)
+        pose = np.asarray(self.scene.world_from_cam[views[0]], float) if views.size else np.eye(4)
+        camera = self.server.initial_camera
+        camera.position = pose[:3, 3] - 3 * self.size * pose[:3, 2] - self.size * pose[:3, 1]
+        camera.look_at = pose[:3, 3] + self.size / frusta.SIZE_SHARE * pose[:3, 2]
+        camera.up = -pose[:3, 1]
+
+
+def vertical_fov(scene: Scene, view: int) -> float:
+    """Vertical field of view in radians."""
+    height = np.asarray(scene.images_01).shape[1]
+    return float(2 * np.arctan(0.5 * height / np.asarray(scene.intrinsics)[view, 1, 1]))

@@ -1,0 +1,96 @@
+"""Starting and stopping the viewer: a viser server, and the drop page in front of it.
+
+Both listen on 127.0.0.1 unless another host is asked for. viser serves its own page and the
+scene that it is given; no folder of this machine is reachable through either server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from types import TracebackType
+
+import viser
+
+from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.viewer.scene_view import SceneView
+from mvdust3r_jax.viewer.uploads import LOOPBACK, Limits, Reconstruct, Session, UploadServer
+
+DEFAULT_PORT = 8080
+
+
+class Viewer:
+    """A running viewer. ``url`` is what to open; `close` (or leaving ``with``) stops it.
+
+    scene: shown at once, or None to wait for photographs. reconstruct: what to do with
+    photographs that are dropped on the page; without it there is no drop page. port: the next
+    free one is taken if it is in use; 0 takes any.
+    """
+
+    def __init__(
+        self,
+        scene: Scene | None = None,
+        *,
+        reconstruct: Reconstruct | None = None,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        limits: Limits | None = None,
+    ) -> None:
+        if scene is None and reconstruct is None:
+            raise ValueError("a viewer needs a scene, or a way to reconstruct one")
+        self.host = host
+        self.uploads: UploadServer | None = None
+        first = port + 1 if reconstruct is not None and port else port
+        # viser looks for the next free port by itself, and says so on the screen if verbose.
+        self.server = viser.ViserServer(host=host, port=first, label="mvdust3r", verbose=False)
+        try:
+            self.view = SceneView(self.server)
+            if scene is not None:
+                self.view.show(scene)
+            if reconstruct is not None:
+                session = Session(reconstruct, self.view.show, limits or Limits())
+                self.uploads = _first_free(session, host, port, self.server.get_port())
+        except BaseException:
+            self.server.stop()
+            raise
+
+    @property
+    def url(self) -> str:
+        """Address of the page for a browser on this machine."""
+        port = self.uploads.port if self.uploads else self.server.get_port()
+        return f"http://{'127.0.0.1' if self.host in ('0.0.0.0', '::') else self.host}:{port}"
+
+    @property
+    def local_only(self) -> bool:
+        """Whether only programs on this machine can reach the viewer."""
+        return self.host in LOOPBACK
+
+    def wait(self) -> None:
+        """Serve until Ctrl-C."""
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+    def close(self) -> None:
+        """Stop both servers and remove uploaded photographs."""
+        if self.uploads is not None:
+            self.uploads.close()
+        self.server.stop()
+
+    def __enter__(self) -> Viewer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _first_free(session: Session, host: str, port: int, viewer_port: int) -> UploadServer:
+    """The drop page on ``port``, or on any free port where that one is in use."""
+    try:
+        return UploadServer(session, host, port, viewer_port)
+    except OSError:
+        return UploadServer(session, host, 0, viewer_port)
