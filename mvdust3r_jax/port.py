@@ -1,12 +1,8 @@
 """Weights between the PyTorch releases (CroCo, DUSt3R, MV-DUSt3R, MV-DUSt3R+) and this package.
 
-One table, ``tensor_table``, pairs every PyTorch tensor with its place in our tree; both directions
-and the warm start read it. Ours: linear kernels ``[in, out]``, convolutions ``[h, w, in, out]``, the
-layers of a stack on a leading axis, and the numbers of a patch as (row, column, channel) where
-PyTorch has (channel, row, column). Arrays stay NumPy arrays.
-
-Tensors that a release carries but no network reads (``mask_token``, counters of batch norm, ...) are
-kept, under their PyTorch names, in the collection ``unused``, so that a round trip is exact.
+Both directions and the warm start read one table, ``torch_layout.tensor_table``. Arrays stay NumPy
+arrays. Tensors that a release carries but no network reads (``mask_token``, counters of batch norm,
+...) are kept, under their PyTorch names, in the collection ``unused``: a round trip is exact.
 """
 
 from __future__ import annotations
@@ -15,166 +11,18 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
-from mvdust3r_jax import torch_args, torch_file
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+from mvdust3r_jax.torch_layout import Entry, tensor_table, to_flax, to_torch
 
 StateDict = Mapping[str, Any]
 Tree = dict[str, Any]
 HEAD_WIDTH = 64  # of every release; shapes cannot tell
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One PyTorch tensor: its name, our path, the layer it is of a stack, and its layout."""
-
-    torch_name: str
-    path: tuple[str, ...]
-    layer: int | None
-    layout: str
-
-
-# ---------------------------------------------------------------- layouts
-
-
-def _to_flax(x: np.ndarray, layout: str, patch: int) -> np.ndarray:
-    """PyTorch's layout to ours."""
-    if layout == "linear":
-        return x.T
-    if layout in ("conv", "patch_embed"):
-        x = x.transpose(2, 3, 1, 0)
-        return x.reshape(-1, x.shape[-1]) if layout == "patch_embed" else x
-    if layout == "transposed_conv":  # [in, out, h, w] to [in, h, w, out]
-        return x.transpose(0, 2, 3, 1)
-    if layout == "pixels":  # rows (channel, row, column) to columns (row, column, channel)
-        x = x.reshape(-1, patch, patch, *x.shape[1:])
-        x = np.moveaxis(x, 0, 2).reshape(-1, *x.shape[3:])
-        return x.T
-    return x
-
-
-def _to_torch(x: np.ndarray, layout: str, patch: int) -> np.ndarray:
-    """The inverse of ``_to_flax``."""
-    if layout == "linear":
-        return x.T
-    if layout in ("conv", "patch_embed"):
-        x = x.reshape(patch, patch, -1, x.shape[-1]) if layout == "patch_embed" else x
-        return x.transpose(3, 2, 0, 1)
-    if layout == "transposed_conv":
-        return x.transpose(0, 3, 1, 2)
-    if layout == "pixels":
-        x = x.T
-        x = x.reshape(patch, patch, -1, *x.shape[1:])
-        return np.moveaxis(x, 2, 0).reshape(-1, *x.shape[3:])
-    return x
-
-
-# ---------------------------------------------------------------- the table
-
-
-def _affine(torch_name: str, path: tuple[str, ...], layout="linear", layer=None, bias=True):
-    entries = [Entry(f"{torch_name}.weight", (*path, "kernel"), layer, layout)]
-    if bias:
-        bias_layout = "pixels" if layout == "pixels" else "vector"
-        entries.append(Entry(f"{torch_name}.bias", (*path, "bias"), layer, bias_layout))
-    return entries
-
-
-def _norm(torch_name: str, path: tuple[str, ...], layer=None):
-    return [
-        Entry(f"{torch_name}.weight", (*path, "scale"), layer, "vector"),
-        Entry(f"{torch_name}.bias", (*path, "bias"), layer, "vector"),
-    ]
-
-
-def _blocks(torch_name: str, path: tuple[str, ...], depth: int, cross: bool):
-    """A stack of transformer blocks; ``cross``: with cross-attention."""
-    linear = {"attn.qkv": "attn/qkv", "attn.proj": "attn/proj"}
-    linear |= {"mlp.fc1": "mlp/fc1", "mlp.fc2": "mlp/fc2"}
-    norms = ["norm1", "norm2"]
-    if cross:
-        linear |= {f"cross_attn.proj{x}": f"cross_attn/{x}" for x in "qkv"}
-        linear |= {"cross_attn.proj": "cross_attn/proj"}
-        norms += ["norm3", "norm_y"]
-    for i in range(depth):
-        for theirs, ours in linear.items():
-            yield from _affine(f"{torch_name}.{i}.{theirs}", (*path, *ours.split("/")), layer=i)
-        for name in norms:
-            yield from _norm(f"{torch_name}.{i}.{name}", (*path, name), layer=i)
-
-
-def _skip_cnn(torch_name: str, name: str):
-    for i in range(4):
-        at = f"{torch_name}.skip_proj.{i}"
-        yield from _affine(f"{at}.conv", ("params", name, f"conv{i}"), "conv")
-        yield from _norm(f"{at}.norm", ("params", name, f"norm{i}"))
-        for theirs, ours in (("running_mean", "mean"), ("running_var", "var")):
-            path = ("batch_stats", name, f"norm{i}", ours)
-            yield Entry(f"{at}.norm.{theirs}", path, None, "vector")
-
-
-def _gaussian_head(torch_name: str, path: tuple[str, ...]):
-    yield from _norm(f"{torch_name}.norm", (*path, "norm"))
-    for theirs, ours in (
-        ("mlp_rgb", "color"),
-        ("mlp_opacity", "opacity"),
-        ("mlp_scale2", "scale"),
-        ("mlp_rotation", "rotation"),
-    ):
-        yield from _affine(f"{torch_name}.{theirs}.0", (*path, f"{ours}_fc1"), bias=False)
-        yield from _affine(f"{torch_name}.{theirs}.2", (*path, f"{ours}_fc2"), "pixels", bias=False)
-
-
-def _dpt_head(torch_name: str, path: tuple[str, ...]):
-    at = f"{torch_name}.dpt"
-    for i in range(4):
-        yield from _affine(f"{at}.act_postprocess.{i}.0", (*path, f"map{i}"), "conv")
-        scratch = f"{at}.scratch.layer_rn.{i}"
-        yield from _affine(scratch, (*path, f"project{i}"), "conv", bias=False)
-        fusion, ours = f"{at}.scratch.refinenet{i + 1}", f"fusion{i}"
-        yield from _affine(f"{fusion}.out_conv", (*path, ours, "out"), "conv")
-        for unit in (1, 2)[i == 3 :]:  # the coarsest has one input: its first unit is never used
-            for c in ("conv1", "conv2"):
-                theirs = f"{fusion}.resConfUnit{unit}.{c}"
-                yield from _affine(theirs, (*path, ours, f"unit{unit}", c), "conv")
-    yield from _affine(f"{at}.act_postprocess.0.1", (*path, "resize0"), "transposed_conv")
-    yield from _affine(f"{at}.act_postprocess.1.1", (*path, "resize1"), "transposed_conv")
-    yield from _affine(f"{at}.act_postprocess.3.1", (*path, "resize3"), "conv")
-    for theirs, ours in ((0, "out0"), (2, "out1"), (4, "out2")):
-        yield from _affine(f"{at}.head.{theirs}", (*path, ours), "conv")
-
-
-def tensor_table(config: ModelConfig) -> list[Entry]:
-    """Every tensor that the network of ``config`` reads."""
-    encoder, decoder = ("params", "encoder"), ("params", "decoder")
-    table = _affine("patch_embed.proj", (*encoder, "patch_embed"), "patch_embed")
-    table += _blocks("enc_blocks", (*encoder, "blocks"), config.enc_depth, cross=False)
-    table += _norm("enc_norm", (*encoder, "norm"))
-    table += _affine("decoder_embed", (*decoder, "embed"))
-    table += _blocks("dec_blocks", (*decoder, "ref_blocks"), config.dec_depth, cross=True)
-    table += _blocks("dec_blocks2", (*decoder, "src_blocks"), config.dec_depth, cross=True)
-    if config.cross_ref:
-        path = (*decoder, "cross_ref_blocks")
-        table += _blocks("dec_same_view_blocks", path, config.dec_depth, cross=True)
-    table += _norm("dec_norm", (*decoder, "norm"))
-    for i, role in enumerate(("ref", "src")):
-        name, path = f"downstream_head{i + 1}", ("params", f"{role}_point_head")
-        if config.head == "dpt":
-            table += _dpt_head(name, path)
-        else:
-            table += _affine(f"{name}.proj", (*path, "proj"), "pixels")
-        if config.skip:
-            table += _skip_cnn(name, f"{role}_skip_cnn")
-        if config.gaussians:
-            gaussian = ("params", f"{role}_gaussian_head")
-            table += _gaussian_head(f"downstream_GS_head.{i}", gaussian)
-    return table
-
 
 # Carried by releases, read by no network here: CroCo's decoder output and position table, the
 # second names of the DPT projections, the idle unit of the coarsest fusion, batch-norm counters.
@@ -272,7 +120,7 @@ def flax_to_torch(variables: Mapping[str, Any], config: ModelConfig) -> dict[str
     state = {}
     for e in table:
         x = flat[e.path] if e.layer is None else flat[e.path][e.layer]
-        state[e.torch_name] = np.ascontiguousarray(_to_torch(x, e.layout, config.patch))
+        state[e.torch_name] = np.ascontiguousarray(to_torch(x, e.layout, config.patch))
     return state | {n: np.asarray(x) for n, x in variables.get("unused", {}).items()}
 
 
@@ -286,7 +134,7 @@ def _build(tensors: Mapping[Entry, np.ndarray], patch: int) -> Tree:
     grouped: dict[tuple[str, ...], list[np.ndarray]] = {}
     stacked = set()
     for e, x in tensors.items():
-        grouped.setdefault(e.path, []).append(_to_flax(x, e.layout, patch))
+        grouped.setdefault(e.path, []).append(to_flax(x, e.layout, patch))
         if e.layer is not None:
             stacked.add(e.path)
     tree: Tree = {}
@@ -319,7 +167,7 @@ def _expected_shapes(config: ModelConfig, table: list[Entry]) -> dict[str, tuple
         shape = leaf.shape[e.layer is not None :]
         # A stand-in without memory: only its shape is permuted.
         stand_in = np.broadcast_to(np.float32(0), shape)
-        shapes[e.torch_name] = _to_torch(stand_in, e.layout, config.patch).shape
+        shapes[e.torch_name] = to_torch(stand_in, e.layout, config.patch).shape
     return shapes
 
 

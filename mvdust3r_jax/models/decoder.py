@@ -3,8 +3,8 @@
 Path ``r`` is the computation in which view ``r`` is the reference. On it that view goes through the
 ``ref_blocks`` and all others (the sources) through the ``src_blocks``; both read the tokens of the
 layer before. In MV-DUSt3R+ a ``cross_ref`` block follows each layer, in which a view's tokens on
-one path look at the same view's tokens on the other paths. State: ``[B, R, V, N, D]``, views in input
-order. Keys and values of a view are projected once per weight set that asks for them.
+one path look at the same view's tokens on the other paths. State: ``[B, R, V, N, D]``, views in
+input order. Keys and values of a view are projected once per weight set that asks for them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Decoder(nn.Module):
           num_refs: ``R``; the first ``R`` views are the references.
           all_paths: False returns path 0 alone (``R = 1`` in the result) and leaves out what only
             the other paths' results need.
-          keep_layers: also return the tokens after each layer, ``[L, B, R, V, N, D]``, unnormalised.
+          keep_layers: also return the tokens after each layer, before the final norm,
+            ``[L, B, R, V, N, D]``.
         """
         table = rope_table(*grid, self.dim // self.heads)
         params = {name: self._stack(name) for name in self._sets()}

@@ -1,7 +1,7 @@
 """The DPT head (Ranftl et al. 2021): raw xyz and confidence from four depths of the network.
 
-Token maps of four layers are brought to 4, 2, 1 and 1/2 times the patch grid's size, projected to one
-width, and fused from the coarsest to the finest. Used by DUSt3R at 512; float32.
+Token maps of four layers are brought to 4, 2, 1 and 1/2 times the patch grid's size, projected to
+one width, and fused from the coarsest to the finest. Used by DUSt3R at 512; float32.
 """
 
 from __future__ import annotations

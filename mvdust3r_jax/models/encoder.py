@@ -44,8 +44,9 @@ class Encoder(nn.Module):
         def body(x, params):
             return block.apply({"params": params}, x, table), None
 
-        x = layers.dense(self.dim, self.dtype, "patch_embed")(patchify(images, self.patch))
+        # This sum of 768 products, before all norms, would be the network's largest rounding error.
+        embed = layers.dense_in_parts(self.dim, self.dtype, "patch_embed", parts=self.patch)
+        x = embed(patchify(images, self.patch)).astype(jnp.float32)
         body = layers.rematerialised(body, self.remat)
-        x = x.astype(jnp.float32)
         x, _ = layers.scan_layers(body, x, blocks, length=self.depth, unroll=self.unroll)
         return layers.layer_norm("float32", "norm")(x)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from mvdust3r_jax.models.layers import xavier
+from mvdust3r_jax.models.layers import dense_in_parts, xavier
 from mvdust3r_jax.types import Gaussians
 
 # exp of anything larger overflows float32, and then gradients are 0 * inf.
@@ -112,10 +112,12 @@ class GaussianHead(nn.Module):
         x = nn.LayerNorm(GAUSSIAN_NORM_EPS, use_fast_variance=False, name="norm")(tokens)
 
         def mlp(name: str, channels: int) -> Array:
-            init = dict(use_bias=False, kernel_init=xavier)
-            hidden = jax.nn.relu(nn.Dense(self.hidden, name=f"{name}_fc1", **init)(x))
-            out = nn.Dense(channels * self.patch**2, name=f"{name}_fc2", **init)(hidden)
-            return pixel_shuffle(out, grid, self.patch)
+            fc1 = nn.Dense(self.hidden, use_bias=False, kernel_init=xavier, name=f"{name}_fc1")
+            # Normalising a short quaternion magnifies rounding errors: short sums keep them small.
+            fc2 = dense_in_parts(
+                channels * self.patch**2, "float32", f"{name}_fc2", parts=4, use_bias=False
+            )
+            return pixel_shuffle(fc2(jax.nn.relu(fc1(x))), grid, self.patch)
 
         rotation = mlp("rotation", 4)
         square = jnp.sum(rotation**2, axis=-1, keepdims=True)

@@ -35,6 +35,22 @@ def layer_norm(dtype: str, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(LAYER_NORM_EPS, dtype=dtype, use_fast_variance=False, name=name)
 
 
+def dense_in_parts(width: int, dtype: str, name: str, *, parts: int, **options) -> nn.Dense:
+    """A linear layer whose sums are taken in ``parts`` partial sums, added at the end.
+
+    Rounding errors of one long running sum grow with its length; partial sums are more exact for
+    the price of ``parts`` results in memory.
+    """
+
+    def dot(x, kernel, dimension_numbers, precision=None):
+        del dimension_numbers
+        x = x.reshape(*x.shape[:-1], parts, -1)
+        kernel = kernel.reshape(parts, -1, kernel.shape[-1])
+        return jnp.einsum("...pk,pkd->p...d", x, kernel, precision=precision).sum(0)
+
+    return nn.Dense(width, dtype=dtype, kernel_init=xavier, name=name, dot_general=dot, **options)
+
+
 class Mlp(nn.Module):
     """Two linear layers, four times as wide between, with exact (erf) GELU."""
 

@@ -1,7 +1,8 @@
 """The whole model: photographs to pointmaps, confidences and Gaussians in one forward pass.
 
-MV-DUSt3R (Tang et al., arXiv 2412.06974), MV-DUSt3R+ and DUSt3R (Wang et al., arXiv 2312.14132) are
-rows of ``VARIANTS``. Images are ``[B, V, H, W, 3]`` in [-1, 1]; results are in input order of views.
+MV-DUSt3R (Tang et al., arXiv 2412.06974), MV-DUSt3R+ and DUSt3R (Wang et al., arXiv 2312.14132)
+are rows of ``VARIANTS``. Images are ``[B, V, H, W, 3]`` in [-1, 1]; results are in input order of
+views.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class ModelConfig:
     skip: bool = True  # the CNN that refines points by the image
     gaussians: bool = True
     sh_degree: int = 0  # of the Gaussians' colours
-    gaussian_hidden: int = 768  # width inside the Gaussian heads
+    gaussian_hidden: int = 768  # width inside the Gaussian heads, a multiple of 4
     cross_ref: bool = False  # the '+': blocks across reference paths
     conf_max: float = 1e9  # confidences are clipped here; inf: never
     dtype: str = "float32"  # of matrix products; parameters, norms and results stay float32

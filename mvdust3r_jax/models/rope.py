@@ -41,7 +41,7 @@ def rope_table(rows: int, columns: int, head_dim: int) -> tuple[np.ndarray, np.n
 def rotate(
     x: Float[Array, "*batch N heads d"], table: tuple[np.ndarray, np.ndarray]
 ) -> Float[Array, "*batch N heads d"]:
-    """Turns queries or keys by their token's position; computed in float32, returned in x's type."""
+    """Turns queries or keys by their token's position; float32 inside, x's type outside."""
     cos, sin = (jnp.asarray(t).reshape(t.shape[0], 1, t.shape[1]) for t in table)
     lead = (1,) * (x.ndim - 3)
     cos, sin = cos.reshape(lead + cos.shape), sin.reshape(lead + sin.shape)
