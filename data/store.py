@@ -56,6 +56,8 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First layout: one record per frame, one trajectory table per scene."}
+    # Nothing is downloaded; TFDS would look for check sums, with a package it does not require.
+    url_infos = None
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=FRAMES, description="Posed RGB-D frames."),
         tfds.core.BuilderConfig(name=TRAJECTORIES, description="Index tables into frames."),
