@@ -11,12 +11,13 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from mvdust3r_jax import torch_args, torch_file
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
 from mvdust3r_jax.torch_layout import Entry, tensor_table, to_flax, to_torch
 
@@ -130,22 +131,19 @@ def _numpy(x: Any) -> np.ndarray:
 
 
 def _build(tensors: Mapping[Entry, np.ndarray], patch: int) -> Tree:
-    """Our nested tree from PyTorch tensors, layers stacked."""
-    grouped: dict[tuple[str, ...], list[np.ndarray]] = {}
-    stacked = set()
-    for e, x in tensors.items():
-        grouped.setdefault(e.path, []).append(to_flax(x, e.layout, patch))
-        if e.layer is not None:
-            stacked.add(e.path)
+    """Our nested tree from PyTorch tensors, layers stacked; copies, one entry at a time."""
+    grouped: dict[tuple[str, ...], dict[int | None, Entry]] = {}
+    for e in tensors:
+        grouped.setdefault(e.path, {})[e.layer] = e
     tree: Tree = {}
-    for path, parts in grouped.items():
+    for path, entries in grouped.items():
         node = tree
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        whole = np.stack(parts) if path in stacked else np.ascontiguousarray(parts[0])
-        node[path[-1]] = whole
+        parts = [to_flax(tensors[e], e.layout, patch) for e in entries.values()]
+        node[path[-1]] = parts[0].copy(order="C") if None in entries else np.stack(parts)
         # What has been copied need no longer be held in memory for a mapped file.
-        torch_file.release(parts)
+        torch_file.release(tensors[e] for e in entries.values())
     return tree
 
 
