@@ -42,7 +42,8 @@ class DataConfig:
     sources: (folder of a data set, weight) pairs, or ("rooms", weight) for rooms on the fly.
     num_inputs: numbers of views; each batch has one of them, each occurs equally often.
     image_size: (height, width). augment: random resize and colour jitter; colour, hue: strength.
-    shuffle_views: random order of the inputs. threads, read_ahead: decoding threads, and samples
+    shuffle_views: random order of the inputs. baseline: of rooms on the fly, how far apart views are
+    (1: a few steps), drawn per batch from this range. threads, read_ahead: decoding threads, and samples
     decoded in advance (memory: 13 bytes a pixel and view).
     """
 
@@ -55,6 +56,7 @@ class DataConfig:
     colour: float = 0.5
     hue: float = 0.1
     shuffle_views: bool = True
+    baseline: tuple[float, float] = (0.5, 1.5)
     threads: int = 4
     read_ahead: int = 16
 
@@ -250,11 +252,43 @@ def make_train_iterator(
             width=width,
             seed=seed,
             split=cfg.split,
+            baseline=cfg.baseline,
             process_index=process_index,
         )
         parts.append(live)
         weights.append(cfg.rooms_share)
     return parts[0] if len(parts) == 1 else MixedIterator(parts, weights, seed)
+
+
+def records_source(
+    mixture: Sequence[tuple[str, float]],
+    *,
+    split: str,
+    height: int,
+    width: int,
+    num_inputs: Sequence[int],
+    num_targets: int,
+    baseline: Sequence[float],
+    **place: int,
+):
+    """``make_train_iterator`` from plain values; only the training split is augmented.
+
+    place: seed, batch_size (of this process), process_index, process_count.
+    """
+    if not mixture:
+        raise ValueError("data.mixture names no data set: expected (folder, weight) pairs")
+    training = split == "train"
+    cfg = DataConfig(
+        sources=tuple((str(name), float(weight)) for name, weight in mixture),
+        split=split,
+        num_inputs=tuple(num_inputs),
+        num_targets=num_targets,
+        image_size=(height, width),
+        augment=training,
+        shuffle_views=training,
+        baseline=tuple(baseline),
+    )
+    return make_train_iterator(cfg, **place)
 
 
 def release_order(num_inputs: int) -> Int[np.ndarray, "V"]:

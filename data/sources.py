@@ -42,6 +42,11 @@ def make_source(
             f"data.batch_size = {batch_size} cannot be shared by {process_count} processes"
         )
     settings |= {"batch_size": batch_size // process_count, "process_index": process_index}
+    mixture = settings.pop("mixture", ())
+    if source == "records":
+        from data.pipeline import records_source
+
+        return records_source(mixture, process_count=process_count, **settings)
     if source == "box":
         from data.box import BoxSource
 
