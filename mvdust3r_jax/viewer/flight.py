@@ -14,6 +14,8 @@ from mvdust3r_jax.export.views import quat_from_rotation
 
 FLIGHT_SECONDS, FLIGHT_STEPS = 0.6, 24
 SCREENSHOT_WIDTH = 1600
+# A browser tab in the background may never draw.
+_SCREENSHOT_TIMEOUT_S = 20
 
 
 def fly_to(
@@ -40,11 +42,13 @@ def fly_to(
 
 
 def screenshot(client: viser.ClientHandle | None) -> None:
-    """Have the browser render its view as a PNG and offer it for download."""
+    """Have the browser render its view as a PNG and save it as a download."""
     if client is None:
         return
     height = max(1, round(SCREENSHOT_WIDTH / client.camera.aspect))
-    image = client.get_render(height, SCREENSHOT_WIDTH, transport_format="png")
+    image = client.get_render(
+        height, SCREENSHOT_WIDTH, transport_format="png", timeout=_SCREENSHOT_TIMEOUT_S
+    )
     buffer = io.BytesIO()
     Image.fromarray(image[..., :3]).save(buffer, "PNG")
-    client.send_file_download("screenshot.png", buffer.getvalue())
+    client.send_file_download("screenshot.png", buffer.getvalue(), save_immediately=True)

@@ -46,9 +46,11 @@ class SceneView:
     def __init__(self, server: viser.ViserServer) -> None:
         self.server = server
         self._lock = threading.RLock()
+        self.scene: Scene | None = None
         server.scene.set_up_direction("-y")
         # The share button would send the scene to a public server.
         server.gui.configure_theme(show_share_button=False, show_logo=False)
+        server.on_client_connect(self._aim)
 
     def show(self, scene: Scene) -> None:
         """Build nodes and controls for the scene, in place of what was shown."""
@@ -62,7 +64,8 @@ class SceneView:
             self._add_points_panel()
             self._add_views_panel()
             self._add_frusta()
-            self._aim()
+        for client in self.server.get_clients().values():
+            self._aim(client)
 
     # ---- Points and Gaussians ----------------------------------------------------------------
 
@@ -198,7 +201,7 @@ class SceneView:
         self._show_frusta(except_view=None)
 
     def _show_frusta(self, except_view: int | None) -> None:
-        """All frusta (if they are wanted) but the one that a camera is in: it would fill the sight."""
+        """All frusta, if wanted, but the one that a camera is in: it would hide everything."""
         with self._lock, self.server.atomic():
             for view, node in self.frusta.items():
                 node.visible = self.frusta_visible.value and view != except_view
@@ -213,14 +216,18 @@ class SceneView:
             self._show_frusta(except_view=view)
             fly_to(client, self.scene.world_from_cam[view], fov, self.size / frusta.SIZE_SHARE)
 
-    def _aim(self) -> None:
-        """New browsers start a little behind the first camera, and look where it looks."""
+    def _aim(self, client: viser.ClientHandle) -> None:
+        """Put a browser a little behind and above the first camera, looking where it looks."""
+        if self.scene is None:
+            return
         views = posed_views(self.scene)
         pose = np.asarray(self.scene.world_from_cam[views[0]], float) if views.size else np.eye(4)
-        camera = self.server.initial_camera
-        camera.position = pose[:3, 3] - 3 * self.size * pose[:3, 2] - self.size * pose[:3, 1]
-        camera.look_at = pose[:3, 3] + self.size / frusta.SIZE_SHARE * pose[:3, 2]
-        camera.up = -pose[:3, 1]
+        reach = self.size / frusta.SIZE_SHARE
+        with client.atomic():
+            client.camera.near, client.camera.far = 1e-3 * reach, 1e3 * reach
+            client.camera.up_direction = -pose[:3, 1]
+            client.camera.position = pose[:3, 3] - self.size * (3 * pose[:3, 2] + pose[:3, 1])
+            client.camera.look_at = pose[:3, 3] + reach * pose[:3, 2]
 
 
 def vertical_fov(scene: Scene, view: int) -> float:

@@ -7,6 +7,7 @@ scene that it is given; no folder of this machine is reachable through either se
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 from types import TracebackType
 
@@ -41,8 +42,10 @@ class Viewer:
         self.host = host
         self.uploads: UploadServer | None = None
         first = port + 1 if reconstruct is not None and port else port
-        # viser looks for the next free port by itself, and says so on the screen if verbose.
-        self.server = viser.ViserServer(host=host, port=first, label="mvdust3r", verbose=False)
+        # viser looks for the next free port by itself, and prints a banner with an address that
+        # is not the one to open here.
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.server = viser.ViserServer(host=host, port=first, label="mvdust3r", verbose=False)
         try:
             self.view = SceneView(self.server)
             if scene is not None:
@@ -74,7 +77,8 @@ class Viewer:
         """Stop both servers and remove uploaded photographs."""
         if self.uploads is not None:
             self.uploads.close()
-        self.server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.server.stop()
 
     def __enter__(self) -> Viewer:
         return self
