@@ -1,38 +1,57 @@
 """Alpha compositing of the block lists, front to back, and its gradient, back to front.
 
-Blocks are sorted by the length of their lists and processed in groups of ``lanes`` blocks in
-lockstep: step ``l`` of a group draws splat ``l`` of every block's list on all of the block's
-pixels. A group ends when its longest list does or when all its pixels are opaque, so the cost
-follows the intersections present. Pixels and blocks are the two last axes, ``[P, lanes]`` with
-``P = BLOCK^2``: every operation is a contiguous vector operation over blocks.
+Blocks are processed in groups (``blocks.Plan``) in lockstep: a step draws the next few splats of
+every block's list on all of the block's pixels. A group ends when its longest list does, or when
+all its pixels are opaque, so the cost follows the intersections present.
 
-Transmittance is carried exactly as gsplat's kernel carries it (one product, one comparison per
-splat), so the same splats are drawn. The loops have data-dependent trip counts, which reverse-mode
-differentiation cannot cross: the gradient here is written by hand and visits the same splats in
-the opposite order, dividing transmittance out again.
+Transmittance is carried as gsplat's kernel carries it (one product and one comparison a splat),
+so the same splats are drawn. The loops have data-dependent trip counts, which reverse-mode
+differentiation cannot cross: the gradient is written by hand and visits the same splats in the
+opposite order, dividing transmittance out again.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from mvdust3r_jax.splat.blocks import (
+    PIXELS,
+    from_groups,
+    pixel_centres,
+    pixel_moments,
+    plan_groups,
+    to_blocks,
+)
 from mvdust3r_jax.splat.project import Splats, View
-from mvdust3r_jax.splat.tiles import BLOCK, MIN_ALPHA, Lists, grid_shape
+from mvdust3r_jax.splat.tiles import BLOCK, MIN_ALPHA, Lists
 
 MAX_ALPHA = 0.999
 # A splat that would bring the transmittance to this or below is not drawn, nor any behind it.
 STOP_TRANSMITTANCE = 1e-4
-_PIXELS = BLOCK * BLOCK
-# Columns of the table of splats: mean (2), conic (3), opacity, colour (3).
-_COLUMNS = 9
+_LOG_MIN_ALPHA = math.log(MIN_ALPHA)
+
+
+class Schedule(NamedTuple):
+    """How the work is cut: blocks per group, and splats per step, forward and backward."""
+
+    lanes: int
+    forward: int
+    backward: int
+
+
+# A few kilobytes per array stay in a core's cache ...
+CPU_SCHEDULE = Schedule(lanes=256, forward=4, backward=1)
+# ... whereas an accelerator wants few, large steps.
+WIDE_SCHEDULE = Schedule(lanes=4096, forward=8, backward=4)
 
 
 class Picture(NamedTuple):
-    """Per-pixel results. tried: how far down its list the pixel was still transparent."""
+    """One image. drawn: splats composited. tried: splats met before the pixel was opaque."""
 
     rgb: Float[Array, "H W 3"]
     transmittance: Float[Array, "H W"]
@@ -40,188 +59,180 @@ class Picture(NamedTuple):
     tried: Int[Array, "H W"]
 
 
-class _Plan(NamedTuple):
-    """Blocks in groups: where their lists begin, how long they are, and which blocks they are."""
+class _Table(NamedTuple):
+    """The splats as rows (mean 2, conic 3, log opacity, colour 3), and the lists into them.
 
-    begin: Int[Array, "groups lanes"]
-    length: Int[Array, "groups lanes"]
-    block: Int[Array, "groups lanes"]
+    one: the number 1, which the compiler cannot know (see ``_keep``).
+    """
 
-
-def _plan(lists: Lists, lanes: int) -> _Plan:
-    begin, length = lists.starts[:-1], jnp.diff(lists.starts)
-    blocks = begin.shape[0]
-    order = jnp.argsort(-length).astype(jnp.int32)
-    padding = -blocks % lanes
-    order = jnp.concatenate([order, jnp.full(padding, blocks, jnp.int32)]).reshape(-1, lanes)
-    return _Plan(
-        begin.at[order].get(mode="fill", fill_value=0),
-        length.at[order].get(mode="fill", fill_value=0),
-        order,
-    )
+    rows: Float[Array, "9 G"]
+    lists: Lists
+    one: Float[Array, ""]
 
 
-def _to_blocks(image: Float[Array, "H W c"], view: View) -> Float[Array, "c P blocks"]:
-    rows, columns = grid_shape(view)
-    height, width, channels = image.shape
-    image = jnp.pad(image, ((0, rows * BLOCK - height), (0, columns * BLOCK - width), (0, 0)))
-    image = image.reshape(rows, BLOCK, columns, BLOCK, channels)
-    return image.transpose(4, 1, 3, 0, 2).reshape(channels, _PIXELS, rows * columns)
+def _table(splats: Splats, lists: Lists) -> _Table:
+    log_opacity = jnp.log(jnp.maximum(splats.opacities, MIN_ALPHA / 2))
+    rows = jnp.stack([*splats.means, *splats.conics, log_opacity, *splats.colors])
+    return _Table(rows, lists, jnp.where(lists.total >= 0, 1.0, 2.0))
 
 
-def _from_groups(values: Float[Array, "groups c P lanes"], plan: _Plan, view: View) -> Array:
-    """[H, W, c] from what the groups computed."""
-    rows, columns = grid_shape(view)
-    blocks = rows * columns
-    channels = values.shape[1]
-    place = jnp.zeros(blocks, jnp.int32)
-    place = place.at[plan.block.reshape(-1)].set(
-        jnp.arange(plan.block.size, dtype=jnp.int32), mode="drop"
-    )
-    values = values.transpose(1, 2, 0, 3).reshape(channels, _PIXELS, -1)[:, :, place]
-    values = values.reshape(channels, BLOCK, BLOCK, rows, columns).transpose(3, 1, 4, 2, 0)
-    return values.reshape(rows * BLOCK, columns * BLOCK, channels)[: view.height, : view.width]
+def _keep(values: Array, table: _Table) -> Array:
+    """The same values, written to memory once on CPU.
+
+    XLA's CPU compiler repeats a cheap expression inside each of its consumers, here about seven
+    times over; it never repeats a division.
+    """
+    return values / table.one
 
 
-def _table(splats: Splats) -> Float[Array, "G 9"]:
-    """One row a splat: what a step gathers lies in one cache line."""
-    return jnp.concatenate([splats.means, splats.conics, splats.opacities[None], splats.colors]).T
+class _Step(NamedTuple):
+    """The next splats of each block: ``index`` [n, lanes], ``rows`` [9, n, lanes].
+
+    raw: opacity times the Gaussian at each pixel, [n, P, lanes], and exactly 0 where the splat is
+    skipped: past the end of the list, below 1/255, or numerically outside.
+    """
+
+    index: Int[Array, "n lanes"]
+    rows: Float[Array, "9 n lanes"]
+    raw: Float[Array, "n P lanes"]
 
 
-def _corner(block: Int[Array, "lanes"], view: View) -> tuple[Array, Array]:
-    """Centres of the pixels of each block, x and y, [P, lanes]."""
-    columns = grid_shape(view)[1]
-    pixel = jnp.arange(_PIXELS, dtype=jnp.int32)[:, None]
-    x = (block % columns * BLOCK)[None] + pixel % BLOCK
-    y = (block // columns * BLOCK)[None] + pixel // BLOCK
-    return x.astype(jnp.float32) + 0.5, y.astype(jnp.float32) + 0.5
-
-
-def _fetch(table: Array, lists: Lists, begin: Array, length: Array, step: Array) -> Array:
-    """Rows of the step-th splat of each block, component-first [9, lanes]; opacity 0 past the end."""
-    slot = jnp.minimum(begin + step, lists.splats.shape[0] - 1)
-    index = lists.splats[slot]
-    rows = table[index].T
-    opacity = jnp.where(step < length, rows[5], 0.0)
-    return index, rows, opacity
-
-
-def _alpha(rows: Array, opacity: Array, x: Array, y: Array) -> tuple[Array, ...]:
-    """(alpha, uncapped alpha, dx, dy); alpha is 0 where the splat is skipped. [P, lanes]."""
-    dx, dy = rows[0][None] - x, rows[1][None] - y
-    a, b, c = rows[2][None], rows[3][None], rows[4][None]
+def _evaluate(table: _Table, begin: Array, ends: Array, step: Array, centres: tuple) -> _Step:
+    """Splats ``step`` [n] of the lists from ``begin`` [lanes]; ``ends`` is [1 or P, lanes]."""
+    last = table.lists.splats.shape[0] - 1
+    slot = jnp.minimum(begin[None] + step[:, None], last)
+    index = table.lists.splats[slot]
+    rows = _keep(table.rows[:, index.reshape(-1)], table).reshape(9, *slot.shape)
+    x, y, a, b, c, log_opacity = rows[:6, :, None]
+    dx, dy = x - centres[0][None], y - centres[1][None]
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-    raw = opacity[None] * jnp.exp(-sigma)
-    alpha = jnp.minimum(raw, MAX_ALPHA)
-    drawn = (sigma >= 0) & (alpha >= MIN_ALPHA)
-    return jnp.where(drawn, alpha, 0.0), raw, dx, dy
+    log_alpha = log_opacity - sigma
+    drawn = (sigma >= 0) & (log_alpha >= _LOG_MIN_ALPHA) & (step[:, None, None] < ends[None])
+    return _Step(index, rows, jnp.exp(jnp.where(drawn, log_alpha, -jnp.inf)))
 
 
-def composite(splats: Splats, lists: Lists, view: View, lanes: int) -> Picture:
-    """Draw one camera's image."""
-    table = _table(splats)
-    plan = _plan(lists, lanes)
+def composite(splats: Splats, lists: Lists, view: View, schedule: Schedule) -> Picture:
+    """Draw one camera's image, without background."""
+    table = _table(splats, lists)
+    plan = plan_groups(lists, schedule.lanes)
+    shape = (PIXELS, schedule.lanes)
 
     def group(_, member):
         begin, length, block = member
-        x, y = _corner(block, view)
-
-        def going(state):
-            step, (light, *_) = state
-            return (step < length[0]) & jnp.any(light > 0)
+        centres = pixel_centres(block, view)
 
         def draw(state):
-            step, (light, through, rgb, drawn, tried) = state
-            _, rows, opacity = _fetch(table, lists, begin, length, step)
-            alpha, *_ = _alpha(rows, opacity, x, y)
-            after = light * (1 - alpha)
-            alive = after > STOP_TRANSMITTANCE
-            weight = jnp.where(alive, alpha * light, 0.0)
-            rgb = rgb + weight[None] * rows[6:9][:, None]
-            through = jnp.where(alive, after, through)
-            drawn = drawn + (weight > 0)
-            tried = tried + alive
-            return step + 1, (jnp.where(alive, after, 0.0), through, rgb, drawn, tried)
+            first, light, (red, green, blue), drawn, tried = state
+            step = first + jnp.arange(schedule.forward, dtype=jnp.int32)
+            _, rows, raw = _evaluate(table, begin, length[None], step, centres)
+            alphas = jnp.minimum(raw, MAX_ALPHA)
+            for k in range(schedule.forward):
+                alpha, color = alphas[k], rows[6:, k][:, None]
+                after = light * (1 - alpha)
+                alive = after > STOP_TRANSMITTANCE
+                weight = jnp.where(alive, alpha * light, 0.0)
+                red, green, blue = (
+                    total + weight * c for total, c in zip((red, green, blue), color, strict=True)
+                )
+                drawn = drawn + (weight > 0)
+                tried = tried + (alive & (step[k] < length)[None])
+                # What is left when a pixel stops is kept with its sign turned.
+                light = jnp.where(alive, after, -jnp.abs(light))
+            return first + schedule.forward, light, (red, green, blue), drawn, tried
 
-        shape = (_PIXELS, lanes)
-        # ``light`` falls to 0 once a pixel has stopped; ``through`` keeps its last transmittance.
-        state = (
-            jnp.ones(shape),
-            jnp.ones(shape),
-            jnp.zeros((3, *shape)),
-            jnp.zeros(shape, jnp.int32),
-            jnp.zeros(shape, jnp.int32),
+        zeros, counts = jnp.zeros(shape), jnp.zeros(shape, jnp.int32)
+        start = (jnp.int32(0), jnp.ones(shape), (zeros,) * 3, counts, counts)
+        _, light, rgb, drawn, tried = lax.while_loop(
+            lambda state: (state[0] < length[0]) & jnp.any(state[1] > 0), draw, start
         )
-        _, (_, *result) = lax.while_loop(going, draw, (jnp.int32(0), state))
-        return None, result
+        return None, (jnp.stack([*rgb, jnp.abs(light)]), jnp.stack([drawn, tried]))
 
-    _, (through, rgb, drawn, tried) = lax.scan(group, None, plan)
-    pixels = _from_groups(jnp.concatenate([rgb, through[:, None]], axis=1), plan, view)
-    counts = _from_groups(jnp.stack([drawn, tried], axis=1), plan, view)
-    return Picture(pixels[..., :3], pixels[..., 3], counts[..., 0], counts[..., 1])
+    _, (values, counts) = lax.scan(group, None, plan)
+    values, counts = from_groups(values, plan, view), from_groups(counts, plan, view)
+    return Picture(values[..., :3], values[..., 3], counts[..., 0], counts[..., 1])
+
+
+def _splat_gradient(
+    row: Float[Array, "9 lanes"],
+    pull: Float[Array, "P lanes"],
+    colors: Float[Array, "3 lanes"],
+    centre: tuple[Array, Array],
+) -> Float[Array, "9 lanes"]:
+    """Sum over a block's pixels of the cotangents of (mean 2, conic 3, log opacity, colour 3).
+
+    pull: cotangent of log alpha. Its moments about the splat follow from those about the block.
+    """
+    total, u, v, uu, uv, vv = lax.dot(pixel_moments(), pull, precision=lax.Precision.HIGHEST)
+    x, y = row[0] - centre[0], row[1] - centre[1]
+    dx, dy = x * total - u, y * total - v
+    dxx, dxy, dyy = x * (dx - u) + uu, x * dy - y * u + uv, y * (dy - v) + vv
+    a, b, c = row[2:5]
+    by_mean = [-(a * dx + b * dy), -(b * dx + c * dy)]
+    return jnp.stack([*by_mean, -0.5 * dxx, -dxy, -0.5 * dyy, total, *colors])
+
+
+def _group_gradient(
+    gradient: Array, member: tuple, table: _Table, view: View, schedule: Schedule
+) -> Array:
+    """Add the cotangents from one group of blocks to ``gradient`` [G, 9]."""
+    (begin, length, block), (towards, behind, light), depth = member
+    centres = pixel_centres(block, view)
+    middle = tuple(c[0] + (BLOCK - 1) / 2 for c in centres)
+    ends = jnp.minimum(depth, length[None])
+    size = schedule.backward
+
+    def draw(state):
+        first, light, behind, gradient = state
+        step = first + jnp.arange(size, dtype=jnp.int32)
+        index, rows, raw = _evaluate(table, begin, ends, step, centres)
+        alphas = jnp.minimum(raw, MAX_ALPHA)
+        inverses = 1 / (1 - alphas)
+        updates = []
+        for k in reversed(range(size)):
+            light = light * inverses[k]
+            shade = sum(t * c[None] for t, c in zip(towards, rows[6:, k], strict=True))
+            by_alpha = light * shade - behind * inverses[k]
+            weight = _keep(alphas[k] * light, table)
+            # A capped alpha does not move.
+            pull = jnp.where(raw[k] <= MAX_ALPHA, by_alpha * raw[k], 0.0)
+            behind = behind + weight * shade
+            colors = sum(weight[p][None] * towards[:, p] for p in range(PIXELS))
+            updates.append(_splat_gradient(rows[:, k], _keep(pull, table), colors, middle))
+        for k, update in zip(reversed(range(size)), updates, strict=True):
+            gradient = gradient.at[index[k]].add(update.T)
+        return first - size, light, behind, gradient
+
+    last = (jnp.max(ends) + size - 1) // size * size - size
+    start = (last, light, behind, gradient)
+    return lax.while_loop(lambda state: state[0] >= 0, draw, start)[-1]
 
 
 def composite_gradient(
     splats: Splats,
     lists: Lists,
     picture: Picture,
-    rgb_cotangent: Float[Array, "H W 3"],
-    transmittance_cotangent: Float[Array, "H W"],
+    cotangents: tuple[Float[Array, "H W 3"], Float[Array, "H W"]],
     view: View,
-    lanes: int,
+    schedule: Schedule,
 ) -> Splats:
-    """Cotangent of the splats."""
-    table = _table(splats)
-    plan = _plan(lists, lanes)
-    final = picture.transmittance
-    planes = jnp.concatenate(
-        [rgb_cotangent, (transmittance_cotangent * final)[..., None], final[..., None]], axis=-1
-    )
-    planes = _to_blocks(planes, view)
-    tried = _to_blocks(picture.tried[..., None], view)[0]
+    """Cotangent of the splats, given those of the colours and the transmittance."""
+    table = _table(splats, lists)
+    plan = plan_groups(lists, schedule.lanes)
+    by_rgb, by_light = cotangents
+    light = picture.transmittance
+    # Behind the last splat there is only the background: its share of the cotangent starts there.
+    planes = jnp.concatenate([by_rgb, (by_light * light)[..., None], light[..., None]], axis=-1)
+    planes = to_blocks(planes, view)
+    tried = to_blocks(picture.tried[..., None], view)[0]
 
     def group(gradient, member):
-        begin, length, block = member
-        x, y = _corner(block, view)
+        block = member.block
         mine = planes.at[:, :, block].get(mode="fill", fill_value=0)
-        towards, behind, through = mine[:3], mine[3], mine[4]
         depth = tried.at[:, block].get(mode="fill", fill_value=0)
+        given = (member, (mine[:3], mine[3], mine[4]), depth)
+        return _group_gradient(gradient, given, table, view, schedule), None
 
-        def draw(state):
-            step, through, behind, gradient = state
-            index, rows, opacity = _fetch(table, lists, begin, length, step)
-            alpha, raw, dx, dy = _alpha(rows, opacity, x, y)
-            alpha = jnp.where(step < depth, alpha, 0.0)
-            inverse = 1 / (1 - alpha)
-            through = through * inverse
-            weight = alpha * through
-            shade = jnp.sum(towards * rows[6:9][:, None], axis=0)
-            by_alpha = through * shade - behind * inverse
-            behind = behind + weight * shade
-            pull = jnp.where((alpha > 0) & (raw <= MAX_ALPHA), by_alpha * raw, 0.0)
-            px, py = pull * dx, pull * dy
-            sums = jnp.stack([pull, px, py, px * dx, px * dy, py * dy]).sum(axis=1)
-            colors = jnp.sum(weight[None] * towards, axis=1)
-            _, sx, sy, sxx, sxy, syy = sums
-            a, b, c = rows[2:5]
-            update = jnp.stack(
-                [
-                    -(a * sx + b * sy),
-                    -(b * sx + c * sy),
-                    -0.5 * sxx,
-                    -sxy,
-                    -0.5 * syy,
-                    sums[0] / jnp.where(opacity > 0, opacity, 1.0),
-                    *colors,
-                ]
-            )
-            return step - 1, through, behind, gradient.at[index].add(update.T)
-
-        last = jnp.max(depth) - 1
-        state = (last, through, behind, gradient)
-        *_, gradient = lax.while_loop(lambda state: state[0] >= 0, draw, state)
-        return gradient, None
-
-    gradient, _ = lax.scan(group, jnp.zeros_like(table), plan)
-    gradient = gradient.T
-    return Splats(gradient[:2], gradient[2:5], gradient[5], gradient[6:9])
+    gradient = jnp.zeros(table.rows.shape[::-1], table.rows.dtype)
+    x, y, a, b, c, log_opacity, *colors = lax.scan(group, gradient, plan)[0].T
+    by_opacity = log_opacity / jnp.maximum(splats.opacities, MIN_ALPHA / 2)
+    return Splats((x, y), (a, b, c), by_opacity, jnp.stack(colors))

@@ -29,16 +29,21 @@ _SH_3 = (
 )
 
 
-class Gaussians3D(NamedTuple):
-    """Gaussians in the world, component-first.
+# Three components, each of all Gaussians. Not one array: slicing and stacking it would cost a pass
+# over memory in every formula, and several in its derivative.
+Vector = tuple[Float[Array, "G"], Float[Array, "G"], Float[Array, "G"]]
 
-    means, scales: scene units. opacities: 0 to 1. colors: RGB [1, 3, G], or SH coefficients
-    [K, 3, G].
+
+class Gaussians3D(NamedTuple):
+    """Gaussians in the world, component-first, ready for any camera.
+
+    means: scene units. factors: ``R S`` (rotation times scales), whose product with its transpose
+    is the covariance. opacities: 0 to 1; -1 marks a Gaussian with an input that is not finite,
+    which no camera sees. colors: RGB [1, 3, G], or SH coefficients [K, 3, G].
     """
 
-    means: Float[Array, "3 G"]
-    quats: Float[Array, "4 G"]
-    scales: Float[Array, "3 G"]
+    means: Vector
+    factors: tuple[Vector, Vector, Vector]
     opacities: Float[Array, "G"]
     colors: Float[Array, "K 3 G"]
 
@@ -62,7 +67,30 @@ def rotation_rows(quats: Float[Array, "4 G"]) -> list[list[Float[Array, "G"]]]:
     ]
 
 
-def sh_basis(direction: Float[Array, "3 G"], degree: int) -> list[Float[Array, "G"] | float]:
+def gaussians_3d(
+    means: Float[Array, "G 3"],
+    quats: Float[Array, "G 4"],
+    scales: Float[Array, "G 3"],
+    opacities: Float[Array, "G"],
+    colors: Float[Array, "G K 3"],
+) -> Gaussians3D:
+    """Everything that no camera changes; Gaussians with NaN or infinity become harmless constants."""
+    usable = jnp.isfinite(opacities) & jnp.isfinite(colors).all(axis=(1, 2))
+    for array in (means, quats, scales):
+        usable &= jnp.isfinite(array).all(axis=1)
+    means, quats, scales = (
+        jnp.where(usable[None], array.T, 0.0) for array in (means, quats, scales)
+    )
+    rotation = rotation_rows(quats)
+    return Gaussians3D(
+        means=tuple(means),
+        factors=tuple(tuple(rotation[i][j] * scales[j] for j in range(3)) for i in range(3)),
+        opacities=jnp.where(usable, opacities, -1.0),
+        colors=jnp.where(usable[None, None], colors.transpose(1, 2, 0), 0.0),
+    )
+
+
+def sh_basis(direction: Vector, degree: int) -> list[Float[Array, "G"] | float]:
     """The (degree + 1)^2 basis values for unit directions, in 3D Gaussian splatting's order."""
     x, y, z = direction
     basis = [_SH_0]
@@ -81,7 +109,7 @@ def sh_basis(direction: Float[Array, "3 G"], degree: int) -> list[Float[Array, "
 
 
 def view_colors(
-    coefficients: Float[Array, "K 3 G"], direction: Float[Array, "3 G"], degree: int | None
+    coefficients: Float[Array, "K 3 G"], direction: Vector, degree: int | None
 ) -> Float[Array, "3 G"]:
     """RGB towards the camera: ``max(SH + 0.5, 0)``, or with ``degree=None`` the RGB as given."""
     if degree is None:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from mvdust3r_jax.splat.gaussians import Gaussians3D, rotation_rows, view_colors
+from mvdust3r_jax.splat.gaussians import Gaussians3D, Vector, view_colors
 
 # gsplat's packed kernel keeps this much under the root of the eigenvalue formula.
 _RADIUS_FLOOR = 0.1
@@ -51,8 +51,8 @@ class Splats(NamedTuple):
     means: pixels (x, y). conics: (a, b, c) of the inverse covariance, 1 / pixels^2.
     """
 
-    means: Float[Array, "2 G"]
-    conics: Float[Array, "3 G"]
+    means: tuple[Float[Array, "G"], Float[Array, "G"]]
+    conics: Vector
     opacities: Float[Array, "G"]
     colors: Float[Array, "3 G"]
 
@@ -66,42 +66,38 @@ class Footprint(NamedTuple):
 
     radii: Int[Array, "G"]
     depths: Float[Array, "G"]
-    deviations: Float[Array, "2 G"]
+    deviations: tuple[Float[Array, "G"], Float[Array, "G"]]
 
 
-def _to_camera(means: Float[Array, "3 G"], viewmat: Float[Array, "4 4"]) -> Float[Array, "3 G"]:
-    """Points in the camera frame."""
+def _to_camera(means: Vector, viewmat: Float[Array, "4 4"]) -> Vector:
+    """x, y and z in the camera frame."""
     x, y, z = means
-    rows = [
+    return tuple(
         viewmat[i, 0] * x + viewmat[i, 1] * y + viewmat[i, 2] * z + viewmat[i, 3] for i in range(3)
-    ]
-    return jnp.stack(rows)
+    )
 
 
 def _image_factor(
-    gaussians: Gaussians3D, point: Float[Array, "3 G"], camera: Camera, view: View
-) -> tuple[list[Float[Array, "G"]], list[Float[Array, "G"]]]:
+    factors: tuple[Vector, Vector, Vector], point: Vector, camera: Camera, view: View
+) -> tuple[Vector, Vector]:
     """The two rows of ``U = J W R S``: the splat's covariance before the blur is ``U U^T``."""
-    fx, fy = camera.intrinsics[0, 0], camera.intrinsics[1, 1]
-    cx, cy = camera.intrinsics[0, 2], camera.intrinsics[1, 2]
+    viewmat, intrinsics = camera
     x, y, z = point
-    margin_x = _VIEW_MARGIN * 0.5 * view.width / fx
-    margin_y = _VIEW_MARGIN * 0.5 * view.height / fy
-    slope_x = jnp.clip(x / z, -(cx / fx + margin_x), (view.width - cx) / fx + margin_x)
-    slope_y = jnp.clip(y / z, -(cy / fy + margin_y), (view.height - cy) / fy + margin_y)
-    rotation = rotation_rows(gaussians.quats)
-    rows = ([], [])
-    for j in range(3):
-        column = [
-            sum(camera.viewmat[i, k] * rotation[k][j] for k in range(3)) * gaussians.scales[j] / z
-            for i in range(3)
-        ]
-        rows[0].append(fx * (column[0] - slope_x * column[2]))
-        rows[1].append(fy * (column[1] - slope_y * column[2]))
-    return rows
+    inverse_z = 1.0 / z
+    rows = []
+    for axis, (slope, size) in enumerate(
+        [(x * inverse_z, view.width), (y * inverse_z, view.height)]
+    ):
+        focal, centre = intrinsics[axis, axis], intrinsics[axis, 2]
+        margin = _VIEW_MARGIN * 0.5 * size / focal
+        slope = jnp.clip(slope, -(centre / focal + margin), (size - centre) / focal + margin)
+        scale = focal * inverse_z
+        towards = [scale * (viewmat[axis, k] - slope * viewmat[2, k]) for k in range(3)]
+        rows.append(tuple(sum(towards[k] * factors[k][j] for k in range(3)) for j in range(3)))
+    return tuple(rows)
 
 
-def _covariance(rows: tuple[list, list], eps2d: float) -> tuple[Array, Array, Array]:
+def _covariance(rows: tuple[Vector, Vector], eps2d: float) -> Vector:
     """(xx, xy, yy) of the blurred 2-D covariance, square pixels."""
     xx = sum(u * u for u in rows[0]) + eps2d
     xy = sum(u * v for u, v in zip(*rows, strict=True))
@@ -109,70 +105,58 @@ def _covariance(rows: tuple[list, list], eps2d: float) -> tuple[Array, Array, Ar
     return xx, xy, yy
 
 
-def _image_means(point: Float[Array, "3 G"], camera: Camera) -> Float[Array, "2 G"]:
+def _image_means(point: Vector, camera: Camera) -> tuple[Array, Array]:
+    """Pixels."""
     x, y, z = point
-    intrinsics = camera.intrinsics
-    return jnp.stack(
-        [
-            intrinsics[0, 0] * x / z + intrinsics[0, 2],
-            intrinsics[1, 1] * y / z + intrinsics[1, 2],
-        ]
-    )
+    inverse_z = 1.0 / z
+    k = camera.intrinsics
+    return k[0, 0] * (x * inverse_z) + k[0, 2], k[1, 1] * (y * inverse_z) + k[1, 2]
 
 
-def _directions(means: Float[Array, "3 G"], viewmat: Float[Array, "4 4"]) -> Float[Array, "3 G"]:
+def _directions(means: Vector, viewmat: Float[Array, "4 4"]) -> Vector:
     """Unit vectors from the camera's position (from the full inverse, as gsplat takes it)."""
-    offset = means - jnp.linalg.inv(viewmat)[:3, 3, None]
-    squared = jnp.sum(offset * offset, axis=0)
-    return offset * lax.rsqrt(jnp.where(squared > 0, squared, 1.0))[None]
+    position = jnp.linalg.inv(viewmat)[:3, 3]
+    offset = [mean - position[i] for i, mean in enumerate(means)]
+    squared = sum(d * d for d in offset)
+    inverse = lax.rsqrt(jnp.where(squared > 0, squared, 1.0))
+    return tuple(d * inverse for d in offset)
 
 
 def footprint(gaussians: Gaussians3D, camera: Camera, view: View) -> Footprint:
-    """Radii, depths and extents, with culling; anything not finite is culled."""
+    """Radii, depths and extents, with culling; what overflows float32 is culled as well."""
     point = _to_camera(gaussians.means, camera.viewmat)
-    xx, xy, yy = _covariance(_image_factor(gaussians, point, camera, view), view.eps2d)
+    xx, xy, yy = _covariance(_image_factor(gaussians.factors, point, camera, view), view.eps2d)
     det = xx * yy - xy * xy
     half_trace = 0.5 * (xx + yy)
     root = jnp.sqrt(jnp.maximum(half_trace * half_trace - det, _RADIUS_FLOOR))
     radius = jnp.ceil(3.0 * jnp.sqrt(half_trace + root))
     means = _image_means(point, camera)
-    size = jnp.array([view.width, view.height], means.dtype)[:, None]
-    touches = jnp.all((means + radius[None] > 0) & (means - radius[None] < size), axis=0)
-    in_range = (point[2] >= view.near_plane) & (point[2] <= view.far_plane)
-    finite = jnp.isfinite(means.sum(axis=0)) & jnp.isfinite(1.0 / det) & jnp.isfinite(half_trace)
-    finite &= jnp.isfinite(gaussians.opacities) & jnp.isfinite(gaussians.colors).all(axis=(0, 1))
-    visible = touches & in_range & finite & (det > 0)
+    visible = (point[2] >= view.near_plane) & (point[2] <= view.far_plane)
+    visible &= (det > 0) & jnp.isfinite(det) & (gaussians.opacities >= 0)
+    for mean, size in zip(means, (view.width, view.height), strict=True):
+        visible &= (mean + radius > 0) & (mean - radius < size)
     radius = jnp.where(visible, jnp.minimum(radius, _LARGEST_RADIUS), 0.0)
-    deviations = jnp.sqrt(jnp.where(visible[None], jnp.stack([xx, yy]), 0.0))
+    deviations = tuple(jnp.sqrt(jnp.where(visible, v, 0.0)) for v in (xx, yy))
     depths = jnp.where(visible, point[2], jnp.inf)
     return Footprint(radius.astype(jnp.int32), depths, deviations)
-
-
-def _harmless(gaussians: Gaussians3D, visible: Bool[Array, "G"]) -> Gaussians3D:
-    """Culled Gaussians replaced by constants, so that no derivative of theirs can be NaN."""
-    unit = jnp.array([1.0, 0.0, 0.0, 0.0], gaussians.quats.dtype)[:, None]
-    return Gaussians3D(
-        means=jnp.where(visible[None], gaussians.means, 0.0),
-        quats=jnp.where(visible[None], gaussians.quats, unit),
-        scales=jnp.where(visible[None], gaussians.scales, 0.0),
-        opacities=jnp.where(visible, gaussians.opacities, 0.0),
-        colors=jnp.where(visible[None, None], gaussians.colors, 0.0),
-    )
 
 
 def project(
     gaussians: Gaussians3D, camera: Camera, visible: Bool[Array, "G"], view: View
 ) -> Splats:
-    """Means, conics, opacities and colours of the visible Gaussians; differentiable, never NaN."""
-    gaussians = _harmless(gaussians, visible)
-    ahead = jnp.array([0.0, 0.0, 1.0], gaussians.means.dtype)[:, None]
-    point = jnp.where(visible[None], _to_camera(gaussians.means, camera.viewmat), ahead)
-    # A culled Gaussian has scale 0; a blur of at least 1 keeps its determinant away from 0.
-    xx, xy, yy = _covariance(_image_factor(gaussians, point, camera, view), view.eps2d)
-    det = jnp.where(visible, xx * yy - xy * xy, 1.0)
-    conics = jnp.stack([yy / det, -xy / det, xx / det])
-    direction = ahead
-    if view.sh_degree is not None and view.sh_degree > 0:
-        direction = _directions(gaussians.means, camera.viewmat)
+    """Means, conics, opacities and colours of the visible Gaussians.
+
+    Culled ones are put one unit ahead of the camera first, so that no derivative is ever NaN.
+    """
+    means = tuple(jnp.where(visible, mean, 0.0) for mean in gaussians.means)
+    x, y, z = _to_camera(means, camera.viewmat)
+    point = (jnp.where(visible, x, 0.0), jnp.where(visible, y, 0.0), jnp.where(visible, z, 1.0))
+    factors = tuple(tuple(jnp.where(visible, f, 0.0) for f in row) for row in gaussians.factors)
+    xx, xy, yy = _covariance(_image_factor(factors, point, camera, view), view.eps2d)
+    inverse_det = 1.0 / jnp.where(visible, xx * yy - xy * xy, 1.0)
+    conics = (yy * inverse_det, -xy * inverse_det, xx * inverse_det)
+    direction = means
+    if view.sh_degree:
+        direction = _directions(means, camera.viewmat)
     colors = view_colors(gaussians.colors, direction, view.sh_degree)
     return Splats(_image_means(point, camera), conics, gaussians.opacities, colors)

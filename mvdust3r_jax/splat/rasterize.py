@@ -9,14 +9,12 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 from jax.custom_batching import sequential_vmap
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from mvdust3r_jax.splat.composite import Picture, composite, composite_gradient
-from mvdust3r_jax.splat.gaussians import Gaussians3D
+from mvdust3r_jax.splat.composite import CPU_SCHEDULE, WIDE_SCHEDULE, composite, composite_gradient
+from mvdust3r_jax.splat.gaussians import gaussians_3d
 from mvdust3r_jax.splat.project import Camera, View, footprint, project
-from mvdust3r_jax.splat.tiles import build_lists, grid_shape
-
-LANES = 256
+from mvdust3r_jax.splat.tiles import build_lists
 
 
 @struct.dataclass
@@ -32,33 +30,46 @@ def default_capacity(num_gaussians: int, width: int, height: int) -> int:
     return max(1, min(num_gaussians * blocks, max(8 * num_gaussians, 1 << 18)))
 
 
-def _forward_camera(gaussians, camera, view, capacity):
-    shape = footprint(gaussians, camera, view)
-    splats = project(gaussians, camera, shape.radii > 0, view)
-    lists = build_lists(splats.means, splats.opacities, shape, view, capacity)
-    picture = composite(splats, lists, view, LANES)
-    return picture, lists, shape.radii
+def _draw(splats, lists, view):
+    def run(schedule):
+        return lambda splats, lists: composite(splats, lists, view, schedule)
+
+    return lax.platform_dependent(splats, lists, cpu=run(CPU_SCHEDULE), default=run(WIDE_SCHEDULE))
 
 
-def _backward_camera(gaussians, camera, lists, picture, radii, cotangents, view):
-    splats, pull_back = jax.vjp(lambda g, c: project(g, c, radii > 0, view), gaussians, camera)
-    return pull_back(composite_gradient(splats, lists, picture, *cotangents, view, LANES))
+def _draw_gradient(splats, lists, picture, cotangents, view):
+    def run(schedule):
+        return lambda *args: composite_gradient(*args, view, schedule)
+
+    return lax.platform_dependent(
+        splats,
+        lists,
+        picture,
+        cotangents,
+        cpu=run(CPU_SCHEDULE),
+        default=run(WIDE_SCHEDULE),
+    )
 
 
 def _forward(view, capacity, gaussians, cameras):
-    return lax.map(lambda camera: _forward_camera(gaussians, camera, view, capacity), cameras)
+    def one_camera(camera):
+        shape = footprint(gaussians, camera, view)
+        splats = project(gaussians, camera, shape.radii > 0, view)
+        lists = build_lists(splats, shape, view, capacity)
+        return _draw(splats, lists, view), lists, shape.radii
+
+    return lax.map(one_camera, cameras)
 
 
 def _backward(view, gaussians, cameras, saved, cotangents):
-    def add_camera(total, one):
-        camera, (picture, lists, radii), cotangent = one
-        by_gaussian, by_camera = _backward_camera(
-            gaussians, camera, lists, picture, radii, cotangent, view
-        )
-        return jax.tree.map(jnp.add, total, by_gaussian), by_camera
+    def one_camera(total, given):
+        camera, (picture, lists, radii), cotangent = given
+        splats, pull_back = jax.vjp(lambda g, c: project(g, c, radii > 0, view), gaussians, camera)
+        by_gaussians, by_camera = pull_back(_draw_gradient(splats, lists, picture, cotangent, view))
+        return jax.tree.map(jnp.add, total, by_gaussians), by_camera
 
     zero = jax.tree.map(jnp.zeros_like, gaussians)
-    return lax.scan(add_camera, zero, (cameras, saved, cotangents))
+    return lax.scan(one_camera, zero, (cameras, saved, cotangents))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -102,7 +113,7 @@ def rasterize(
 ):
     view = View(width, height, near_plane, far_plane, eps2d, sh_degree)
     colors = colors[:, None] if sh_degree is None else colors[:, : (sh_degree + 1) ** 2]
-    gaussians = Gaussians3D(means.T, quats.T, scales.T, opacities, colors.transpose(1, 2, 0))
+    gaussians = gaussians_3d(means, quats, scales, opacities, colors)
     if capacity is None:
         capacity = default_capacity(means.shape[0], width, height)
     rgb, transmittance, total, radii, drawn = _render(

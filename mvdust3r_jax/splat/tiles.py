@@ -5,14 +5,15 @@ kept exactly, but the lists here belong to smaller blocks (``BLOCK`` pixels a si
 ``TILE``), and a splat enters only the blocks that its alpha >= 1/255 can reach: a splat that
 covers a few pixels is not evaluated at 256.
 
-Route: sort the Gaussians by depth; count the blocks of each; expand to (block, Gaussian) pairs
-through a prefix sum; sort the pairs by block. The last two run at the smallest of a few static
-sizes that holds the pairs present, so their cost follows the scene and not the capacity.
+Route: sort the Gaussians by depth; count the blocks of each; a prefix sum of the counts gives every
+(block, Gaussian) pair a slot, in depth order; bring the slots into the order of the blocks without
+disturbing the depths. The last part is a counting sort over chunks of slots: each chunk is sorted
+alone, as one 32-bit key (block, place in the chunk), and then moved to where the counts of all
+chunks say. The loops run over the chunks present, so the cost follows the scene, not the capacity.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from mvdust3r_jax.splat.project import Footprint, View
+from mvdust3r_jax.splat.project import Footprint, Splats, View
 
 TILE = 16
 BLOCK = 4
@@ -29,17 +30,17 @@ MIN_ALPHA = 1.0 / 255.0
 # Added to a splat's computed reach, relative and in pixels, so that rounding hides no pixel.
 _REACH_SLACK = (1e-3, 1e-2)
 # Running totals of pairs stop here; two of them still fit int32.
-_SATURATED = 1 << 30
-# The pair arrays are sorted at capacity / 2^k for k below this.
-_SIZES = 4
-_SMALLEST_SIZE = 1 << 14
+SATURATED = 1 << 30
+# Slots sorted at once: few enough to stay in a core's cache, and their number fits the key.
+_LARGEST_CHUNK = 1 << 16
+_KEY_BITS = 32
 
 
 class Lists(NamedTuple):
     """The splats of every block in drawing order, block after block.
 
     splats: Gaussian indices. starts: where the list of a block begins (row-major blocks), and the
-    end of the last. total: pairs that the scene has; min(total, capacity) are listed.
+    end of the last. total: pairs that the scene has; those beyond the capacity are not listed.
     """
 
     splats: Int[Array, "capacity"]
@@ -50,6 +51,13 @@ class Lists(NamedTuple):
 def grid_shape(view: View) -> tuple[int, int]:
     """Rows and columns of blocks."""
     return -(-view.height // BLOCK), -(-view.width // BLOCK)
+
+
+def chunk_size(view: View, capacity: int) -> int:
+    """Slots per chunk, a power of two: what the key leaves beside the block, or the capacity."""
+    rows, columns = grid_shape(view)
+    room = _KEY_BITS - (rows * columns).bit_length()
+    return min(_LARGEST_CHUNK, 1 << room, 1 << (capacity - 1).bit_length())
 
 
 def _span(
@@ -67,108 +75,134 @@ def _span(
 
 
 def block_spans(
-    means: Float[Array, "2 G"], opacities: Float[Array, "G"], shape: Footprint, view: View
-) -> tuple[Int[Array, "4 G"], Int[Array, "G"]]:
-    """(first column, columns, first row, rows) of blocks that each splat may colour, and how many.
+    splats: Splats, shape: Footprint, view: View
+) -> tuple[Int[Array, "3 G"], Int[Array, "G"]]:
+    """(first column, columns, first row) of the blocks each splat may colour, and their number.
 
     alpha >= 1/255 holds within ``sqrt(2 log(255 opacity))`` standard deviations of the mean.
     """
-    log_range = jnp.log(jnp.maximum(opacities / MIN_ALPHA, 1e-6))
+    log_range = jnp.log(jnp.maximum(splats.opacities / MIN_ALPHA, 1e-6))
     drawn = (shape.radii > 0) & (log_range >= -_REACH_SLACK[0])
     deviations = jnp.sqrt(2 * jnp.maximum(log_range, 0.0))
     relative, absolute = _REACH_SLACK
-    reach = deviations[None] * shape.deviations * (1 + relative) + absolute
+    reach_x, reach_y = (
+        deviations * deviation * (1 + relative) + absolute for deviation in shape.deviations
+    )
     # Culled splats may lie anywhere: a harmless place keeps the conversion to integers defined.
-    means = jnp.where(drawn[None], means, 0.0)
-    radius = shape.radii.astype(means.dtype)
-    first_x, count_x = _span(means[0], radius, reach[0], view.width)
-    first_y, count_y = _span(means[1], radius, reach[1], view.height)
+    mean_x, mean_y = (jnp.where(drawn, mean, 0.0) for mean in splats.means)
+    radius = shape.radii.astype(mean_x.dtype)
+    first_x, count_x = _span(mean_x, radius, reach_x, view.width)
+    first_y, count_y = _span(mean_y, radius, reach_y, view.height)
     count = jnp.where(drawn, count_x * count_y, 0)
-    return jnp.stack([first_x, count_x, first_y, count_y]), count
+    return jnp.stack([first_x, count_x, first_y]), count
 
 
-def _saturating_sum(counts: Int[Array, "n"]) -> Int[Array, "n"]:
-    """Inclusive running sum that stays at 2^30 instead of wrapping around."""
+def saturating_cumsum(counts: Int[Array, "n"]) -> Int[Array, "n"]:
+    """Running sum that stays at 2^30 instead of wrapping around."""
     return lax.associative_scan(
-        lambda a, b: jnp.minimum(a + b, _SATURATED), jnp.minimum(counts, _SATURATED)
+        lambda a, b: jnp.minimum(a + b, SATURATED), jnp.minimum(counts, SATURATED)
     )
 
 
-def _sort_pairs_packed(major: Int[Array, "n"], minor: Int[Array, "n"]) -> tuple[Array, Array]:
-    """Sorted (major, minor), both non-negative, as one 64-bit key: 4x faster on CPU than a pair."""
+def _order_packed(keys: Int[Array, "n"]) -> Int[Array, "n"]:
+    """Key and index as one 64-bit number: XLA's CPU sort is 4x faster on one array than on two."""
     with jax.enable_x64(True):
-        high = lax.convert_element_type(major, jnp.uint64)
-        low = lax.convert_element_type(minor, jnp.uint64)
+        high = lax.convert_element_type(keys, jnp.uint64)
         shift = lax.full_like(high, 32)
-        keys = lax.sort(lax.shift_left(high, shift) | low, is_stable=False)
-        major = lax.convert_element_type(lax.shift_right_logical(keys, shift), jnp.int32)
-        minor = lax.convert_element_type(keys, jnp.uint32)
-    return major, minor.astype(jnp.int32)
+        packed = lax.shift_left(high, shift) | lax.iota(jnp.uint64, keys.shape[0])
+        order = lax.convert_element_type(lax.sort(packed), jnp.uint32)
+    return order.astype(jnp.int32)
 
 
-def _sort_pairs_native(major: Int[Array, "n"], minor: Int[Array, "n"]) -> tuple[Array, Array]:
-    return tuple(lax.sort((major, minor), num_keys=2, is_stable=False))
-
-
-def sort_pairs(major: Int[Array, "n"], minor: Int[Array, "n"]) -> tuple[Array, Array]:
-    """Pairs of non-negative int32 in lexicographic order."""
-    return lax.platform_dependent(major, minor, cpu=_sort_pairs_packed, default=_sort_pairs_native)
+def _order_pairs(keys: Int[Array, "n"]) -> Int[Array, "n"]:
+    """The same with two operands; TPUs have no 64-bit integers."""
+    return lax.sort((keys, lax.iota(jnp.int32, keys.shape[0])), num_keys=1, is_stable=True)[1]
 
 
 def depth_order(depths: Float[Array, "G"]) -> Int[Array, "G"]:
-    """Gaussians front to back, ties by index; culled ones (infinite depth) last.
+    """Gaussians front to back, ties by index; infinite depths last. Depths must not be negative.
 
-    The bits of non-negative floats order as integers. -0.0 cannot occur beyond a near plane of 0,
-    and adding 0.0 makes it +0.0.
+    The bits of non-negative floats order as integers do; adding 0.0 turns -0.0 into +0.0.
     """
-    bits = lax.bitcast_convert_type(jnp.maximum(depths, 0.0) + 0.0, jnp.int32)
-    return sort_pairs(bits, jnp.arange(depths.shape[0], dtype=jnp.int32))[1]
+    bits = lax.bitcast_convert_type(depths + 0.0, jnp.int32)
+    return lax.platform_dependent(bits, cpu=_order_packed, default=_order_pairs)
 
 
-def _expand(
-    size: int,
-    capacity: int,
-    blocks: int,
-    columns: int,
-    order: Int[Array, "G"],
-    spans: Int[Array, "4 G"],
-    ends: Int[Array, "G"],
-) -> tuple[Int[Array, "capacity"], Int[Array, "blocks"]]:
-    """The first ``size`` pairs sorted by block, and how many each block has."""
-    begins = jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]])
-    ranks = jnp.arange(ends.shape[0], dtype=jnp.int32)
-    # Empty splats begin where a later one does; the largest rank is the one that owns the slot.
-    marks = jnp.zeros(size, jnp.int32).at[begins].max(ranks, mode="drop")
-    owner = lax.cummax(marks)
-    slot = jnp.arange(size, dtype=jnp.int32)
-    first_x, count_x, first_y, _ = jnp.moveaxis(spans, 0, 0)[:, owner]
-    within = slot - begins[owner]
+class _Slots(NamedTuple):
+    """Gaussians front to back, with the slots they own: ``ends[i-1]`` to ``ends[i]``."""
+
+    order: Int[Array, "G"]
+    spans: Int[Array, "3 G"]
+    ends: Int[Array, "G"]
+
+
+def _chunk_pairs(slots: _Slots, first: Int[Array, ""], size: int, columns: int, blocks: int):
+    """Block and Gaussian of ``size`` slots from ``first`` on; block ``blocks`` beyond the last."""
+    slot = first + jnp.arange(size, dtype=jnp.int32)
+    rank = jnp.searchsorted(slots.ends, slot, side="right").astype(jnp.int32)
+    rank = jnp.minimum(rank, slots.ends.shape[0] - 1)
+    begin = jnp.where(rank > 0, slots.ends[jnp.maximum(rank - 1, 0)], 0)
+    first_x, count_x, first_y = (row[rank] for row in slots.spans)
+    within = slot - begin
     row = within // jnp.maximum(count_x, 1)
     block = (first_y + row) * columns + first_x + within - row * count_x
-    block = jnp.where(slot < ends[-1], block, blocks)
-    block, owner = sort_pairs(block, owner)
-    counts = jnp.zeros(blocks, jnp.int32).at[block].add(1, mode="drop")
-    splats = jnp.concatenate([order[owner], jnp.zeros(capacity - size, jnp.int32)])
-    return splats, counts
+    return jnp.where(slot < slots.ends[-1], block, blocks), slots.order[rank]
 
 
-def build_lists(
-    means: Float[Array, "2 G"],
-    opacities: Float[Array, "G"],
-    shape: Footprint,
-    view: View,
-    capacity: int,
-) -> Lists:
-    """Depth-ordered splats of every block. Beyond the capacity the farthest splats are left out."""
+def _sort_chunk(block: Int[Array, "size"], splat: Int[Array, "size"]) -> tuple[Array, Array]:
+    """Both arrays stably ordered by block, through one 32-bit key."""
+    size = block.shape[0]
+    bits = (size - 1).bit_length()
+    place = lax.iota(jnp.uint32, size)
+    keys = lax.sort((block.astype(jnp.uint32) << bits) | place)
+    source = (keys & jnp.uint32(size - 1)).astype(jnp.int32)
+    return (keys >> bits).astype(jnp.int32), splat[source]
+
+
+def _bucket(slots: _Slots, view: View, capacity: int) -> Lists:
+    """The counting sort: sort the chunks, count, then move every chunk's runs to their places."""
     rows, columns = grid_shape(view)
-    blocks = rows * columns
-    spans, counts = block_spans(means, opacities, shape, view)
-    order = depth_order(jnp.where(counts > 0, shape.depths, jnp.inf))
-    ends = _saturating_sum(counts[order])
-    total = ends[-1]
-    sizes = [capacity >> k for k in range(_SIZES) if k == 0 or capacity >> k >= _SMALLEST_SIZE]
-    branches = [partial(_expand, size, capacity, blocks, columns) for size in sizes]
-    smallest = sum(total <= size for size in sizes[1:])
-    splats, block_counts = lax.switch(smallest, branches, order, spans[:, order], ends)
-    starts = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(block_counts)])
+    blocks, size = rows * columns, chunk_size(view, capacity)
+    chunks = -(-capacity // size)
+    total = slots.ends[-1]
+    present = jnp.minimum((total + size - 1) // size, chunks)
+
+    def sort(chunk, carry):
+        sorted_blocks, sorted_splats, counts = carry
+        pair = _sort_chunk(*_chunk_pairs(slots, chunk * size, size, columns, blocks))
+        count = jnp.zeros(blocks, jnp.int32).at[pair[0]].add(1, mode="drop")
+        return (
+            lax.dynamic_update_index_in_dim(sorted_blocks, pair[0], chunk, 0),
+            lax.dynamic_update_index_in_dim(sorted_splats, pair[1], chunk, 0),
+            lax.dynamic_update_index_in_dim(counts, count, chunk, 0),
+        )
+
+    empty = jnp.zeros((chunks, size), jnp.int32)
+    sorted_blocks, sorted_splats, counts = lax.fori_loop(
+        0, present, sort, (empty, empty, jnp.zeros((chunks, blocks), jnp.int32))
+    )
+    per_block = counts.sum(axis=0)
+    starts = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(per_block)])
+    # Of a block's run: where it goes, less where it begins in its sorted chunk.
+    earlier = jnp.cumsum(counts, axis=0) - counts
+    shift = starts[:-1][None] + earlier - (jnp.cumsum(counts, axis=1) - counts)
+
+    def move(chunk, splats):
+        block = sorted_blocks[chunk]
+        target = shift[chunk].at[block].get(mode="fill", fill_value=chunks * size)
+        target = target + jnp.arange(size, dtype=jnp.int32)
+        return splats.at[target].set(sorted_splats[chunk], mode="drop", unique_indices=True)
+
+    splats = lax.fori_loop(0, present, move, jnp.zeros(chunks * size, jnp.int32))
     return Lists(splats, starts, total)
+
+
+def build_lists(splats: Splats, shape: Footprint, view: View, capacity: int) -> Lists:
+    """Depth-ordered splats of every block.
+
+    The capacity is rounded up to whole chunks; beyond it the farthest splats are left out.
+    """
+    spans, counts = block_spans(splats, shape, view)
+    order = depth_order(jnp.where(counts > 0, shape.depths, jnp.inf))
+    slots = _Slots(order, spans[:, order], saturating_cumsum(counts[order]))
+    return _bucket(slots, view, capacity)
