@@ -66,6 +66,14 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dic
         raise TorchFileError(f"{path}: {error}") from error
 
 
+def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """The constructor string's ``img_size`` (height, width), where it has one."""
+    checkpoint = read(path)
+    arguments = _constructor_arguments(checkpoint) if isinstance(checkpoint, dict) else {}
+    size = arguments.get("img_size")
+    return tuple(size) if isinstance(size, tuple | list) and len(size) == 2 else None
+
+
 def _constructor_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     arguments = checkpoint.get("args")
     text = arguments.get("model") if isinstance(arguments, Mapping) else None
@@ -124,9 +132,10 @@ def config_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def constructor(config: ModelConfig) -> str:
+def constructor(config: ModelConfig, image_size: tuple[int, int] | None = None) -> str:
     """The constructor string of this network, as the releases write it."""
-    arguments = {
+    arguments = {} if image_size is None else {"img_size": tuple(image_size)}
+    arguments |= {
         "pos_embed": "RoPE100",
         "patch_embed_cls": "PatchEmbedDust3R",
         "output_mode": "pts3d",

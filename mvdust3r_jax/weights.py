@@ -29,7 +29,8 @@ Variables = dict[str, Any]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
-_CONFIG_KEY, _CONFIG_FILE, _VARIABLES_FOLDER = "config", "config.json", "variables"
+_CONFIG_KEY, _SIZE_KEY = "config", "image_size"
+_CONFIG_FILE, _SIZE_FILE, _VARIABLES_FOLDER = "config.json", "image_size.json", "variables"
 # Fields of the config that say how to compute, not what was trained.
 _COMPUTE_FIELDS = ("dtype", "remat", "bn_axis_name", "unroll")
 
@@ -71,6 +72,24 @@ def _read(path: Path) -> tuple[ModelConfig, Variables]:
         raise WeightsError(message if str(path) in message else f"{path}: {message}") from error
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: {error.args[0] if error.args else error}") from error
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(height, width) of the images that the weights were trained on, where the file says so."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        with safetensors.safe_open(path, "np") as stored:
+            text = (stored.metadata() or {}).get(_SIZE_KEY)
+        return tuple(json.loads(text)) if text else None
+    if path.is_dir():
+        if (path / _SIZE_FILE).is_file():
+            return tuple(json.loads((path / _SIZE_FILE).read_text()))
+        step = _checkpoint_of_run(path)
+        if step is None:
+            return None
+        run = json.loads(json.loads((step / "meta" / "metadata").read_text())["config"])
+        return (run["data"]["height"], run["data"]["width"]) if "data" in run else None
+    return torch_args.image_size(path)
 
 
 def load_source(path: str | os.PathLike) -> Mapping[str, Any]:
@@ -210,11 +229,13 @@ def save_weights(
     variables: Mapping[str, Any],
     config: ModelConfig,
     dtype: str = "float32",
+    image_size: tuple[int, int] | None = None,
 ) -> None:
     """Write a network's weights; the name's ending decides the format (none: an orbax folder).
 
     The file or folder appears only when it is complete. ``dtype`` is that of the stored
-    parameters; batch statistics stay float32. ``.pth`` files have the layout of the releases.
+    parameters; batch statistics stay float32. ``image_size`` (height, width), what the network
+    was trained on, is kept with them. ``.pth`` files have the layout of the releases.
 
     Raises:
       ValueError: an unknown ending or dtype. FileExistsError: the folder exists already.
@@ -227,7 +248,7 @@ def save_weights(
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _writer_for(path)(partial, stored, config)
+        _writer_for(path)(partial, stored, config, image_size)
         os.replace(partial, path)
     finally:
         if partial.is_dir():
@@ -252,25 +273,29 @@ def _config_json(config: ModelConfig) -> str:
     return json.dumps(dataclasses.asdict(config))
 
 
-def _write_safetensors(path: Path, variables: Variables, config: ModelConfig) -> None:
+def _write_safetensors(path: Path, variables: Variables, config: ModelConfig, size) -> None:
     flat = {
         "/".join(str(k.key) for k in keys): np.ascontiguousarray(x) if x.ndim else x
         for keys, x in _leaves(variables)
     }
-    safetensors.numpy.save_file(flat, path, metadata={_CONFIG_KEY: _config_json(config)})
+    metadata = {_CONFIG_KEY: _config_json(config)}
+    metadata |= {_SIZE_KEY: json.dumps(size)} if size is not None else {}
+    safetensors.numpy.save_file(flat, path, metadata=metadata)
 
 
-def _write_orbax(path: Path, variables: Variables, config: ModelConfig) -> None:
+def _write_orbax(path: Path, variables: Variables, config: ModelConfig, size) -> None:
     import orbax.checkpoint as ocp
 
     own = {k: v for k, v in variables.items() if k != "unused"}
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save((path / _VARIABLES_FOLDER).absolute(), own)
     (path / _CONFIG_FILE).write_text(_config_json(config))
+    if size is not None:
+        (path / _SIZE_FILE).write_text(json.dumps(size))
 
 
-def _write_torch(path: Path, variables: Variables, config: ModelConfig) -> None:
-    arguments = argparse.Namespace(model=torch_args.constructor(config))
+def _write_torch(path: Path, variables: Variables, config: ModelConfig, size) -> None:
+    arguments = argparse.Namespace(model=torch_args.constructor(config, size))
     state = port.flax_to_torch(variables, config)
     torch_writer.write(path, {"model": state, "args": arguments})
 
@@ -282,4 +307,4 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, dtype: str = "
     """
     config, variables = _read(Path(source))
     variables = {k: v if k == "unused" else _float32(v) for k, v in variables.items()}
-    save_weights(target, variables, config, dtype)
+    save_weights(target, variables, config, dtype, image_size(source))

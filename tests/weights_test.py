@@ -35,10 +35,10 @@ def assert_equal(a, b):
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
 def test_saved_weights_come_back(tmp_path, variables, name):
-    """Config (heads, clip and SH degree too) and every array, in all three formats."""
-    weights.save_weights(tmp_path / name, variables, CONFIG)
+    """Config (heads, clip and SH degree too), image size and arrays, in all three formats."""
+    weights.save_weights(tmp_path / name, variables, CONFIG, image_size=(32, 48))
     config, loaded = weights.load_weights(tmp_path / name)
-    assert config == CONFIG
+    assert config == CONFIG and weights.image_size(tmp_path / name) == (32, 48)
     assert_equal(loaded, variables)
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -72,6 +72,7 @@ def test_conversion_round_trip_is_exact(tmp_path, variables):
     torch_writer.write(tmp_path / "release.pth", release)
     weights.convert(tmp_path / "release.pth", tmp_path / "ours.safetensors")
     weights.convert(tmp_path / "ours.safetensors", tmp_path / "again.pth")
+    assert weights.image_size(tmp_path / "again.pth") == (224, 224)
     back, config = port.load_torch_checkpoint(tmp_path / "again.pth")
     assert config == CONFIG and set(back) == set(state)
     for name, array in state.items():

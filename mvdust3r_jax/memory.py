@@ -1,0 +1,197 @@
+"""What a reconstruction will need, before it is run: bytes, operations and seconds.
+
+The bytes follow the largest arrays that are alive together: weights, tokens of all views and paths,
+attention scores, and per-pixel heads. tests/memory_test.py compares them with the compiler's own
+account. Letters as in `types`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+
+import jax
+import jax.numpy as jnp
+
+from mvdust3r_jax.models.heads import SKIP_WIDTH
+from mvdust3r_jax.models.mvdust3r import ModelConfig
+
+_FLOAT = 4
+_GIB = 1 << 30
+# Numbers per pixel of all results together: images, points, confidence, Gaussians, their copies.
+_RESULT_COPIES = 3
+# Full-size maps of the skip CNN (of a view), and of the DPT head (quarter size), held at once.
+_SKIP_MAPS, _DPT_MAPS = 3, 6
+# Python, XLA and the compiled program themselves.
+_FIXED_BYTES = 600 << 20
+# Of the free memory, this share is used.
+_USABLE_SHARE = 0.9
+
+
+class MemoryLimitError(ValueError):
+    """More memory would be needed than there is; the message gives the number of views that fit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Peak bytes of the process (on its device), and floating-point operations."""
+
+    bytes: int
+    flops: float
+
+    def seconds(self, flops_per_second: float) -> float:
+        """At a given rate."""
+        return self.flops / flops_per_second
+
+    def __str__(self) -> str:
+        """As said to people."""
+        return f"{self.bytes / _GIB:.1f} GiB of memory and {self.flops / 1e12:.2g} TFLOP"
+
+
+def estimate(
+    config: ModelConfig, num_views: int, num_refs: int, height: int, width: int
+) -> Estimate:
+    """For one pass with path 0's results over ``V`` views of ``H x W`` pixels."""
+    return Estimate(
+        bytes=int(
+            _FIXED_BYTES
+            + _FLOAT * parameter_count(config)
+            + peak_activations(config, num_views, num_refs, height, width)
+            + _RESULT_COPIES * _result_bytes(config, num_views, height, width)
+        ),
+        flops=flops(config, num_views, num_refs, height, width),
+    )
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Parameters of the network; batch statistics are counted as well."""
+    from mvdust3r_jax.port import abstract_variables
+
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_variables(config)))
+
+
+def peak_activations(
+    config: ModelConfig, num_views: int, num_refs: int, height: int, width: int
+) -> float:
+    """Bytes of the largest stage: tokens with their MLP, attention scores, or the skip CNN."""
+    tokens = height * width // config.patch**2
+    encoder = num_views * (10 * config.enc_dim + config.enc_heads * tokens) * tokens
+    per_token = 14 * config.dec_dim
+    scores = 2 * config.dec_heads * tokens**2 * max(num_views - 1, num_refs)
+    decoder = num_refs * num_views * tokens * per_token + scores
+    head = 0
+    if config.skip:
+        head = _SKIP_MAPS * SKIP_WIDTH * height * width * num_views
+    elif config.head == "dpt":
+        head = _DPT_MAPS * 256 * height * width / 4 * num_views
+    return _FLOAT * max(encoder, decoder, head)
+
+
+def _result_bytes(config: ModelConfig, num_views: int, height: int, width: int) -> int:
+    channels = 3 + 3 + 1 + config.gaussians * (3 * (config.sh_degree + 1) ** 2 + 1 + 3 + 4)
+    return _FLOAT * channels * num_views * height * width
+
+
+def flops(config: ModelConfig, num_views: int, num_refs: int, height: int, width: int) -> float:
+    """Operations of matrix products and convolutions (a multiplication and an addition count 2)."""
+    tokens = height * width // config.patch**2
+    c, every = config, num_views * tokens
+    enc = c.enc_depth * (24 * c.enc_dim**2 + 4 * c.enc_dim * tokens) + 6 * c.patch**2 * c.enc_dim
+    paths = num_refs * every
+    # Self-attention, cross-attention (its keys and values once per weight set) and MLP.
+    layer = (8 + 4 + 4 + 16) * c.dec_dim**2 + 4 * c.dec_dim * tokens * num_views
+    if c.cross_ref:
+        layer += 32 * c.dec_dim**2 + 4 * c.dec_dim * tokens * num_refs
+    head = 2 * c.dec_dim * 4 * c.patch**2
+    if c.gaussians:
+        channels = 3 * (c.sh_degree + 1) ** 2 + 8
+        head += (
+            2 * c.dec_dim * 4 * c.gaussian_hidden + 2 * c.gaussian_hidden * channels * c.patch**2
+        )
+    pixels = num_views * height * width
+    skip = pixels * 2 * (9 * 6 * SKIP_WIDTH + 2 * 25 * SKIP_WIDTH**2 + 27 * SKIP_WIDTH) * c.skip
+    return every * (enc + head + 2 * c.enc_dim * c.dec_dim) + paths * c.dec_depth * layer + skip
+
+
+# ---------------------------------------------------------------- limits
+
+
+def check(
+    config: ModelConfig,
+    num_views: int,
+    num_refs: int,
+    height: int,
+    width: int,
+    limit: int | None = None,
+) -> Estimate:
+    """The estimate, if it fits into ``limit`` bytes (default: what is free).
+
+    Raises:
+      MemoryLimitError: with the largest number of views that fits.
+    """
+    limit = free_bytes() if limit is None else limit
+    needed = estimate(config, num_views, num_refs, height, width)
+    if needed.bytes <= limit:
+        return needed
+    fits = largest_view_count(config, num_refs, height, width, limit)
+    hint = f"at most {fits} views fit" if fits >= 2 else "not even 2 views fit: use smaller images"
+    raise MemoryLimitError(
+        f"{num_views} views of {height} x {width} need about {needed.bytes / _GIB:.1f} GiB of "
+        f"memory, {limit / _GIB:.1f} GiB are free; {hint}"
+    )
+
+
+def largest_view_count(
+    config: ModelConfig, num_refs: int, height: int, width: int, limit: int
+) -> int:
+    """The most views whose estimate stays within ``limit`` bytes (0 if not even one does)."""
+    low, high = 0, 100_000
+    while low < high:
+        middle = (low + high + 1) // 2
+        refs = min(num_refs, middle)
+        fits = estimate(config, middle, refs, height, width).bytes <= limit
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
+def free_bytes() -> int:
+    """What may be used on the default device: its own memory, or the machine's (or container's)."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    candidates = [_meminfo_available(), _container_available()]
+    return int(_USABLE_SHARE * min([c for c in candidates if c is not None] or [1 << 62]))
+
+
+def _meminfo_available() -> int | None:
+    try:
+        with open("/proc/meminfo") as lines:
+            fields = dict(line.split(":", 1) for line in lines)
+        return int(fields["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _container_available() -> int | None:
+    """The limit of a cgroup (version 2), as containers have it, less what is used."""
+    folder = "/sys/fs/cgroup"
+    try:
+        with open(os.path.join(folder, "memory.max")) as limit:
+            total = int(limit.read())
+        with open(os.path.join(folder, "memory.current")) as used:
+            return total - int(used.read())
+    except (OSError, ValueError):
+        return None
+
+
+def measured_flops_per_second(dtype: str = "float32", size: int = 1024) -> float:
+    """Rate of a matrix product on the default device, measured in a few hundredths of a second."""
+    x = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    begin = time.perf_counter()
+    for _ in range(4):
+        product(x).block_until_ready()
+    return 4 * 2 * size**3 / (time.perf_counter() - begin)
