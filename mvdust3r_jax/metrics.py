@@ -16,7 +16,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from mvdust3r_jax.geometry.align import median_shift_scale
+from mvdust3r_jax.geometry.align import median_shift_scale, similarity
 from mvdust3r_jax.geometry.pointmaps import masked, mean_distance
 from mvdust3r_jax.geometry.transforms import invert_rigid, rotation_angle_deg, safe_norm
 
@@ -56,6 +56,7 @@ class PairErrors:
     translation_deg: Float[Array, "*batch P"]
 
 
+@jax.jit
 def align_pointmaps(
     points: Float[Array, "*batch V H W 3"],
     true_points: Float[Array, "*batch V H W 3"],
@@ -97,6 +98,29 @@ def point_errors(
     seen = count > 0
     nd = capped.sum(axis=-1) / jnp.where(seen.any(axis=-1), seen.sum(axis=-1), jnp.nan)
     return PointErrors(jnp.where(seen, capped, jnp.nan), nd, capped.mean(axis=-1))
+
+
+@jax.jit
+def similarity_error(
+    points: Float[Array, "*batch V H W 3"],
+    true_points: Float[Array, "*batch V H W 3"],
+    valid: Bool[Array, "*batch V H W"],
+) -> Float[Array, "*batch"]:
+    """Mean point distance after the least-squares similarity of the prediction onto the truth.
+
+    Any similarity of the prediction leaves it unchanged. All valid pixels of a sample weigh the
+    same. Infinite for a non-finite prediction, NaN for an empty sample.
+    """
+    flat = (*valid.shape[:-3], -1)
+    wrong = jnp.any(valid & ~jnp.isfinite(points).all(axis=-1), axis=(-3, -2, -1))
+    source = masked(jnp.nan_to_num(points), valid).reshape(*flat, 3)
+    target, mask = masked(true_points, valid).reshape(*flat, 3), valid.reshape(flat)
+    scale, rotation, translation = similarity(source, target, mask.astype(source.dtype))
+    moved = scale[..., None, None] * jnp.einsum("...ij,...nj->...ni", rotation, source)
+    distance = safe_norm(moved + translation[..., None, :] - target)
+    count = mask.sum(axis=-1)
+    mean = jnp.sum(jnp.where(mask, distance, 0.0), axis=-1) / jnp.where(count > 0, count, jnp.nan)
+    return jnp.where(wrong, jnp.inf, mean)
 
 
 def accuracy(

@@ -56,6 +56,14 @@ def test_chamfer_of_aligned_clouds_matches_golden(case):
         np.testing.assert_allclose(tree, golden["eval_cd_raw"][b], rtol=1e-4)
 
 
+@pytest.mark.parametrize("case", ["dense", "eval_levels"])
+def test_similarity_error_matches_golden(case):
+    """The error after a least-squares similarity is the golden one."""
+    golden = np.load(GOLDEN / f"pointmap_{case}.npz")
+    found = metrics.similarity_error(*_golden_clouds(golden))
+    np.testing.assert_allclose(found, golden["eval_umeyama_err"], rtol=1e-4)
+
+
 def test_empty_is_never_perfect():
     """An empty sample has no ND; an empty view does not lower it."""
     golden = np.load(GOLDEN / "pointmap_empty_sample.npz")

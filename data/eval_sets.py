@@ -1,0 +1,121 @@
+"""Trajectories to evaluate on: ids that a split file fixes, and batches of them in NumPy.
+
+The same ids serve every method. Input views come in the order in which the published evaluation
+shows them (the first views, which act as references, are spread over the trajectory).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from data.pipeline import release_order
+from mvdust3r_jax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSet:
+    """``ids(V, T)`` are the trajectories with that many views; ``load(ids, V, T)`` a Batch of them.
+
+    ``ids`` raises ValueError where no trajectory has enough views.
+    """
+
+    name: str
+    ids: Callable[[int, int], Sequence[str]]
+    load: Callable[[Sequence[str], int, int], Batch]
+
+
+def save_split(path: Path, name: str, ids: Sequence[str]) -> None:
+    """Writes the ids of a set, one JSON object."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"dataset": name, "ids": list(ids)}, indent=1) + "\n")
+
+
+def read_split(path: Path) -> list[str]:
+    """The ids in a split file. ValueError if it is none."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("ids"), list):
+        raise ValueError(f"{path} is no split file: expected an object with a list 'ids'")
+    return [str(i) for i in content["ids"]]
+
+
+def _ordered(batch: Batch, num_inputs: int) -> Batch:
+    """Input views in the published order, render-only views after them."""
+    order = np.arange(batch.images.shape[1])
+    order[:num_inputs] = release_order(num_inputs)
+    return jax.tree.map(lambda x: np.asarray(x)[:, order], batch)
+
+
+def rooms_set(
+    name: str, wanted: Sequence[str] | None, *, split: str, count: int, height: int, width: int
+) -> EvalSet:
+    """Procedural rooms, id ``version:seed``; without ids the first ``count`` seeds of the split."""
+    from data.rooms import ROOMS_VERSION, SPLITS, sample_batch
+
+    if wanted is None:
+        first = SPLITS[split][0]
+        wanted = [f"{ROOMS_VERSION}:{first + i}" for i in range(count)]
+    strange = [i for i in wanted if i.partition(":")[0] != ROOMS_VERSION]
+    if strange:
+        raise ValueError(f"{name}: rooms of version {ROOMS_VERSION} expected, got id {strange[0]}")
+
+    def load(ids: Sequence[str], num_inputs: int, num_targets: int) -> Batch:
+        seeds = np.array([int(i.partition(":")[2]) for i in ids], np.uint32)
+        batch = sample_batch(seeds, num_inputs, num_targets, height, width)
+        return _ordered(batch, num_inputs)
+
+    return EvalSet(name, lambda num_inputs, num_targets: tuple(wanted), load)
+
+
+def records_set(
+    name: str, wanted: Sequence[str] | None, *, folder: str, split: str, height: int, width: int
+) -> EvalSet:
+    """A stored data set (``python -m data.build``), id ``scene/number``, frames not augmented."""
+    from data.records import TrajectorySet, decode_views
+
+    stored = TrajectorySet(folder, split)
+    names = [f"{scene}/{i}" for i, scene in enumerate(stored.scenes)]
+    unknown = sorted(set(wanted or ()) - set(names))
+    if unknown:
+        raise ValueError(f"{name}: the split file names {unknown[0]!r}, which {folder} lacks")
+
+    def ids(num_inputs: int, num_targets: int) -> Sequence[str]:
+        eligible = [names[i] for i in stored.eligible(num_inputs, num_targets)]
+        chosen = [i for i in eligible if wanted is None or i in set(wanted)]
+        if not chosen:
+            raise ValueError(
+                f"{name}: none of {len(names)} trajectories has {num_inputs} input views and "
+                f"{num_targets} render-only views; they have up to {stored.inputs.shape[1]} and "
+                f"{stored.targets.shape[1]} (num_targets=0 leaves novel views out)"
+            )
+        return chosen
+
+    def load(ids: Sequence[str], num_inputs: int, num_targets: int) -> Batch:
+        views = []
+        for trajectory in (int(i.rpartition("/")[2]) for i in ids):
+            records = stored.records(trajectory, num_inputs, num_targets)
+            views.append(decode_views(stored.read(records), (height, width)))
+        fields = [f.name for f in dataclasses.fields(Batch)]
+        batch = Batch(**{f: np.stack([getattr(v, f) for v in views]) for f in fields})
+        return _ordered(batch, num_inputs)
+
+    return EvalSet(name, ids, load)
+
+
+def make_eval_set(name: str, source: str, split_file: str = "", **settings) -> EvalSet:
+    """The set of a config entry; ``split_file`` fixes its trajectories where given.
+
+    Raises:
+      ValueError: unknown source, or a split file of other data.
+    """
+    wanted = read_split(Path(split_file)) if split_file else None
+    if source == "rooms":
+        return rooms_set(name, wanted, **settings)
+    if source == "records":
+        return records_set(name, wanted, **settings)
+    raise ValueError(f"{name}: source must be 'rooms' or 'records', got {source!r}")
