@@ -43,7 +43,7 @@ def write_gaussian_cloud(path: str | Path, cloud: GaussianCloud) -> None:
         cloud.means,
         np.zeros((count, 3)),
         cloud.sh[:, 0],
-        np.swapaxes(cloud.sh[:, 1:], 1, 2).reshape(count, -1),
+        np.swapaxes(cloud.sh[:, 1:], 1, 2).reshape(count, 3 * (coefficients - 1)),
         (np.log(opacity) - np.log1p(-opacity))[:, None],
         np.log(cloud.scales.astype(np.float64)),
         cloud.rotations,

@@ -64,6 +64,7 @@ def build_tracks(scene: Scene, starts: np.ndarray) -> Tracks:
         ids = count + np.arange(len(row))
         count += len(row)
         where = (np.full_like(row, view), row, column)
+        claimed[where] = True
         seeds.append(np.ravel_multi_index(where, claimed.shape))
         parts.append((ids, view, np.stack([column, row], axis=-1)))
         for other in views[views != view]:

@@ -1,0 +1,235 @@
+"""Point clouds, cameras, videos and pages read back by real readers equal the exact scene."""
+
+import dataclasses
+import json
+import re
+import subprocess
+
+import numpy as np
+import plyfile
+import pytest
+import trimesh
+from export_scene import box_room
+from PIL import Image
+
+from mvdust3r_jax import export
+from mvdust3r_jax.export import (
+    camera_paths,
+    cameras_json,
+    files,
+    frusta,
+    glb,
+    html,
+    nerfstudio,
+    preview,
+    video,
+)
+from mvdust3r_jax.scene import Scene
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Three exact views of the box room; one pixel in five is masked out."""
+    room = box_room(3)
+    room.masks[:, :, ::5] = False
+    return room
+
+
+def flat_points(scene):
+    return scene.points[scene.masks]
+
+
+def test_ply_holds_points_colors_and_confidence(tmp_path, scene):
+    """plyfile and trimesh read back every masked pixel's point, colour and confidence exactly."""
+    export.EXPORTERS["ply"].function(tmp_path / "a.ply", scene)
+    vertex = plyfile.PlyData.read(tmp_path / "a.ply")["vertex"]
+    xyz = np.stack([vertex[c] for c in "xyz"], axis=-1)
+    np.testing.assert_array_equal(xyz, flat_points(scene))
+    np.testing.assert_array_equal(vertex["confidence"], scene.confidence[scene.masks])
+    colors = np.round(scene.images_01[scene.masks] * 255).astype(np.uint8)
+    loaded = trimesh.load(tmp_path / "a.ply")
+    np.testing.assert_array_equal(loaded.colors[:, :3], colors)
+    np.testing.assert_allclose(loaded.vertices, xyz, atol=0)
+
+
+def test_glb_is_y_up_with_linear_colors_and_textured_frusta(tmp_path, scene):
+    """trimesh reads the points with y and z negated, linear colours, two meshes per camera."""
+    glb.write_glb(tmp_path / "a.glb", scene)
+    loaded = trimesh.load(tmp_path / "a.glb")
+    points = loaded.geometry["points"]
+    np.testing.assert_array_equal(points.vertices, flat_points(scene) * [1, -1, -1])
+    linear = glb.linear_from_srgb(np.round(scene.images_01[scene.masks] * 255).astype(np.uint8))
+    # trimesh keeps 8 bits of the stored floats.
+    np.testing.assert_allclose(points.colors[:, :3] / 255, linear, atol=1 / 255)
+    assert len(loaded.geometry) == 1 + 2 * len(scene.names)
+    picture = loaded.geometry["view 1.jpg_1"]
+    assert picture.visual.material.baseColorTexture.size == scene.images_01.shape[2:0:-1]
+
+
+def test_glb_image_plane_lies_on_the_view_rays(scene):
+    """A frustum's corners project to the corners of the image: half a pixel outside its centres."""
+    apex_and_corners = frusta.corners(scene, 1, 0.3)
+    cam_from_world = np.linalg.inv(scene.world_from_cam[1].astype(np.float64))
+    in_cam = apex_and_corners @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
+    np.testing.assert_allclose(in_cam[0], 0, atol=1e-6)
+    pixels = in_cam[1:] @ scene.intrinsics[1].T.astype(np.float64) / 0.3
+    height, width = scene.images_01.shape[1:3]
+    # float32 poses: 1e-6 of the image's width.
+    np.testing.assert_allclose(pixels[:, :2], frusta.CORNER_UV * [width, height] - 0.5, atol=1e-4)
+
+
+def test_empty_scene_still_makes_valid_files(tmp_path, scene):
+    """With no point kept and no pose found, every format but the videos is written and readable."""
+    empty = dataclasses.replace(scene, masks=np.zeros_like(scene.masks), pose_ok=np.zeros(3, bool))
+    formats = [name for name in export.EXPORTERS if name != "mp4"]
+    export.write(empty, tmp_path, formats)
+    assert len(plyfile.PlyData.read(tmp_path / "scene.ply")["vertex"].data) == 0
+    assert json.loads((tmp_path / "cameras.json").read_text())["views"][0]["world_from_cam"] is None
+    with pytest.raises(ValueError, match="no view of this scene has a pose"):
+        export.write(empty, tmp_path, ["mp4"])
+    assert not list(tmp_path.rglob(".partial*"))
+    assert not (tmp_path / "videos").exists()
+
+
+def test_cameras_json_maps_network_pixels_to_original_ones(tmp_path, scene):
+    """A point projects by both intrinsics to pixels that the crop and the resize connect."""
+    cameras_json.write_cameras(tmp_path / "c.json", scene)
+    content = json.loads((tmp_path / "c.json").read_text())
+    view = content["views"][2]
+    cam_from_world = np.linalg.inv(np.array(view["world_from_cam"]))
+    point = cam_from_world[:3, :3] @ scene.points[2, 7, 11].astype(float) + cam_from_world[:3, 3]
+    k = {name: np.array(view[name]["intrinsics"]) for name in ("network", "original")}
+    network, original = ((k[name] @ point / point[2])[:2] for name in k)
+    np.testing.assert_allclose(network, [11, 7], atol=1e-4)
+    # The fixture: three times as large, pixel edges aligned, six columns cropped on the left.
+    np.testing.assert_allclose(original, [3 * 11.5 - 0.5 + 18, 3 * 7.5 - 0.5], atol=1e-3)
+    assert "OpenCV" in content["conventions"]["camera_axes"]
+
+
+def test_nerfstudio_fields_are_complete_and_opengl(tmp_path, scene):
+    """Every field nerfstudio reads is there; points fall on their pixels through its cameras."""
+    nerfstudio.write_nerfstudio(tmp_path / "ns", scene)
+    content = json.loads((tmp_path / "ns" / "transforms.json").read_text())
+    needed = {"file_path", "fl_x", "fl_y", "cx", "cy", "w", "h", "transform_matrix"}
+    assert len(content["frames"]) == 3
+    assert all(needed <= set(frame) for frame in content["frames"])
+    seeds = trimesh.load(tmp_path / "ns" / content["ply_file_path"]).vertices
+    frame = content["frames"][1]
+    world_to_camera = np.linalg.inv(np.array(frame["transform_matrix"]))
+    start = scene.masks[0].sum()
+    mine = seeds[start : start + scene.masks[1].sum()]
+    x, y, z = (mine @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]).T
+    assert (z < 0).all()  # an OpenGL camera looks along -z
+    u = frame["fl_x"] * x / -z + frame["cx"]
+    v = frame["fl_y"] * -y / -z + frame["cy"]
+    row, column = np.nonzero(scene.masks[1])
+    # Corner-based pixels at the original resolution: three times (centre + 0.5), cropped by 18.
+    np.testing.assert_allclose(u, 3 * (column + 0.5) + 18, atol=2e-3)
+    np.testing.assert_allclose(v, 3 * (row + 0.5), atol=2e-3)
+    # z is up: the ceiling (negative y in the scene) has the larger z.
+    assert np.corrcoef(seeds[:, 2], flat_points(scene)[:, 1])[0, 1] < -0.999
+
+
+def test_npz_is_a_scene(tmp_path, scene):
+    """The npz format is what `Scene.load` reads, with the filtered mask in it."""
+    export.write(scene, tmp_path, ["npz"], export.PointFilter(drop_share=0.5))
+    again = Scene.load(tmp_path / "points.npz")
+    np.testing.assert_array_equal(again.points, scene.points)
+    assert abs(again.masks.sum() / scene.masks.sum() - 0.5) < 0.01
+
+
+def test_contact_sheet_shows_each_view_in_three_rows(scene):
+    """The first row of cells is the photographs; a masked pixel is grey in the depth row."""
+    sheet = np.asarray(preview.contact_sheet(scene))
+    cell = Image.fromarray(np.uint8(np.round(scene.images_01[0] * 255)))
+    cell = np.asarray(cell.resize((224, 149), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(sheet[18 : 18 + 149, 4 : 4 + 224], cell)
+    depth = preview.depth_colors(scene)
+    np.testing.assert_array_equal(depth[:, :, ::5], np.full_like(depth[:, :, ::5], 128))
+    assert sheet.shape == (4 + 18 + 3 * (149 + 4), 4 + 3 * (224 + 4), 3)
+
+
+def test_html_is_self_contained_and_escapes_names(tmp_path, scene):
+    """The page refers to nothing outside, hostile names cannot end its script, data parses."""
+    hostile = dataclasses.replace(scene, names=["</script><b>{{data}}", "b & c", 'd"e'])
+    html.write_html(tmp_path / "p.html", hostile, max_points=500)
+    page = (tmp_path / "p.html").read_text("utf-8")
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
+    assert "http://" not in page and "https://" not in page
+    assert page.count("</script>") == 2
+    data = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.S)[1])
+    assert [view["name"] for view in data["views"]] == hostile.names
+    assert data["points"]["count"] == 500 and data["total_points"] == scene.masks.sum()
+    assert set(data["timings"]) == {"network", "poses"}
+
+
+def test_html_positions_are_within_the_rounding_of_their_box(scene):
+    """Packed positions decode to the scene's points within half a step of 16 bits."""
+    packed = html.packed_points(scene, 10**6)
+    raw = np.frombuffer(html.base64.b64decode(packed["position"]), "<u2").reshape(-1, 3)
+    low, high = np.array(packed["low"]), np.array(packed["high"])
+    decoded = low + raw / 65535 * (high - low)
+    np.testing.assert_allclose(decoded, flat_points(scene), atol=0.51 * (high - low).max() / 65535)
+    rank = np.frombuffer(html.base64.b64decode(packed["color"]), np.uint8).reshape(-1, 4)[:, 3]
+    confidence = scene.confidence[scene.masks]
+    assert np.all(np.diff(rank[np.argsort(confidence)].astype(int)) >= 0)
+
+
+def test_video_has_the_frames_that_were_rendered(tmp_path, scene):
+    """ffmpeg decodes the file to as many frames, of that size and nearly those colours."""
+    small = box_room(2, height=16, width=24)
+    poses = camera_paths.fly_through(small, 3)
+    frames = list(video.render_path(small, poses, longest_px=48))
+    assert len(frames) == 4 and frames[0].shape == (32, 48, 3)
+    video.write_mp4(tmp_path / "v.mp4", frames, fps=10)
+    command = [video._ffmpeg(), "-v", "error", "-i", str(tmp_path / "v.mp4"), "-f", "rawvideo"]
+    raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
+    decoded = np.frombuffer(raw.stdout, np.uint8).reshape(-1, 32, 48, 3)
+    assert len(decoded) == 4
+    # Lossy, and colour at half resolution: a mean error of a few levels is what H.264 leaves.
+    assert np.abs(decoded.astype(int) - np.stack(frames)).mean() < 8
+
+
+def test_failed_encoding_leaves_no_file(tmp_path):
+    """A frame size that H.264 cannot hold is an error in words, and no file is left."""
+    with pytest.raises(RuntimeError, match="ffmpeg could not encode"):
+        video.write_mp4(tmp_path / "v.mp4", [np.zeros((3, 5, 3), np.uint8)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_whole_file_keeps_the_old_one_on_failure(tmp_path):
+    """A writer that breaks off (Ctrl-C too) leaves the earlier file and no partial one."""
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.whole_file(tmp_path / "a.txt") as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_whole_folder_replaces_a_folder_but_not_a_file(tmp_path):
+    """An earlier folder of that name goes as a whole; a file of that name is an error."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stale").touch()
+    with files.whole_folder(tmp_path / "model") as partial:
+        (partial / "fresh").touch()
+    assert [p.name for p in (tmp_path / "model").iterdir()] == ["fresh"]
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(NotADirectoryError, match="is a file"),
+        files.whole_folder(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_unknown_format_is_named_before_anything_is_written(tmp_path, scene):
+    """One unknown name stops the whole call, and the message lists the formats."""
+    with pytest.raises(ValueError, match="'obj'.*ply, glb, 3dgs"):
+        export.write(scene, tmp_path, ["ply", "obj"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_scene_save_writes_what_the_table_names(tmp_path, scene):
+    """`Scene.save` puts each format under its table name, beside `scene.npz`."""
+    paths = scene.save(tmp_path, ("ply", "cameras"))
+    assert [p.name for p in paths] == ["scene.npz", "scene.ply", "cameras.json"]
+    assert all(p.is_file() for p in paths)

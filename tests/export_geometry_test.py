@@ -1,0 +1,248 @@
+"""COLMAP models, 3DGS files, point filters and camera paths: geometry that must be exact."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import plyfile
+import pycolmap
+import pytest
+from export_scene import box_room
+
+from mvdust3r_jax import export
+from mvdust3r_jax.export import (
+    camera_paths,
+    colmap,
+    gaussians,
+    point_filter,
+    splat_ply,
+    video,
+    views,
+)
+from mvdust3r_jax.geometry import transforms
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Three exact views of the box room."""
+    return box_room(3)
+
+
+def colmap_errors(model):
+    """Distance in pixels of every observation to its point's projection, by pycolmap's camera."""
+    errors = []
+    for point in model.points3D.values():
+        for element in point.track.elements:
+            image = model.images[element.image_id]
+            seen = image.points2D[element.point2D_idx]
+            assert seen.has_point3D()
+            errors.append(np.linalg.norm(image.project_point(point.xyz) - seen.xy))
+    return np.array(errors)
+
+
+def test_pycolmap_reads_the_model_and_reprojects_exactly(tmp_path, scene):
+    """pycolmap finds cameras, poses and tracks; points fall on their pixels to 0.01 px."""
+    colmap.write_colmap(tmp_path / "model", scene)
+    model = pycolmap.Reconstruction(tmp_path / "model")
+    assert len(model.images) == len(model.cameras) == 3
+    # The fixture is exact; three decimals of the text file leave 0.0005 px.
+    assert colmap_errors(model).max() < 0.01
+    assert model.compute_mean_track_length() > 1.5
+    image = model.images[2]
+    assert image.name == "view_1.jpg"  # no white space in COLMAP's text format
+    pose = np.linalg.inv(np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]]))
+    np.testing.assert_allclose(pose, scene.world_from_cam[1], atol=1e-6)
+    camera = model.cameras[image.camera_id]
+    assert (camera.height, camera.width) == tuple(scene.original_sizes[1])
+    centre = scene.original_intrinsics[1, :2, 2] + 0.5
+    np.testing.assert_allclose([camera.principal_point_x, camera.principal_point_y], centre)
+
+
+def test_colmap_image_points_are_the_original_pixels(tmp_path, scene):
+    """Seed observations lie at the centres of network pixels, taken to the photograph, plus 0.5."""
+    one = dataclasses.replace(scene, pose_ok=np.array([False, True, False]))
+    colmap.write_colmap(tmp_path / "model", one)
+    model = pycolmap.Reconstruction(tmp_path / "model")
+    (image,) = model.images.values()
+    seen = np.array([point.xy for point in image.points2D])
+    v, u = np.meshgrid(np.arange(32), np.arange(48), indexing="ij")
+    expected = np.stack([3 * (u + 0.5) + 18, 3 * (v + 0.5)], axis=-1).reshape(-1, 2)
+    np.testing.assert_allclose(seen, expected, atol=2e-3)
+
+
+def test_tracks_claim_each_pixel_once(scene):
+    """No pixel seeds a track that another track already owns, and views differ within a track."""
+    tracks = colmap.build_tracks(scene, scene.masks)
+    pairs = np.stack([tracks.point, tracks.view], axis=-1)
+    assert len(np.unique(pairs, axis=0)) == len(pairs)
+    assert len(tracks.view) <= scene.masks.size
+    assert len(np.unique(tracks.seeds)) == len(tracks.seeds)
+
+
+def test_occluded_points_join_no_track(scene):
+    """Points moved in front of a wall in one view are matched by no other view."""
+    moved = dataclasses.replace(scene, points=scene.points.copy())
+    camera = scene.world_from_cam[1, :3, 3]
+    moved.points[1] = camera + 0.7 * (scene.points[1] - camera)
+    tracks = colmap.build_tracks(moved, moved.masks)
+    alone = tracks.point[tracks.view == 1]
+    assert np.isin(alone, tracks.point[tracks.view != 1]).sum() == 0
+
+
+def test_gaussian_file_reads_back_what_was_written(tmp_path):
+    """Activated values survive logarithm, logit and float32, for degrees 0 and 1."""
+    for degree in (0, 1):
+        cloud = gaussians.gaussian_cloud(box_room(2, sh_degree=degree))
+        splat_ply.write_gaussian_cloud(tmp_path / "g.ply", cloud)
+        again = splat_ply.read_gaussian_cloud(tmp_path / "g.ply")
+        assert again.sh_degree == degree
+        for field in dataclasses.fields(cloud):
+            # log and exp in float32 keep six digits.
+            np.testing.assert_allclose(
+                getattr(again, field.name), getattr(cloud, field.name), rtol=2e-6, atol=1e-6
+            )
+
+
+def test_gaussian_file_has_the_standard_columns(tmp_path):
+    """plyfile sees 3DGS's columns in order, values before activation, channel by channel."""
+    room = box_room(2, sh_degree=1)
+    splat_ply.write_splat_ply(tmp_path / "g.ply", room)
+    vertex = plyfile.PlyData.read(tmp_path / "g.ply")["vertex"]
+    names = [p.name for p in vertex.properties]
+    assert names[:9] == ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
+    assert names[9:18] == [f"f_rest_{i}" for i in range(9)]
+    assert names[18:] == [
+        "opacity",
+        *(f"scale_{i}" for i in range(3)),
+        *(f"rot_{i}" for i in range(4)),
+    ]
+    opacity = room.gaussians.opacities.reshape(-1)
+    np.testing.assert_allclose(1 / (1 + np.exp(-vertex["opacity"])), opacity, atol=1e-6)
+    # f_rest_3 is the first higher coefficient (k = 1) of green (channel 1).
+    np.testing.assert_array_equal(vertex["f_rest_3"], room.gaussians.colors[..., 4].reshape(-1))
+    limits = np.log(np.array(gaussians.SCALE_LIMITS) * gaussians.mean_distance(room))
+    assert (
+        vertex["scale_0"].min() >= limits[0] - 1e-5 and vertex["scale_0"].max() <= limits[1] + 1e-5
+    )
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+def test_reread_gaussians_render_like_the_scene(tmp_path, degree):
+    """The file, read back and rendered, gives the direct rendering's image."""
+    room = box_room(2, height=16, width=24, sh_degree=degree)
+    splat_ply.write_splat_ply(tmp_path / "g.ply", room)
+    again = splat_ply.read_gaussian_cloud(tmp_path / "g.ply")
+    arguments = room.world_from_cam[:1], room.intrinsics[0], 16, 24
+    (direct,) = video.render(gaussians.gaussian_cloud(room), *arguments)
+    (reread,) = video.render(again, *arguments)
+    assert direct.min() < 0.7  # something is drawn on the white ground
+    # Six digits of every parameter; a pixel sums a few dozen Gaussians.
+    np.testing.assert_allclose(reread, direct, atol=2e-5)
+
+
+def test_stand_in_gaussians_render_the_photograph():
+    """Without Gaussian heads, surfels as large as pixels show the input view to a pixel."""
+    room = box_room(1, height=32, width=48, with_gaussians=False)
+    v, u = np.meshgrid(np.arange(32) / 48, np.arange(48) / 48, indexing="ij")
+    room.images_01[0] = np.stack([u, v, np.full_like(u, 0.5)], axis=-1)
+    cloud = gaussians.gaussian_cloud(room)
+    (image,) = video.render(cloud, room.world_from_cam, room.intrinsics[0], 32, 48)
+    inner = np.s_[3:-3, 3:-3]
+    # A ramp stays itself under blur, so a difference in colour is a shift in pixels. Neighbours
+    # overlap, and the nearer one of a slanted wall covers the other: up to a pixel of shift.
+    shift = 48 * np.median((image - room.images_01[0])[inner][..., :2], axis=(0, 1))
+    np.testing.assert_allclose(shift, 0, atol=1)
+    np.testing.assert_allclose(image[inner][..., 2], 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"ply\n", b"hello", b"ply\nformat ascii 1.0\nend_header\n"]
+)
+def test_other_files_are_no_gaussians(tmp_path, content):
+    """Whatever is no 3DGS file is refused with a ValueError that names the file."""
+    (tmp_path / "x.ply").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.ply"):
+        splat_ply.read_gaussian_cloud(tmp_path / "x.ply")
+
+
+def test_filter_steps(scene):
+    """Threshold, share and budget each keep what they say, and never leave the scene's mask."""
+    scene = dataclasses.replace(scene, masks=scene.masks.copy())
+    scene.masks[0] = False
+    keep = point_filter.keep_mask(scene, export.PointFilter(min_confidence=5, drop_share=0))
+    np.testing.assert_array_equal(keep, scene.masks & (scene.confidence >= 5))
+    keep = point_filter.keep_mask(scene, export.PointFilter(drop_share=0.25))
+    assert abs(keep.sum() - 0.75 * scene.masks.sum()) <= 1
+    assert scene.confidence[scene.masks & ~keep].max() <= scene.confidence[keep].min()
+    keep = point_filter.keep_mask(scene, export.PointFilter(max_points=100))
+    assert keep.sum() == 100 and not keep[0].any()
+
+
+def test_filter_never_keeps_infinite_points(scene):
+    """A point that is not finite is never written, whatever its confidence."""
+    broken = dataclasses.replace(scene, points=scene.points.copy())
+    broken.points[1, 3, 4, 0] = np.nan
+    keep = point_filter.keep_mask(broken, point_filter.KEEP_ALL)
+    assert not keep[1, 3, 4] and keep.sum() == keep.size - 1
+
+
+@pytest.mark.parametrize("bad", [{"drop_share": 1.0}, {"drop_share": -0.1}, {"max_points": 0}])
+def test_filter_refuses_nonsense(bad):
+    """Values outside their range are errors that quote them."""
+    with pytest.raises(ValueError, match=str(next(iter(bad.values())))):
+        export.PointFilter(**bad)
+
+
+def test_contradicted_points_go_and_exact_ones_stay(scene):
+    """Nothing of an exact scene is contradicted; floaters that others see through are."""
+    keep = scene.masks
+    assert not point_filter.contradicted(scene, keep).any()
+    floating = dataclasses.replace(
+        scene, points=scene.points.copy(), confidence=np.full_like(scene.confidence, 5)
+    )
+    camera = scene.world_from_cam[1, :3, 3]
+    patch = np.s_[1, 12:20, 20:28]
+    floating.points[patch] = camera + 0.6 * (scene.points[patch] - camera)
+    floating.confidence[patch] = 2
+    bad = point_filter.contradicted(floating, keep)
+    assert bad[patch].all() and bad.sum() == 64
+    floating.confidence[patch] = 9  # the more confident side is believed
+    assert not point_filter.contradicted(floating, keep)[patch].any()
+
+
+def test_orbit_looks_at_one_point_and_closes(scene):
+    """All optical axes meet in the target, poses are rotations, neighbours are close."""
+    poses = camera_paths.orbit(scene, 24)
+    rotations = poses[:, :3, :3]
+    np.testing.assert_allclose(
+        rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (24, 1, 1)), atol=1e-12
+    )
+    start = scene.world_from_cam[0]
+    distance = np.median((scene.points[0] - start[:3, 3]) @ start[:3, 2])
+    target = start[:3, 3] + distance * start[:3, 2]
+    to_target = target - poses[:, :3, 3]
+    np.testing.assert_allclose(
+        poses[:, :3, 2], to_target / np.linalg.norm(to_target, axis=1, keepdims=True), atol=1e-6
+    )
+    steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0, append=poses[:1, :3, 3]), axis=1)
+    assert steps.max() < 3 * steps.min()
+
+
+def test_flight_passes_through_every_camera(scene):
+    """Frame i * frames_per_view is camera i; a single camera gives a single frame."""
+    poses = camera_paths.fly_through(scene, 5)
+    assert len(poses) == 11
+    np.testing.assert_allclose(poses[::5], scene.world_from_cam, atol=1e-6)
+    alone = dataclasses.replace(scene, pose_ok=np.array([False, True, False]))
+    np.testing.assert_allclose(
+        camera_paths.fly_through(alone, 5), scene.world_from_cam[1:2], atol=1e-6
+    )
+
+
+def test_quaternions_agree_with_the_geometry_package(key):
+    """The NumPy quaternions of the exporters are those of `geometry.transforms`, up to sign."""
+    rotations = transforms.rotation_from_quat(jax.random.normal(key, (50, 4)))
+    quats = views.quat_from_rotation(rotations)
+    np.testing.assert_allclose(views.rotation_matrices(quats), rotations, atol=1e-6)
+    theirs = np.asarray(transforms.quat_from_rotation(rotations))
+    np.testing.assert_allclose(np.abs(np.sum(theirs * quats, axis=-1)), 1, atol=1e-6)
