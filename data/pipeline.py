@@ -42,9 +42,9 @@ class DataConfig:
     sources: (folder of a data set, weight) pairs, or ("rooms", weight) for rooms on the fly.
     num_inputs: numbers of views; each batch has one of them, each occurs equally often.
     image_size: (height, width). augment: random resize and colour jitter; colour, hue: strength.
-    shuffle_views: random order of the inputs. baseline: of rooms on the fly, how far apart views are
-    (1: a few steps), drawn per batch from this range. threads, read_ahead: decoding threads, and samples
-    decoded in advance (memory: 13 bytes a pixel and view).
+    shuffle_views: random order of the inputs. baseline: of rooms on the fly, how far apart views
+    are (1: a few steps), drawn per batch from this range. threads: that decode. read_ahead: samples
+    decoded in advance (memory: 16 bytes a pixel and view).
     """
 
     sources: tuple[tuple[str, float], ...]

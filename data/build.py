@@ -1,0 +1,180 @@
+"""Builds data sets: ``python -m data.build rooms|rgbd|released --help``.
+
+Each writes ``OUT/NAME/{frames,trajectories}/VERSION`` (TFDS, array_record) without TensorFlow; the
+folder ``OUT/NAME`` is what the pipeline takes. ``choose`` writes only the choice of trajectories
+of RGB-D folders, the small file by which a split is shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.rgbd.builder import Rgbd
+from data.rgbd.choose import Choice, choose, plan
+from data.rgbd.layouts import LAYOUTS
+from data.sampling import Rule
+from data.store import write_dataset
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data.build", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_rooms(commands.add_parser("rooms", help="procedural rooms, rendered here"))
+    for name, text in (
+        ("choose", "choose trajectories of RGB-D folders, write only the choice"),
+        ("rgbd", "RGB-D folders; chooses trajectories unless --choice exists"),
+    ):
+        _add_rgbd(commands.add_parser(name, help=text), name)
+    _add_released(commands.add_parser("released", help="published HDF5 trajectory files"))
+    return parser
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder of data sets")
+    parser.add_argument("--beam", type=int, default=0, metavar="WORKERS", help=_BEAM_HELP)
+
+
+_BEAM_HELP = "generate frames on Apache Beam's local runner with this many workers"
+
+
+def _add_rooms(parser: argparse.ArgumentParser) -> None:
+    _add_out(parser)
+    parser.add_argument("--train", type=int, default=1000, help="trajectories of the train split")
+    parser.add_argument("--validation", type=int, default=0)
+    parser.add_argument("--test", type=int, default=0)
+    parser.add_argument("--inputs", type=int, default=8, help="input views of a trajectory")
+    parser.add_argument("--targets", type=int, default=2, help="render-only views")
+    parser.add_argument("--size", type=int, nargs=2, default=(240, 240), metavar=("H", "W"))
+
+
+def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
+    rule = Rule()
+    parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True)
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds the scenes")
+    parser.add_argument("--choice", type=Path, required=command == "choose", help="the choice file")
+    parser.add_argument("--lo", type=float, default=rule.lo)
+    parser.add_argument("--hi", type=float, default=rule.hi)
+    parser.add_argument("--inputs", type=int, default=rule.num_inputs)
+    parser.add_argument("--targets", type=int, default=rule.num_targets)
+    parser.add_argument(
+        "--step", type=int, default=rule.step, help="thinning of depth (9: ScanNet++)"
+    )
+    parser.add_argument("--trajectories", type=int, default=rule.max_trajectories, help="a scene")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--test-scenes", nargs="*", default=(), help="scenes of the test split")
+    parser.add_argument("--test-tail", type=float, default=0.0, help="last share of each scene")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    if command == "rgbd":
+        _add_out(parser)
+        parser.add_argument("--short-side", type=int, default=0, help="reduce frames (0: keep)")
+
+
+def _add_released(parser: argparse.ArgumentParser) -> None:
+    _add_out(parser)
+    parser.add_argument("--train", type=Path, help="dps_train.h5")
+    parser.add_argument("--test", type=Path, help="dps_test.h5")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="where the recorded paths lie here"
+    )
+    parser.add_argument("--targets", type=int, default=2, help="render-only views at the end")
+    parser.add_argument("--limit", type=int, help="at most this many trajectories of each file")
+
+
+def _chosen(args: argparse.Namespace) -> Choice:
+    path = args.choice or args.out / "choice.npz"
+    if path.is_file():
+        _say(f"using the choice in {path}")
+        return Choice.load(path)
+    rule = Rule(
+        lo=args.lo,
+        hi=args.hi,
+        num_inputs=args.inputs,
+        num_targets=args.targets,
+        step=args.step,
+        max_trajectories=args.trajectories,
+    )
+    split = {"test_scenes": args.test_scenes, "test_tail": args.test_tail}
+    tasks = plan(args.layout, args.root, rule, seed=args.seed, **split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    choice = choose(tasks, path, processes=args.processes)
+    _say(f"choice written to {path} ({path.stat().st_size} bytes)")
+    return choice
+
+
+def _report_choice(choice: Choice) -> None:
+    for split, scenes in choice.scenes.items():
+        count = sum(len(scene.trajectories) for scene in scenes.values())
+        _say(f"{split}: {len(scenes)} scenes, {count} trajectories")
+        for name, scene in scenes.items():
+            for problem in scene.problems:
+                _say(f"  passed over: {name}: {problem}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _rgbd(args: argparse.Namespace):
+    choice = _chosen(args)
+    _report_choice(choice)
+    common = {"root": args.root, "choice": choice, "short_side": args.short_side}
+    return lambda config, **how: Rgbd(config=config, **common, **how)
+
+
+def _released(args: argparse.Namespace):
+    from data.released.builder import Released, list_files
+    from data.released.reader import PathMap
+
+    files = {name: getattr(args, name) for name in ("train", "test") if getattr(args, name)}
+    if not files:
+        raise SystemExit("expected --train or --test with a published HDF5 file")
+    find = PathMap(args.root)
+    listing = list_files(files, find, args.limit)
+    for problem in listing.problems:
+        _say(f"  passed over: {problem}")
+    common = {"listing": listing, "find": find, "targets_each": args.targets}
+    return lambda config, **how: Released(config=config, **common, **how)
+
+
+def _rooms(args: argparse.Namespace):
+    from data.rooms_builder import RoomsDataset
+
+    counts = {name: getattr(args, name) for name in ("train", "validation", "test")}
+    common = {
+        "counts": {split: count for split, count in counts.items() if count},
+        "num_inputs": args.inputs,
+        "num_targets": args.targets,
+        "height": args.size[0],
+        "width": args.size[1],
+        "known": {},
+    }
+    return lambda config, **how: RoomsDataset(config=config, **common, **how)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command."""
+    args = _parser().parse_args(argv)
+    if args.command == "choose":
+        _report_choice(_chosen(args))
+        return
+    make = {"rgbd": _rgbd, "released": _released, "rooms": _rooms}[args.command](args)
+    options = None
+    if args.beam:
+        from data.beam import local_options
+
+        options = local_options(args.beam)
+    folder, skipped = write_dataset(
+        lambda config: make(config, data_dir=args.out, beam=bool(args.beam)), beam_options=options
+    )
+    for problem in skipped:
+        _say(f"  stored empty: {problem}")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    _say(f"{folder}: {size / 1e6:.1f} MB, {len(skipped)} frames stored empty")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The published trajectory files: HDF5 with one data set ``json_strs`` of fixed-length JSON.
+
+Every string is one trajectory: ``scene_name``, ``rgb_list`` and ``depth_list`` (paths); poses as
+``pose_raw_list`` (4x4 camera-to-world) or ``pose_list`` (text files); intrinsics as
+``intrinsic_raw`` (one 3x3 or 4x4) or ``intrinsic_list`` (text files); optional ``nv``: then the
+first image and depth are wide, nv views side by side. Depth is 16-bit PNG in millimetres, or
+``.npy``
+in metres. Paths are those of the machine that wrote them; ``PathMap`` finds the files here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from data.features import (
+    CorruptRecord,
+    Frame,
+    decode_depth_units,
+    decode_image,
+    encode_depth,
+    encode_depth_units,
+    encode_jpeg,
+)
+from data.rgbd.layouts import checked_pose, read_matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameKey:
+    """What makes a frame of a released trajectory; equal keys are stored once.
+
+    column, columns: which part of a wide image; 0 of 1 for an ordinary one. Matrices are tuples,
+    row by row, so that keys can be compared.
+    """
+
+    image: str
+    depth: str
+    world_from_cam: tuple[float, ...]
+    intrinsics: tuple[float, ...]
+    column: int = 0
+    columns: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """One trajectory: inputs first, then render-only frames."""
+
+    scene: str
+    frames: tuple[FrameKey, ...]
+
+
+class PathMap:
+    """Finds the files of other machines' paths below ``root``.
+
+    The longest tail of the path that exists below the root is taken; what one search found is tried
+    first for the next, so that a data set costs one search.
+    """
+
+    def __init__(self, root: Path):
+        self.root, self._dropped = root, 0
+
+    def __call__(self, recorded: str) -> Path:
+        """The file here; ``CorruptRecord`` where there is none."""
+        parts = [part for part in PurePosixPath(recorded).parts if part not in ("/", ".", "..")]
+        for dropped in (self._dropped, *range(len(parts))):
+            candidate = self.root.joinpath(*parts[dropped:])
+            if candidate.is_file():
+                self._dropped = dropped
+                return candidate
+        raise CorruptRecord(f"{recorded}: no file of this name below {self.root}")
+
+
+def read_strings(path: Path) -> Iterator[dict]:
+    """The file's JSON objects; ``CorruptRecord`` naming the entry that is none."""
+    with h5py.File(path) as stored:
+        if "json_strs" not in stored:
+            raise CorruptRecord(f"{path}: expected a data set 'json_strs', found {list(stored)}")
+        for number, text in enumerate(stored["json_strs"]):
+            try:
+                yield json.loads(bytes(text).rstrip(b"\0").decode())
+            except ValueError as error:
+                raise CorruptRecord(f"{path}, entry {number}: {error}") from error
+
+
+def parse_trajectory(entry: dict, find: PathMap) -> Trajectory:
+    """Cameras of one entry; text files are read here, images and depth only when stored."""
+    try:
+        images, depths = entry["rgb_list"], entry["depth_list"]
+        columns = int(entry.get("nv") or 1)
+        count = columns if columns > 1 else len(images)
+        poses = _poses(entry, find)
+        intrinsics = _intrinsics(entry, find, count)
+        if len(poses) != count or (columns == 1 and len(depths) != count):
+            raise CorruptRecord(f"{count} views, {len(depths)} depths, {len(poses)} poses")
+        frames = tuple(
+            FrameKey(
+                images[0 if columns > 1 else view],
+                depths[0 if columns > 1 else view],
+                tuple(checked_pose(poses[view], f"view {view}").ravel().tolist()),
+                tuple(intrinsics[view].ravel().tolist()),
+                view if columns > 1 else 0,
+                columns,
+            )
+            for view in range(count)
+        )
+        return Trajectory(str(entry["scene_name"]), frames)
+    except (KeyError, TypeError, IndexError) as error:
+        raise CorruptRecord(f"entry lacks or misuses {error}") from error
+
+
+def _poses(entry: dict, find: PathMap) -> Sequence[np.ndarray]:
+    if "pose_raw_list" in entry:
+        return [np.asarray(pose, np.float64).reshape(4, 4) for pose in entry["pose_raw_list"]]
+    return [read_matrix(find(path), 4) for path in entry["pose_list"]]
+
+
+def _intrinsics(entry: dict, find: PathMap, count: int) -> Sequence[np.ndarray]:
+    if "intrinsic_raw" in entry:
+        return [np.asarray(entry["intrinsic_raw"], np.float64)[:3, :3]] * count
+    matrices = {path: read_matrix(find(path), 3) for path in set(entry["intrinsic_list"])}
+    # One file for all views, or one for each.
+    listed = [matrices[path] for path in entry["intrinsic_list"]]
+    return listed * count if len(listed) == 1 else listed
+
+
+def load_frame(key: FrameKey, name: str, find: PathMap) -> Frame:
+    """The encoded frame; ``CorruptRecord`` where a file is missing or unreadable.
+
+    Files that fit are stored byte for byte; wide images are cut, and colour of another size than
+    depth is resized to it.
+    """
+    image_path, depth_path = find(key.image), find(key.depth)
+    depth_bytes, size = _depth(depth_path, key)
+    image_bytes = image_path.read_bytes()
+    try:
+        width, height = Image.open(io.BytesIO(image_bytes)).size
+    except OSError as error:
+        raise CorruptRecord(f"{key.image}: not an image") from error
+    if key.columns > 1 or (height, width) != size:
+        image = _column(decode_image(image_bytes, key.image), key)
+        wanted = Image.fromarray(image)
+        if image.shape[:2] != size:
+            wanted = wanted.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+        image_bytes = encode_jpeg(np.asarray(wanted))
+    pose = np.reshape(key.world_from_cam, (4, 4))
+    return Frame(name, image_bytes, depth_bytes, pose, np.reshape(key.intrinsics, (3, 3)))
+
+
+def _depth(path: Path, key: FrameKey) -> tuple[bytes, tuple[int, int]]:
+    """PNG bytes in millimetres, and (height, width)."""
+    if path.suffix == ".npy":
+        try:
+            depth_m: Float[np.ndarray, "H W"] = np.load(path)
+        except (OSError, ValueError) as error:
+            raise CorruptRecord(f"{key.depth}: {error}") from error
+        depth_m = _column(np.squeeze(depth_m), key)
+        return encode_depth(depth_m), depth_m.shape
+    data = path.read_bytes()
+    units = decode_depth_units(data, key.depth)
+    if key.columns > 1:
+        units = _column(units, key)
+        data = encode_depth_units(units)
+    return data, units.shape
+
+
+def _column(image: np.ndarray, key: FrameKey) -> np.ndarray:
+    """One view of a wide image ``[H, columns * W, ...]``."""
+    if image.shape[1] % key.columns:
+        raise CorruptRecord(f"{key.image}: width {image.shape[1]} is no {key.columns} views")
+    width = image.shape[1] // key.columns
+    return image[:, key.column * width : (key.column + 1) * width]
