@@ -1,0 +1,143 @@
+"""The viewer in a real browser: the page loads, draws the scene, and the slider changes it.
+
+Skipped where Chromium or Node with playwright-core is missing (the folder that holds it can be
+named by PLAYWRIGHT_CORE).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_scene import box_room
+from PIL import Image
+
+from mvdust3r_jax.export.html import write_html
+from mvdust3r_jax.viewer import Viewer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NODE = shutil.which("node")
+PLAYWRIGHT = Path(os.environ.get("PLAYWRIGHT_CORE", "/opt/playwright/node_modules/playwright-core"))
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.skipif(
+        NODE is None or not (PLAYWRIGHT / "index.mjs").is_file(),
+        reason="Node with playwright-core is not installed",
+    ),
+]
+
+PRELUDE = """
+import { chromium } from "%(playwright)s/index.mjs";
+const browser = await chromium.launch({executablePath: "%(chromium)s", args: ["--no-sandbox",
+  "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+  "--ignore-gpu-blocklist", "--disable-background-networking", "--disable-component-update",
+  "--disable-sync", "--no-first-run"]});
+const page = await browser.newPage({viewport: {width: 900, height: 640}});
+const said = {errors: [], outside: []};
+page.on("pageerror", (error) => said.errors.push(error.message));
+page.on("request", (request) => {
+  const url = new URL(request.url());
+  if (["http:", "https:", "ws:"].includes(url.protocol) && url.hostname !== "127.0.0.1")
+    said.outside.push(request.url());
+});
+"""
+POSTLUDE = """
+await browser.close();
+console.log(JSON.stringify(said));
+"""
+
+
+def drive(script, tmp_path, timeout=120):
+    """Run a playwright script; returns what it put into ``said``."""
+    names = {"playwright": PLAYWRIGHT, "chromium": CHROMIUM}
+    (tmp_path / "drive.mjs").write_text(PRELUDE % names + script + POSTLUDE)
+    command = [NODE, str(tmp_path / "drive.mjs")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def read(path):
+    """A screenshot as an integer array [h, w, 3]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def colored_share(path, box):
+    """Share of the pixels of a screenshot's part (left, top, right, bottom) that are not grey."""
+    left, top, right, bottom = box
+    pixels = read(path)[top:bottom, left:right]
+    return float((pixels.max(axis=-1) - pixels.min(axis=-1) > 25).mean())
+
+
+def test_viewer_page_shows_the_scene_and_obeys_the_slider(tmp_path):
+    """Coloured points are drawn; the slider hides most of them; uploads are reconstructed."""
+    photographs = []
+    for index in range(2):
+        photographs.append(tmp_path / f"{index}.png")
+        Image.new("RGB", (40, 30), "olive").save(photographs[-1])
+
+    def reconstruct(paths, progress):
+        progress(0.5, "working")
+        return box_room(len(paths))
+
+    scene = box_room(3, height=96, width=128)
+    with Viewer(scene, reconstruct=reconstruct, port=0) as viewer:
+        script = f"""
+await page.goto("{viewer.url}/");
+const frame = await (await page.waitForSelector("iframe")).contentFrame();
+await frame.getByText("of 36,864 points").waitFor({{timeout: 60000}});
+await frame.getByLabel("Cameras").evaluate((box) => box.click());
+await page.waitForTimeout(4000);
+await page.screenshot({{path: "{tmp_path}/all.png"}});
+const number = frame.locator("input[inputmode]").first();
+await number.fill("99");
+await number.press("Enter");
+await frame.getByText("369 of 36,864 points").waitFor({{timeout: 20000}});
+await page.waitForTimeout(3000);
+await page.screenshot({{path: "{tmp_path}/few.png"}});
+await page.setInputFiles("#files", {json.dumps([str(p) for p in photographs])});
+await frame.getByText("of 3,072 points").waitFor({{timeout: 30000}});
+said.message = await page.textContent("#message");
+"""
+        said = drive(script, tmp_path)
+        assert viewer.view.scene.names == ["0.png", "1.png"]
+    assert said["errors"] == [] and said["outside"] == []
+    part = (0, 220, 580, 640)  # left of the panel, below the note on software rendering
+    assert colored_share(tmp_path / "all.png", part) > 0.1
+    assert colored_share(tmp_path / "few.png", part) < 0.03
+
+
+def test_html_page_draws_points_and_flies(tmp_path):
+    """The exported page, opened from disk, draws points; the slider empties it; a click flies."""
+    write_html(tmp_path / "p.html", box_room(3, height=96, width=128))
+    script = f"""
+await page.goto("file://{tmp_path}/p.html");
+await page.waitForTimeout(1500);
+await page.locator("#cameras").uncheck();
+const canvas = page.locator("#canvas");
+const shot = async (name) => {{
+  await page.waitForTimeout(1500);
+  await canvas.screenshot({{path: `{tmp_path}/${{name}}.png`}});
+}};
+await shot("all");
+await page.locator(".card").nth(2).click();
+await page.waitForTimeout(1500);
+await shot("flown");
+await page.locator("#confidence").fill("99");
+said.shown = await page.textContent("#shown");
+await shot("few");
+"""
+    said = drive(script, tmp_path)
+    assert said["errors"] == [] and said["outside"] == []
+    assert 0 < int(said["shown"].replace(",", "")) < 500
+    before, flown = (read(tmp_path / f"{name}.png") for name in ("all", "flown"))
+    part = (0, 0, before.shape[1], before.shape[0] - 60)  # above the bar of controls
+    assert colored_share(tmp_path / "all.png", part) > 0.2
+    assert colored_share(tmp_path / "few.png", part) < 0.05
+    assert np.abs(flown - before).mean() > 5

@@ -1,0 +1,236 @@
+"""The viewer without a browser: nodes, controls, and what the drop page's server refuses."""
+
+import http.client
+import io
+import json
+import os
+import threading
+import time
+import urllib.parse
+
+import numpy as np
+import pytest
+from export_scene import box_room
+from PIL import Image
+
+from mvdust3r_jax.viewer import Limits, Viewer
+from mvdust3r_jax.viewer.uploads import LOOPBACK
+
+
+def jpeg(width=32, height=24, kind="JPEG"):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(buffer, kind)
+    return buffer.getvalue()
+
+
+def request(viewer, method, path, body=None, **headers):
+    """(status, JSON content or bytes) of one request to the drop page's server."""
+    connection = http.client.HTTPConnection("127.0.0.1", viewer.uploads.port, timeout=10)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        is_json = answer.headers["Content-Type"] == "application/json"
+        return answer.status, json.loads(data) if is_json else data
+    finally:
+        connection.close()
+
+
+def post(viewer, path, body=b"", name="a.jpg"):
+    headers = {"X-Token": viewer.uploads.token, "X-Name": urllib.parse.quote(name)}
+    return request(viewer, "POST", path, body, **headers)
+
+
+@pytest.fixture
+def shown():
+    """A viewer of three views without a drop page."""
+    with Viewer(box_room(3), port=0) as viewer:
+        yield viewer.view
+
+
+@pytest.fixture
+def drop_page():
+    """A viewer that waits for photographs; each becomes a view, and the job can be held."""
+    gate = threading.Event()
+    gate.set()
+
+    def reconstruct(paths, progress):
+        progress(0.5, "half way")
+        assert gate.wait(10)
+        if len(paths) == 3:
+            raise ValueError("three photographs are too odd")
+        return box_room(len(paths))
+
+    limits = Limits(photographs=4, bytes_each=20_000, pixels_each=100_000)
+    with Viewer(reconstruct=reconstruct, port=0, limits=limits) as viewer:
+        viewer.gate = gate
+        yield viewer
+
+
+def finish(viewer):
+    """The status once the job is over."""
+    for _ in range(200):
+        status = viewer.uploads.session.status
+        if status["state"] != "running":
+            return status
+        time.sleep(0.05)
+    raise AssertionError("the job did not end")
+
+
+def test_scene_becomes_nodes(shown):
+    """Points, one frustum per posed view and three pictures are there, poses as in the scene."""
+    scene = shown.scene
+    assert shown.points.name == "/points"
+    assert sorted(shown.frusta) == [0, 1, 2]
+    np.testing.assert_allclose(shown.frusta[2].position, scene.world_from_cam[2, :3, 3], atol=1e-6)
+    assert len(shown.panels) == 3
+    # 32 pixels at a focal length of 43.2.
+    assert shown.frusta[0].fov == pytest.approx(2 * np.arctan(16 / 43.2), rel=1e-6)
+
+
+def test_confidence_slider_changes_the_points_sent(shown):
+    """The slider's percentage of points goes, and those are the least confident ones."""
+    total = shown.scene.masks.sum()
+    assert len(shown.points.points) == shown.shown == round(0.9 * total)
+    shown.confidence.value = 60
+    wait_for(lambda: len(shown.points.points) == round(0.4 * total))
+    order = np.argsort(-shown.scene.confidence.reshape(-1), kind="stable")
+    best = shown.scene.points.reshape(-1, 3)[order[: shown.shown]]
+    np.testing.assert_array_equal(shown.points.points, best)
+    assert f"{shown.shown:,}" in shown.counter.content
+
+
+def wait_for(condition):
+    """Callbacks may run in viser's own threads."""
+    for _ in range(100):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("nothing changed")
+
+
+def test_gaussians_take_the_place_of_points(shown):
+    """Ticking the box sends Gaussians and hides the points; unticking undoes it."""
+    shown.splats.value = True
+    wait_for(lambda: shown.splat_node is not None and not shown.points.visible)
+    shown.splats.value = False
+    wait_for(lambda: shown.points.visible and not shown.splat_node.visible)
+
+
+def test_view_choice_changes_the_pictures(shown):
+    """The chosen view's photograph, depth and confidence are those that are shown."""
+    shown.view_choice.value = shown.labels[2]
+    photograph, depth, _ = shown.panels
+    wait_for(lambda: np.array_equal(photograph.image, shown.pictures[0][2]))
+    wait_for(lambda: np.array_equal(depth.image, shown.pictures[1][2]))
+
+
+def test_next_scene_replaces_the_first(shown):
+    """A second scene leaves no node or control of the first."""
+    shown.show(box_room(2))
+    assert sorted(shown.frusta) == [0, 1] and len(shown.labels) == 2
+
+
+def test_scene_without_points_or_poses_is_shown():
+    """An empty mask and missing poses are no reason to fail."""
+    scene = box_room(2)
+    scene.masks[:] = False
+    scene.pose_ok[:] = False
+    with Viewer(scene, port=0) as viewer:
+        assert viewer.view.shown == 0 and not viewer.view.frusta
+
+
+def test_listens_on_this_machine_only_unless_told():
+    """The default address is the loopback one, for both servers."""
+    with Viewer(reconstruct=lambda paths, progress: None, port=0) as viewer:
+        assert viewer.local_only
+        assert viewer.server.get_host() in LOOPBACK
+        assert viewer.uploads._server.server_address[0] == "127.0.0.1"
+        assert viewer.url == f"http://127.0.0.1:{viewer.uploads.port}"
+
+
+def test_viewer_needs_something_to_show():
+    """Neither a scene nor a way to make one is an error at once."""
+    with pytest.raises(ValueError, match="a scene, or a way"):
+        Viewer()
+
+
+def test_photographs_become_a_scene(drop_page):
+    """Two uploads and a start: progress is told, the scene is shown under the files' names."""
+    drop_page.gate.clear()
+    for name in ("kitchen ü.jpg", "../../etc/passwd"):
+        assert post(drop_page, "/photographs", jpeg(), name)[0] == 200
+    assert post(drop_page, "/start")[0] == 200
+    wait_for(lambda: drop_page.uploads.session.status["share"] == 0.5)
+    assert request(drop_page, "GET", "/status")[1]["message"] == "half way"
+    assert post(drop_page, "/photographs", jpeg())[0] == 409
+    drop_page.gate.set()
+    assert finish(drop_page)["state"] == "done"
+    assert drop_page.view.scene.names == ["kitchen ü.jpg", "passwd"]
+    folder = drop_page.uploads.session._folder.name
+    assert not os.listdir(folder)
+
+
+def test_failed_job_is_told_and_the_next_one_runs(drop_page):
+    """An error in the job becomes the status message; another upload works afterwards."""
+    for count, state in ((3, "failed"), (2, "done")):
+        for _ in range(count):
+            post(drop_page, "/photographs", jpeg())
+        post(drop_page, "/start")
+        assert finish(drop_page)["state"] == state
+    assert drop_page.view.scene is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 415, "not a picture"),
+        (b"hello", 415, "not a picture"),
+        (jpeg()[:40], 415, "not a picture"),
+        (jpeg(kind="GIF"), 415, "GIF"),
+        (jpeg(500, 300, "PNG"), 413, "500 x 300"),
+        (bytes(20_001), 413, "20,001 bytes"),
+    ],
+    ids=["empty", "text", "truncated", "gif", "too many pixels", "too many bytes"],
+)
+def test_bad_photographs_are_refused(drop_page, body, status, words):
+    """What is no acceptable picture gets its HTTP error with one sentence, and is not kept."""
+    code, content = post(drop_page, "/photographs", body)
+    assert code == status and words in content["error"]
+    assert drop_page.uploads.session.status["photographs"] == 0
+
+
+def test_number_of_photographs_is_limited(drop_page):
+    """One more than the limit is refused; too few do not start; clearing starts anew."""
+    for _ in range(4):
+        assert post(drop_page, "/photographs", jpeg())[0] == 200
+    assert post(drop_page, "/photographs", jpeg())[0] == 409
+    assert post(drop_page, "/clear")[1]["photographs"] == 0
+    code, content = post(drop_page, "/start")
+    assert code == 400 and "at least two" in content["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "/../setup.cfg",
+        "/%2e%2e/setup.cfg",
+        "/photographs",
+        "//status/..",
+        "/page.html",
+    ],
+)
+def test_no_other_path_is_served(drop_page, path):
+    """Whatever is asked for beside the page and the status is not found."""
+    assert request(drop_page, "GET", path)[0] == 404
+
+
+def test_other_sites_cannot_use_the_server(drop_page):
+    """Without the page's token nothing changes; under a foreign host name nothing is answered."""
+    assert request(drop_page, "POST", "/photographs", jpeg())[0] == 403
+    assert request(drop_page, "POST", "/start", b"", **{"X-Token": "guess"})[0] == 403
+    assert request(drop_page, "GET", "/", Host="evil.example:80")[0] == 403
+    assert drop_page.uploads.session.status["photographs"] == 0
+    status, page = request(drop_page, "GET", "/")
+    assert status == 200 and drop_page.uploads.token.encode() in page
