@@ -159,7 +159,7 @@ def make_train_step(
         metrics = global_sum(terms, axis_name)
         if axis_name is not None:
             batch_stats = jax.lax.pmean(batch_stats, axis_name)
-        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = learning_rate(optimizer_config, state.step - state.skipped)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
 

@@ -1,0 +1,104 @@
+"""Rules by parameter path, the schedule, and what each update does to a parameter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mvdust3r_jax.optimizer import OptimizerConfig, learning_rate, make_optimizer
+
+PARAMS = {
+    "encoder": {
+        "blocks": {"fc": {"kernel": jnp.ones((3, 8, 12)), "bias": jnp.ones((3, 12))}},
+        "patch_embed": {"kernel": jnp.ones((6, 8)), "bias": jnp.ones(8)},
+        "norm": {"scale": jnp.ones(8), "bias": jnp.ones(8)},
+    },
+    "head": {"conv0": {"kernel": jnp.ones((3, 3, 4, 5)), "bias": jnp.ones(5)}},
+}
+
+
+def updated(config, gradients):
+    """PARAMS after one step at full learning rate."""
+    optimizer = make_optimizer(config, PARAMS)
+    updates, _ = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
+    return optax.apply_updates(PARAMS, updates)
+
+
+def test_schedule_warms_up_linearly_and_ends_at_the_final_rate():
+    """Linear to the peak, half a cosine to the end, constant after it."""
+    config = OptimizerConfig(peak_lr=2.0, final_lr=0.5, warmup_steps=10, total_steps=110)
+    rates = [float(learning_rate(config, s)) for s in (0, 5, 10, 60, 110, 500)]
+    np.testing.assert_allclose(rates, [0, 1.0, 2.0, 1.25, 0.5, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_only_matrices_decay(name):
+    """With zero gradients kernels shrink by lr * decay, stacked ones too; nothing else moves."""
+    config = OptimizerConfig(name=name, peak_lr=0.1, weight_decay=0.5, total_steps=10)
+    new = updated(config, jax.tree.map(jnp.zeros_like, PARAMS))
+    for path, value in jax.tree_util.tree_leaves_with_path(new):
+        expected = 0.95 if path[-1].key == "kernel" else 1.0
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_unknown_parameter_is_an_error():
+    """A parameter that no rule covers is named."""
+    params = PARAMS | {"head": {"temperature": jnp.ones(())}}
+    with pytest.raises(ValueError, match="no rule covers the parameter 'head/temperature'"):
+        make_optimizer(OptimizerConfig(), params)
+
+
+def test_frozen_parameters_stay_and_have_no_moments():
+    """Frozen: unchanged whatever the gradient, and not in the optimizer's state."""
+    config = OptimizerConfig(peak_lr=0.1, total_steps=10, freeze=("encoder/.*",))
+    new = updated(config, jax.tree.map(jnp.ones_like, PARAMS))
+    for value in jax.tree.leaves(new["encoder"]):
+        np.testing.assert_array_equal(value, 1.0)
+    assert not np.allclose(new["head"]["conv0"]["kernel"], 1.0)
+    state = make_optimizer(config, PARAMS).init(PARAMS)
+    head = sum(x.size for x in jax.tree.leaves(PARAMS["head"]))
+    assert sum(x.size for x in jax.tree.leaves(state) if x.ndim) == 2 * head
+
+
+def test_freeze_pattern_without_a_match_is_an_error():
+    """A misspelt pattern must not silently train everything."""
+    with pytest.raises(ValueError, match="'encodr/.*' matches no parameter"):
+        make_optimizer(OptimizerConfig(freeze=("encodr/.*",)), PARAMS)
+
+
+def test_muon_update_is_orthogonal_with_the_stated_size(key):
+    """Each layer's update is near a scaled orthogonal matrix; other parameters follow AdamW."""
+    config = OptimizerConfig(name="muon", peak_lr=1.0, weight_decay=0.0, total_steps=10)
+    leaves, tree = jax.tree.flatten(PARAMS)
+    keys = jax.random.split(key, len(leaves))
+    gradients = tree.unflatten(
+        [jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+    )
+    new = updated(config, gradients)
+    step = new["encoder"]["blocks"]["fc"]["kernel"] - 1
+    singular = jnp.linalg.svd(step, compute_uv=False) / (0.2 * 12**0.5)
+    # Five Newton-Schulz steps bring singular values into about 0.7..1.2.
+    assert ((singular > 0.5) & (singular < 1.4)).all()
+    adam = updated(OptimizerConfig(peak_lr=1.0, weight_decay=0.0, total_steps=10), gradients)
+    np.testing.assert_allclose(new["head"]["conv0"]["kernel"], adam["head"]["conv0"]["kernel"])
+
+
+def test_clipping_bounds_the_gradient_that_the_moments_see():
+    """A clipped huge gradient leaves the same second moment as one of exactly that norm."""
+    config = OptimizerConfig(clip_norm=1.0, total_steps=10)
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    unit = jax.tree.map(lambda x: x / optax.tree.norm(ones), ones)
+    optimizer = make_optimizer(config, PARAMS)
+    state = optimizer.init(PARAMS)
+    _, clipped = optimizer.update(jax.tree.map(lambda x: 1e6 * x, ones), state, PARAMS)
+    _, plain = optimizer.update(unit, state, PARAMS)
+    for a, b in zip(jax.tree.leaves(clipped), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fields", [{"name": "sgd"}, {"warmup_steps": 5, "total_steps": 4}])
+def test_bad_settings_are_refused(fields):
+    """Unknown names and impossible schedules are errors."""
+    with pytest.raises(ValueError, match="must"):
+        OptimizerConfig(**fields)
