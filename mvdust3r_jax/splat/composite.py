@@ -27,6 +27,7 @@ from mvdust3r_jax.splat.blocks import (
     plan_groups,
     to_blocks,
 )
+from mvdust3r_jax.splat.memory import keep, unknown_one
 from mvdust3r_jax.splat.project import Splats, View
 from mvdust3r_jax.splat.tiles import BLOCK, MIN_ALPHA, Lists
 
@@ -62,7 +63,7 @@ class Picture(NamedTuple):
 class _Table(NamedTuple):
     """The splats as rows (mean 2, conic 3, log opacity, colour 3), and the lists into them.
 
-    one: the number 1, which the compiler cannot know (see ``_keep``).
+    one: for ``memory.keep``.
     """
 
     rows: Float[Array, "9 G"]
@@ -73,16 +74,7 @@ class _Table(NamedTuple):
 def _table(splats: Splats, lists: Lists) -> _Table:
     log_opacity = jnp.log(jnp.maximum(splats.opacities, MIN_ALPHA / 2))
     rows = jnp.stack([*splats.means, *splats.conics, log_opacity, *splats.colors])
-    return _Table(rows, lists, jnp.where(lists.total >= 0, 1.0, 2.0))
-
-
-def _keep(values: Array, table: _Table) -> Array:
-    """The same values, written to memory once on CPU.
-
-    XLA's CPU compiler repeats a cheap expression inside each of its consumers, here about seven
-    times over; it never repeats a division.
-    """
-    return values / table.one
+    return _Table(rows, lists, unknown_one(lists.total >= 0))
 
 
 class _Step(NamedTuple):
@@ -102,7 +94,7 @@ def _evaluate(table: _Table, begin: Array, ends: Array, step: Array, centres: tu
     last = table.lists.splats.shape[0] - 1
     slot = jnp.minimum(begin[None] + step[:, None], last)
     index = table.lists.splats[slot]
-    rows = _keep(table.rows[:, index.reshape(-1)], table).reshape(9, *slot.shape)
+    rows = keep(table.rows[:, index.reshape(-1)], table.one).reshape(9, *slot.shape)
     x, y, a, b, c, log_opacity = rows[:6, :, None]
     dx, dy = x - centres[0][None], y - centres[1][None]
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
@@ -192,12 +184,12 @@ def _group_gradient(
             light = light * inverses[k]
             shade = sum(t * c[None] for t, c in zip(towards, rows[6:, k], strict=True))
             by_alpha = light * shade - behind * inverses[k]
-            weight = _keep(alphas[k] * light, table)
+            weight = keep(alphas[k] * light, table.one)
             # A capped alpha does not move.
             pull = jnp.where(raw[k] <= MAX_ALPHA, by_alpha * raw[k], 0.0)
             behind = behind + weight * shade
             colors = sum(weight[p][None] * towards[:, p] for p in range(PIXELS))
-            updates.append(_splat_gradient(rows[:, k], _keep(pull, table), colors, middle))
+            updates.append(_splat_gradient(rows[:, k], keep(pull, table.one), colors, middle))
         for k, update in zip(reversed(range(size)), updates, strict=True):
             gradient = gradient.at[index[k]].add(update.T)
         return first - size, light, behind, gradient

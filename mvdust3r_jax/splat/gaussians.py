@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from mvdust3r_jax.splat.memory import keep, unknown_one
+
 # Shortest quaternion that is told from the zero quaternion (which stands for the identity).
 _TINY_QUATERNION = 1e-30
 
@@ -74,7 +76,7 @@ def gaussians_3d(
     opacities: Float[Array, "G"],
     colors: Float[Array, "G K 3"],
 ) -> Gaussians3D:
-    """Everything that no camera changes; Gaussians with NaN or infinity become harmless constants."""
+    """Everything that no camera changes. NaN and infinity become harmless constants."""
     usable = jnp.isfinite(opacities) & jnp.isfinite(colors).all(axis=(1, 2))
     for array in (means, quats, scales):
         usable &= jnp.isfinite(array).all(axis=1)
@@ -82,11 +84,15 @@ def gaussians_3d(
         jnp.where(usable[None], array.T, 0.0) for array in (means, quats, scales)
     )
     rotation = rotation_rows(quats)
+    opacities = jnp.where(usable, opacities, -1.0)
+    one = unknown_one(opacities[0] < jnp.inf)
     return Gaussians3D(
-        means=tuple(means),
-        factors=tuple(tuple(rotation[i][j] * scales[j] for j in range(3)) for i in range(3)),
-        opacities=jnp.where(usable, opacities, -1.0),
-        colors=jnp.where(usable[None, None], colors.transpose(1, 2, 0), 0.0),
+        means=tuple(keep(mean, one) for mean in means),
+        factors=tuple(
+            tuple(keep(rotation[i][j] * scales[j], one) for j in range(3)) for i in range(3)
+        ),
+        opacities=keep(opacities, one),
+        colors=keep(jnp.where(usable[None, None], colors.transpose(1, 2, 0), 0.0), one),
     )
 
 

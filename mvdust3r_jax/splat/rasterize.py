@@ -1,7 +1,14 @@
-"""``rasterize``: Gaussians to images with the signature and semantics of gsplat 1.4, in XLA only."""
+"""Gaussians to images with the signature and semantics of gsplat 1.4, in XLA only.
+
+Exact, differentiable, and the same program on CPU, GPU and TPU. Cameras are camera-from-world with
+OpenCV axes; the centre of the first pixel is (0.5, 0.5) (``geometry.camera.half_pixel_shift``
+brings a data set's intrinsics here); quaternions are wxyz. Cameras are processed one after another,
+and so are the scenes of a ``vmap``: each alone is parallel enough, and memory stays that of one.
+"""
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -9,16 +16,39 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 from jax.custom_batching import sequential_vmap
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from mvdust3r_jax.splat.composite import CPU_SCHEDULE, WIDE_SCHEDULE, composite, composite_gradient
+from mvdust3r_jax.splat.composite import (
+    CPU_SCHEDULE,
+    WIDE_SCHEDULE,
+    composite,
+    composite_gradient,
+)
 from mvdust3r_jax.splat.gaussians import gaussians_3d
 from mvdust3r_jax.splat.project import Camera, View, footprint, project
-from mvdust3r_jax.splat.tiles import build_lists
+from mvdust3r_jax.splat.tiles import (
+    block_spans,
+    build_lists,
+    grid_shape,
+    listed_capacity,
+    saturating_cumsum,
+)
+
+# The default capacity: this many intersections per Gaussian and camera, and at least the second.
+# Pixel-aligned scenes with scales in [1e-4, 4e-3] have 2 to 3 at 224x224 and 4 to 6 at 512x512.
+_INTERSECTIONS_PER_GAUSSIAN = 8
+_SMALLEST_CAPACITY = 1 << 18
 
 
 @struct.dataclass
 class RasterInfo:
+    """What a call did, per camera. No gradient passes.
+
+    overflow: intersections that did not fit the capacity; 0 means that the image is exact. Else the
+    farthest splats are missing. intersections: (splat, 4x4 block) pairs that the scene has; both
+    counts stop at 2^30. radii: pixels, 0 where culled. contributors: splats composited per pixel.
+    """
+
     overflow: Int[Array, "C"]
     intersections: Int[Array, "C"]
     radii: Int[Array, "C G"]
@@ -26,13 +56,18 @@ class RasterInfo:
 
 
 def default_capacity(num_gaussians: int, width: int, height: int) -> int:
-    blocks = -(-height // 4) * -(-width // 4)
-    return max(1, min(num_gaussians * blocks, max(8 * num_gaussians, 1 << 18)))
+    """Intersections that a call holds per camera if none is given: 8 per Gaussian, 2^18 at least.
+
+    That is ample for pixel-aligned scenes. Scenes of large splats need ``capacity_for``.
+    """
+    rows, columns = grid_shape(View(width, height, 0.0, 0.0, 0.0, None))
+    every = max(num_gaussians, 1) * rows * columns
+    return min(every, max(_INTERSECTIONS_PER_GAUSSIAN * num_gaussians, _SMALLEST_CAPACITY))
 
 
 def _draw(splats, lists, view):
     def run(schedule):
-        return lambda splats, lists: composite(splats, lists, view, schedule)
+        return lambda *args: composite(*args, view, schedule)
 
     return lax.platform_dependent(splats, lists, cpu=run(CPU_SCHEDULE), default=run(WIDE_SCHEDULE))
 
@@ -41,17 +76,13 @@ def _draw_gradient(splats, lists, picture, cotangents, view):
     def run(schedule):
         return lambda *args: composite_gradient(*args, view, schedule)
 
-    return lax.platform_dependent(
-        splats,
-        lists,
-        picture,
-        cotangents,
-        cpu=run(CPU_SCHEDULE),
-        default=run(WIDE_SCHEDULE),
-    )
+    args = (splats, lists, picture, cotangents)
+    return lax.platform_dependent(*args, cpu=run(CPU_SCHEDULE), default=run(WIDE_SCHEDULE))
 
 
 def _forward(view, capacity, gaussians, cameras):
+    """Pictures, lists and radii of every camera."""
+
     def one_camera(camera):
         shape = footprint(gaussians, camera, view)
         splats = project(gaussians, camera, shape.radii > 0, view)
@@ -62,6 +93,8 @@ def _forward(view, capacity, gaussians, cameras):
 
 
 def _backward(view, gaussians, cameras, saved, cotangents):
+    """Cotangents of the Gaussians, summed over the cameras, and of each camera."""
+
     def one_camera(total, given):
         camera, (picture, lists, radii), cotangent = given
         splats, pull_back = jax.vjp(lambda g, c: project(g, c, radii > 0, view), gaussians, camera)
@@ -72,17 +105,20 @@ def _backward(view, gaussians, cameras, saved, cotangents):
     return lax.scan(one_camera, zero, (cameras, saved, cotangents))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _render(view, capacity, gaussians, cameras):
-    picture, lists, radii = sequential_vmap(partial(_forward, view, capacity))(gaussians, cameras)
+def _outputs(saved):
+    picture, lists, radii = saved
     return picture.rgb, picture.transmittance, lists.total, radii, picture.drawn
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _render(view, capacity, gaussians, cameras):
+    return _outputs(sequential_vmap(partial(_forward, view, capacity))(gaussians, cameras))
+
+
 def _render_forward(view, capacity, gaussians, cameras):
+    # Kept for the gradient: the lists and the pictures. Projections are computed again.
     saved = sequential_vmap(partial(_forward, view, capacity))(gaussians, cameras)
-    picture, lists, radii = saved
-    out = picture.rgb, picture.transmittance, lists.total, radii, picture.drawn
-    return out, (gaussians, cameras, saved)
+    return _outputs(saved), (gaussians, cameras, saved)
 
 
 def _render_backward(view, capacity, saved, cotangents):
@@ -93,33 +129,146 @@ def _render_backward(view, capacity, saved, cotangents):
 _render.defvjp(_render_forward, _render_backward)
 
 
-def rasterize(
-    means,
-    quats,
-    scales,
-    opacities,
-    colors,
-    viewmats,
-    Ks,
-    width,
-    height,
-    *,
-    near_plane=0.01,
-    far_plane=1e10,
-    eps2d=0.3,
-    backgrounds=None,
-    sh_degree=None,
-    capacity=None,
-):
-    view = View(width, height, near_plane, far_plane, eps2d, sh_degree)
+def _check_shapes(arrays: dict, sh_degree: int | None) -> None:
+    """Raise ValueError naming the array, the expected shape and the one received."""
+    for name in ("means", "viewmats"):
+        if arrays[name].ndim == 0:
+            raise ValueError(f"{name}: expected an array, got a scalar")
+    count, cameras = arrays["means"].shape[0], arrays["viewmats"].shape[0]
+    expected = {
+        "means": (count, 3),
+        "quats": (count, 4),
+        "scales": (count, 3),
+        "opacities": (count,),
+        "viewmats": (cameras, 4, 4),
+        "Ks": (cameras, 3, 3),
+    }
+    if arrays.get("backgrounds") is not None:
+        expected["backgrounds"] = (cameras, 3)
+    if sh_degree is None:
+        expected["colors"] = (count, 3)
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(
+                f"{name}: expected shape {shape} "
+                f"({count} Gaussians, {cameras} cameras), got {arrays[name].shape}"
+            )
+    if sh_degree is None:
+        return
+    if sh_degree not in (0, 1, 2, 3):
+        raise ValueError(f"sh_degree: expected 0, 1, 2, 3 or None, got {sh_degree}")
+    needed, shape = (sh_degree + 1) ** 2, arrays["colors"].shape
+    if len(shape) != 3 or shape[0] != count or shape[1] < needed or shape[2] != 3:
+        raise ValueError(
+            f"colors: expected shape ({count}, K >= {needed}, 3) "
+            f"for sh_degree {sh_degree}, got {shape}"
+        )
+
+
+def _check_view(view: View) -> None:
+    if view.width < 1 or view.height < 1:
+        raise ValueError(
+            f"width, height: expected a positive size, got {view.width}, {view.height}"
+        )
+    if not 0 <= view.near_plane < view.far_plane:
+        raise ValueError(
+            f"near_plane, far_plane: expected 0 <= near < far, "
+            f"got {view.near_plane}, {view.far_plane}"
+        )
+    if not (view.eps2d >= 0 and math.isfinite(view.eps2d)):
+        raise ValueError(f"eps2d: expected a finite number >= 0, got {view.eps2d}")
+
+
+def _prepare(means, quats, scales, opacities, colors, sh_degree):
     colors = colors[:, None] if sh_degree is None else colors[:, : (sh_degree + 1) ** 2]
-    gaussians = gaussians_3d(means, quats, scales, opacities, colors)
+    return gaussians_3d(means, quats, scales, opacities, colors)
+
+
+def rasterize(
+    means: Float[Array, "G 3"],
+    quats: Float[Array, "G 4"],
+    scales: Float[Array, "G 3"],
+    opacities: Float[Array, "G"],
+    colors: Float[Array, "G 3"] | Float[Array, "G K 3"],
+    viewmats: Float[Array, "C 4 4"],
+    Ks: Float[Array, "C 3 3"],
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    backgrounds: Float[Array, "C 3"] | None = None,
+    sh_degree: int | None = None,
+    capacity: int | None = None,
+) -> tuple[Float[Array, "C H W 3"], Float[Array, "C H W 1"], RasterInfo]:
+    """Images, alpha (1 - transmittance) and ``RasterInfo`` of Gaussians in every camera.
+
+    means, scales: scene units; opacities: 0 to 1. colors: RGB, or SH coefficients if ``sh_degree``
+    is given. A Gaussian with an input that is not finite is not drawn and has gradient 0. eps2d:
+    added to the variances in the image, square pixels; 0 leaves thin splats to the determinant
+    test. capacity: intersections held per camera, static (``capacity_for``, or the default of
+    ``default_capacity``); what exceeds it is counted in ``info.overflow``.
+
+    Differentiable in all arrays. Raises ValueError on shapes or sizes that do not fit together.
+    """
+    view = View(width, height, float(near_plane), float(far_plane), float(eps2d), sh_degree)
+    arrays = dict(means=means, quats=quats, scales=scales, opacities=opacities, colors=colors)
+    _check_shapes(arrays | dict(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds), sh_degree)
+    _check_view(view)
+    count, cameras = means.shape[0], viewmats.shape[0]
     if capacity is None:
-        capacity = default_capacity(means.shape[0], width, height)
-    rgb, transmittance, total, radii, drawn = _render(
-        view, capacity, gaussians, Camera(viewmats, Ks)
-    )
+        capacity = default_capacity(count, width, height)
+    if capacity < 1:
+        raise ValueError(f"capacity: expected at least 1, got {capacity}")
+    if count and cameras:
+        gaussians = _prepare(means, quats, scales, opacities, colors, sh_degree)
+        outputs = _render(view, capacity, gaussians, Camera(viewmats, Ks))
+    else:
+        size, counts = (cameras, height, width), jnp.zeros((cameras, height, width), jnp.int32)
+        radii = jnp.zeros((cameras, count), jnp.int32)
+        outputs = jnp.zeros((*size, 3)), jnp.ones(size), counts[:, 0, 0], radii, counts
+    rgb, transmittance, total, radii, drawn = outputs
     if backgrounds is not None:
         rgb = rgb + transmittance[..., None] * backgrounds[:, None, None]
-    info = RasterInfo(jnp.maximum(total - capacity, 0), total, radii, drawn)
-    return rgb, 1 - transmittance[..., None], info
+    overflow = jnp.maximum(total - listed_capacity(view, capacity), 0)
+    return rgb, 1 - transmittance[..., None], RasterInfo(overflow, total, radii, drawn)
+
+
+@partial(jax.jit, static_argnums=0)
+def _largest_total(view, gaussians, cameras):
+    def one_camera(camera):
+        shape = footprint(gaussians, camera, view)
+        splats = project(gaussians, camera, shape.radii > 0, view)
+        return saturating_cumsum(block_spans(splats, shape, view)[1])[-1]
+
+    return jnp.max(lax.map(one_camera, cameras))
+
+
+def capacity_for(
+    means: Float[Array, "G 3"],
+    quats: Float[Array, "G 4"],
+    scales: Float[Array, "G 3"],
+    opacities: Float[Array, "G"],
+    viewmats: Float[Array, "C 4 4"],
+    Ks: Float[Array, "C 3 3"],
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    margin: float = 1.25,
+) -> int:
+    """A capacity that these Gaussians and cameras fit, ``margin`` times the most any camera has.
+
+    Call it outside ``jit``: it waits for the result. The count stops at 2^30.
+    """
+    view = View(width, height, float(near_plane), float(far_plane), float(eps2d), None)
+    arrays = dict(means=means, quats=quats, scales=scales, opacities=opacities, colors=means)
+    _check_shapes(arrays | dict(viewmats=viewmats, Ks=Ks), None)
+    _check_view(view)
+    if not (means.shape[0] and viewmats.shape[0]):
+        return 1
+    gaussians = _prepare(means, quats, scales, opacities, means, None)
+    return max(1, math.ceil(int(_largest_total(view, gaussians, Camera(viewmats, Ks))) * margin))

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from mvdust3r_jax.splat.memory import keep, unknown_one
 from mvdust3r_jax.splat.project import Footprint, Splats, View
 
 TILE = 16
@@ -60,9 +61,15 @@ def chunk_size(view: View, capacity: int) -> int:
     return min(_LARGEST_CHUNK, 1 << room, 1 << (capacity - 1).bit_length())
 
 
+def listed_capacity(view: View, capacity: int) -> int:
+    """The capacity rounded up to whole chunks: what the lists really hold."""
+    size = chunk_size(view, capacity)
+    return -(-capacity // size) * size
+
+
 def _span(
     mean: Float[Array, "G"], radius: Float[Array, "G"], reach: Float[Array, "G"], size: int
-) -> tuple[Int[Array, "G"], Int[Array, "G"]]:
+) -> tuple[Float[Array, "G"], Float[Array, "G"]]:
     """First block and number of blocks along one axis: tile cut, reach and image intersected."""
     tiles = -(-size // TILE)
     first_tile = jnp.clip(jnp.floor(mean / TILE - radius / TILE), 0, tiles)
@@ -71,7 +78,7 @@ def _span(
     end = jnp.minimum(jnp.floor(mean + reach - 0.5) + 1, jnp.minimum(end_tile * TILE, size))
     first_block = jnp.floor(first / BLOCK)
     count = jnp.where(end > first, jnp.ceil(end / BLOCK) - first_block, 0)
-    return first_block.astype(jnp.int32), count.astype(jnp.int32)
+    return first_block, count
 
 
 def block_spans(
@@ -91,10 +98,15 @@ def block_spans(
     # Culled splats may lie anywhere: a harmless place keeps the conversion to integers defined.
     mean_x, mean_y = (jnp.where(drawn, mean, 0.0) for mean in splats.means)
     radius = shape.radii.astype(mean_x.dtype)
-    first_x, count_x = _span(mean_x, radius, reach_x, view.width)
-    first_y, count_y = _span(mean_y, radius, reach_y, view.height)
-    count = jnp.where(drawn, count_x * count_y, 0)
-    return jnp.stack([first_x, count_x, first_y]), count
+    one = unknown_one(shape.radii[0] >= 0)
+    first_x, count_x, first_y, count_y = (
+        keep(jnp.where(drawn, v, 0.0), one).astype(jnp.int32)
+        for v in (
+            *_span(mean_x, radius, reach_x, view.width),
+            *_span(mean_y, radius, reach_y, view.height),
+        )
+    )
+    return jnp.stack([first_x, count_x, first_y]), count_x * count_y
 
 
 def saturating_cumsum(counts: Int[Array, "n"]) -> Int[Array, "n"]:
