@@ -141,10 +141,16 @@ def _build(tensors: Mapping[Entry, np.ndarray], patch: int) -> Tree:
         for key in path[:-1]:
             node = node.setdefault(key, {})
         parts = [to_flax(tensors[e], e.layout, patch) for e in entries.values()]
-        node[path[-1]] = parts[0].copy(order="C") if None in entries else np.stack(parts)
+        node[path[-1]] = parts[0].copy(order="C") if None in entries else _stack(parts)
         # What has been copied need no longer be held in memory for a mapped file.
         torch_file.release(tensors[e] for e in entries.values())
     return tree
+
+
+def _stack(parts: list[np.ndarray]) -> np.ndarray:
+    """Stacked in C order, which transposed parts would not give by themselves."""
+    whole = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
+    return np.stack(parts, out=whole)
 
 
 def abstract_variables(config: ModelConfig) -> Tree:

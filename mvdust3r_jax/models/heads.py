@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from mvdust3r_jax.models.layers import dense_in_parts, xavier
+from mvdust3r_jax.models import winograd
+from mvdust3r_jax.models.layers import dense_in_parts, xavier, zeros
 from mvdust3r_jax.types import Gaussians
 
 # exp of anything larger overflows float32, and then gradients are 0 * inf.
@@ -54,14 +55,28 @@ def confidence_from_raw(raw: Float[Array, "*batch"], conf_max: float) -> Float[A
     return jnp.minimum(1 + safe_exp(raw), conf_max)
 
 
+def _wide_conv(x: Array, kernel: Array, strides, padding, **options) -> Array:
+    """What ``nn.Conv`` calls: Winograd's algorithm where matrix products are the cost (CPUs).
+
+    GPU and TPU libraries choose their own algorithms.
+    """
+
+    def direct(x: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=winograd.conv5x5, default=direct)
+
+
 class SkipCnn(nn.Module):
     """Refines raw xyz by what the image shows: four convolutions with batch norm.
 
-    The last convolution starts at zero.
+    The last convolution starts at zero. ``direct``: never use Winograd's algorithm, which this
+    module's small output scale makes exact enough (in training the direct form is always used).
     """
 
     dtype: str
     bn_axis_name: str | None = None
+    direct: bool = False
 
     @nn.compact
     def __call__(
@@ -69,13 +84,17 @@ class SkipCnn(nn.Module):
     ) -> Float[Array, "*batch H W 3"]:
         x = jnp.concatenate([images, xyz], axis=-1)
         x = x.reshape(-1, *x.shape[-3:])
-        for i, size in enumerate((3, 5, 5)):
-            x = jax.nn.selu(self._conv_norm(x, i, SKIP_WIDTH, size, train, xavier))
-        x = self._conv_norm(x, 3, 3, 3, train, nn.initializers.zeros_init())
+        wide = None if train or self.direct else _wide_conv
+        x = jax.nn.selu(self._conv_norm(x, 0, (SKIP_WIDTH, 3), train))
+        x = jax.nn.selu(self._conv_norm(x, 1, (SKIP_WIDTH, 5), train, conv_general_dilated=wide))
+        x = jax.nn.selu(self._conv_norm(x, 2, (SKIP_WIDTH, 5), train, conv_general_dilated=wide))
+        x = self._conv_norm(x, 3, (3, 3), train, kernel_init=zeros)
         return xyz + SKIP_SCALE * x.reshape(xyz.shape).astype(jnp.float32)
 
-    def _conv_norm(self, x, index, width, size, train, init):
-        x = nn.Conv(width, (size, size), dtype=self.dtype, kernel_init=init, name=f"conv{index}")(x)
+    def _conv_norm(self, x: Array, index: int, sizes: tuple[int, int], train: bool, **options):
+        width, size = sizes
+        options = {"kernel_init": xavier} | options
+        x = nn.Conv(width, (size, size), dtype=self.dtype, name=f"conv{index}", **options)(x)
         return nn.BatchNorm(
             use_running_average=not train,
             momentum=BATCH_NORM_MOMENTUM,
