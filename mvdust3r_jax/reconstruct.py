@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -126,6 +126,7 @@ def reconstruct(
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
     cameras: KnownCameras | None = None,
+    focal_px: float | Sequence[float] | Literal["exif"] | None = None,
     masks: Sequence[str | os.PathLike | np.ndarray] | None = None,
     progress: Callable[[str], None] = lambda stage: None,
     memory_limit: int | None = None,
@@ -139,6 +140,8 @@ def reconstruct(
       size: (height, width) for the network; by default what it was trained at.
       fit: "crop" to that aspect or "pad" to it.
       cameras: known intrinsics and poses at the original resolution; poses make the scene metric.
+      focal_px: known focal length at the original resolution, one or one per photograph, or
+        "exif" to take it from the files; the principal point is then the middle.
       masks: one per photograph: which pixels count.
       progress: called with the name of each stage as it begins.
       memory_limit: bytes; by default what is free.
@@ -168,7 +171,8 @@ def reconstruct(
     pred = jax.device_get(program(model.variables, pixels))
     clock.begin("cameras")
     valid = np.stack([f.mask for f in fitted])
-    scene = _scene(photos, fitted, pred, valid, known)
+    intrinsics = _known_intrinsics(photos, fitted, known, focal_px)
+    scene = _scene(photos, fitted, pred, valid, intrinsics)
     if known.world_from_cam is not None:
         scene = align_to_poses(scene, known.world_from_cam)
     clock.begin("")
@@ -261,12 +265,31 @@ def _compiled(config: ModelConfig, num_refs: int, shape: tuple[int, ...], leaves
 # ---------------------------------------------------------------- cameras
 
 
-def _scene(photos: list[Photo], fitted: list[Fitted], pred: Prediction, valid, known) -> Scene:
+def _known_intrinsics(photos, fitted: list[Fitted], known: KnownCameras, focal_px):
+    """At the network's resolution [V, 3, 3]; None where nothing is known."""
+    maps = np.stack([f.net_from_original for f in fitted])
+    if known.intrinsics is not None:
+        return maps @ known.intrinsics
+    if focal_px is None:
+        return None
+    if isinstance(focal_px, str):
+        focal_px = [photo.exif_focal_px for photo in photos]
+        without = [p.name for p, focal in zip(photos, focal_px, strict=True) if focal is None]
+        if without:
+            raise ValueError(f"no EXIF focal length in {', '.join(without[:5])}")
+    focals = np.broadcast_to(np.asarray(focal_px, float), len(photos))
+    if not (np.isfinite(focals) & (focals > 0)).all():
+        raise ValueError(f"focal lengths must be positive numbers of pixels, got {focals.tolist()}")
+    height, width = fitted[0].mask.shape
+    matrices = np.tile([[0, 0, width / 2], [0, 0, height / 2], [0, 0, 1]], (len(maps), 1, 1))
+    matrices[:, [0, 1], [0, 1]] = focals[:, None] * maps[:, [0, 1], [0, 1]]
+    return matrices
+
+
+def _scene(photos: list[Photo], fitted: list[Fitted], pred: Prediction, valid, intrinsics) -> Scene:
     maps = np.stack([f.net_from_original for f in fitted])
     confidence = np.where(valid & np.isfinite(pred.points).all(-1), pred.confidence, 0)
-    if known.intrinsics is not None:
-        intrinsics = maps @ known.intrinsics
-    else:
+    if intrinsics is None:
         intrinsics = _estimated_intrinsics(pred.points[0], confidence[0], len(photos))
     world_from_cam, ok = _poses(pred.points, confidence, intrinsics)
     return Scene(

@@ -1,0 +1,86 @@
+"""The command line: ``mvdust3r COMMAND``, one module per command.
+
+A command module has ``HELP``, ``EXAMPLES``, ``add_arguments(parser)`` and ``run(args, console)``,
+which returns what ``--json`` prints. Exit codes: 0 done, 1 unusable input or output, 2 wrong usage,
+3 not enough memory, 70 a fault of this program, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from mvdust3r_jax.cli.console import Console
+
+COMMANDS = ("reconstruct", "view", "render", "convert")
+EXIT_INPUT, EXIT_MEMORY, EXIT_FAULT, EXIT_INTERRUPTED = 1, 3, 70, 130
+# What bad input, files and missing extras raise; everything else is a fault of this program.
+_EXPECTED = (ValueError, OSError, ImportError)
+_DESCRIPTION = "Dense points, cameras and Gaussian splats from photographs of one scene."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = _parser().parse_args(argv)
+    console = Console(quiet=args.quiet, as_json=args.json)
+    try:
+        console.finish(_module(args.command).run(args, console))
+        return 0
+    except KeyboardInterrupt:
+        console.fail("interrupted")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        return _explain(error, console)
+
+
+def _module(command: str):
+    return importlib.import_module(f"mvdust3r_jax.cli.{command}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """All commands with their arguments."""
+    parser = argparse.ArgumentParser("mvdust3r", description=_DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = _module(name)
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in module.EXAMPLES),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        output = command.add_argument_group("output")
+        output.add_argument("--quiet", action="store_true", help="say nothing but errors")
+        output.add_argument("--json", action="store_true", help="print the result as JSON")
+        output.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    return parser
+
+
+def _explain(error: Exception, console: Console) -> int:
+    """One sentence and, where there is one, a hint; the exit code."""
+    from mvdust3r_jax.memory import MemoryLimitError
+
+    hints = getattr(error, "__notes__", [])
+    if isinstance(error, MemoryLimitError):
+        console.fail(str(error), *(hints or ["--max-views N takes N views, evenly chosen"]))
+        return EXIT_MEMORY
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        console.fail("the device ran out of memory", "take fewer views: --max-views N")
+        return EXIT_MEMORY
+    if isinstance(error, OSError) and error.strerror:
+        console.fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "), *hints)
+        return EXIT_INPUT
+    if isinstance(error, _EXPECTED):
+        console.fail(str(error), *hints)
+        return EXIT_INPUT
+    reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    console.fail(f"a fault of this program: {reason}", "see where with --debug, and report it")
+    return EXIT_FAULT

@@ -1,0 +1,91 @@
+"""What a command says: progress and messages on stderr, its result on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_BAR_WIDTH = 20
+_TICK_S = 0.2
+
+
+class Console:
+    """Messages of one command; ``quiet`` leaves errors, ``as_json`` prints the result as JSON."""
+
+    def __init__(self, quiet: bool = False, as_json: bool = False):
+        self._quiet, self._json = quiet, as_json
+        self._live = sys.stderr.isatty() and not quiet
+        self._line_open = False
+        self._step: Any = None
+        # Seconds that a stage is thought to take, by its name.
+        self.expected: dict[str, float] = {}
+
+    def step(self, name: str) -> None:
+        """End the running step and begin the named one; "" begins none."""
+        if self._step is not None:
+            self._step.__exit__(None, None, None)
+        self._step = self.stage(name, self.expected.get(name)) if name else None
+        if self._step is not None:
+            self._step.__enter__()
+
+    def say(self, text: str) -> None:
+        """A message for people."""
+        if not self._quiet:
+            self._end_line()
+            print(text, file=sys.stderr, flush=True)
+
+    def fail(self, text: str, *hints: str) -> None:
+        """An error: one sentence, then hints."""
+        self.step("")
+        self._end_line()
+        if self._json:
+            print(json.dumps({"error": text, "hints": list(hints)}), flush=True)
+        print(f"error: {text}", file=sys.stderr)
+        for hint in hints:
+            print(f"hint: {hint}", file=sys.stderr, flush=True)
+
+    def finish(self, result: dict[str, Any] | None) -> None:
+        """The command's result."""
+        self._end_line()
+        if self._json and result is not None:
+            print(json.dumps(result, default=str, allow_nan=False), flush=True)
+
+    @contextmanager
+    def stage(self, name: str, expected_s: float | None = None) -> Iterator[None]:
+        """A stage of work: a bar with the time left on a terminal, else one line at its end."""
+        begin = time.perf_counter()
+        done = threading.Event()
+        ticker = threading.Thread(target=self._tick, args=(name, begin, expected_s, done))
+        if self._live:
+            ticker.start()
+        try:
+            yield
+        finally:
+            done.set()
+            if self._live:
+                ticker.join()
+        self._end_line()
+        self.say(f"{name}: {time.perf_counter() - begin:.1f} s")
+
+    def _tick(self, name: str, begin: float, expected_s: float | None, done) -> None:
+        while not done.wait(_TICK_S):
+            elapsed = time.perf_counter() - begin
+            text = f"{name}: {elapsed:.0f} s"
+            if expected_s:
+                share = min(elapsed / expected_s, 1.0)
+                bar = "#" * round(share * _BAR_WIDTH)
+                left = max(expected_s - elapsed, 0)
+                text = f"{name}: [{bar:<{_BAR_WIDTH}}] {elapsed:.0f} s, about {left:.0f} s left"
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+            self._line_open = True
+
+    def _end_line(self) -> None:
+        if self._line_open:
+            sys.stderr.write("\r\x1b[K")
+            self._line_open = False

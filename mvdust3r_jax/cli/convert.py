@@ -1,0 +1,40 @@
+"""``mvdust3r convert``: weights between PyTorch, safetensors and orbax."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mvdust3r_jax import weights
+from mvdust3r_jax.cli.console import Console
+
+HELP = "weights between PyTorch's .pth, .safetensors and orbax folders"
+EXAMPLES = (
+    "mvdust3r convert MVDp_s2.pth mvdp.safetensors",
+    "mvdust3r convert MVDp_s2.pth mvdp.safetensors --dtype bfloat16",
+    "mvdust3r convert runs/small small.safetensors",
+    "mvdust3r convert mvdp.safetensors mvdp.pth",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument("source", type=Path, metavar="IN", help="weights, or a training run")
+    parser.add_argument(
+        "target", type=Path, metavar="OUT", help=".pth, .safetensors, or no ending: an orbax folder"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=tuple(weights.DTYPES),
+        default="float32",
+        help="of the stored parameters (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Rewrite the weights."""
+    with console.stage("convert"):
+        weights.convert(args.source, args.target, args.dtype)
+    console.say(f"wrote {args.target}")
+    return {"files": [str(args.target)]}

@@ -1,0 +1,154 @@
+"""What several commands share: photographs from arguments, weights, the compilation cache."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from mvdust3r_jax import images, video_in
+from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.reconstruct import DEFAULT_REFS, Model, load_model
+
+DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", "small")
+DEFAULT_FRAMES = 12
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Weights, image size, references and precision."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--weights",
+        default=DEFAULT_WEIGHTS,
+        metavar="W",
+        help="a .pth or .safetensors file, an orbax folder, a training run, or a name "
+        "(default: $MVDUST3R_WEIGHTS, else %(default)s)",
+    )
+    group.add_argument(
+        "--size",
+        type=size_argument,
+        metavar="HxW",
+        help="image size for the network, e.g. 224 or 224x320 (default: as in training)",
+    )
+    group.add_argument(
+        "--refs",
+        type=positive,
+        default=DEFAULT_REFS,
+        metavar="R",
+        help="reference views of MV-DUSt3R+ (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of matrix products (default: float32 on CPUs, bfloat16 elsewhere)",
+    )
+
+
+def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
+    """How photographs are chosen and fitted."""
+    group = parser.add_argument_group("photographs")
+    group.add_argument(
+        "--fit",
+        choices=images.FITS,
+        default="crop",
+        help="crop to the network's shape (as in training), or pad to it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-views", type=positive, metavar="N", help="of more photographs, take N evenly"
+    )
+    group.add_argument(
+        "--frames",
+        type=positive,
+        default=DEFAULT_FRAMES,
+        metavar="N",
+        help="frames taken of a video (default: %(default)s)",
+    )
+    group.add_argument(
+        "--frame-choice",
+        choices=video_in.CHOICES,
+        default="sharp",
+        help="frames evenly in time, or sharp ones with equal change between (default: sharp)",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a positive whole number is expected, got {text!r}")
+    return value
+
+
+def size_argument(text: str) -> tuple[int, int]:
+    """Read "224" or "224x320" as (height, width)."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"a size like 224 or 224x320 is expected, got {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
+def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | images.Photo]:
+    """Files of the given files and folders, and frames of the given videos, in order.
+
+    Raises:
+      ValueError: fewer than two. FileNotFoundError: naming the one that is not there.
+    """
+    found: list[Path | images.Photo] = []
+    for text in inputs:
+        path = Path(text)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file or folder {text!r}")
+        if path.is_dir():
+            found += images.list_images(path)
+        elif video_in.is_video(path):
+            found += video_in.read_frames(path, args.frames, args.frame_choice)
+        else:
+            found.append(path)
+    if args.max_views and len(found) > args.max_views:
+        found = [found[i] for i in video_in.choose_even(len(found), args.max_views)]
+    if len(found) < 2:
+        raise ValueError(f"at least 2 photographs are needed, got {len(found)}")
+    return found
+
+
+def unique_names(sources: Sequence[Path | images.Photo]) -> list[str]:
+    """File names; with their folder's name, then a number, where they would repeat."""
+    names = [s.name if isinstance(s, images.Photo) else s.name for s in sources]
+    if len(set(names)) < len(names):
+        names = [
+            name if isinstance(s, images.Photo) else f"{s.parent.name}_{name}".lstrip("_")
+            for s, name in zip(sources, names, strict=True)
+        ]
+    if len(set(names)) < len(names):
+        names = [f"{i:04d}_{name}" for i, name in enumerate(names)]
+    return names
+
+
+def open_model(args: argparse.Namespace, console: Console) -> Model:
+    """The model of ``--weights``; also switches the compilation cache on."""
+    use_compilation_cache(console)
+    with console.stage(f"weights {args.weights}"):
+        try:
+            return load_model(args.weights, args.dtype)
+        except FileNotFoundError as error:
+            error.add_note("give a file with --weights, or set MVDUST3R_WEIGHTS")
+            raise
+
+
+def use_compilation_cache(console: Console) -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX was told another one."""
+    if jax.config.jax_compilation_cache_dir:
+        return
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "mvdust3r_jax" / "xla"
+    if not folder.exists():
+        try:
+            folder.mkdir(parents=True)
+        except OSError:
+            return
+        console.say(f"compiled programs are kept in {folder} ($JAX_COMPILATION_CACHE_DIR moves it)")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,193 @@
+"""``mvdust3r reconstruct``: photographs or a video in, a folder of results out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvdust3r_jax import memory
+from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.images import SUFFIXES, ImageError
+from mvdust3r_jax.known_cameras import KnownCameras, read_cameras
+from mvdust3r_jax.reconstruct import Model, reconstruct
+from mvdust3r_jax.scene import SCENE_FILE, Scene
+
+HELP = "photographs, a folder or a video to points, cameras and Gaussians"
+EXAMPLES = (
+    "mvdust3r reconstruct photos/ --out scene",
+    "mvdust3r reconstruct a.jpg b.jpg c.jpg --out scene --weights MVDp_s2.pth",
+    "mvdust3r reconstruct walk.mp4 --frames 16 --out scene --export ply,colmap,3dgs",
+    "mvdust3r reconstruct photos/ --out scene --cameras transforms.json",
+)
+DEFAULT_EXPORTS = "ply,glb,cameras,preview"
+_GIB = 1 << 30
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IMAGES|FOLDER|VIDEO", help="at least two views"
+    )
+    parser.add_argument("--out", "-o", required=True, type=Path, metavar="DIR", help="for results")
+    inputs.add_photo_arguments(parser)
+    inputs.add_model_arguments(parser)
+    known = parser.add_argument_group("what is known")
+    known.add_argument(
+        "--focal", metavar="PX|exif", help="focal length in pixels of the files, or from EXIF"
+    )
+    known.add_argument(
+        "--cameras", type=Path, metavar="FILE", help="cameras.json or nerfstudio transforms.json"
+    )
+    known.add_argument(
+        "--use",
+        choices=("all", "intrinsics", "poses"),
+        default="all",
+        help="what to take from --cameras; poses make the scale metric (default: %(default)s)",
+    )
+    known.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="masks of the same names; black is left out",
+    )
+    result = parser.add_argument_group("results")
+    result.add_argument(
+        "--export", default=DEFAULT_EXPORTS, metavar="F,F", help="formats (default: %(default)s)"
+    )
+    result.add_argument("--min-confidence", type=float, default=0.0, metavar="C")
+    result.add_argument(
+        "--drop", type=float, default=0.1, metavar="SHARE", help="least confident (default: 0.1)"
+    )
+    result.add_argument("--max-points", type=inputs.positive, metavar="N")
+    result.add_argument(
+        "--consistent", action="store_true", help="drop points that other views see through"
+    )
+    parser.add_argument("--memory", type=float, metavar="GIB", help="limit (default: what is free)")
+
+
+def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Reconstruct and write; nothing is written unless all of it is."""
+    from mvdust3r_jax import export
+    from mvdust3r_jax.export.files import whole_folder
+
+    formats = _formats(args.export, export.EXPORTERS)
+    points = export.PointFilter(args.min_confidence, args.drop, args.consistent, args.max_points)
+    check_output_folder(args.out, {SCENE_FILE, *(e.file_name for e in export.EXPORTERS.values())})
+    sources = inputs.gather(args.inputs, args)
+    model = inputs.open_model(args, console)
+    say_estimate(model, len(sources), args, console)
+    with whole_folder(args.out) as folder:
+        scene = run_network(sources, model, args, console)
+        with console.stage("write"):
+            scene.save_arrays(folder / SCENE_FILE)
+            files = export.write(scene, folder, formats, points)
+    lost = [n for n, ok in zip(scene.names, scene.pose_ok, strict=True) if not ok]
+    if lost:
+        console.say(f"no pose was found for {len(lost)} views: {', '.join(lost[:5])}")
+    written = [args.out / SCENE_FILE, *(args.out / path.name for path in files)]
+    console.say("\n".join(f"wrote {path}" for path in written))
+    return summary(scene, written)
+
+
+def _formats(text: str, known: Iterable[str]) -> list[str]:
+    formats = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in formats if name not in known]
+    if unknown:
+        raise ValueError(f"unknown export format {unknown[0]!r}; there are: {', '.join(known)}")
+    return formats
+
+
+def check_output_folder(folder: Path, own_names: set[str]) -> None:
+    """ValueError if the folder holds anything but an earlier run's results."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; --out names a folder")
+    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    foreign = sorted(present - own_names)
+    if foreign:
+        raise ValueError(
+            f"{folder} holds other things ({', '.join(foreign[:3])}); choose an empty or new folder"
+        )
+
+
+def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Console) -> None:
+    """What the run will take; MemoryLimitError if it does not fit."""
+    height, width = args.size or model.image_size
+    refs = min(args.refs, views) if model.config.cross_ref else 1
+    limit = None if args.memory is None else int(args.memory * _GIB)
+    needed = memory.check(model.config, views, refs, height, width, limit)
+    rate = memory.measured_flops_per_second(model.config.dtype)
+    console.say(
+        f"{views} views of {height}x{width}: about {needed}, {needed.seconds(rate):.0f} s after "
+        "compiling"
+    )
+    console.expected = {"network": needed.seconds(rate)}
+
+
+def run_network(sources, model: Model, args: argparse.Namespace, console: Console) -> Scene:
+    """The scene of the photographs, stage by stage on the console."""
+    names = inputs.unique_names(sources)
+    scene = reconstruct(
+        sources,
+        model,
+        num_refs=args.refs,
+        size=args.size,
+        fit=args.fit,
+        cameras=_known_cameras(args, names),
+        focal_px=_focal(args.focal),
+        masks=None if args.masks is None else [_mask_of(args.masks, name) for name in names],
+        progress=console.step,
+        memory_limit=None if args.memory is None else int(args.memory * _GIB),
+    )
+    console.step("")
+    scene.names = names
+    return scene
+
+
+def _known_cameras(args: argparse.Namespace, names: list[str]) -> KnownCameras | None:
+    if args.cameras is None:
+        return None
+    known = read_cameras(args.cameras, names)
+    intrinsics = known.intrinsics if args.use != "poses" else None
+    poses = known.world_from_cam if args.use != "intrinsics" else None
+    if intrinsics is None and poses is None:
+        raise ValueError(f"{args.cameras} has no {args.use} for all photographs")
+    return KnownCameras(intrinsics, poses)
+
+
+def _focal(text: str | None) -> float | str | None:
+    if text is None or text == "exif":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--focal takes a number of pixels or 'exif', got {text!r}") from None
+
+
+def _mask_of(folder: Path, name: str) -> Path:
+    """The mask with the photograph's name, whatever its ending."""
+    stems = {name, Path(name).stem}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in SUFFIXES and (path.name in stems or path.stem in stems):
+                return path
+    raise ImageError(f"there is no mask for {name} in {folder}")
+
+
+def summary(scene: Scene, files: list[Path]) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    confidence = scene.confidence[scene.masks]
+    return {
+        "files": [str(path) for path in files],
+        "views": len(scene.names),
+        "names": scene.names,
+        "poses_found": int(np.sum(scene.pose_ok)),
+        "focal_px": [float(k[0, 0]) for k in scene.original_intrinsics],
+        "mean_confidence": float(confidence.mean()) if confidence.size else None,
+        "metric": scene.metric,
+        "seconds": {name: round(value, 4) for name, value in scene.timings.items()},
+    }

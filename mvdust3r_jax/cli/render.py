@@ -1,0 +1,44 @@
+"""``mvdust3r render``: further formats of a saved scene, videos by default."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.cli.inputs import positive, use_compilation_cache
+from mvdust3r_jax.scene import Scene
+
+HELP = "videos (orbit, fly-through) or other formats of a saved scene, without the network"
+EXAMPLES = (
+    "mvdust3r render scene/",
+    "mvdust3r render scene/ --export colmap,nerfstudio --drop 0.3",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder of reconstruct")
+    parser.add_argument(
+        "--export", default="mp4", metavar="F,F", help="formats to add (default: %(default)s)"
+    )
+    parser.add_argument("--min-confidence", type=float, default=0.0, metavar="C")
+    parser.add_argument("--drop", type=float, default=0.1, metavar="SHARE", help="least confident")
+    parser.add_argument("--max-points", type=positive, metavar="N")
+    parser.add_argument("--consistent", action="store_true")
+
+
+def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Load, filter, write beside the scene."""
+    from mvdust3r_jax import export
+
+    points = export.PointFilter(args.min_confidence, args.drop, args.consistent, args.max_points)
+    scene = Scene.load(args.folder)
+    use_compilation_cache(console)
+    folder = args.folder if args.folder.is_dir() else args.folder.parent
+    formats = [name.strip() for name in args.export.split(",") if name.strip()]
+    with console.stage(f"write {', '.join(formats)}"):
+        files = export.write(scene, folder, formats, points)
+    console.say("\n".join(f"wrote {path}" for path in files))
+    return {"files": [str(path) for path in files]}
