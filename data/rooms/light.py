@@ -9,17 +9,22 @@ blended, which softens the edge. The height map holds how high the furniture sta
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from data.rooms.primitives import Primitives, cast, visible
+from data.rooms.primitives import SHELL, Primitives, cast, visible
 from data.rooms.textures import Field
+from data.rooms.vec import Triple, along, dot, fetch, minus, scaled, unit
 
 SPREAD = 0.95
 # A first hit must be this much nearer to the light than the surface to throw a shadow.
 SHADOW_BIAS_M = 0.03
+# Distance of shadow map cells that see no primitive.
+NOTHING_M = 1e4
 HEIGHT_RADII_M = (0.12, 0.4)
 
 
@@ -73,7 +78,7 @@ def _shadow_map(scene, light, size, tile):
     planes = jnp.concatenate([normals, -(normals @ light)[..., None]], axis=-1)
     candidates = visible(scene.primitives, planes) & scene.primitives.casts[None]
     origins = jnp.broadcast_to(light, (len(blocks), 3))
-    limit = jnp.full(blocks.shape[:2], 1e4)
+    limit = jnp.full(blocks.shape[:2], NOTHING_M)
     t, first = cast(scene.primitives, origins, blocks, candidates, limit)
     return _untile(t * jnp.sqrt((blocks**2).sum(-1)), tile), _untile(first, tile)
 
@@ -81,6 +86,7 @@ def _shadow_map(scene, light, size, tile):
 def light_maps(scene, size: int, tile: int = 16) -> LightMaps:
     """All maps of one scene; ``size`` must be a multiple of ``tile``."""
     distance, first = jax.vmap(lambda p: _shadow_map(scene, p, size, tile))(scene.light_position)
+    distance = jnp.where(first == SHELL, NOTHING_M, distance)
     return LightMaps(distance, first, height_map(scene.primitives, scene.size, size // 2))
 
 
@@ -105,80 +111,98 @@ def height_map(prims: Primitives, room: Float[Array, "3"], size: int) -> Float[A
     return jnp.where(inside, top[:, None], 0.0).max(axis=0).reshape(size, size)
 
 
-def _lookup(image, u, v):
-    """Values at four neighbours of fractional pixels, and their bilinear weights."""
-    size = image.shape[-1]
+def _neighbours(size, u, v):
+    """Flat indices of the four map cells around fractional ones, and bilinear weights."""
     u, v = jnp.clip(u, 0, size - 1.001), jnp.clip(v, 0, size - 1.001)
     i, j = jnp.floor(u), jnp.floor(v)
     fu, fv = u - i, v - j
     base = j.astype(jnp.int32) * size + i.astype(jnp.int32)
-    flat = image.reshape(-1)
-    values = [jnp.take(flat, base + shift) for shift in (0, 1, size, size + 1)]
-    return values, [(1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv]
+    weights = [(1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv]
+    return [base, base + 1, base + size, base + size + 1], weights
 
 
-def lit(maps: LightMaps, index: int, light, points, owner) -> Float[Array, "*grid"]:
-    """Share of light ``index`` that reaches the points; ``owner`` is their primitive."""
-    offset = points - light
-    away = jnp.sqrt((offset**2).sum(-1))
-    drop = jnp.maximum(-offset[..., 2], 1e-3)
+def lit(maps: LightMaps, index: int, offset: Triple, away: Array, owner: Array) -> Array:
+    """Share of light ``index`` that reaches the points.
+
+    offset: light to point; away: its length; owner: the primitive on which the point lies.
+    """
     size = maps.distance_m.shape[-1]
-    u, v = ((_unwarp(offset[..., i] / drop) + 1) * 0.5 * size - 0.5 for i in range(2))
-    packed = jnp.where(maps.first[index] < 0, 1e4, maps.distance_m[index])
-    nearest, weights = _lookup(packed, u, v)
-    owners, _ = _lookup(maps.first[index], u, v)
-    blocked = [
-        (d < away - SHADOW_BIAS_M) & (o != owner) for d, o in zip(nearest, owners, strict=True)
-    ]
-    return 1 - sum(b * w for b, w in zip(blocked, weights, strict=True))
+    # Points above the last row of the map, or above the light, are looked up at its horizon.
+    across = jnp.maximum(jnp.abs(offset[0]), jnp.abs(offset[1]))
+    drop = jnp.maximum(-offset[2], across / _warp(1 - 1 / size) + 1e-6)
+    u, v = ((_unwarp(offset[i] / drop) + 1) * 0.5 * size - 0.5 for i in range(2))
+    cells, weights = _neighbours(size, u, v)
+    distance, first = maps.distance_m[index].reshape(-1), maps.first[index].reshape(-1)
+    shadow = 0.0
+    for cell, weight in zip(cells, weights, strict=True):
+        nearer = fetch(distance, cell) < away - SHADOW_BIAS_M
+        shadow = shadow + weight * (nearer & (fetch(first, cell) != owner))
+    return 1 - shadow
 
 
-def occlusion(maps: LightMaps, room, points, normals) -> Float[Array, "*grid"]:
+def occlusion(maps: LightMaps, room: Float[Array, "3"], points: Triple, normals: Triple) -> Array:
     """Share of ambient light that arrives: furniture around (height map), and the shell's edges."""
     size = maps.height_m.shape[0]
-    start = points + 0.04 * normals
-    scale = size / room[:2]
-    hidden = 0.0
-    for k, radius in enumerate(HEIGHT_RADII_M):
-        for step in range(4):
-            angle = (step + 0.5 * k) * jnp.pi / 2
-            u = (start[..., 0] + radius * jnp.cos(angle)) * scale[0] - 0.5
-            v = (start[..., 1] + radius * jnp.sin(angle)) * scale[1] - 0.5
-            values, weights = _lookup(maps.height_m, u, v)
-            height = sum(a * w for a, w in zip(values, weights, strict=True))
-            hidden = hidden + jnp.clip((height - start[..., 2] - 0.02) / radius, 0, 1)
-    hidden = hidden / (4 * len(HEIGHT_RADII_M))
-    edges = jnp.minimum(points, room.reshape((1,) * (points.ndim - 1) + (3,)) - points)
-    # The face itself is at distance 0 along its normal; only the other two directions count.
-    near = jnp.exp(-jnp.maximum(edges, 0) / 0.18) * (1 - jnp.abs(normals))
-    return (1 - 0.6 * hidden) * (1 - 0.3 * jnp.minimum(near.sum(-1), 1.5))
+    height_m = maps.height_m.reshape(-1)
+    start = along(points, normals, 0.04)
+    taps = jnp.array(
+        [
+            (r, r * math.cos(a), r * math.sin(a))
+            for k, r in enumerate(HEIGHT_RADII_M)
+            for a in (math.pi / 2 * (step + 0.5 * k) for step in range(4))
+        ]
+    )
+
+    def tap(i, hidden):
+        u = (start[0] + taps[i, 1]) * (size / room[0]) - 0.5
+        v = (start[1] + taps[i, 2]) * (size / room[1]) - 0.5
+        cells, weights = _neighbours(size, u, v)
+        height = sum(fetch(height_m, c) * w for c, w in zip(cells, weights, strict=True))
+        return hidden + jnp.clip((height - start[2] - 0.02) / taps[i, 0], 0, 1)
+
+    hidden = jax.lax.fori_loop(0, len(taps), tap, jnp.zeros_like(points[0])) / len(taps)
+    near = 0.0
+    for i in range(3):
+        edge = jnp.maximum(jnp.minimum(points[i], room[i] - points[i]), 0.0)
+        # The face itself is at distance 0 along its normal; only the other directions count.
+        near = near + jnp.exp(edge * (-1 / 0.18)) * (1 - jnp.abs(normals[i]))
+    return (1 - 0.6 * hidden) * (1 - 0.3 * jnp.minimum(near, 1.5))
 
 
-def shade(scene, maps, points, normals, views, owner, colour, material) -> Float[Array, "*grid 3"]:
+def _one_light(scene, maps, index, points, normals, views, owner, gloss):
+    """Diffuse and mirrored share of one light."""
+    light = scene.light_position[index]
+    offset = minus(points, (light[0], light[1], light[2]))
+    squared = dot(offset, offset)
+    away = jnp.sqrt(squared + 1e-6)
+    towards = scaled(offset, -1 / away)
+    cosine = dot(normals, towards)
+    share = lit(maps, index, offset, away, owner) / (0.6 + squared)
+    half = unit(tuple(a + b for a, b in zip(towards, views, strict=True)))
+    shine = 0.6 * gloss * jnp.maximum(dot(normals, half), 0) ** 32 * (cosine > 0)
+    # Wrapped a little: lamps are not points, and walls reflect.
+    return jnp.maximum(cosine + 0.1, 0) / 1.1 * share, shine * share
+
+
+def shade(
+    scene, maps: LightMaps, points: Triple, normals: Triple, views: Triple, owner, colour, material
+) -> Triple:
     """Radiance towards the camera; ``views`` are unit vectors from the points to the camera."""
-    ambient = occlusion(maps, scene.size, points, normals)
-    sky = 0.75 + 0.25 * normals[..., 2]
-    one = (1,) * (points.ndim - 1) + (3,)
-    total = colour * (ambient * sky)[..., None] * scene.ambient.reshape(one)
-    gloss = material[..., Field.GLOSS]
-    for index in range(scene.light_position.shape[0]):
-        light = scene.light_position[index].reshape(one)
-        towards = light - points
-        squared = (towards**2).sum(-1)
-        direction = towards / jnp.sqrt(squared + 1e-6)[..., None]
-        cosine = (normals * direction).sum(-1)
-        # Wrapped a little: lamps are not points, and walls reflect.
-        diffuse = jnp.maximum(cosine + 0.1, 0) / 1.1
-        share = lit(maps, index, light, points, owner) / (0.6 + squared)
-        half = direction + views
-        half = half / jnp.sqrt((half**2).sum(-1, keepdims=True) + 1e-6)
-        shine = gloss * 0.6 * jnp.maximum((normals * half).sum(-1), 0) ** 40
-        power = scene.light_colour[index].reshape(one)
-        total = total + power * (
-            colour * (diffuse * share)[..., None] + (shine * share * (cosine > 0))[..., None]
+    ambient = occlusion(maps, scene.size, points, normals) * (0.75 + 0.25 * normals[2])
+    glow = 2.6 * jnp.mean(scene.ambient) * material[Field.EMISSION]
+    gloss = material[Field.GLOSS]
+
+    def add(index, sums):
+        soft, sharp = _one_light(scene, maps, index, points, normals, views, owner, gloss)
+        power = scene.light_colour[index]
+        return tuple(
+            (diffuse + power[i] * soft, shine + power[i] * sharp)
+            for i, (diffuse, shine) in enumerate(sums)
         )
-    glow = material[..., Field.EMISSION]
-    return total + colour * (1.3 * glow)[..., None] * jnp.mean(scene.ambient) * 2
+
+    start = tuple((ambient * scene.ambient[i] + glow, jnp.zeros_like(glow)) for i in range(3))
+    sums = jax.lax.fori_loop(0, scene.light_position.shape[0], add, start)
+    return tuple(c * diffuse + shine for c, (diffuse, shine) in zip(colour, sums, strict=True))
 
 
 def expose(radiance: Float[Array, "C H W 3"], exposure) -> Float[Array, "C H W 3"]:
@@ -186,4 +210,5 @@ def expose(radiance: Float[Array, "C H W 3"], exposure) -> Float[Array, "C H W 3
     mean = jnp.exp(jnp.log(radiance + 1e-3).mean(axis=(1, 2, 3), keepdims=True))
     gain = exposure * 0.6 * (0.35 / mean) ** 0.7
     mapped = 1 - jnp.exp(-radiance * gain)
-    return jnp.clip(mapped, 1e-6, 1.0) ** (1 / 2.2)
+    # exp and log are vectorised on every backend, pow is not.
+    return jnp.exp(jnp.log(jnp.clip(mapped, 1e-6, 1.0)) / 2.2)

@@ -6,6 +6,8 @@ along z. The image is cast in square tiles, and only primitives that reach into 
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -17,12 +19,15 @@ from data.rooms.primitives import (
     NUM_CYLINDERS,
     SHELL,
     cast,
-    guard,
     shell_exit,
     visible,
 )
 from data.rooms.scene import Scene
 from data.rooms.textures import albedo
+from data.rooms.vec import along, dot, fetch, fetch_columns, scaled, split, unit, where
+
+# Views are rendered in groups of about this many pixels.
+VIEW_PIXELS = 128 * 128
 
 
 @struct.dataclass
@@ -90,67 +95,68 @@ def _cast_view(scene, world_from_cam, intrinsics, u, v, tile):
 
 
 def _shell_surface(points, dirs, size):
-    """Face, inward normal and surface coordinates where rays leave the shell."""
-    target = jnp.where(dirs > 0, size.reshape(1, 1, 3), 0.0)
-    axis = jnp.argmin(jnp.abs(points - target), axis=-1)
-    positive = jnp.take_along_axis(dirs, axis[..., None], axis=-1)[..., 0] > 0
-    normal = -jax.nn.one_hot(axis, 3) * jnp.where(positive, 1.0, -1.0)[..., None]
-    # Material rows: y0, x1, y1, x0, floor, ceiling.
-    row = jnp.where(axis == 0, jnp.where(positive, 1, 3), jnp.where(positive, 2, 0))
-    row = jnp.where(axis == 2, jnp.where(positive, 5, 4), row)
-    return row, normal, _face_coordinates(points, axis)
+    """Material row, inward normal and surface coordinates where rays leave the shell."""
+    gaps = [
+        jnp.abs(p - jnp.where(d > 0, size[i], 0.0))
+        for i, (p, d) in enumerate(zip(points, dirs, strict=True))
+    ]
+    on_x = (gaps[0] <= gaps[1]) & (gaps[0] <= gaps[2])
+    on_y = ~on_x & (gaps[1] <= gaps[2])
+    axis = jnp.where(on_x, 0, jnp.where(on_y, 1, 2))
+    normal = tuple(jnp.where(axis == i, -jnp.sign(dirs[i]), 0.0) for i in range(3))
+    # Material rows: walls at y0, x1, y1, x0, then floor and ceiling.
+    rows = [jnp.where(d > 0, *pair) for d, pair in zip(dirs, ((1, 3), (2, 0), (5, 4)), strict=True)]
+    row = jnp.where(on_x, rows[0], jnp.where(on_y, rows[1], rows[2]))
+    return row, normal, *_face_coordinates(points, axis)
 
 
 def _face_coordinates(q, axis):
     """The two coordinates across ``axis``: (y, z), (x, z) or (x, y)."""
-    u = jnp.where(axis == 0, q[..., 1], q[..., 0])
-    v = jnp.where(axis == 2, q[..., 1], q[..., 2])
-    return jnp.stack([u, v], axis=-1)
+    return jnp.where(axis == 0, q[1], q[0]), jnp.where(axis == 2, q[1], q[2])
 
 
 def _primitive_surface(prims, owner, points):
     """Normal, surface coordinates in metres and face number on primitives."""
-    forward = jnp.take(prims.world_from_local, owner, axis=0)
-    backward = jnp.take(prims.local_from_world, owner, axis=0)
-    local = jnp.einsum("...ij,...j->...i", backward[..., :3], points) + backward[..., 3]
-    half = jnp.sqrt((forward[..., :3] ** 2).sum(axis=-2))
+    inverse = [[fetch(prims.local_from_world[:, i, j], owner) for j in range(4)] for i in range(3)]
+    local = tuple(dot(row[:3], points) + row[3] for row in inverse)
+    half_table = jnp.sqrt((prims.world_from_local[:, :, :3] ** 2).sum(axis=1))
+    half = fetch_columns(half_table, owner)
     is_box = owner < NUM_BOXES
-    is_cylinder = (owner >= NUM_BOXES) & (owner < NUM_BOXES + NUM_CYLINDERS)
-    x, y, z = local[..., 0], local[..., 1], local[..., 2]
-    box_axis = jnp.argmax(jnp.abs(local), axis=-1)
-    cap = is_cylinder & (jnp.abs(z) >= jnp.sqrt(x * x + y * y))
-    flat = is_box | cap
+    is_cylinder = ~is_box & (owner < NUM_BOXES + NUM_CYLINDERS)
+    x, y, z = (jnp.abs(c) for c in local)
+    cap = is_cylinder & (z * z >= x * x + y * y)
+    box_axis = jnp.where((x >= y) & (x >= z), 0, jnp.where(y >= z, 1, 2))
     axis = jnp.where(cap, 2, box_axis)
-    hot = jax.nn.one_hot(axis, 3) * jnp.sign(local)
-    side = jnp.stack([x, y, jnp.where(is_cylinder, 0.0, z)], axis=-1)
-    gradient = jnp.where(flat[..., None], hot, side)
-    normal = jnp.einsum("...ij,...i->...j", backward[..., :3], gradient)
-    normal = normal / jnp.sqrt((normal**2).sum(-1, keepdims=True) + 1e-20)
-    metric = local * half
-    around = jnp.arctan2(y, x) * jnp.maximum(half[..., 0], half[..., 1])
-    curved = jnp.stack([around, metric[..., 2]], axis=-1)
-    uv = jnp.where(flat[..., None], _face_coordinates(metric, axis), curved)
-    face = owner * 6 + jnp.where(flat, 2 * axis + (jnp.sum(hot, axis=-1) > 0), 0)
-    return normal, uv, face
+    flat = is_box | cap
+    side = (local[0], local[1], jnp.where(is_cylinder, 0.0, local[2]))
+    gradient = tuple(jnp.where(flat, jnp.sign(local[i]) * (axis == i), side[i]) for i in range(3))
+    normal = unit(tuple(dot(gradient, [row[j] for row in inverse]) for j in range(3)))
+    metric = tuple(c * h for c, h in zip(local, half, strict=True))
+    u, v = _face_coordinates(metric, axis)
+    around = jnp.arctan2(local[1], local[0]) * jnp.maximum(half[0], half[1])
+    u, v = jnp.where(flat, u, around), jnp.where(flat, v, metric[2])
+    positive = sum(gradient) > 0
+    face = owner * 6 + jnp.where(flat, 2 * axis + positive, 0)
+    return normal, u, v, face
 
 
 def _shade_view(scene, maps, origin, dirs, depth, owner, pixel_angle):
-    """Radiance and normals of the pixels ``[K, P]`` of one view."""
-    points = origin + dirs * depth[..., None]
-    row, normal, uv = _shell_surface(points, dirs, scene.size)
+    """Radiance and normals (component-first) of the pixels ``[K, P]`` of one view."""
+    dirs = split(dirs)
+    points = along(split(origin), dirs, depth)
+    row, normal, u, v = _shell_surface(points, dirs, scene.size)
     on_shell = owner == SHELL
     index = jnp.maximum(owner, 0)
-    normal_p, uv_p, face = _primitive_surface(scene.primitives, index, points)
-    normal = jnp.where(on_shell[..., None], normal, normal_p)
-    uv = jnp.where(on_shell[..., None], uv, uv_p)
-    row_p = jnp.take(scene.material_of, index)
-    row, face = jnp.where(on_shell, row, row_p), jnp.where(on_shell, row, face + 8)
-    material = jnp.take(scene.materials, row, axis=0)
-    length = jnp.sqrt((dirs**2).sum(-1, keepdims=True))
-    views = -dirs / length
-    slant = jnp.maximum(jnp.abs((normal * views).sum(-1)), 0.15)
+    normal_p, u_p, v_p, face = _primitive_surface(scene.primitives, index, points)
+    normal = where(on_shell, normal, normal_p)
+    u, v = jnp.where(on_shell, u, u_p), jnp.where(on_shell, v, v_p)
+    face = jnp.where(on_shell, row, face + 8)
+    row = jnp.where(on_shell, row, fetch(scene.material_of, index))
+    material = fetch_columns(scene.materials, row)
+    views = scaled(unit(dirs), -1.0)
+    slant = jnp.maximum(jnp.abs(dot(normal, views)), 0.15)
     footprint = depth * pixel_angle / slant
-    colour = albedo(uv, material, footprint, face)
+    colour = albedo(u, v, material, footprint, face)
     return shade(scene, maps, points, normal, views, owner, colour, material), normal
 
 
@@ -165,20 +171,20 @@ def render(
     tile = tile_size(height, width)
     (u, v), rows, columns = _split(height, width, tile)
     maps = light_maps(scene, shadow_size(height))
+    together = max(1, VIEW_PIXELS // (height * width))
 
-    def one(pose, k):
+    def one(camera):
+        pose, k = camera
         dirs, depth, owner = _cast_view(scene, pose, k, u, v, tile)
         angle = 1.0 / k[0, 0]
-        radiance, normal = _shade_view(
-            scene, maps, pose[:3, 3].reshape(1, 1, 3), dirs, depth, owner, angle
-        )
-        return radiance, depth, normal
+        return depth, *_shade_view(scene, maps, pose[:3, 3], dirs, depth, owner, angle)
 
-    radiance, depth, normal = jax.vmap(one)(world_from_cam, intrinsics)
-    radiance, depth, normal = (
-        _join(a, rows, columns, tile, height, width) for a in (radiance, depth, normal)
-    )
-    return RoomViews(expose(radiance, scene.exposure), depth, normal)
+    # A loop over views rather than a vmap: its results are stored once, where a compiler that
+    # fuses the steps below into the shading would shade each pixel several times.
+    depth, radiance, normal = jax.lax.map(one, (world_from_cam, intrinsics), batch_size=together)
+    join = partial(_join, rows=rows, columns=columns, tile=tile, height=height, width=width)
+    radiance, normal = (jnp.stack([join(a) for a in x], axis=-1) for x in (radiance, normal))
+    return RoomViews(expose(radiance, scene.exposure), join(depth), normal)
 
 
 def shadow_size(height: int) -> int:
@@ -191,6 +197,3 @@ def cast_depth(scene: Scene, origins: Float[Array, "K 3"], dirs: Float[Array, "K
     limit = shell_exit(jnp.zeros(3), scene.size, origins, dirs)
     everyone = jnp.broadcast_to(scene.primitives.active, (len(origins), len(scene.material_of)))
     return cast(scene.primitives, origins, dirs, everyone, limit)[0]
-
-
-__all__ = ["RoomViews", "cast_depth", "guard", "render", "shadow_size", "tile_size"]

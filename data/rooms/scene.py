@@ -238,9 +238,7 @@ def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -
         furniture=jnp.concatenate([footprints, block[None]]),
         light_position=position,
         light_colour=colour,
-        ambient=(0.25 + 0.35 * look[0])
-        * jnp.stack([0.95 + 0.1 * look[1], 1.0, 1.05 - 0.1 * look[1]])
-        * options.dark,
+        ambient=(0.25 + 0.35 * look[0]) * options.dark * tint,
         exposure=jnp.exp(0.5 * (look[2] - 0.5)),
         fov_deg=options.fov_deg[0] + (options.fov_deg[1] - options.fov_deg[0]) * look[3],
     )

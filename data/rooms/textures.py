@@ -10,6 +10,7 @@ kind of material. Details finer than a pixel fade out (``footprint``), which kee
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ class Field(enum.IntEnum):
 
 
 MATERIAL_SIZE = 27
-_INV_2_32 = 1.0 / 4294967296.0
+_INV_2_24 = 1.0 / 16777216.0
 
 
 def hash_cells(i: Array, j: Array, seed: Array) -> Array:
@@ -57,14 +58,16 @@ def hash_cells(i: Array, j: Array, seed: Array) -> Array:
 
 
 def unit(h: Array) -> Array:
-    """Hash to [0, 1)."""
-    return h.astype(jnp.float32) * _INV_2_32
+    """Hash to [0, 1); 24 bits, by way of int32, which converts faster than uint32."""
+    return (h >> 8).astype(jnp.int32).astype(jnp.float32) * _INV_2_24
 
 
-def unit3(h: Array) -> Array:
-    """Hash to three numbers in [0, 1), on a new last axis."""
-    shift = jnp.array([0, 10, 20], jnp.uint32).reshape((1,) * h.ndim + (3,))
-    return ((h[..., None] >> shift) & 1023).astype(jnp.float32) / 1023.0
+def unit3(h: Array) -> tuple[Array, Array, Array]:
+    """Hash to three numbers in [0, 1)."""
+    return tuple(
+        ((h >> shift) & 1023).astype(jnp.int32).astype(jnp.float32) / 1023.0
+        for shift in (0, 10, 20)
+    )
 
 
 def _corners(u, v, seed):
@@ -84,10 +87,13 @@ def value_noise(u: Array, v: Array, seed: Array) -> Array:
     return 2 * sum(w * unit(h) for h, w in zip(hashes, weights, strict=True)) - 1
 
 
-def colour_noise(u: Array, v: Array, seed: Array) -> Array:
-    """Three smooth noises in [-1, 1] from one set of hashes, on a new last axis."""
+def colour_noise(u: Array, v: Array, seed: Array) -> tuple[Array, Array, Array]:
+    """Three smooth noises in [-1, 1] from one set of hashes."""
     hashes, weights = _corners(u, v, seed)
-    return 2 * sum(w[..., None] * unit3(h) for h, w in zip(hashes, weights, strict=True)) - 1
+    corners = [unit3(h) for h in hashes]
+    return tuple(
+        2 * sum(w * c[i] for w, c in zip(weights, corners, strict=True)) - 1 for i in range(3)
+    )
 
 
 def fade(frequency: Array, footprint: Array) -> Array:
@@ -97,77 +103,78 @@ def fade(frequency: Array, footprint: Array) -> Array:
 
 def fractal(u, v, frequency, footprint, seed, octaves):
     """Sum of value noises, each octave twice as fine and 0.6 times as strong."""
-    total, strength = 0.0, 1.0
-    for octave in range(octaves):
+
+    def add(octave, total):
         f = frequency * 2.0**octave
-        noise = value_noise(u * f, v * f, seed + jnp.uint32(octave * 7919))
-        total = total + strength * fade(f, footprint) * noise
-        strength = strength * 0.6
-    return total
+        noise = value_noise(u * f, v * f, seed + octave.astype(jnp.uint32) * jnp.uint32(7919))
+        return total + 0.6**octave * fade(f, footprint) * noise
+
+    return jax.lax.fori_loop(0, octaves, add, jnp.zeros_like(u))
 
 
 def _cells(u, v, m, footprint, seed):
-    """Cell hash, parity, gap coverage and motif coverage of the running-bond grid."""
-    cell_u, cell_v = m[..., Field.CELL_U], m[..., Field.CELL_V]
+    """Cell hash, parity and coverage by gap or motif of the running-bond grid."""
+    cell_u, cell_v = m[Field.CELL_U], m[Field.CELL_V]
     row = jnp.floor(v / cell_v)
-    along = u / cell_u + row * m[..., Field.STAGGER]
+    along = u / cell_u + row * m[Field.STAGGER]
     column = jnp.floor(along)
     fu, fv = along - column, v / cell_v - row
     edge = jnp.minimum(jnp.minimum(fu, 1 - fu) * cell_u, jnp.minimum(fv, 1 - fv) * cell_v)
-    gap = m[..., Field.GAP]
+    gap = m[Field.GAP]
     line = jnp.clip(0.5 + (gap - edge) / footprint, 0, 1) * jnp.clip(2 * gap / footprint, 0, 1)
-    size = 0.5 * jnp.minimum(cell_u, cell_v)
-    away = jnp.maximum(jnp.abs(fu - 0.5) * cell_u, jnp.abs(fv - 0.5) * cell_v) * 0.5 + 0.5 * (
-        jnp.abs(fu - 0.5) * cell_u + jnp.abs(fv - 0.5) * cell_v
-    )
-    radius = m[..., Field.MOTIF] * size
+    smallest = jnp.minimum(cell_u, cell_v)
+    du, dv = jnp.abs(fu - 0.5) * cell_u, jnp.abs(fv - 0.5) * cell_v
+    # An octagon: between the diamond and the square of the same radius.
+    away = 0.5 * (jnp.maximum(du, dv) + du + dv)
+    radius = m[Field.MOTIF] * 0.5 * smallest
     motif = jnp.clip(0.5 + (radius - away) / footprint, 0, 1) * (radius > 0)
-    motif = motif * fade(1 / jnp.minimum(cell_u, cell_v), footprint)
+    motif = motif * fade(1 / smallest, footprint)
     column_i, row_i = column.astype(jnp.int32), row.astype(jnp.int32)
     parity = ((column_i + row_i) & 1).astype(jnp.float32)
-    return hash_cells(column_i, row_i, seed + jnp.uint32(77)), parity, line, motif
+    cell = hash_cells(column_i, row_i, seed + jnp.uint32(77))
+    return cell, parity, jnp.maximum(line, motif), fade(1 / smallest, footprint)
+
+
+def _brightness(u, v, m, footprint, seed, cell, noise, visible):
+    """Factor on the colour: cell tone, grain, speckle and a little of the noise."""
+    # The grain is shifted per cell, so that planks are cut from different boards.
+    shift = unit(cell) * 17.0
+    grain_u, grain_v = m[Field.GRAIN_U], m[Field.GRAIN_V]
+    coarse = value_noise(u * grain_u + shift, v * grain_v + shift, seed + jnp.uint32(11))
+    fine = value_noise(u * grain_u * 3, v * grain_v * 3 + shift, seed + jnp.uint32(13))
+    grain = fade(grain_v, footprint) * coarse + 0.6 * fade(3 * grain_v, footprint) * fine
+    speckle = value_noise(u * 160, v * 160, seed + jnp.uint32(17)) * fade(160.0, footprint)
+    tone = (unit(cell) - 0.5) * 2 * visible
+    light = 1 + m[Field.TONE] * tone + m[Field.GRAIN] * grain
+    return light + m[Field.SPECKLE] * speckle + 0.25 * m[Field.NOISE] * noise
 
 
 def albedo(
-    uv: Float[Array, "*grid 2"],
-    material: Float[Array, "*grid M"],
-    footprint: Float[Array, "*grid"],
-    face: Array,
-) -> Float[Array, "*grid 3"]:
-    """Linear-light surface colour in [0, 1]. footprint: metres per pixel; face: face number."""
-    m, u, v = material, uv[..., 0], uv[..., 1]
-    seed = m[..., Field.SEED].astype(jnp.uint32) * jnp.uint32(2654435761) + face.astype(
-        jnp.uint32
-    ) * jnp.uint32(40503)
-    cell, parity, line, motif = _cells(u, v, m, footprint, seed)
-    visible = fade(1 / jnp.minimum(m[..., Field.CELL_U], m[..., Field.CELL_V]), footprint)
-    noise = fractal(u, v, m[..., Field.NOISE_FREQ], footprint, seed, 5)
-    mix = m[..., Field.NOISE] * noise + m[..., Field.CHECKER] * parity * visible
-    mix = jnp.clip(mix, 0.0, 1.0)[..., None]
-    colour = m[..., 0:3] * (1 - mix) + m[..., 3:6] * mix
-    # The grain is shifted per cell, so that planks are cut from different boards.
-    shift = unit(cell) * 17.0
-    grain_u, grain_v = m[..., Field.GRAIN_U], m[..., Field.GRAIN_V]
-    grain = value_noise(u * grain_u + shift, v * grain_v + shift, seed + jnp.uint32(11))
-    fine = value_noise(u * grain_u * 3, v * grain_v * 3 + shift, seed + jnp.uint32(13))
-    grain = fade(grain_v, footprint) * grain + 0.6 * fade(3 * grain_v, footprint) * fine
-    speckle = value_noise(u * 160, v * 160, seed + jnp.uint32(17)) * fade(160.0, footprint)
-    tone = (unit(cell) - 0.5) * 2 * visible
-    light = 1 + m[..., Field.TONE] * tone + m[..., Field.GRAIN] * grain
-    light = light + m[..., Field.SPECKLE] * speckle + 0.25 * m[..., Field.NOISE] * noise
-    cell_hue = (unit3(cell) - 0.5) * (m[..., Field.HUE] * visible)[..., None]
-    f = m[..., Field.RAINBOW + 0]
-    blobs = colour_noise(u * 5, v * 5, seed + jnp.uint32(19)) + 0.6 * colour_noise(
-        u * 17, v * 17, seed + jnp.uint32(23)
-    )
-    colour = colour * light[..., None] + cell_hue + 0.3 * f[..., None] * blobs
-    marks = jnp.clip(line + motif, 0, 1)[..., None]
-    return jnp.clip(colour * (1 - marks) + m[..., 6:9] * marks, 0.01, 0.95)
+    u: Array, v: Array, material: Sequence[Array], footprint: Array, face: Array
+) -> tuple[Array, Array, Array]:
+    """Linear-light surface colour in [0, 1], one array per channel.
 
-
-def take_material(table: Float[Array, "N M"], index: Array) -> Array:
-    """Rows of the material table per pixel."""
-    return jnp.take(table, index, axis=0)
+    u, v: surface coordinates in metres. material: one array per ``Field``. footprint: metres per
+    pixel. face: number of the face, which moves the pattern. All arrays have the same shape.
+    """
+    m = material
+    face = face.astype(jnp.uint32) * jnp.uint32(40503)
+    seed = m[Field.SEED].astype(jnp.int32).astype(jnp.uint32) * jnp.uint32(2654435761) + face
+    cell, parity, marks, visible = _cells(u, v, m, footprint, seed)
+    noise = fractal(u, v, m[Field.NOISE_FREQ], footprint, seed, 5)
+    mix = m[Field.NOISE] * noise + m[Field.CHECKER] * parity * visible
+    mix = jnp.clip(mix, 0.0, 1.0)
+    light = _brightness(u, v, m, footprint, seed, cell, noise, visible)
+    coarse = colour_noise(u * 5, v * 5, seed + jnp.uint32(19))
+    fine = colour_noise(u * 17, v * 17, seed + jnp.uint32(23))
+    hues = unit3(cell)
+    channels = []
+    for i in range(3):
+        base = m[Field.A + i] * (1 - mix) + m[Field.B + i] * mix
+        base = base * light + (hues[i] - 0.5) * (m[Field.HUE] * visible)
+        base = base + 0.3 * m[Field.RAINBOW] * (coarse[i] + 0.6 * fine[i])
+        channels.append(jnp.clip(base * (1 - marks) + m[Field.C + i] * marks, 0.01, 0.95))
+    return tuple(channels)
 
 
 def hsv_to_rgb(hsv: Float[Array, "*grid 3"]) -> Float[Array, "*grid 3"]:
@@ -175,8 +182,3 @@ def hsv_to_rgb(hsv: Float[Array, "*grid 3"]) -> Float[Array, "*grid 3"]:
     offset = jnp.array([0.0, 2.0 / 3.0, 1.0 / 3.0]).reshape((1,) * (hsv.ndim - 1) + (3,))
     ramp = jnp.abs(((hsv[..., :1] + offset) % 1.0) * 6 - 3) - 1
     return hsv[..., 2:] * (1 - hsv[..., 1:2] * (1 - jnp.clip(ramp, 0, 1)))
-
-
-def draw(low: Array, high: Array, key: jax.Array) -> Array:
-    """Uniform numbers between two arrays of bounds."""
-    return low + (high - low) * jax.random.uniform(key, low.shape)
