@@ -63,6 +63,9 @@ def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--step", type=int, default=rule.step, help="thinning of depth (9: ScanNet++)"
     )
+    parser.add_argument(
+        "--radius", type=float, default=rule.radius_per_step_m, help="metres a step"
+    )
     parser.add_argument("--trajectories", type=int, default=rule.max_trajectories, help="a scene")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test-scenes", nargs="*", default=(), help="scenes of the test split")
@@ -95,6 +98,7 @@ def _chosen(args: argparse.Namespace) -> Choice:
         num_inputs=args.inputs,
         num_targets=args.targets,
         step=args.step,
+        radius_per_step_m=args.radius,
         max_trajectories=args.trajectories,
     )
     split = {"test_scenes": args.test_scenes, "test_tail": args.test_tail}

@@ -86,7 +86,8 @@ class RoomsDataset(SceneBuilder, skip_registration=True):
 
 def _tables(views: Batch, num_inputs: int) -> Trajectories:
     """One trajectory; ``needs`` is measured as for real scenes, all inputs where they are few."""
-    rule = Rule()
+    # Neighbouring pixels lie farther apart than in 640x480 images.
+    rule = Rule(radius_per_step_m=0.015 * 480 / min(views.depth_m.shape[1:]))
     points = [
         world_points(depth, intrinsics, pose, rule.step)
         for depth, intrinsics, pose in zip(

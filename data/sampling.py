@@ -21,8 +21,6 @@ from scipy.spatial import cKDTree
 
 from data.features import NO_FRAME, Trajectories
 
-# Neighbours count below this distance, times the step at which depth was thinned out.
-_RADIUS_PER_STEP_M = 0.015
 # Attempts in a row without a new trajectory after which a scene counts as exhausted.
 _PATIENCE = 200
 # Pairs of frames whose coverage is remembered: 4 kB each for 640x480 depth at step 3.
@@ -35,7 +33,8 @@ class Rule:
 
     step: every step-th row and column of a depth image is used (release: 3 for ScanNet, 9 for
     ScanNet++). max_frames: of a longer scene, frames at equal distances are considered.
-    draws: how many frames are drawn for one trajectory before it is given up.
+    radius_per_step_m: neighbours count below this distance times ``step``; it suits depth of about
+    640x480, smaller images need more. draws: frames drawn for one trajectory until it is given up.
     """
 
     lo: float = 0.3
@@ -46,6 +45,7 @@ class Rule:
     coverage: float = 0.95
     max_frames: int = 1000
     max_trajectories: int = 1000
+    radius_per_step_m: float = 0.015
     draws: int = 1000
 
     def __post_init__(self):
@@ -59,7 +59,7 @@ class Rule:
     @property
     def radius_m(self) -> float:
         """Below this distance two points are the same piece of surface."""
-        return _RADIUS_PER_STEP_M * self.step
+        return self.radius_per_step_m * self.step
 
 
 def world_points(

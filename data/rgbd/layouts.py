@@ -102,14 +102,24 @@ def _with_suffix(stem: Path) -> Path:
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 
-def _scenes(root: Path, marker: str) -> dict[str, Path]:
-    """Folders that contain the marker (a glob), named by their path below the root, in order."""
+def _scene_folders(root: Path, marker: str) -> list[Path]:
+    """Folders that contain the marker (a glob): the root itself, or some below it."""
     if any(root.glob(marker)):
-        return {root.name: root}
+        return [root]
     # At fixed depths: a recursive search would list every frame of every scene.
     paths = [path for depth in _DEPTHS for path in root.glob(f"{depth}/{marker}")]
-    found = sorted({path.parents[marker.count("/")] for path in paths})
-    return {"/".join(path.relative_to(root).parts): path for path in found}
+    return sorted({path.parents[marker.count("/")] for path in paths})
+
+
+def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
+    """Scenes by the folder's name, or by the path below the root where names repeat."""
+    if len({folder.name for folder in folders}) == len(folders):
+        return {folder.name: folder for folder in folders}
+    return {folder.relative_to(root).as_posix(): folder for folder in folders}
+
+
+def _finder(marker: str) -> Callable[[Path], dict[str, Path]]:
+    return lambda root: _named(root, _scene_folders(root, marker))
 
 
 def _read_seven_scenes(scene: Path):
@@ -211,20 +221,14 @@ def _read_plain(scene: Path):
 
 
 def _find_scannet(root: Path) -> dict[str, Path]:
-    found = _scenes(root, "intrinsic/intrinsic_depth.txt")
+    folders = _scene_folders(root, "intrinsic/intrinsic_depth.txt")
     # The published export has ``frames/`` between the scene and its files.
-    clean = {}
-    for name, path in found.items():
-        inner = path.name == "frames"
-        clean[(name.rpartition("/")[0] or path.parent.name) if inner else name] = (
-            path.parent if inner else path
-        )
-    return clean
+    return _named(root, [path.parent if path.name == "frames" else path for path in folders])
 
 
 LAYOUTS = {
-    "7scenes": Layout(lambda root: _scenes(root, "frame-*.pose.txt"), _read_seven_scenes),
+    "7scenes": Layout(_finder("frame-*.pose.txt"), _read_seven_scenes),
     "scannet": Layout(_find_scannet, _read_scannet),
-    "scannetpp": Layout(lambda root: _scenes(root, "iphone/colmap/images.txt"), _read_scannetpp),
-    "plain": Layout(lambda root: _scenes(root, "rgb"), _read_plain),
+    "scannetpp": Layout(_finder("iphone/colmap/images.txt"), _read_scannetpp),
+    "plain": Layout(_finder("rgb"), _read_plain),
 }
