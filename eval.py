@@ -32,6 +32,7 @@ from ml_collections import config_flags
 
 from data.eval_sets import EvalSet, make_eval_set, save_split
 from mvdust3r_jax import eval_report, evaluate, lpips
+from mvdust3r_jax.alignment_start import scene_graph
 from mvdust3r_jax.chamfer import chamfer_distance, chamfer_distance_kdtree
 from mvdust3r_jax.metrics import ERROR_CAP
 from mvdust3r_jax.models.mvdust3r import ModelConfig
@@ -150,10 +151,9 @@ class Settings:
 
     num_inputs: int
     num_refs: int
-    graph: str
-    window: int
+    graph: tuple[np.ndarray, np.ndarray]
     steps: int
-    pair_batch: int
+    pairs_at_once: int
 
 
 def zero_reference(batch: Batch) -> jax.Array:
@@ -173,6 +173,14 @@ def answer(devices: Devices, method: str, network: Network | None, batch: Batch,
 
     reference = zero_reference(batch)
     views = {"num_inputs": s.num_inputs}
+    if method == "pairwise":
+        options = views | {"config": network.config, "graph": s.graph}
+        function = functools.partial(
+            evaluate.predict_scene_pairs, **options, pairs_at_once=s.pairs_at_once
+        )
+        pairs = run("network", "pairs", function, (batch,), (network.variables,))
+        align = functools.partial(evaluate.align_scene_pairs, **views, steps=s.steps)
+        return run("alignment", "align", align, (pairs,)), seconds, compile_s
     if method in BASELINES:
         make = getattr(evaluate, f"{method}_prediction")
         prediction = run("network", "predict", functools.partial(make, **views), (batch,))
@@ -294,8 +302,7 @@ def evaluate_all(config, weights: str, workdir: Path) -> None:
         settings = Settings(
             num_inputs,
             min(config.num_refs, num_inputs),
-            config.pairwise_graph,
-            config.pairwise_window,
+            scene_graph(num_inputs, config.pairwise_graph, config.pairwise_window),
             config.pairwise_steps,
             config.pairwise_batch,
         )

@@ -11,14 +11,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax import image_metrics, losses, lpips, metrics, render_loss
+from mvdust3r_jax.alignment_start import Pairs
 from mvdust3r_jax.geometry.camera import unproject
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.global_alignment import global_alignment
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+from mvdust3r_jax.pairwise import predict_pairs
 from mvdust3r_jax.pose import (
     PoseEstimate,
     centred_pixels,
@@ -155,6 +159,42 @@ def add_poses(prediction: Prediction, reference: Int[Array, "B"]) -> Estimate:
         focal_px=focal_px,
         ref_from_cam=found.ref_from_cam,
         pose_ok=found.ok,
+    )
+
+
+def predict_scene_pairs(
+    variables: dict,
+    batch: Batch,
+    *,
+    config: ModelConfig,
+    num_inputs: int,
+    graph: tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]],
+    pairs_at_once: int,
+) -> Pairs:
+    """The two-view network on all pairs of the scene graph; a batch axis before the pairs."""
+
+    def one(images):
+        return predict_pairs(variables, images, *graph, config=config, pairs_at_once=pairs_at_once)
+
+    return jax.lax.map(one, batch.images[:, :num_inputs])
+
+
+def align_scene_pairs(pairs: Pairs, *, num_inputs: int, steps: int) -> Estimate:
+    """Points, focal length of view 0 and poses by global alignment."""
+    centre = image_centre(*pairs.points.shape[-3:-1])
+
+    def one(pairs):
+        return global_alignment(pairs, num_inputs, steps=steps, principal_px=centre)
+
+    aligned = jax.lax.map(one, pairs)
+    return Estimate(
+        points=aligned.points,
+        confidence=aligned.confidence,
+        gaussians=None,
+        reference=jnp.zeros(len(aligned.points), jnp.int32),
+        focal_px=aligned.focal_px[:, 0],
+        ref_from_cam=aligned.ref_from_cam,
+        pose_ok=jnp.isfinite(aligned.ref_from_cam).all(axis=(-2, -1)),
     )
 
 

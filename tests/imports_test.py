@@ -15,7 +15,18 @@ LAYERS = [
     ["types"],
     ["geometry"],
     ["models", "splat"],
-    ["losses", "lpips", "metrics", "pose", "pnp", "global_alignment", "chamfer", "image_metrics"],
+    [
+        "losses",
+        "lpips",
+        "metrics",
+        "pose",
+        "pnp",
+        "global_alignment",
+        "chamfer",
+        "image_metrics",
+        "alignment_start",
+        "pairwise",
+    ],
 ]
 
 

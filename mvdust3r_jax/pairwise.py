@@ -1,0 +1,49 @@
+"""The pairwise baseline: every pair of a scene graph through the two-view network."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mvdust3r_jax.alignment_start import Pairs
+from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+
+
+def predict_pairs(
+    variables: dict,
+    images: Float[Array, "V H W 3"],
+    first: Int[np.ndarray, "P"],
+    second: Int[np.ndarray, "P"],
+    *,
+    config: ModelConfig,
+    pairs_at_once: int = 8,
+) -> Pairs:
+    """The network on every pair (V = 2, R = 1), ``pairs_at_once`` in a forward pass."""
+    first, second = jnp.asarray(first), jnp.asarray(second)
+
+    def one(ends):
+        prediction = MVDust3r(config).apply(variables, images[ends][None])
+        return prediction.points[0], prediction.confidence[0]
+
+    ends = jnp.stack([first, second], axis=1)
+    points, confidence = jax.lax.map(one, ends, batch_size=pairs_at_once)
+    return Pairs(first, second, points, confidence)
+
+
+def exact_pairs(
+    world_points: Float[Array, "V H W 3"],
+    world_from_cam: Float[Array, "V 4 4"],
+    valid: Array,
+    first: Int[np.ndarray, "P"],
+    second: Int[np.ndarray, "P"],
+    scale: Float[Array, "P"],
+) -> Pairs:
+    """What a perfect two-view network would say, each pair at a given scale; for checks."""
+    ends = jnp.stack([jnp.asarray(first), jnp.asarray(second)], axis=1)
+    first_from_world = invert_rigid(world_from_cam[ends[:, 0]])
+    points = transform_points(first_from_world, world_points[ends])
+    confidence = jnp.where(valid[ends], 10.0, 1.0)
+    return Pairs(ends[:, 0], ends[:, 1], scale[:, None, None, None, None] * points, confidence)

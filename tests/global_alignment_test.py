@@ -1,0 +1,94 @@
+"""Scene graphs, the spanning-tree start and global alignment, on pairs made from known geometry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvdust3r_jax import VARIANTS, MVDust3r, pairwise
+from mvdust3r_jax.alignment_start import scene_graph
+from mvdust3r_jax.geometry import camera, transforms
+from mvdust3r_jax.global_alignment import global_alignment
+from mvdust3r_jax.pose import image_centre
+
+VIEWS, SIZE, FOCAL = 4, 16, 10.0
+CENTRE = image_centre(SIZE, SIZE)
+
+
+@jax.jit
+def _scene():
+    """World points, poses and mask of four cameras before wavy walls; some pixels unknown."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    turns = transforms.rotation_from_axis_angle(0.3 * jax.random.normal(keys[0], (VIEWS, 3)))
+    world_from_cam = transforms.rigid(turns, jax.random.normal(keys[1], (VIEWS, 3)))
+    u, v = jnp.moveaxis(camera.pixel_grid(SIZE, SIZE), -1, 0)
+    phase = jnp.arange(VIEWS).reshape(-1, 1, 1)
+    depth = 3 + jnp.sin(u[None] / 3 + phase) + 0.1 * v[None]
+    intrinsics = camera.intrinsics_from_focal(jnp.full(VIEWS, FOCAL), SIZE, SIZE)
+    intrinsics = intrinsics.at[:, :2, 2].set(jnp.array(CENTRE)[None])
+    points = camera.depth_to_world(depth, intrinsics, world_from_cam)
+    return points, world_from_cam, jax.random.uniform(keys[2], depth.shape) < 0.9
+
+
+def _pairs(graph, noise=0.0):
+    points, world_from_cam, valid = _scene()
+    first, second = scene_graph(VIEWS, graph, window=1)
+    scales = jnp.exp(0.3 * jax.random.normal(jax.random.key(4), (len(first),)))
+    pairs = pairwise.exact_pairs(points, world_from_cam, valid, first, second, scales)
+    jitter = noise * jax.random.normal(jax.random.key(5), pairs.points.shape)
+    return pairs.replace(points=pairs.points + jitter), world_from_cam
+
+
+def _pose_errors(aligned, world_from_cam):
+    """Largest rotation error, and largest position error relative to the largest coordinate."""
+    truth = transforms.invert_rigid(world_from_cam[0])[None] @ world_from_cam
+    angle = transforms.rotation_angle_deg(aligned.ref_from_cam[:, :3, :3], truth[:, :3, :3])
+    found, wanted = aligned.ref_from_cam[:, :3, 3], truth[:, :3, 3]
+    scale = jnp.sum(found * wanted) / jnp.sum(found**2)
+    distance = jnp.linalg.norm(scale * found - wanted, axis=-1)
+    return angle.max(), distance.max() / jnp.abs(wanted).max()
+
+
+def test_scene_graphs():
+    """Every graph joins all views and has both orders of its pairs: V (V - 1), a band, a star."""
+    for graph, count in (("complete", 552), ("window", 2 * (23 + 22 + 21 + 20)), ("reference", 46)):
+        first, second = scene_graph(24, graph)
+        assert len(first) == count
+        assert set(zip(first, second, strict=True)) == set(zip(second, first, strict=True))
+        assert set(first) == set(range(24))
+    with pytest.raises(ValueError, match="'tree'"):
+        scene_graph(4, "tree")
+
+
+@pytest.mark.parametrize("graph, steps", [("complete", 0), ("complete", 300), ("reference", 0)])
+def test_exact_pairs_give_exact_poses(graph, steps):
+    """From exact pairs of random scales the poses come back: the start, and after all steps."""
+    pairs, world_from_cam = _pairs(graph)
+    aligned = global_alignment(pairs, VIEWS, steps=steps, principal_px=CENTRE)
+    angle, distance = _pose_errors(aligned, world_from_cam)
+    assert angle < 0.1 and distance < 1e-3
+    np.testing.assert_allclose(aligned.focal_px, FOCAL, rtol=1e-3)
+
+
+def test_alignment_improves_a_noisy_start():
+    """With noisy pairs the optimisation lowers the loss and the largest pose error."""
+    pairs, world_from_cam = _pairs("complete", noise=0.1)
+    start = global_alignment(pairs, VIEWS, steps=0, principal_px=CENTRE)
+    aligned = global_alignment(pairs, VIEWS, steps=300, principal_px=CENTRE)
+    assert aligned.losses[-1] < 0.9 * aligned.losses[0]
+    before, after = _pose_errors(start, world_from_cam), _pose_errors(aligned, world_from_cam)
+    assert after[0] < before[0] and after[1] < before[1]
+
+
+def test_pairs_come_from_the_two_view_network():
+    """Each pair is the network's answer to its two images alone, whatever the chunking."""
+    config = VARIANTS["tiny"]
+    images = jax.random.uniform(jax.random.key(0), (3, 16, 16, 3), minval=-1.0)
+    variables = MVDust3r(config).init(jax.random.key(1), images[None, :2])
+    graph = scene_graph(3)
+    pairs = pairwise.predict_pairs(variables, images, *graph, config=config, pairs_at_once=4)
+    assert pairs.points.shape == (6, 2, 16, 16, 3)
+    ends = jnp.array([graph[0][3], graph[1][3]])
+    alone = MVDust3r(config).apply(variables, images[ends][None])
+    np.testing.assert_allclose(pairs.points[3], alone.points[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(pairs.confidence[3], alone.confidence[0], rtol=1e-4)
