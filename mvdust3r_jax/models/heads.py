@@ -70,13 +70,12 @@ def _wide_conv(x: Array, kernel: Array, strides, padding, **options) -> Array:
 class SkipCnn(nn.Module):
     """Refines raw xyz by what the image shows: four convolutions with batch norm.
 
-    The last convolution starts at zero. ``direct``: never use Winograd's algorithm, which this
-    module's small output scale makes exact enough (in training the direct form is always used).
+    The last convolution starts at zero. The wide convolutions of inference may use Winograd's
+    algorithm, which the small output scale makes exact enough; those of training never do.
     """
 
     dtype: str
     bn_axis_name: str | None = None
-    direct: bool = False
 
     @nn.compact
     def __call__(
@@ -84,7 +83,7 @@ class SkipCnn(nn.Module):
     ) -> Float[Array, "*batch H W 3"]:
         x = jnp.concatenate([images, xyz], axis=-1)
         x = x.reshape(-1, *x.shape[-3:])
-        wide = None if train or self.direct else _wide_conv
+        wide = None if train else _wide_conv
         x = jax.nn.selu(self._conv_norm(x, 0, (SKIP_WIDTH, 3), train))
         x = jax.nn.selu(self._conv_norm(x, 1, (SKIP_WIDTH, 5), train, conv_general_dilated=wide))
         x = jax.nn.selu(self._conv_norm(x, 2, (SKIP_WIDTH, 5), train, conv_general_dilated=wide))

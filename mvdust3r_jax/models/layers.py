@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from mvdust3r_jax.models.attention import attend, attend_other_views
+from mvdust3r_jax.models.attention import attend_each, attend_other_views
 from mvdust3r_jax.models.rope import rotate
 
 Table = tuple[np.ndarray, np.ndarray]
@@ -76,7 +76,7 @@ class SelfAttention(nn.Module):
         qkv = dense(3 * x.shape[-1], self.dtype, "qkv")(x)
         qkv = qkv.reshape(*x.shape[:-1], 3, self.heads, -1)
         q, k, v = (qkv[..., i, :, :] for i in range(3))
-        out = attend(rotate(q, table), rotate(k, table), v)
+        out = attend_each(rotate(q, table), rotate(k, table), v)
         return dense(x.shape[-1], self.dtype, "proj", self.out_init)(out.reshape(x.shape))
 
 
@@ -105,7 +105,7 @@ class CrossAttention(nn.Module):
             out = attend_other_views(q, k, v)
         else:
             merge = (*q.shape[:-4], 1, -1, *q.shape[-2:])
-            out = attend(q, k.reshape(merge), v.reshape(merge))
+            out = attend_each(q, k.reshape(merge), v.reshape(merge))
         return dense(width, self.dtype, "proj", self.out_init)(out.reshape(x.shape))
 
 

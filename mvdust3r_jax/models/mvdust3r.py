@@ -45,8 +45,7 @@ class ModelConfig:
     dtype: str = "float32"  # of matrix products; parameters, norms and results stay float32
     remat: bool | str = False  # recompute activations: True, or a jax.checkpoint_policies name
     bn_axis_name: str | None = None  # mapped axis over which batch statistics are averaged
-    # Layers written out and convolutions direct: for counting operations.
-    unroll: bool = False
+    unroll: bool = False  # layers written out instead of scanned: for XLA's count of operations
 
     def __post_init__(self):
         if self.head not in HEADS:
@@ -131,7 +130,7 @@ class MVDust3r(nn.Module):
             raw = heads.LinearPointHead(c.patch, name=f"{role}_point_head")(tokens[-1], grid)
         xyz, raw_confidence = raw[..., :3], raw[..., 3]
         if c.skip:
-            cnn = heads.SkipCnn(c.dtype, c.bn_axis_name, c.unroll, name=f"{role}_skip_cnn")
+            cnn = heads.SkipCnn(c.dtype, c.bn_axis_name, name=f"{role}_skip_cnn")
             xyz = cnn(images, xyz, train)
         gaussians = None
         if c.gaussians:
