@@ -14,6 +14,7 @@ import functools
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,16 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import defaults
+from data.iterators import DevicePrefetch
 from data.sources import make_source
-from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r, parallel
+from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r, lpips, parallel, port
 from mvdust3r_jax.checkpoint import Checkpoints
 from mvdust3r_jax.metric_log import CompileCounter, MetricLog, Progress
 from mvdust3r_jax.objective import ObjectiveConfig
 from mvdust3r_jax.optimizer import OptimizerConfig
+from mvdust3r_jax.panels import contact_sheet, make_picture_step
 from mvdust3r_jax.train_step import StepConfig, init_state, make_eval_step, make_train_step
+from mvdust3r_jax.weights import load_source
 
 OUT_OF_MEMORY = (
     "The device ran out of memory. In this order, try: a smaller config.data.batch_size, or the "
@@ -101,53 +105,73 @@ def step_parts(config: ml_collections.ConfigDict):
 
 def open_source(config: ml_collections.ConfigDict, **overrides: Any):
     """This process's share of the batches that ``config.data`` describes."""
+    settings = config.data.to_dict() | overrides
+    del settings["prefetch"]
     return make_source(
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        **(config.data.to_dict() | overrides),
+        process_index=jax.process_index(), process_count=jax.process_count(), **settings
     )
 
 
 # --- The chips ------------------------------------------------------------------------------------
 
 
-def spread(config: ml_collections.ConfigDict, model: MVDust3r, variables: dict):
-    """Initial state and the functions that run it, by ``config.parallel``."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The initial state and the functions that run it."""
+
+    state: Any
+    chips: parallel.Parallel
+    evaluate: Callable[[Any, Any], dict[str, Any]]
+    pictures: Callable[[Any, Any], dict[str, Any]]
+
+
+def spread(config: ml_collections.ConfigDict, model: MVDust3r, variables: dict) -> Run:
+    """Everything that runs on the chips, by ``config.parallel``."""
     optimizer_config, objective, step_config = step_parts(config)
+    perceptual = lpips.load_weights() if config.loss.lpips else None
     make = functools.partial(
-        make_train_step, model, optimizer_config, objective, step_config, variables["params"]
+        make_train_step,
+        *(model, optimizer_config, objective, step_config, variables["params"]),
+        perceptual=perceptual,
     )
+    axis_name = parallel.AXIS if config.parallel == "pmap" else None
     if config.parallel == "pmap":
-        optimizer, step = make(axis_name=parallel.AXIS)
-        evaluate = make_eval_step(model, objective, axis_name=parallel.AXIS)
-        chips = parallel.data_parallel(step, evaluate)
+        optimizer, step = make(axis_name=axis_name)
+        chips = parallel.data_parallel(step)
     elif config.parallel == "fsdp":
         batch_shards, view_shards = config.mesh
         mesh = parallel.make_mesh((batch_shards or jax.device_count() // view_shards, view_shards))
         optimizer, step = make(constrain_views=parallel.view_constraint(mesh))
-        evaluate = make_eval_step(model, objective)
         initial = functools.partial(init_state, optimizer=optimizer, config=step_config, seed=0)
-        chips = parallel.fully_sharded(step, evaluate, jax.eval_shape(initial, variables), mesh)
+        chips = parallel.fully_sharded(step, jax.eval_shape(initial, variables), mesh)
     else:
         raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {config.parallel!r}")
-    return init_state(variables, optimizer, step_config, config.seed), chips
+    evaluate = make_eval_step(model, objective, perceptual=perceptual, axis_name=axis_name)
+    return Run(
+        state=init_state(variables, optimizer, step_config, config.seed),
+        chips=chips,
+        evaluate=chips.readout(evaluate),
+        pictures=chips.readout(make_picture_step(model, objective)),
+    )
 
 
-def evaluate(config, chips, state, name: str, overrides: dict) -> dict[str, float]:
-    """Mean of every term over the same ``eval_batches`` batches each time, averaged weights."""
+def evaluate(config: ml_collections.ConfigDict, run: Run, state: Any, overrides: dict):
+    """Mean of every term over the same ``eval_batches`` batches each time; and a sample's pictures.
+
+    Averaged weights are used where they are kept.
+    """
     source = open_source(config, **overrides)
-    results = [
-        chips.evaluate(state, chips.put_batch(next(source)[0])) for _ in range(config.eval_batches)
-    ]
+    batches = [next(source)[0] for _ in range(config.eval_batches)]
+    results = [run.evaluate(state, run.chips.put_batch(batch)) for batch in batches]
     results = jax.device_get(results)
-    return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+    return {key: float(np.mean([r[key] for r in results])) for key in results[0]}, batches[0]
 
 
 # --- The loop -------------------------------------------------------------------------------------
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """Runs to ``total_steps``, or until SIGTERM."""
+def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = range(0)) -> None:
+    """Runs to ``total_steps``, or until SIGTERM; ``profile``: steps that are traced."""
     check_fields(config)
     stop, compiles = _CatchSigterm(), CompileCounter()
     logging.info("devices: %s", jax.devices())
@@ -155,25 +179,28 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     # Model and state
     network = model_config(config)
     model = MVDust3r(network)
-    variables = _init_variables(config, model)
-    state, chips = spread(config, model, variables)
+    run = spread(config, model, _init_variables(config, model, network))
+    chips = run.chips
 
     # Data, and where an earlier run of this workdir stopped
     source = open_source(config)
     checkpoints = Checkpoints(
         workdir, network, config.to_json_best_effort(), keep=config.keep_checkpoints
     )
-    restored = checkpoints.restore(chips.abstract(state))
-    first_step = 0
+    restored = checkpoints.restore(chips.abstract(run.state))
+    first_step, state = 0, run.state
     if restored is not None:
         first_step, state = restored.step, restored.state
         source.set_state(restored.data_state)
         logging.info("going on after step %d", first_step)
     state = chips.put_state(state)
-    del variables, restored
+    del restored
+    run = dataclasses.replace(run, state=None)
+    source = DevicePrefetch(source, chips.put_batch, depth=max(config.data.prefetch, 1))
 
-    writer = jax.process_index() == 0
-    log = MetricLog(workdir, first_step, tensorboard=config.tensorboard, active=writer)
+    log = MetricLog(
+        workdir, first_step, tensorboard=config.tensorboard, active=jax.process_index() == 0
+    )
     progress = Progress(first_step, config.total_steps)
     pending, compiled = None, compiles.count
 
@@ -181,18 +208,23 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
         return every > 0 and step % every == 0
 
     for step in range(first_step + 1, config.total_steps + 1):
-        # Input
+        if step == profile.start:
+            jax.profiler.start_trace(str(workdir / "profile"))
+
+        # Input: batches wait on the chips already
         started = time.perf_counter()
         batch, info = next(source)
-        on_chips = chips.put_batch(batch)
         progress.count(config.data.batch_size, time.perf_counter() - started)
 
         # Step; the numbers of the one before are fetched while this one runs
-        state, metrics = chips.step(state, on_chips)
+        state, metrics = chips.step(state, batch)
         if pending is not None:
             _settle(config, pending, log, chips, state, checkpoints, source)
         pending = (step, metrics, info)
 
+        if step == profile.stop - 1:
+            jax.block_until_ready(metrics)
+            jax.profiler.stop_trace()
         if compiles.count > compiled:
             compiled = compiles.count
             shape = list(batch.images.shape)
@@ -206,19 +238,24 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
                 *(100 * numbers["input_wait_share"], numbers["eta_s"]),
             )
 
-        # Evaluation and checkpoints
+        # Evaluation, pictures and checkpoints
         last = step == config.total_steps or stop.requested
         if due(config.eval_every, step):
+            judged = None
             for name, overrides in config.eval.items():
-                results = evaluate(config, chips, state, name, overrides.to_dict())
+                results, example = evaluate(config, run, state, overrides.to_dict())
+                judged = results[config.best_metric] if judged is None else judged
                 log.scalars(step, results, kind=f"eval_{name}")
                 logging.info("eval %s at step %d: %s", name, step, results)
+                if due(config.pictures_every, step):
+                    rows = jax.device_get(run.pictures(state, chips.put_batch(example)))
+                    log.pictures(step, {name: contact_sheet(rows)})
             checkpoints.save_if_best(
                 step,
                 functools.partial(chips.host_view, state),
                 source.get_state(),
                 config.best_metric,
-                results[config.best_metric],
+                judged,
             )
         if due(config.checkpoint_every, step) or last:
             _settle(config, pending, log, chips, state, checkpoints, source)
@@ -254,11 +291,18 @@ def _settle(config, pending, log, chips, state, checkpoints, source) -> None:
         )
 
 
-def _init_variables(config: ml_collections.ConfigDict, model: MVDust3r) -> dict:
-    """Random weights by ``config.seed``."""
+def _init_variables(
+    config: ml_collections.ConfigDict, model: MVDust3r, network: ModelConfig
+) -> dict:
+    """Random weights by ``config.seed``, those of ``config.init_from`` in their place."""
     size = (1, 2, config.data.height, config.data.width, 3)
     init = jax.jit(functools.partial(model.init, num_refs=1, all_paths=True))
-    return init(jax.random.key(config.seed), np.zeros(size, np.float32))
+    variables = init(jax.random.key(config.seed), np.zeros(size, np.float32))
+    if not config.init_from:
+        return variables
+    variables, origin = port.init_from(variables, load_source(config.init_from), network)
+    logging.info("weights of %s: %s", config.init_from, origin)
+    return variables
 
 
 class _CatchSigterm:
@@ -276,6 +320,13 @@ class _CatchSigterm:
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration, e.g. configs/small.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and metrics")
+_PROFILE = flags.DEFINE_string("profile", "", "Steps to trace, FIRST:LAST; into WORKDIR/profile")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Several processes, found out from the cluster (TPU pods, SLURM)"
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of the first")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many")
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: which one this is")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -284,8 +335,15 @@ def main(argv: list[str]) -> None:
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
+    # Before anything else touches a device.
+    if _COORDINATOR.value:
+        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    elif _DISTRIBUTED.value:
+        jax.distributed.initialize()
+    first, _, last = _PROFILE.value.partition(":")
+    profile = range(int(first), int(last) + 1) if _PROFILE.value else range(0)
     try:
-        train(_CONFIG.value, Path(_WORKDIR.value))
+        train(_CONFIG.value, Path(_WORKDIR.value), profile)
     except NonFiniteError as error:
         sys.exit(str(error))
     except jax.errors.JaxRuntimeError as error:

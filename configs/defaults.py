@@ -29,12 +29,14 @@ def get_config() -> ml_collections.ConfigDict:
         "rooms"  # 'rooms' (made on the fly), 'records' (built data sets), 'box' (tests)
     )
     config.data.mixture = ()  # 'records': (folder of a data set or 'rooms', weight) pairs
+    config.data.mixture = ()  # 'records': (folder of a built data set, weight) pairs
     config.data.batch_size = 8  # samples a step over all processes
     config.data.num_inputs = (8,)  # views V; each batch draws one entry, each is compiled once
     config.data.num_targets = 2  # render-only views T
     config.data.height = 224
     config.data.width = 224
     config.data.seed = 0
+    config.data.prefetch = 2  # batches put on the chips ahead of time, 0 = none
     config.data.split = "train"  # or 'validation', 'test': other rooms, other scenes
     config.data.baseline = (0.5, 1.5)  # rooms: how far apart views are; 1 = a few steps
 
@@ -74,9 +76,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.pictures_every = 1_000
     config.eval_every = 1_000
     config.eval_batches = 8
-    # Sets to evaluate on: name -> fields of data that differ; the first best_metric decides "best"
+    # Sets to evaluate on: name -> fields of data that differ; best_metric of the first decides
     config.eval = ml_collections.ConfigDict({"held_out": {"split": "validation"}})
-    config.best_metric = "regression"
+    config.best_metric = "nd"
     config.checkpoint_every = 1_000
     config.keep_checkpoints = 2
     config.tensorboard = True

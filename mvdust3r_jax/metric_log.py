@@ -17,13 +17,14 @@ import jax
 import numpy as np
 from absl import logging
 from jaxtyping import Float
+from PIL import Image
 
 
 class MetricLog:
     """Appends ``{"step": k, "kind": ..., name: value, ...}`` lines to ``metrics.jsonl``."""
 
     def __init__(self, workdir: Path, first_step: int, *, tensorboard: bool, active: bool = True):
-        self._active = active
+        self._active, self._workdir = active, workdir
         self._board = None
         if not active:
             return
@@ -51,10 +52,16 @@ class MetricLog:
             self._write({"step": step, "kind": kind, **facts})
 
     def pictures(self, step: int, panels: dict[str, Float[np.ndarray, "H W 3"]]) -> None:
-        """Panels in [0, 1], to TensorBoard."""
-        if self._board is not None:
-            for name, panel in panels.items():
-                self._board.add_image(name, np.clip(panel, 0, 1), step, dataformats="HWC")
+        """Panels in [0, 1], to TensorBoard and as ``pictures/NAME_STEP.png``."""
+        if not self._active:
+            return
+        folder = self._workdir / "pictures"
+        folder.mkdir(exist_ok=True)
+        for name, panel in panels.items():
+            pixels = (255 * np.clip(panel, 0, 1)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}_{step:08d}.png")
+            if self._board is not None:
+                self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
         """Writes out what is buffered."""

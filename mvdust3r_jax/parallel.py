@@ -30,14 +30,15 @@ MIN_SHARDED_SIZE = 2**14
 class Parallel:
     """How the loop talks to the chips.
 
-    step(state, batch) -> (state, metrics). evaluate(state, batch) -> metrics.
+    step(state, batch) -> (state, metrics). readout(function) compiles ``function(state, batch)`` to
+    run on the chips and return what is whole on each of them (with ``pmap``: the first chip's).
     put_state(host or single-device state) -> state. put_batch(this process's Batch) -> batch.
     host_view(state) -> a copy without a device axis, as it is saved (whole or sharded arrays).
     abstract(state) -> shapes with the shardings to restore to.
     """
 
     step: Callable[[Any, Any], tuple[Any, dict[str, Array]]]
-    evaluate: Callable[[Any, Any], dict[str, Array]]
+    readout: Callable[[Callable], Callable[[Any, Any], Any]]
     put_state: Callable[[Any], Any]
     put_batch: Callable[[Batch], Any]
     host_view: Callable[[Any], Any]
@@ -54,14 +55,11 @@ def check_batch(batch: Batch, devices: int) -> None:
         )
 
 
-def data_parallel(
-    step: Callable, evaluate: Callable, devices: Sequence[jax.Device] | None = None
-) -> Parallel:
-    """``pmap`` over all devices; both functions must have been made with ``axis_name=AXIS``."""
+def data_parallel(step: Callable, devices: Sequence[jax.Device] | None = None) -> Parallel:
+    """``pmap`` over all devices; ``step`` must have been made with ``axis_name=AXIS``."""
     devices = list(devices or jax.devices())
     local = [d for d in devices if d.process_index == jax.process_index()]
     mapped = jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=0)
-    mapped_evaluate = jax.pmap(evaluate, axis_name=AXIS, devices=devices)
     by_device = NamedSharding(Mesh(np.array(local), (AXIS,)), PartitionSpec(AXIS))
 
     def put_state(state: Any) -> Any:
@@ -80,8 +78,9 @@ def data_parallel(
         state, metrics = mapped(state, batch)
         return state, jax.tree.map(first, metrics)
 
-    def run_evaluate(state: Any, batch: Any) -> dict[str, Array]:
-        return jax.tree.map(first, mapped_evaluate(state, batch))
+    def readout(function: Callable) -> Callable[[Any, Any], Any]:
+        mapped = jax.pmap(function, axis_name=AXIS, devices=devices)
+        return lambda state, batch: jax.tree.map(first, mapped(state, batch))
 
     def host_view(state: Any) -> Any:
         return jax.tree.map(lambda x: np.asarray(first(x)), state)
@@ -91,7 +90,7 @@ def data_parallel(
 
     return Parallel(
         step=run,
-        evaluate=run_evaluate,
+        readout=readout,
         put_state=put_state,
         put_batch=put_batch,
         host_view=host_view,
@@ -139,8 +138,8 @@ def view_constraint(mesh: Mesh) -> Callable[[Array], Array]:
     return constrain
 
 
-def fully_sharded(step: Callable, evaluate: Callable, state_shapes: Any, mesh: Mesh) -> Parallel:
-    """``jit`` over a mesh; both functions must have been made without ``axis_name``."""
+def fully_sharded(step: Callable, state_shapes: Any, mesh: Mesh) -> Parallel:
+    """``jit`` over a mesh; ``step`` must have been made without ``axis_name``."""
     shardings = state_shardings(state_shapes, mesh)
     batch_sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     whole = NamedSharding(mesh, PartitionSpec())
@@ -150,9 +149,9 @@ def fully_sharded(step: Callable, evaluate: Callable, state_shapes: Any, mesh: M
         in_shardings=(shardings, batch_sharding),
         out_shardings=(shardings, whole),
     )
-    compiled_evaluate = jax.jit(
-        evaluate, in_shardings=(shardings, batch_sharding), out_shardings=whole
-    )
+
+    def readout(function: Callable) -> Callable[[Any, Any], Any]:
+        return jax.jit(function, in_shardings=(shardings, batch_sharding), out_shardings=whole)
 
     def put_one(x: Any, sharding: NamedSharding) -> Array:
         x = np.asarray(x)
@@ -172,7 +171,7 @@ def fully_sharded(step: Callable, evaluate: Callable, state_shapes: Any, mesh: M
 
     return Parallel(
         step=compiled,
-        evaluate=compiled_evaluate,
+        readout=readout,
         put_state=lambda state: jax.tree.map(put_one, state, shardings),
         put_batch=put_batch,
         # The step gives its input's buffers away, so an asynchronous save needs its own copy.

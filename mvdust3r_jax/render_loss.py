@@ -96,7 +96,7 @@ def _sh_colour_error(
     return safe_norm(2 * colours.T.reshape(pixels.shape) - 1 - pixels).mean(axis=(1, 2, 3))
 
 
-class _Scenes(NamedTuple):
+class Scenes(NamedTuple):
     """Samples and chosen paths on one axis N, cameras and points in the normalised scene.
 
     factor: measure of the prediction, without gradient. known: samples with any known depth; where
@@ -118,13 +118,14 @@ class _Scenes(NamedTuple):
         return self.images[:, : self.points.shape[1]]
 
 
-def _normalised_scenes(
+def normalised_scenes(
     prediction: Prediction,
     batch: Batch,
     truth: Float[Array, "B R S H W 3"],
     valid: Bool[Array, "B S H W"],
     paths: Int[Array, "P"],
-) -> _Scenes:
+) -> Scenes:
+    """The chosen paths of all samples; ``prediction`` has the path axis [B, R, V, ...]."""
     num_refs, num_inputs = prediction.points.shape[1:3]
 
     def chosen(x: Array) -> Array:
@@ -138,7 +139,7 @@ def _normalised_scenes(
     known = valid[:, :num_inputs].any(axis=(1, 2, 3))
     factor = jnp.where(known, mean_distance(prediction.points, valid[:, :num_inputs]), 1.0)
     true_factor = jnp.where(known, mean_distance(truth, valid), 1.0)
-    return _Scenes(
+    return Scenes(
         prediction=prediction,
         points=prediction.points / factor[:, None, None, None, None],
         factor=jax.lax.stop_gradient(factor),
@@ -171,7 +172,7 @@ def render_terms(
     path_key, view_key = jax.random.split(key)
     paths = _choose(path_key, prediction.points.shape[1], config.render_paths)
     views = _choose(view_key, batch.images.shape[1], config.render_views)
-    scenes = _normalised_scenes(prediction, batch, truth, valid, paths)
+    scenes = normalised_scenes(prediction, batch, truth, valid, paths)
 
     def mean(per_sample: Array) -> Array:
         return losses.sample_mean(jnp.where(scenes.known, per_sample, 0.0), axis_name)

@@ -19,7 +19,8 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
-from mvdust3r_jax.losses import global_sum
+from mvdust3r_jax.losses import global_sum, known_depth, true_pointmaps
+from mvdust3r_jax.metrics import point_errors
 from mvdust3r_jax.objective import ObjectiveConfig, total_loss
 from mvdust3r_jax.optimizer import OptimizerConfig, frozen_mask, learning_rate, make_optimizer
 from mvdust3r_jax.types import Batch
@@ -198,7 +199,8 @@ def make_eval_step(
 ) -> Callable[[TrainState, Batch], Metrics]:
     """``evaluate(state, batch) -> metrics``: the same terms with averaged weights and statistics.
 
-    The parameters themselves are used where no average is kept.
+    The parameters themselves are used where no average is kept. ``nd`` is the normalised distance
+    of path 0 (see ``metrics``), over the samples that have any depth.
     """
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
@@ -217,6 +219,11 @@ def make_eval_step(
             perceptual=perceptual,
             axis_name=axis_name,
         )
-        return global_sum({"loss": loss, **terms}, axis_name)
+        first = jax.tree.map(lambda x: x[:, 0], prediction)
+        truth = true_pointmaps(batch, 1)[:, 0, :num_inputs]
+        nd = point_errors(first.points, truth, known_depth(batch)[:, :num_inputs]).nd
+        counted = jnp.isfinite(nd)
+        total, count = global_sum((jnp.where(counted, nd, 0.0).sum(), counted.sum()), axis_name)
+        return global_sum({"loss": loss, **terms}, axis_name) | {"nd": total / count}
 
     return evaluate

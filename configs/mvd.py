@@ -1,0 +1,34 @@
+"""MV-DUSt3R: 8 input and 2 render-only views at 224x224, one path, global batch 512, 100 epochs.
+
+    python train.py --config configs/mvd.py --workdir DIR \\
+        --config.init_from=DUSt3R_ViTLarge_BaseDecoder_224_linear.pth
+
+The published run: 32 GPUs x 8 samples x 2 accumulated, 150,000 trajectories an epoch from ScanNet,
+ScanNet++ and Habitat. Set ``data.mixture`` to the folders of your data sets.
+"""
+
+from configs import defaults
+
+BATCH_SIZE = 512
+EPOCH_STEPS = 150_000 // BATCH_SIZE
+
+
+def get_config():
+    """The published recipe; bfloat16 products instead of TF32."""
+    config = defaults.get_config()
+    config.variant = "mvd"
+    config.dtype = "bfloat16"
+    config.num_refs = 1
+    config.data.source = "records"
+    config.data.batch_size = BATCH_SIZE
+    config.data.num_inputs = (8,)
+    config.data.num_targets = 2
+    config.loss.confidence = 1.0
+    config.loss.rgb = 1.0
+    config.loss.lpips = 1.0
+    config.loss.scale_clip = 1.0
+    config.total_steps = 100 * EPOCH_STEPS
+    config.warmup_steps = EPOCH_STEPS
+    config.accumulation = 2
+    config.remat = "full"
+    return config

@@ -1,0 +1,280 @@
+"""Does a training configuration fit a TPU slice, and how long would a step take? Without a TPU.
+
+    python -m tools.tpu_plan --config configs/mvdp_stage1.py --topology v5e:16x16
+
+The real train step is compiled ahead of time for the named topology by libtpu (extra
+``[tpu-aot]``), so "fits" is the compiler's own answer. FLOPs are counted on an unrolled build,
+without what remat computes twice; the step time is an estimate with its assumptions beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import importlib.util
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# libtpu reads these when it is loaded: no metadata server is asked, and no TPU is looked for.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-16")
+os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+os.environ.setdefault("TPU_WORKER_ID", "0")
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+
+import train
+from mvdust3r_jax import MVDust3r, lpips, parallel
+from mvdust3r_jax.train_step import init_state, make_train_step
+from mvdust3r_jax.types import Batch
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """Published peak rates of one chip: bfloat16 FLOP/s, interconnect byte/s, devices a chip."""
+
+    flops: float
+    interconnect: float
+    devices: int = 1
+
+
+# The compiler sees a v4 chip as two devices of half the memory; a real v4 shows one.
+CHIPS = {
+    "v4": Chip(275e12, 300e9, devices=2),
+    "v5e": Chip(197e12, 200e9),
+    "v5p": Chip(459e12, 600e9),
+    "v6e": Chip(918e12, 448e9),
+}
+# Share of peak that the estimate assumes for matrix products.
+ASSUMED_UTILISATION = 0.4
+
+
+def load_config(path: str, overrides: list[str]) -> ml_collections.ConfigDict:
+    """A config file's ``get_config()`` with ``name=value`` overrides (values as JSON or text)."""
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    if spec is None or not Path(path).exists():
+        sys.exit(f"no such config: {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    for override in overrides:
+        name, _, text = override.partition("=")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        value = tuple(value) if isinstance(value, list) else value
+        config.update_from_flattened_dict({name: value})
+    train.check_fields(config)
+    return config
+
+
+def abstract_batch(config: ml_collections.ConfigDict, size: int, num_inputs: int) -> Batch:
+    """Shapes of ``size`` samples."""
+    views = num_inputs + config.data.num_targets
+    height, width = config.data.height, config.data.width
+    shapes = ((height, width, 3), (height, width), (4, 4), (3, 3))
+    return Batch(*(jax.ShapeDtypeStruct((size, views, *s), jnp.float32) for s in shapes))
+
+
+def build_step(
+    config: ml_collections.ConfigDict, *, axis_name: str | None, mesh=None, unroll=False
+):
+    """Shapes of the initial state, and the step."""
+    network = dataclasses.replace(train.model_config(config), unroll=unroll)
+    network = dataclasses.replace(network, bn_axis_name=axis_name)
+    model = MVDust3r(network)
+    images = jax.ShapeDtypeStruct((1, 2, config.data.height, config.data.width, 3), jnp.float32)
+    init = functools.partial(model.init, num_refs=1, all_paths=True)
+    variables = jax.eval_shape(init, jax.random.key(0), images)
+    constrain = {} if mesh is None else {"constrain_views": parallel.view_constraint(mesh)}
+    optimizer, step = make_train_step(
+        model,
+        *train.step_parts(config),
+        variables["params"],
+        perceptual=lpips.load_weights() if config.loss.lpips else None,
+        axis_name=axis_name,
+        **constrain,
+    )
+    initial = functools.partial(
+        init_state, optimizer=optimizer, config=train.step_parts(config)[2], seed=0
+    )
+    return jax.eval_shape(initial, variables), step
+
+
+def compile_for(config: ml_collections.ConfigDict, devices: Any, per_device: int, num_inputs: int):
+    """The compiled step of all devices together, ``per_device`` samples on each."""
+    count = len(devices)
+    if config.parallel == "pmap":
+        state, step = build_step(config, axis_name=parallel.AXIS)
+        batch = abstract_batch(config, per_device, num_inputs)
+        stacked = lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)  # noqa: E731
+        mapped = jax.pmap(step, axis_name=parallel.AXIS, devices=devices, donate_argnums=0)
+        return mapped.lower(*jax.tree.map(stacked, (state, batch))).compile()
+    view_shards = config.mesh[1]
+    mesh = parallel.make_mesh((count // view_shards, view_shards), devices)
+    state, step = build_step(config, axis_name=None, mesh=mesh)
+    shardings = parallel.state_shardings(state, mesh)
+    by_sample = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
+    whole = NamedSharding(mesh, PartitionSpec())
+    size = per_device * count // view_shards
+    jitted = jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(shardings, by_sample),
+        out_shardings=(shardings, whole),
+    )
+    return jitted.lower(state, abstract_batch(config, size, num_inputs)).compile()
+
+
+def count_flops(config: ml_collections.ConfigDict, samples: int, num_inputs: int) -> float:
+    """FLOPs of forward and backward of ``samples`` samples, layers unrolled, nothing recomputed.
+
+    Loops inside the rasterizer are counted once, so its share is missing.
+    """
+    config = config.copy_and_resolve_references()
+    config.accumulation, config.remat = 1, ""
+    state, step = build_step(config, axis_name=None, unroll=True)
+    lowered = jax.jit(step).lower(state, abstract_batch(config, 1, num_inputs))
+    return samples * float(lowered.cost_analysis()["flops"])
+
+
+_SIZES = {"f32": 4, "bf16": 2, "s32": 4, "u32": 4, "f16": 2, "pred": 1, "s8": 1, "u8": 1}
+_COLLECTIVE = re.compile(
+    r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+)
+
+
+def interconnect_bytes(program: str) -> float:
+    """Bytes that one device sends for all collectives of a compiled program.
+
+    Loop bodies count as often as the compiler knows they run. A ring sends about the whole array
+    once for a gather or scatter and twice for an all-reduce.
+    """
+    lines_of: dict[str, list[str]] = {}
+    entry = name = ""
+    for line in program.splitlines():
+        opened = re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line)
+        if opened and not line.startswith(" "):
+            name = opened[2]
+            entry = name if opened[1] else entry
+        lines_of.setdefault(name, []).append(line)
+
+    @functools.cache
+    def sent(computation: str) -> float:
+        total = 0.0
+        for line in lines_of.get(computation, ()):
+            if match := _COLLECTIVE.search(line):
+                shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
+                sizes = [
+                    _SIZES.get(kind, 0) * np.prod([int(d) for d in dims.split(",") if d])
+                    for kind, dims in shapes
+                ]
+                # A started collective lists operand and result; a reduce-scatter's operand counts.
+                total += max(sizes, default=0) * (2 if match[2] == "all-reduce" else 1)
+            if " while(" in line:
+                body = re.search(r"body=%?([\w.\-]+)", line)
+                trips = re.search(r'known_trip_count[^}]*?"n":"(\d+)"', line)
+                total += sent(body[1]) * (int(trips[1]) if trips else 1)
+            elif called := re.search(r"(?:calls|to_apply)=%?([\w.\-]+)", line):
+                total += sent(called[1])
+        return total
+
+    return sent(entry)
+
+
+def plan(
+    config: ml_collections.ConfigDict, topology: str, per_device: int, num_inputs: int
+) -> dict:
+    """One row of the table; ``fits`` is False, with the compiler's words, when memory is short."""
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    chip = CHIPS[topology.split(":")[0]]
+    row = {
+        "variant": config.variant,
+        "topology": topology,
+        "devices": len(devices),
+        "parallel": config.parallel,
+        "views": num_inputs,
+        "per_device_batch": per_device,
+        "accumulation": config.accumulation,
+        "global_batch": per_device * len(devices) // config.mesh[1],
+        "remat": config.remat,
+    }
+    started = time.perf_counter()
+    try:
+        compiled = compile_for(config, devices, per_device, num_inputs)
+    except jax.errors.JaxRuntimeError as error:
+        found = re.search(r"Used [\d.]+[GM] of [\d.]+[GM] hbm", str(error))
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        words = found[0] if found else str(error)[:300]
+        return row | {"fits": False, "why": words, "compile_s": time.perf_counter() - started}
+    memory = compiled.memory_analysis()
+    sent = interconnect_bytes(compiled.as_text())
+    return row | {
+        "fits": True,
+        "compile_s": time.perf_counter() - started,
+        "arguments_gib": memory.argument_size_in_bytes / GIB,
+        "temporaries_gib": memory.temp_size_in_bytes / GIB,
+        "peak_gib": memory.peak_memory_in_bytes / GIB,
+        "interconnect_gib": sent / GIB,
+        "interconnect_s": sent / (chip.interconnect / chip.devices),
+    }
+
+
+def main() -> None:
+    """Prints one plan, optionally appends it to a JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--topology", required=True, help="for example v5e:16x16")
+    parser.add_argument("--per_device", type=int, help="samples a device; default: all shared")
+    parser.add_argument("--views", type=int, help="input views; default: the config's largest")
+    parser.add_argument("--no_flops", action="store_true", help="skip the unrolled count")
+    parser.add_argument("--json", type=Path, help="append the row to this file")
+    parser.add_argument("overrides", nargs="*", help="config fields: parallel=fsdp accumulation=2")
+    args = parser.parse_args()
+    config = load_config(args.config, args.overrides)
+    num_inputs = args.views or max(config.data.num_inputs)
+    kind = args.topology.split(":")[0]
+    if kind not in CHIPS:
+        sys.exit(f"unknown kind of TPU {kind!r}; known: {sorted(CHIPS)}")
+    per_device = args.per_device
+    if per_device is None:
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=args.topology)
+        per_device = max(config.data.batch_size * config.mesh[1] // len(topology.devices), 1)
+    row = plan(config, args.topology, per_device, num_inputs)
+    if row["fits"] and not args.no_flops:
+        chip = CHIPS[kind]
+        row["tflop"] = count_flops(config, per_device, num_inputs) / 1e12
+        compute = row["tflop"] * 1e12 / (chip.flops / chip.devices * ASSUMED_UTILISATION)
+        row["estimated_step_s"] = compute + row["interconnect_s"]
+        row["assumptions"] = (
+            f"{ASSUMED_UTILISATION:.0%} of {chip.flops / 1e12:.0f} bf16 TFLOP/s a chip, remat not "
+            "counted, no overlap with communication, rasterizer's loops not counted"
+        )
+    for name, value in row.items():
+        sys.stdout.write(
+            f"{name:18s} {value:.3f}\n" if isinstance(value, float) else f"{name:18s} {value}\n"
+        )
+    if args.json:
+        rows = json.loads(args.json.read_text()) if args.json.exists() else []
+        args.json.write_text(json.dumps([*rows, row], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
