@@ -33,6 +33,8 @@ from data.features import (
 FRAMES, TRAJECTORIES = "frames", "trajectories"
 # Keys of Beam's path are integers: scene number times this, plus the frame's number.
 _MAX_FRAMES = 1_000_000
+# The name of an empty record says why it is empty.
+_UNREADABLE = "unreadable:"
 
 
 class _StableWriter(tfds_writer.ExampleWriter):
@@ -62,6 +64,19 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         tfds.core.BuilderConfig(name=FRAMES, description="Posed RGB-D frames."),
         tfds.core.BuilderConfig(name=TRAJECTORIES, description="Index tables into frames."),
     ]
+
+    def __new__(cls, **arguments):
+        """Remembers the arguments: Beam's workers get a builder by making it again."""
+        builder = super().__new__(cls)
+        builder._arguments = arguments
+        return builder
+
+    def __getstate__(self):
+        return {"_original_state": self._arguments}
+
+    def __setstate__(self, state):
+        self._arguments = state["_original_state"]
+        super().__setstate__(state)
 
     def __init__(self, *, data_dir, config: str, num_inputs: int, num_targets: int, beam=False):
         self.num_inputs, self.num_targets, self.beam = num_inputs, num_targets, beam
@@ -134,7 +149,7 @@ def scene_frames(
             frame = scene.frame(index)
         except CorruptRecord as error:
             problem = f"{name}: {error}"
-            frame = _placeholder(f"unreadable-{index}")
+            frame = _placeholder(f"{_UNREADABLE} {problem}")
         yield number * _MAX_FRAMES + index, _frame_example(name, frame), problem
 
 
@@ -172,6 +187,17 @@ def _table_example(scene: Scene, first_frame: int) -> dict:
     }
 
 
+def _unreadable(builder: SceneBuilder) -> list[str]:
+    """Why records are empty, read back: Beam's workers have no common memory."""
+    skip = {name: tfds.decode.SkipDecoding() for name in ("image", "depth")}
+    frames = (
+        frame["name"].decode()
+        for split in builder.info.splits
+        for frame in builder.as_data_source(split, decoders=skip)
+    )
+    return [name[len(_UNREADABLE) + 1 :] for name in frames if name.startswith(_UNREADABLE)]
+
+
 def write_dataset(builder_of_config, *, beam_options=None) -> tuple[Path, list[str]]:
     """Builds both configs; returns the data set's folder and the frames that were passed over.
 
@@ -186,7 +212,8 @@ def write_dataset(builder_of_config, *, beam_options=None) -> tuple[Path, list[s
         builder.download_and_prepare(file_format="array_record", download_config=settings)
         note = Path(builder.data_dir) / "skipped.txt"
         if config == FRAMES and not done:
-            note.write_text("".join(f"{line}\n" for line in builder.skipped))
+            lines = _unreadable(builder) if builder.beam else builder.skipped
+            note.write_text("".join(f"{line}\n" for line in lines))
         if config == FRAMES:
             skipped = note.read_text().splitlines()
     return Path(builder.data_dir).parents[1], skipped

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import multiprocessing
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -185,10 +185,9 @@ def choose(tasks: Sequence[Task], out: Path, *, processes: int = 1) -> Choice:
     workers = max(1, processes // max(len(tasks), 1))
     missing = [task for task in tasks if not _part(parts, task).is_file()]
     bar = tqdm.tqdm(total=len(tasks), initial=len(tasks) - len(missing), unit="scene")
-    with bar, _pool(min(processes, len(missing))) as pool:
-        futures = [pool.submit(_finish, task, _part(parts, task), workers) for task in missing]
-        for future in concurrent.futures.as_completed(futures):
-            future.result()
+    work = [(task, _part(parts, task), workers) for task in missing]
+    with bar:
+        for _ in _run(work, processes):
             bar.update()
     scenes: dict[str, dict[str, SceneChoice]] = {}
     for task in tasks:
@@ -203,10 +202,16 @@ def choose(tasks: Sequence[Task], out: Path, *, processes: int = 1) -> Choice:
     return choice
 
 
-def _pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
+def _run(work: Sequence[tuple], processes: int) -> Iterator[None]:
+    """Calls ``_finish`` for every piece of work, in processes where that helps; in any order."""
+    if min(processes, len(work)) < 2:
+        yield from (_finish(*piece) for piece in work)
+        return
     # Spawned, because forking a process in which JAX has threads may hang.
     context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(max(processes, 1), mp_context=context)
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        futures = [pool.submit(_finish, *piece) for piece in work]
+        yield from (future.result() for future in concurrent.futures.as_completed(futures))
 
 
 def _part(parts: Path, task: Task) -> Path:
