@@ -279,7 +279,7 @@ def place_hung(key: jax.Array, plan: Plan) -> Placed:
     tolerance = 1e-3
     edge = jnp.stack([room[:, 1], room[:, 2], room[:, 3], room[:, 0]], axis=-1)
     outer = jnp.stack([jnp.zeros(()), plan.size[0], plan.size[1], jnp.zeros(())])
-    at_shell = jnp.abs(edge - outer) < tolerance
+    at_shell = jnp.abs(edge - outer[None]) < tolerance
     outside = jnp.take_along_axis(at_shell, side[:, None], axis=-1)[:, 0]
     names = list(catalog.PIECES)
     opening = (kind == names.index("window")) | (kind == names.index("door"))

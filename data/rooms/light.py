@@ -99,15 +99,16 @@ def height_map(prims: Primitives, room: Float[Array, "3"], size: int) -> Float[A
     step = room[:2] / size
     x = (jnp.arange(size) + 0.5) * step[0]
     y = (jnp.arange(size) + 0.5) * step[1]
-    gx, gy = (a.ravel() for a in jnp.meshgrid(x, y))
+    gx, gy = (a.reshape(1, -1) for a in jnp.meshgrid(x, y))
     inverse = prims.local_from_world
     centre = prims.world_from_local[:, :, 3]
     axes = prims.world_from_local[:, :, :3]
     top = centre[:, 2] + jnp.abs(axes[:, 2]).max(axis=-1)
-    points = jnp.stack([gx, gy], axis=-1)
-    local = jnp.einsum("nij,pj->npi", inverse[:, :2, :2], points)
     shift = inverse[:, :2, 3] + inverse[:, :2, 2] * centre[:, 2:]
-    inside = (jnp.abs(local + shift[:, None]) <= 1).all(axis=-1) & prims.casts[:, None]
+    inside = prims.casts[:, None]
+    for i in range(2):
+        local = inverse[:, i, 0, None] * gx + inverse[:, i, 1, None] * gy + shift[:, i, None]
+        inside = inside & (jnp.abs(local) <= 1)
     return jnp.where(inside, top[:, None], 0.0).max(axis=0).reshape(size, size)
 
 

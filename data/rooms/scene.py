@@ -22,7 +22,7 @@ from data.rooms.primitives import (
 )
 from data.rooms.textures import Field, hsv_to_rgb
 
-ROOMS_VERSION = "1.0.0"
+ROOMS_VERSION = "1.1.0"
 # Half-open ranges of seeds; every seed is below 2^32.
 SPLITS = {
     "train": (0, 3_000_000_000),
@@ -102,11 +102,32 @@ def _assemble(key, placed):
     return matrix, shape, role, exists & placed.active[:, None]
 
 
-def draw_materials(key: jax.Array, classes: Int[Array, "rows"]) -> Float[Array, "rows M"]:
-    """One material per row within the bounds of its class, colours in linear light."""
+def draw_palette(key: jax.Array) -> Float[Array, "4"]:
+    """Four hues that a room's free colours keep to: mostly warm ones and blues."""
+    k_kind, k_hue = jax.random.split(key)
+    low, high = jnp.array([0.03, 0.53, 0.22, 0.0]), jnp.array([0.14, 0.66, 0.42, 1.0])
+    kind = jax.random.categorical(k_kind, jnp.log(jnp.array([0.42, 0.3, 0.14, 0.14])), shape=(4,))
+    return layout.uniform(k_hue, low[kind], high[kind], (4,))
+
+
+def draw_materials(
+    key: jax.Array, classes: Int[Array, "rows"], palette: Float[Array, "4"]
+) -> Float[Array, "rows M"]:
+    """One material per row within the bounds of its class, colours in linear light.
+
+    Classes of any hue take one of the palette, and are more often pale than strong.
+    """
+    k_fields, k_hue, k_near = jax.random.split(key, 3)
     bounds = jnp.asarray(_BOUNDS)[classes]
-    m = layout.uniform(key, bounds[:, 0], bounds[:, 1], (len(classes), bounds.shape[-1]))
-    base = m[:, 0:3]
+    m = layout.uniform(k_fields, bounds[:, 0], bounds[:, 1], (len(classes), bounds.shape[-1]))
+    free = bounds[:, 1, 0] - bounds[:, 0, 0] >= 1
+    chosen = palette[jax.random.randint(k_hue, classes.shape, 0, len(palette))]
+    chosen = chosen + layout.uniform(k_near, -0.03, 0.03, classes.shape)
+    low, high = bounds[:, 0, 1], bounds[:, 1, 1]
+    share = (m[:, 1] - low) / jnp.maximum(high - low, 1e-6)
+    pale = low + (high - low) * share**1.7
+    hue, saturation = jnp.where(free, chosen, m[:, 0]), jnp.where(free, pale, m[:, 1])
+    base = jnp.stack([hue, saturation, m[:, 2]], axis=-1)
     related = [
         jnp.stack([base[:, 0] + m[:, i], base[:, 1] * m[:, i + 1], base[:, 2] * m[:, i + 2]], -1)
         for i in (Field.B, Field.C)
@@ -193,7 +214,7 @@ def _pack(matrix, shape, row, exists, casts):
 def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -> Scene:
     """The room of a seed in [0, 2^32). Pure; jit and vmap it over seeds."""
     key = scene_key(jnp.asarray(seed, jnp.uint32))
-    k = jax.random.split(key, 9)
+    k = jax.random.split(key, 10)
     plan = layout.make_plan(k[0], options)
     boxes, box_on, block = layout.structure(k[1], plan)
     placed = jax.tree.map(
@@ -205,7 +226,7 @@ def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -
     rows = _FIXED_ROWS + jnp.arange(_PIECES)[:, None] * catalog.MAX_ROLES + role
     position, colour, lamp, lamp_on = _lights(k[5], plan, options)
     lamps = _lamp_parts(lamp, plan.size[2])
-    materials = draw_materials(k[6], _classes(k[7], placed.kind))
+    materials = draw_materials(k[6], _classes(k[7], placed.kind), draw_palette(k[9]))
     structural = jnp.concatenate(
         [boxes[:, 3:, None] * jnp.eye(3)[None], boxes[:, :3, None]], axis=-1
     )
