@@ -31,7 +31,7 @@ SUFFIXES = {
 }
 HEIF_SUFFIXES = {".heic", ".heif"}
 # A file whose header promises more is not decoded: it would need gigabytes.
-MAX_PIXELS = 250_000_000
+MAX_PIXELS = 150_000_000
 # Large JPEGs are decoded at a reduced size that is still this many times the network's.
 _DRAFT_FACTOR = 4
 # Padding and transparency are white, like the background of the training renders.
@@ -148,13 +148,14 @@ def read_photo(
 
 
 def _formats() -> list[str]:
-    """Readable formats; HEIC where pillow-heif is installed."""
+    """Readable formats of this installation; HEIC where pillow-heif is installed."""
+    Image.init()
     try:
         import pillow_heif
     except ImportError:
-        return FORMATS
+        return [name for name in FORMATS if name in Image.OPEN]
     pillow_heif.register_heif_opener()
-    return [*FORMATS, "HEIF"]
+    return [name for name in [*FORMATS, "HEIF"] if name in Image.OPEN]
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -164,6 +165,8 @@ def _reason(path: Path, error: Exception) -> str:
         return "it is empty"
     if path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in _formats():
         return "HEIC files need another package: pip install pillow-heif"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {MAX_PIXELS:,} pixels; make it smaller"
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is no photograph of a known format"
     return str(error) or type(error).__name__
@@ -219,8 +222,8 @@ def _from_array(array: np.ndarray, name: str) -> Photo:
     if array.dtype == np.uint16:
         array = array / 65535
     if np.issubdtype(array.dtype, np.floating):
-        if not (np.nanmin(array) >= 0 and np.nanmax(array) <= 1):
-            low, high = float(np.nanmin(array)), float(np.nanmax(array))
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
             raise ImageError(f"{name}: float images are in [0, 1], got [{low:.3g}, {high:.3g}]")
         array = _to_uint8(array)
     if array.dtype != np.uint8:

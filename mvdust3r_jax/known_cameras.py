@@ -154,12 +154,12 @@ def _moved(gaussians: Gaussians | None, scale: float, rotation: np.ndarray) -> G
     """Gaussians scaled and turned; their positions are the points."""
     if gaussians is None:
         return None
-    turned = jnp.asarray(rotation, jnp.float32) @ rotation_from_quat(gaussians.rotations)
+    turned = np.float32(rotation) @ np.asarray(rotation_from_quat(gaussians.rotations))
     return Gaussians(
         colors=rotate_sh(gaussians.colors, rotation),
         opacities=gaussians.opacities,
         scales=np.asarray(gaussians.scales * np.float32(scale)),
-        rotations=np.asarray(quat_from_rotation(turned)),
+        rotations=np.asarray(quat_from_rotation(jnp.asarray(turned))),
     )
 
 

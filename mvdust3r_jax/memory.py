@@ -8,6 +8,7 @@ account. Letters as in `types`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -65,6 +66,7 @@ def estimate(
     )
 
 
+@functools.lru_cache(maxsize=32)
 def parameter_count(config: ModelConfig) -> int:
     """Parameters of the network; batch statistics are counted as well."""
     from mvdust3r_jax.port import abstract_variables
