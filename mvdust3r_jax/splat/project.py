@@ -18,7 +18,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax.splat.gaussians import Gaussians3D, Vector, view_colors
-from mvdust3r_jax.splat.memory import keep, unknown_one
 
 # gsplat's packed kernel keeps this much under the root of the eigenvalue formula.
 _RADIUS_FLOOR = 0.1
@@ -136,9 +135,7 @@ def footprint(gaussians: Gaussians3D, camera: Camera, view: View) -> Footprint:
     visible &= (det > 0) & jnp.isfinite(det) & (gaussians.opacities >= 0)
     for mean, size in zip(means, (view.width, view.height), strict=True):
         visible &= (mean + radius > 0) & (mean - radius < size)
-    one = unknown_one(gaussians.opacities[0] >= -1)
-    radius = keep(jnp.where(visible, jnp.minimum(radius, _LARGEST_RADIUS), 0.0), one)
-    visible = radius > 0
+    radius = jnp.where(visible, jnp.minimum(radius, _LARGEST_RADIUS), 0.0)
     deviations = tuple(jnp.sqrt(jnp.where(visible, v, 0.0)) for v in (xx, yy))
     depths = jnp.where(visible, point[2], jnp.inf)
     return Footprint(radius.astype(jnp.int32), depths, deviations)
@@ -157,9 +154,7 @@ def project(
     factors = tuple(tuple(jnp.where(visible, f, 0.0) for f in row) for row in gaussians.factors)
     xx, xy, yy = _covariance(_image_factor(factors, point, camera, view), view.eps2d)
     inverse_det = 1.0 / jnp.where(visible, xx * yy - xy * xy, 1.0)
-    one = unknown_one(gaussians.opacities[0] >= -1)
-    conics = tuple(keep(v * inverse_det, one) for v in (yy, -xy, xx))
-    image_means = tuple(keep(mean, one) for mean in _image_means(point, camera))
+    conics = tuple(v * inverse_det for v in (yy, -xy, xx))
     direction = _directions(means, camera.viewmat) if view.sh_degree else means
     colors = view_colors(gaussians.colors, direction, view.sh_degree)
-    return Splats(image_means, conics, gaussians.opacities, colors)
+    return Splats(_image_means(point, camera), conics, gaussians.opacities, colors)

@@ -25,6 +25,7 @@ from mvdust3r_jax.splat.composite import (
     composite_gradient,
 )
 from mvdust3r_jax.splat.gaussians import gaussians_3d
+from mvdust3r_jax.splat.memory import materialize
 from mvdust3r_jax.splat.project import Camera, View, footprint, project
 from mvdust3r_jax.splat.tiles import (
     block_spans,
@@ -80,12 +81,18 @@ def _draw_gradient(splats, lists, picture, cotangents, view):
     return lax.platform_dependent(*args, cpu=run(CPU_SCHEDULE), default=run(WIDE_SCHEDULE))
 
 
+def _see(gaussians, camera, view):
+    shape = footprint(gaussians, camera, view)
+    shape = materialize(shape, gaussians.opacities[0] < jnp.inf)
+    splats = project(gaussians, camera, shape.radii > 0, view)
+    return shape, materialize(splats, shape.radii[0] >= 0)
+
+
 def _forward(view, capacity, gaussians, cameras):
     """Pictures, lists and radii of every camera."""
 
     def one_camera(camera):
-        shape = footprint(gaussians, camera, view)
-        splats = project(gaussians, camera, shape.radii > 0, view)
+        shape, splats = _see(gaussians, camera, view)
         lists = build_lists(splats, shape, view, capacity)
         return _draw(splats, lists, view), lists, shape.radii
 
@@ -98,6 +105,7 @@ def _backward(view, gaussians, cameras, saved, cotangents):
     def one_camera(total, given):
         camera, (picture, lists, radii), cotangent = given
         splats, pull_back = jax.vjp(lambda g, c: project(g, c, radii > 0, view), gaussians, camera)
+        splats = materialize(splats, radii[0] >= 0)
         by_gaussians, by_camera = pull_back(_draw_gradient(splats, lists, picture, cotangent, view))
         return jax.tree.map(jnp.add, total, by_gaussians), by_camera
 
@@ -238,8 +246,7 @@ def rasterize(
 @partial(jax.jit, static_argnums=0)
 def _largest_total(view, gaussians, cameras):
     def one_camera(camera):
-        shape = footprint(gaussians, camera, view)
-        splats = project(gaussians, camera, shape.radii > 0, view)
+        shape, splats = _see(gaussians, camera, view)
         return saturating_cumsum(block_spans(splats, shape, view)[1])[-1]
 
     return jnp.max(lax.map(one_camera, cameras))

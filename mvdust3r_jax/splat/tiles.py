@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from mvdust3r_jax.splat.memory import keep, unknown_one
+from mvdust3r_jax.splat.memory import materialize
 from mvdust3r_jax.splat.project import Footprint, Splats, View
 
 TILE = 16
@@ -31,7 +31,7 @@ MIN_ALPHA = 1.0 / 255.0
 # Added to a splat's computed reach, relative and in pixels, so that rounding hides no pixel.
 _REACH_SLACK = (1e-3, 1e-2)
 # Running totals of pairs stop here; two of them still fit int32.
-SATURATED = 1 << 30
+SATURATED = (1 << 30) - 1
 # Slots sorted at once: few enough to stay in a core's cache, and their number fits the key.
 _LARGEST_CHUNK = 1 << 16
 _KEY_BITS = 32
@@ -83,7 +83,7 @@ def _span(
 
 def block_spans(
     splats: Splats, shape: Footprint, view: View
-) -> tuple[Int[Array, "3 G"], Int[Array, "G"]]:
+) -> tuple[tuple[Array, Array, Array], Int[Array, "G"]]:
     """(first column, columns, first row) of the blocks each splat may colour, and their number.
 
     alpha >= 1/255 holds within ``sqrt(2 log(255 opacity))`` standard deviations of the mean.
@@ -98,19 +98,17 @@ def block_spans(
     # Culled splats may lie anywhere: a harmless place keeps the conversion to integers defined.
     mean_x, mean_y = (jnp.where(drawn, mean, 0.0) for mean in splats.means)
     radius = shape.radii.astype(mean_x.dtype)
-    one = unknown_one(shape.radii[0] >= 0)
-    first_x, count_x, first_y, count_y = (
-        keep(jnp.where(drawn, v, 0.0), one).astype(jnp.int32)
-        for v in (
-            *_span(mean_x, radius, reach_x, view.width),
-            *_span(mean_y, radius, reach_y, view.height),
-        )
+    places = (
+        *_span(mean_x, radius, reach_x, view.width),
+        *_span(mean_y, radius, reach_y, view.height),
     )
-    return jnp.stack([first_x, count_x, first_y]), count_x * count_y
+    places = [jnp.where(drawn, place, 0.0).astype(jnp.int32) for place in places]
+    first_x, count_x, first_y, count_y = materialize(places, shape.radii[0] >= 0)
+    return (first_x, count_x, first_y), count_x * count_y
 
 
 def saturating_cumsum(counts: Int[Array, "n"]) -> Int[Array, "n"]:
-    """Running sum that stays at 2^30 instead of wrapping around."""
+    """Running sum that stops at 2^30 - 1 instead of wrapping around."""
     return lax.associative_scan(
         lambda a, b: jnp.minimum(a + b, SATURATED), jnp.minimum(counts, SATURATED)
     )
@@ -144,7 +142,7 @@ class _Slots(NamedTuple):
     """Gaussians front to back, with the slots they own: ``ends[i-1]`` to ``ends[i]``."""
 
     order: Int[Array, "G"]
-    spans: Int[Array, "3 G"]
+    spans: tuple[Int[Array, "G"], Int[Array, "G"], Int[Array, "G"]]
     ends: Int[Array, "G"]
 
 
@@ -216,5 +214,5 @@ def build_lists(splats: Splats, shape: Footprint, view: View, capacity: int) -> 
     """
     spans, counts = block_spans(splats, shape, view)
     order = depth_order(jnp.where(counts > 0, shape.depths, jnp.inf))
-    slots = _Slots(order, spans[:, order], saturating_cumsum(counts[order]))
+    slots = _Slots(order, tuple(s[order] for s in spans), saturating_cumsum(counts[order]))
     return _bucket(slots, view, capacity)

@@ -1,0 +1,294 @@
+"""Time, memory and intersections of the rasterizer on a pixel-aligned room.
+
+    python benchmarks/splat.py                         # the table; a process each row
+    python benchmarks/splat.py --row 8 10 224          # one row: views (of 224x224), cameras, size
+    python benchmarks/splat.py --picture docs/images   # a rendered room, its ground truth, errors
+
+Each view of a box-shaped room with four blocks in it becomes 224x224 Gaussians on its surfaces, as
+a trained network would place them: unit mean distance, scales uniform in [1e-4, 4e-3]. Times are
+the best of three runs after compilation, seconds of wall time (and of CPU time, which says more on
+a shared machine). The stages are timed apart, one camera each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvdust3r_jax.splat import rasterize
+from mvdust3r_jax.splat.composite import CPU_SCHEDULE, WIDE_SCHEDULE, composite, composite_gradient
+from mvdust3r_jax.splat.gaussians import gaussians_3d
+from mvdust3r_jax.splat.project import Camera, View, footprint, project
+from mvdust3r_jax.splat.rasterize import default_capacity
+from mvdust3r_jax.splat.tiles import build_lists, depth_order
+
+SOURCE = 224
+ROWS = [(v, c, s) for s in (224, 512) for c in (1, 10) for v in (1, 4, 8, 24)]
+OPTIONS = dict(near_plane=0.01, far_plane=100.0, eps2d=0.1)
+ROOM = np.array([-2, -1.2, -1, 2, 1.2, 4])
+BLOCKS = np.array(
+    [
+        [-1, 0.3, 2.0, -0.2, 1.2, 2.8],
+        [0.4, 0.5, 1.2, 1.1, 1.2, 2.0],
+        [1.2, -0.4, 3.0, 1.7, 1.2, 3.5],
+        [-1.8, -0.1, 0.8, -1.4, 1.2, 1.6],
+    ]
+)
+
+
+def look_at(eye, target):
+    z = (target - eye) / np.linalg.norm(target - eye)
+    x = np.cross([0.0, 1.0, 0.0], z)
+    x /= np.linalg.norm(x)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([x, np.cross(z, x), z], axis=1)
+    pose[:3, 3] = eye
+    return pose
+
+
+def surface_points(world_from_cam, intrinsics, size):
+    """First hit of every pixel's ray, [size, size, 3]; pixel centres are integers."""
+    u, v = np.meshgrid(np.arange(size), np.arange(size))
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(intrinsics).T
+    rays = rays @ world_from_cam[:3, :3].T
+    origin = world_from_cam[:3, 3]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hit = np.where(rays > 0, (ROOM[3:] - origin) / rays, (ROOM[:3] - origin) / rays).min(-1)
+        for block in BLOCKS:
+            low, high = (block[:3] - origin) / rays, (block[3:] - origin) / rays
+            near = np.minimum(low, high).max(-1)
+            far = np.maximum(low, high).min(-1)
+            hit = np.where((near < far) & (near > 0) & (near < hit), near, hit)
+    return origin + rays * hit[..., None]
+
+
+def paint(points):
+    """A colour in [0, 1] for every point of a surface."""
+    return 0.5 + 0.3 * np.sin(9 * points) + 0.2 * np.sign(np.sin(21 * points[..., ::-1]))
+
+
+def room(views, cameras, size, seed=0):
+    """(Gaussian arrays, viewmats, Ks, true images [C, size, size, 3]); camera i is view i."""
+    rng = np.random.default_rng(seed)
+    poses = [
+        look_at(
+            rng.uniform([-1.2, -0.5, -0.6], [1.2, 0.3, 0.6]),
+            rng.uniform([-1.3, -0.3, 1.5], [1.3, 0.8, 3.5]),
+        )
+        for _ in range(max(views, cameras))
+    ]
+    focal = 0.9 * SOURCE
+    source = np.array([[focal, 0, SOURCE / 2], [0, focal, SOURCE / 2], [0, 0, 1]])
+    target = np.diag([size / SOURCE, size / SOURCE, 1]) @ source
+    points = np.concatenate(
+        [surface_points(p, source, SOURCE).reshape(-1, 3) for p in poses[:views]]
+    )
+    truth = np.stack([paint(surface_points(p, target, size)) for p in poses[:cameras]])
+    colors = paint(points)
+    scale = np.linalg.norm(points - poses[0][:3, 3], axis=1).mean()
+    viewmats = np.stack([np.linalg.inv(p) for p in poses[:cameras]])
+    viewmats[:, :3, 3] /= scale
+    count = len(points)
+    gaussians = (
+        points / scale,
+        rng.normal(size=(count, 4)),
+        rng.uniform(1e-4, 4e-3, (count, 3)),
+        rng.uniform(0.2, 0.95, count),
+        colors,
+    )
+    Ks = np.tile(target + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]], (cameras, 1, 1))
+    arrays = [jnp.asarray(a, jnp.float32) for a in (*gaussians, viewmats, Ks)]
+    return tuple(arrays[:5]), arrays[5], arrays[6], truth
+
+
+def timed(function, *args, runs=3):
+    """(result, best wall seconds, best CPU seconds, seconds of the first call)."""
+    function = jax.jit(function)
+    start = time.perf_counter()
+    result = jax.block_until_ready(function(*args))
+    first = time.perf_counter() - start
+    walls, cpus = [], []
+    for _ in range(runs):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = jax.block_until_ready(function(*args))
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return result, min(walls), min(cpus), first
+
+
+def stages(gaussians, viewmats, Ks, size):
+    """Milliseconds of CPU time of the stages for the first camera."""
+    view = View(size, size, 0.01, 100.0, 0.1, None)
+    schedule = CPU_SCHEDULE if jax.default_backend() == "cpu" else WIDE_SCHEDULE
+    camera = Camera(viewmats[0], Ks[0])
+    means, quats, scales, opacities, colors = gaussians
+    world = jax.jit(gaussians_3d)(means, quats, scales, opacities, colors[:, None])
+    capacity = default_capacity(len(means), size, size)
+
+    def see(world, camera):
+        shape = footprint(world, camera, view)
+        return shape, project(world, camera, shape.radii > 0, view)
+
+    (shape, splats), *projecting = timed(see, world, camera)
+    _, *ordering = timed(depth_order, shape.depths)
+    lists, *listing = timed(lambda s, f: build_lists(s, f, view, capacity), splats, shape)
+    rows = jnp.stack([*splats.means, *splats.conics, splats.opacities, *splats.colors])
+    # What compositing fetches, but all at once.
+    used = lists.splats[: int(lists.total)]
+    _, *gathering = timed(lambda rows, index: rows[:, index], rows, used)
+    picture, *drawing = timed(lambda s, l: composite(s, l, view, schedule), splats, lists)
+    cotangents = (picture.rgb, picture.transmittance)
+    _, *pulling = timed(
+        lambda s, l, p, c: composite_gradient(s, l, p, c, view, schedule),
+        splats,
+        lists,
+        picture,
+        cotangents,
+    )
+    names = ("project", "depth sort", "all sorting", "gather", "composite", "gradient")
+    times = (projecting, ordering, listing, gathering, drawing, pulling)
+    return {name: round(1e3 * t[1], 1) for name, t in zip(names, times, strict=True)}
+
+
+def peak_gb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def row(views, cameras, size):
+    """Measure one row of the table."""
+    gaussians, viewmats, Ks, _ = room(views, cameras, size)
+    before = peak_gb()
+
+    def draw(*gaussians):
+        return rasterize(*gaussians, viewmats, Ks, size, size, **OPTIONS)
+
+    def loss(*gaussians):
+        return jnp.mean(draw(*gaussians)[0] ** 2)
+
+    (_, _, info), *forward = timed(draw, *gaussians)
+    after_forward = peak_gb()
+    _, *both = timed(jax.grad(loss, argnums=(0, 1, 2, 3)), *gaussians)
+    after_both = peak_gb()
+    return dict(
+        gaussians=views * SOURCE**2,
+        cameras=cameras,
+        size=size,
+        intersections=int(info.intersections.sum()),
+        overflow=int(info.overflow.sum()),
+        contributors_per_pixel=round(float(info.contributors.mean()), 1),
+        forward_s=forward[0],
+        forward_cpu_s=forward[1],
+        both_s=both[0],
+        both_cpu_s=both[1],
+        compile_s=both[2] - both[0],
+        start_gb=before,
+        forward_peak_gb=after_forward,
+        both_peak_gb=after_both,
+        stages_cpu_ms=stages(gaussians, viewmats, Ks, size),
+    )
+
+
+def machine():
+    names = [line for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    cpu = names[0].split(":")[1].strip() if names else platform.processor()
+    return dict(
+        cpu=cpu,
+        cores=os.cpu_count(),
+        jax=jax.__version__,
+        backend=jax.default_backend(),
+        device=jax.devices()[0].device_kind,
+    )
+
+
+def table(rows):
+    print(
+        "| Gaussians | cameras | size | intersections | forward s (CPU) | fwd+bwd s (CPU) | peak GB |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for r in rows:
+        print(
+            f"| {r['gaussians']:,} | {r['cameras']} | {r['size']} | {r['intersections']:,} "
+            f"| {r['forward_s']:.2f} ({r['forward_cpu_s']:.2f}) "
+            f"| {r['both_s']:.2f} ({r['both_cpu_s']:.2f}) | {r['both_peak_gb']:.2f} |"
+        )
+    print("\n| Gaussians | size | " + " | ".join(rows[0]["stages_cpu_ms"]) + " |")
+    for r in rows:
+        values = " | ".join(str(v) for v in r["stages_cpu_ms"].values())
+        print(f"| {r['gaussians']:,} | {r['size']} | {values} |")
+
+
+def picture(folder):
+    """Render a view that no Gaussian was made from, beside the truth and the oracle's errors."""
+    from PIL import Image
+
+    from mvdust3r_jax.splat.reference import rasterize_reference
+
+    size = SOURCE
+    gaussians, viewmats, Ks, truth = room(8, 9, size)
+    means, quats, _, opacities, colors = gaussians
+    scales = jnp.full_like(means, 4e-3)
+    solid = (means, quats, scales, jnp.maximum(opacities, 0.8), colors)
+    unseen = slice(8, 9)
+    image, _, info = rasterize(*solid, viewmats[unseen], Ks[unseen], size, size, **OPTIONS)
+    assert int(info.overflow.sum()) == 0
+    # The oracle tries every Gaussian at every pixel: a smaller picture, and every 40th Gaussian.
+    few = tuple(a[::40] for a in (means, quats, 5 * scales, opacities, colors))
+    small = (viewmats[unseen], Ks[unseen].at[:, :2].multiply(0.5), size // 2, size // 2)
+    fast, expected = (
+        rasterize(*few, *small, **OPTIONS)[0],
+        rasterize_reference(*few, *small, **OPTIONS)[0],
+    )
+    error = np.abs(np.asarray(fast - expected)[0]).max(-1)
+    print(f"largest difference from the oracle {error.max():.1e}")
+    exponent = np.clip((np.log10(np.maximum(error, 1e-9)) + 9) / 9, 0, 1)
+    parts = [
+        np.asarray(image[0]),
+        truth[8],
+        np.kron(exponent, np.ones((2, 2)))[..., None].repeat(3, -1),
+    ]
+    strip = np.concatenate([np.clip(p, 0, 1) for p in parts], axis=1)
+    path = pathlib.Path(folder) / "splat_room.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((255 * strip).astype(np.uint8)).save(path)
+    difference = np.asarray(image[0]) - truth[8]
+    print(f"{path}: PSNR to the truth {-10 * np.log10((difference**2).mean()):.1f} dB")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--row", nargs=3, type=int, metavar=("VIEWS", "CAMERAS", "SIZE"))
+    parser.add_argument("--rows", nargs="+", help="rows of the table, as VIEWSxCAMERASxSIZE")
+    parser.add_argument("--picture", metavar="FOLDER")
+    parser.add_argument("--out", default="benchmarks/results/splat.json")
+    args = parser.parse_args()
+    if args.picture:
+        return picture(args.picture)
+    if args.row:
+        return print(json.dumps(row(*args.row)))
+    wanted = [tuple(map(int, r.split("x"))) for r in args.rows] if args.rows else ROWS
+    rows = []
+    for one in wanted:
+        command = [sys.executable, __file__, "--row", *map(str, one)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    out = pathlib.Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(dict(machine=machine(), rows=rows), indent=1) + "\n")
+    table(rows)
+
+
+if __name__ == "__main__":
+    main()
