@@ -1,0 +1,172 @@
+"""Checkpoints: exact restore, damage passed over, other models refused, failed writes survived."""
+
+import dataclasses
+import logging
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import logging as absl_logging
+
+from mvdust3r_jax import ModelConfig, parallel
+from mvdust3r_jax.checkpoint import NEWEST, Checkpoints, check_same_model
+from mvdust3r_jax.train_step import TrainState
+
+MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8)
+
+
+def state_at(step):
+    """A state of which every part depends on the step."""
+    key = jax.random.key(step)
+    params = {"a": {"kernel": jax.random.normal(key, (64, 512))}, "b": {"bias": jnp.ones(3) * step}}
+    return TrainState(
+        step=jnp.int32(step),
+        params=params,
+        batch_stats={},
+        opt_state=(jax.tree.map(lambda x: x * 2, params), jnp.int32(7)),
+        average=jax.tree.map(lambda x: x * 3, params),
+        skipped=jnp.int32(1),
+        skipped_in_row=jnp.int32(0),
+        rng=jax.random.key_data(key),
+    )
+
+
+def as_numpy(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def abstract():
+    return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state_at(0))
+
+
+def opened(path, model=MODEL, **options):
+    return Checkpoints(path, model, "{}", **options)
+
+
+def assert_equal(tree_1, tree_2):
+    jax.tree.map(np.testing.assert_array_equal, as_numpy(tree_1), as_numpy(tree_2))
+
+
+@pytest.fixture
+def messages():
+    """What absl logs, at any level."""
+    seen = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())
+    absl_logging.get_absl_logger().addHandler(handler)
+    yield seen
+    absl_logging.get_absl_logger().removeHandler(handler)
+
+
+def test_restore_is_exact_and_newest_are_kept(tmp_path):
+    """State, data position and facts come back bit for bit; only the newest two stay."""
+    checkpoints = opened(tmp_path, keep=2)
+    assert checkpoints.restore(abstract()) is None
+    for step in (1, 2, 3):
+        assert checkpoints.save(step, as_numpy(state_at(step)), {"next": 10 * step})
+    checkpoints.close()
+    again = opened(tmp_path)
+    restored = again.restore(abstract())
+    assert restored.step == 3
+    assert restored.data_state == {"next": 30}
+    assert_equal(restored.state, state_at(3))
+    assert sorted(p.name for p in (tmp_path / NEWEST).iterdir()) == ["2", "3"]
+    again.close()
+
+
+def test_best_is_kept_apart_and_remembered(tmp_path):
+    """Only a lower value replaces the best, also after a restart; NaN never does."""
+    checkpoints = opened(tmp_path)
+    save = lambda c, step, value: c.save_if_best(  # noqa: E731
+        step, lambda: as_numpy(state_at(step)), None, "nd", value
+    )
+    assert save(checkpoints, 1, 0.5)
+    assert not save(checkpoints, 2, float("nan"))
+    checkpoints.close()
+    checkpoints = opened(tmp_path)
+    assert not save(checkpoints, 3, 0.6)
+    assert save(checkpoints, 4, 0.4)
+    checkpoints.close()
+    assert [p.name for p in (tmp_path / "best").iterdir()] == ["4"]
+
+
+# tensorstore's other reads of a damaged checkpoint fail after the first, with nobody to hear it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", ["no_state", "truncated", "no_meta", "empty_meta"])
+def test_damaged_newest_is_named_and_passed_over(tmp_path, damage, messages):
+    """Whatever is missing from the newest one, the one before is used and the log names it."""
+    checkpoints = opened(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, as_numpy(state_at(step)), {"next": step})
+    checkpoints.close()
+    folder = tmp_path / NEWEST / "2"
+    if damage == "no_state":
+        shutil.rmtree(folder / "state")
+    elif damage == "truncated":
+        largest = max((folder / "state").rglob("*"), key=lambda p: p.stat().st_size * p.is_file())
+        largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    elif damage == "no_meta":
+        shutil.rmtree(folder / "meta")
+    else:
+        (folder / "meta" / "metadata").write_text("")
+    again = opened(tmp_path)
+    restored = again.restore(abstract())
+    assert restored.step == 1
+    assert_equal(restored.state, state_at(1))
+    assert any(str(folder) in m and "passed over" in m for m in messages)
+    # The run then reaches step 2 again and can save it.
+    assert again.save(2, as_numpy(state_at(2)), {"next": 2})
+    again.close()
+    assert opened(tmp_path).restore(abstract()).step == 2
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    """The differing fields are listed with both values; dtype and remat may differ."""
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, as_numpy(state_at(1)), None)
+    checkpoints.close()
+    other = dataclasses.replace(MODEL, dec_dim=32, dtype="bfloat16")
+    with pytest.raises(ValueError, match="another model: dec_dim: 16 there, 32 here$"):
+        opened(tmp_path, other).restore(abstract())
+    check_same_model(
+        dataclasses.asdict(MODEL), dataclasses.replace(MODEL, remat=True), "a checkpoint"
+    )
+
+
+def test_failed_write_is_reported_and_the_run_goes_on(tmp_path, messages, monkeypatch):
+    """No space: save says so, the last good checkpoint stays, and a later save works."""
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, as_numpy(state_at(1)), None)
+    checkpoints.wait()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._managers[NEWEST], "save", full)
+    assert not checkpoints.save(2, as_numpy(state_at(2)), None)
+    assert any("checkpoints/2 failed" in m and "No space left" in m for m in messages)
+    assert checkpoints.save(3, as_numpy(state_at(3)), None)
+    checkpoints.close()
+    assert sorted(p.name for p in (tmp_path / NEWEST).iterdir()) == ["1", "3"]
+
+
+def test_restores_onto_another_number_of_devices(tmp_path):
+    """Saved from one device, restored sharded over eight, and back."""
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, as_numpy(state_at(1)), None)
+    checkpoints.wait()
+    mesh = parallel.make_mesh((8, 1))
+    sharded = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        abstract(),
+        parallel.state_shardings(abstract(), mesh),
+    )
+    state = checkpoints.restore(sharded).state
+    assert len(state.params["a"]["kernel"].sharding.device_set) == 8
+    assert_equal(state, state_at(1))
+    checkpoints.save(2, state, None)
+    checkpoints.wait()
+    assert_equal(checkpoints.restore(abstract()).state, state_at(1))
+    checkpoints.close()

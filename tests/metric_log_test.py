@@ -1,0 +1,80 @@
+"""The metric log: one record a step, also after a resume; numbers that JSON cannot hold."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvdust3r_jax.metric_log import CompileCounter, MetricLog, Progress
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_resume_drops_what_will_be_repeated(tmp_path):
+    """Records after the restored step, and a half-written line, go; the rest stays."""
+    log = MetricLog(tmp_path, 0, tensorboard=False)
+    for step in range(1, 6):
+        log.scalars(step, {"loss": jnp.float32(step)})
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    log = MetricLog(tmp_path, 3, tensorboard=False)
+    log.scalars(4, {"loss": 0.5})
+    log.close()
+    assert [(r["step"], r["loss"]) for r in records(tmp_path)] == [(1, 1), (2, 2), (3, 3), (4, 0.5)]
+
+
+def test_non_finite_numbers_stay_readable(tmp_path):
+    """NaN and infinity are strings, because JSON has neither."""
+    log = MetricLog(tmp_path, 0, tensorboard=False)
+    log.scalars(1, {"a": float("nan"), "b": float("-inf"), "c": 1.5})
+    log.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert records(tmp_path)[0] == {"step": 1, "kind": "train", "a": "nan", "b": "-inf", "c": 1.5}
+    assert "NaN" not in text
+
+
+def test_board_gets_scalars_and_pictures(tmp_path):
+    """TensorBoard files appear, and pictures are kept as PNG too."""
+    log = MetricLog(tmp_path, 0, tensorboard=True)
+    log.scalars(1, {"loss": 1.0})
+    log.pictures(1, {"panel": np.full((4, 6, 3), 2.0)})
+    log.close()
+    assert sum(p.stat().st_size for p in (tmp_path / "tensorboard").iterdir()) > 100
+    assert (tmp_path / "pictures" / "panel_00000001.png").exists()
+
+
+def test_other_processes_write_nothing(tmp_path):
+    """Only one process owns the files."""
+    log = MetricLog(tmp_path / "run", 0, tensorboard=True, active=False)
+    log.scalars(1, {"loss": 1.0})
+    log.event(1, "checkpoint")
+    log.close()
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_counts_since_the_last_report():
+    """Examples and waiting of one interval do not leak into the next."""
+    progress = Progress(10, 100)
+    progress.count(8, 0.0)
+    progress.count(8, 0.0)
+    first = progress.report(12)
+    assert first["examples_per_s"] > 0
+    assert first["eta_s"] >= 88 * first["step_time_s"] * 0.99
+    assert progress.report(13)["examples_per_s"] == 0
+
+
+def test_compilations_are_counted():
+    """A new shape counts, the same shape does not."""
+    counter = CompileCounter()
+    double = jax.jit(lambda x: 2 * x)
+    double(np.ones(3))
+    once = counter.count
+    assert once >= 1
+    double(np.ones(3))
+    assert counter.count == once
+    double(np.ones(4))
+    assert counter.count > once

@@ -1,0 +1,179 @@
+"""One step gives the same loss and update however it is spread over devices and processes."""
+
+import dataclasses
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data.box import box_views
+from mvdust3r_jax import ModelConfig, MVDust3r, parallel
+from mvdust3r_jax.objective import ObjectiveConfig
+from mvdust3r_jax.optimizer import OptimizerConfig
+from mvdust3r_jax.train_step import StepConfig, init_state, make_eval_step, make_train_step
+
+# With skip CNN: its batch statistics must be those of the whole batch.
+MODEL = ModelConfig(
+    16, 1, 1, 16, 1, 1, patch=4, skip=True, cross_ref=True, gaussian_hidden=16
+)  # fmt: skip
+OBJECTIVE = ObjectiveConfig(
+    num_refs=2, num_targets=1, rgb=1.0, scale_clip=1.0, render_paths=1, render_views=2
+)
+OPTIMIZER = OptimizerConfig(peak_lr=1e-3, warmup_steps=0, total_steps=10)
+STEP = StepConfig(average_decay=0.9)
+
+
+def batch_of(size=8):
+    """Different samples, with holes in their depth that differ in number."""
+    rng = np.random.default_rng(3)
+    batch = box_views(rng, size, 3, 8, 8)
+    holes = rng.random(batch.depth_m.shape) < rng.random((size, 1, 1, 1))
+    return batch.replace(depth_m=np.where(holes, 0, batch.depth_m).astype(np.float32))
+
+
+@functools.cache
+def variables():
+    return MVDust3r(MODEL).init(jax.random.key(0), jnp.zeros((1, 2, 8, 8, 3)), 1, True)
+
+
+def make(axis_name=None, **options):
+    """The model of this way of spreading, the initial state and the step."""
+    model = MVDust3r(dataclasses.replace(MODEL, bn_axis_name=axis_name))
+    rule, step = make_train_step(
+        *(model, OPTIMIZER, OBJECTIVE, STEP, variables()["params"]), axis_name=axis_name, **options
+    )
+    return model, init_state(variables(), rule, STEP, seed=0), step
+
+
+def one_step(way):
+    """Metrics, and the state after one step, as one device would hold it."""
+    if way == "1 device" or way.startswith("pmap"):
+        count = 1 if way == "1 device" else 8
+        _, state, step = make(parallel.AXIS)
+        chips = parallel.data_parallel(step, jax.devices()[:count])
+    else:
+        mesh = parallel.make_mesh((8, 1) if way == "fsdp 8" else (2, 4))
+        _, state, step = make(constrain_views=parallel.view_constraint(mesh))
+        chips = parallel.fully_sharded(step, state, mesh)
+    new, metrics = chips.step(chips.put_state(state), chips.put_batch(batch_of()))
+    return jax.device_get(metrics), jax.device_get(chips.host_view(new)), new
+
+
+@functools.cache
+def on_one_device():
+    return one_step("1 device")[:2]
+
+
+@pytest.mark.parametrize("way", ["pmap 8", "fsdp 8", "fsdp 2x4"])
+def test_spread_step_equals_the_step_of_one_device(way):
+    """Loss terms, gradients (Adam's first moment) and batch statistics agree within 1e-5."""
+    (expected, one), (metrics, state, _) = on_one_device(), one_step(way)
+    for name in expected:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
+    for part in ("opt_state", "batch_stats"):
+        for a, b in zip(
+            jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(one, part)), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    # Where a gradient is only rounding, Adam's first step may go either way by the learning rate.
+    moved = [
+        np.abs(a - b)
+        for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(one.params), strict=True)
+    ]
+    share = np.mean(np.concatenate([m.ravel() for m in moved]) > 1e-5)
+    assert share < 0.01, f"{share:.2%} of the parameters differ by more than 1e-5"
+
+
+def test_sharded_state_is_spread_over_all_devices():
+    """Large arrays are cut into as many parts as there are devices, moments like parameters."""
+    shapes = {"kernel": jax.ShapeDtypeStruct((12, 768, 3072), jnp.float32), "bias": jnp.ones(8)}
+    mesh = parallel.make_mesh((4, 2))
+    shardings = parallel.state_shardings(shapes, mesh)
+    assert shardings["kernel"].shard_shape((12, 768, 3072)) == (12, 768, 384)
+    assert shardings["bias"].shard_shape((8,)) == (8,)
+
+
+def test_evaluation_is_spread_too():
+    """The same numbers from pmap on 8 devices as from one device."""
+    results = []
+    for count in (1, 8):
+        model, state, step = make(parallel.AXIS)
+        chips = parallel.data_parallel(step, jax.devices()[:count])
+        evaluate = chips.readout(make_eval_step(model, OBJECTIVE, axis_name=parallel.AXIS))
+        results.append(evaluate(chips.put_state(state), chips.put_batch(batch_of())))
+    for name in results[0]:
+        np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_uneven_batch_is_an_error():
+    """The batch and the number of devices are quoted."""
+    chips = parallel.data_parallel(lambda state, batch: (state, {}))
+    with pytest.raises(ValueError, match="batch of 6 .* 8 devices"):
+        chips.put_batch(batch_of(6))
+
+
+def test_mesh_of_the_wrong_size_is_an_error():
+    """Needed and present devices are quoted."""
+    with pytest.raises(ValueError, match="needs 6 devices, got 8"):
+        parallel.make_mesh((3, 2))
+
+
+_WORKER = """
+import os, sys
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
+sys.path[:0] = [sys.argv[3], sys.argv[3] + "/tests"]
+jax.config.update("jax_default_matmul_precision", "float32")
+import numpy as np
+import parallel_test as t
+from mvdust3r_jax import parallel
+whole = t.batch_of()
+mine = jax.tree.map(lambda x: x[4 * jax.process_index():][:4], whole)
+for way in ("pmap", "fsdp"):
+    if way == "pmap":
+        _, state, step = t.make(parallel.AXIS)
+        chips = parallel.data_parallel(step)
+    else:
+        mesh = parallel.make_mesh((8, 1))
+        _, state, step = t.make(constrain_views=parallel.view_constraint(mesh))
+        chips = parallel.fully_sharded(step, state, mesh)
+    _, metrics = chips.step(chips.put_state(jax.device_get(state)), chips.put_batch(mine))
+    if jax.process_index() == 0:
+        print("RESULT", way, repr(float(metrics["loss"])), repr(float(metrics["grad_norm"])))
+"""
+
+
+def test_two_processes_give_the_step_of_one(tmp_path):
+    """Two processes of four devices each, every one with its own half of the batch."""
+    script = tmp_path / "worker.py"
+    script.write_text(_WORKER)
+    root = str(Path(__file__).parents[1])
+    port = str(20000 + hash(str(tmp_path)) % 20000)
+    command = [sys.executable, str(script)]
+    workers = [
+        subprocess.Popen(
+            [*command, str(i), port, root],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in (0, 1)
+    ]
+    try:
+        outputs = [w.communicate(timeout=600)[0] for w in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    lines = [line.split()[1:] for line in outputs[0].splitlines() if line.startswith("RESULT")]
+    assert [line[0] for line in lines] == ["pmap", "fsdp"], outputs[0][-3000:] + outputs[1][-3000:]
+    expected = on_one_device()[0]
+    for _, loss, norm in lines:
+        np.testing.assert_allclose(float(loss), expected["loss"], rtol=1e-5)
+        np.testing.assert_allclose(float(norm), expected["grad_norm"], rtol=1e-4)

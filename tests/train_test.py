@@ -1,0 +1,205 @@
+"""The loop from outside: exact resume, signals, non-finite runs, configs that do not fit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+import train
+from configs import tiny
+from data.box import BoxSource
+from mvdust3r_jax.weights import load_weights
+
+ROOT = Path(__file__).parents[1]
+
+
+def smallest():
+    """The tiny config, smaller: 8 steps, a checkpoint every second one."""
+    config = tiny.get_config()
+    config.data.num_inputs = (2,)
+    config.data.height = config.data.width = 16
+    config.total_steps, config.warmup_steps = 8, 2
+    config.checkpoint_every = 2
+    config.eval_every = config.pictures_every = 0
+    config.log_every = 1
+    config.average_decay = 0.9
+    config.tensorboard = False
+    return config
+
+
+def start(workdir, cache, **overrides):
+    """``train.py`` with the smallest config as a process of its own, on one device."""
+    fields = {"data.num_inputs": "(2,)", "data.height": 16, "data.width": 16, "total_steps": 8}
+    fields |= {"warmup_steps": 2, "checkpoint_every": 2, "eval_every": 0, "log_every": 1}
+    fields |= {"average_decay": 0.9, "tensorboard": False} | overrides
+    arguments = [f"--config.{name}={value}" for name, value in fields.items()]
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    command = [sys.executable, "train.py", "--config", "configs/tiny.py", "--workdir", str(workdir)]
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_step(workdir, step, process):
+    """Returns once the log holds a training step of at least this number."""
+    path = workdir / "metrics.jsonl"
+    for _ in range(6000):
+        if process.poll() is not None:
+            pytest.fail(process.stdout.read()[-3000:])
+        lines = path.read_text().splitlines() if path.exists() else []
+        if any(json.loads(x)["step"] >= step for x in lines if x.endswith("}")):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"step {step} was not reached")
+
+
+def final_state(workdir):
+    """All arrays of the last checkpoint, as orbax stores them."""
+    import orbax.checkpoint as ocp
+
+    folder = workdir / "checkpoints" / "8" / "state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(folder).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Work folder of a run that was never stopped, and the compilation cache it filled."""
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or tmp_path_factory.mktemp("cache")
+    workdir = tmp_path_factory.mktemp("whole")
+    process = start(workdir, cache)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-3000:]
+    return workdir, cache
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_run_ends_bit_identical(uninterrupted, tmp_path):
+    """SIGKILL at two moments; the third start finishes with the very same bits."""
+    whole, cache = uninterrupted
+    for step in (3, 6):
+        process = start(tmp_path, cache)
+        wait_for_step(tmp_path, step, process)
+        process.kill()
+        process.communicate()
+    process = start(tmp_path, cache)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-3000:]
+    assert "going on after step" in output
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(whole))
+    records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r["kind"] == "train"] == list(range(1, 9))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_with_zero(uninterrupted, tmp_path):
+    """Preemption: the step that runs is finished and saved, and the run can go on."""
+    process = start(tmp_path, uninterrupted[1], total_steps=100_000, checkpoint_every=0)
+    wait_for_step(tmp_path, 3, process)
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    assert time.monotonic() - started < 60
+    steps = [int(p.name) for p in (tmp_path / "checkpoints").iterdir()]
+    assert len(steps) == 1 and steps[0] >= 3
+    assert f"saved after step {steps[0]}" in output
+
+
+@pytest.mark.slow
+def test_a_run_can_be_loaded_as_weights(uninterrupted):
+    """The averaged parameters of a work folder are what users get."""
+    config, variables = load_weights(uninterrupted[0])
+    average = final_state(uninterrupted[0])["average"]
+    assert config.enc_dim == 64
+    jax.tree.map(np.testing.assert_array_equal, dict(variables["params"]), average)
+
+
+class BadFromThird(BoxSource):
+    """Batches whose images are NaN from the third on."""
+
+    def __next__(self):
+        bad = self.get_state()["next"] >= 2
+        batch, info = super().__next__()
+        return (batch.replace(images=batch.images * np.nan) if bad else batch), info
+
+
+@pytest.mark.slow
+def test_run_of_non_finite_steps_stops_with_its_story(tmp_path, monkeypatch):
+    """Step, terms and example ids are told; a checkpoint from before is left."""
+    config = smallest()
+    config.max_skipped_in_row = 3
+    config.checkpoint_every = 0
+    settings = {"num_targets": 1, "height": 16, "width": 16, "seed": 0, "num_inputs": (2,)}
+    monkeypatch.setattr(train, "open_source", lambda _: BadFromThird(batch_size=8, **settings))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(train.NonFiniteError, match=r"3 steps .* step 5; .*'loss': 'nan'.*box/"):
+            train.train(config, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    _, variables = load_weights(tmp_path)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
+    records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sum(r["kind"] == "skipped" for r in records) == 3
+
+
+def test_config_with_an_unknown_field_is_refused():
+    """Unknown and missing fields are listed together, nested ones by their path."""
+    config = ml_collections.ConfigDict(smallest().to_dict())
+    config.learning_rate = 0.1
+    config.data.batchsize = 4
+    del config.loss.rgb
+    config.eval.held_out.splits = "test"
+    expected = "unknown learning_rate; unknown data.batchsize; missing loss.rgb; unknown eval"
+    with pytest.raises(ValueError) as error:
+        train.check_fields(config)
+    for part in expected.split("; "):
+        assert part in str(error.value)
+
+
+def test_misspelt_override_is_refused():
+    """A config object is locked: assigning a field that does not exist is an error."""
+    with pytest.raises(AttributeError, match="peak_lr"):
+        smallest().peaklr = 0.1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"variant": "huge"}, {"parallel": "none"}, {"data.source": "web"}]
+)
+def test_bad_choices_are_refused(fields):
+    """Unknown variants, ways of spreading and sources are quoted with the known ones."""
+    config = smallest()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match="must be .*got"):
+        train.model_config(config)
+        train.open_source(config)
+        train.spread(config, None, {"params": {}})
+
+
+@pytest.mark.parametrize("name", ["mvd", "mvdp_stage1", "mvdp_stage2", "small", "tiny"])
+def test_shipped_configs_fit(name):
+    """Every config passes the check and gives a model and an objective."""
+    import importlib
+
+    config = importlib.import_module(f"configs.{name}").get_config()
+    train.check_fields(config)
+    train.model_config(config)
+    optimizer, objective, _ = train.step_parts(config)
+    assert optimizer.total_steps == config.total_steps
+    assert objective.num_refs == config.num_refs
