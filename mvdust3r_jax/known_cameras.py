@@ -154,7 +154,7 @@ def _moved(gaussians: Gaussians | None, scale: float, rotation: np.ndarray) -> G
     """Gaussians scaled and turned; their positions are the points."""
     if gaussians is None:
         return None
-    turned = np.float32(rotation) @ np.asarray(rotation_from_quat(gaussians.rotations))
+    turned = np.float32(rotation) @ np.asarray(rotation_from_quat(jnp.asarray(gaussians.rotations)))
     return Gaussians(
         colors=rotate_sh(gaussians.colors, rotation),
         opacities=gaussians.opacities,

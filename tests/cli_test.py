@@ -1,0 +1,218 @@
+"""The command line: whole runs, and one clear sentence for whatever goes wrong."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvdust3r_jax import ModelConfig, cli, port, weights
+from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.scene import Scene
+
+CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with weights and three photographs, whose names are not plain."""
+    folder = tmp_path_factory.mktemp("place")
+    rng = np.random.default_rng(0)
+    tree = port.abstract_variables(CONFIG)
+    variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
+    weights.save_weights(folder / "w.safetensors", variables, CONFIG, image_size=(16, 24))
+    (folder / "фото é").mkdir()
+    for i, size in enumerate([(40, 60), (60, 40), (33, 47)]):
+        array = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(array).save(folder / "фото é" / f"{i} a.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """Nothing of a test ends in the user's folders."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def run(place, *arguments, command="reconstruct"):
+    """The exit code of a command on the place's weights."""
+    arguments = [str(a) for a in arguments]
+    if command == "reconstruct":
+        arguments += ["--weights", str(place / "w.safetensors")]
+    return cli.main([command, *arguments])
+
+
+def test_photographs_to_results(place, tmp_path, capsys):
+    """All files are there, the JSON names them, and a second run replaces them."""
+    out = tmp_path / "out dir"
+    for exports in ("ply,glb,cameras,preview", "npz"):
+        assert run(place, place / "фото é", "--out", out, "--export", exports, "--json") == 0
+        result = json.loads(capsys.readouterr().out)
+        assert {os.path.basename(f) for f in result["files"]} == {p.name for p in out.iterdir()}
+        assert result["views"] == 3 and result["names"] == ["0 a.png", "1 a.png", "2 a.png"]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    scene = Scene.load(out)
+    assert scene.original_sizes.tolist() == [[40, 60], [60, 40], [33, 47]]
+
+
+def test_quiet_says_nothing(place, tmp_path, capsys):
+    """Neither on stdout nor on stderr."""
+    assert run(place, place / "фото é", "--out", tmp_path / "o", "--quiet", "--export", "npz") == 0
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_saved_scenes_are_exported_later(place, tmp_path):
+    """`render` adds formats beside a saved scene; a folder without one is refused."""
+    assert run(place, place / "фото é", "--out", tmp_path / "o", "--export", "npz") == 0
+    assert run(place, tmp_path / "o", "--export", "cameras", command="render") == 0
+    assert (tmp_path / "o" / "cameras.json").exists()
+    assert run(place, tmp_path, command="render") == cli.EXIT_INPUT
+
+
+def test_weights_are_converted(place, tmp_path):
+    """safetensors to .pth and back gives the same network."""
+    assert run(place, place / "w.safetensors", tmp_path / "w.pth", command="convert") == 0
+    config, _ = weights.load_weights(tmp_path / "w.pth")
+    assert config == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["{p}/фото é/0 a.png"], 1, "at least 2 photographs are needed, got 1"),
+        (["{p}/no.png"], 1, "there is no file or folder"),
+        (["{t}"], 1, "holds no images"),
+        (["{p}/w.safetensors", "{p}/фото é"], 1, "w.safetensors cannot be read as an image"),
+        (["{p}/фото é", "--export", "obj"], 1, "unknown export format 'obj'"),
+        (["{p}/фото é", "--size", "20"], 1, "multiples of 8"),
+        (["{p}/фото é", "--focal", "wide"], 1, "--focal"),
+        (["{p}/фото é", "--focal", "exif"], 1, "no EXIF focal length in 0 a.png"),
+        (["{p}/фото é", "--masks", "{t}"], 1, "no mask for 0 a.png"),
+        (["{p}/фото é", "--cameras", "{t}/c.json"], 1, "c.json"),
+        (["{p}/фото é", "--memory", "0.1"], 3, "GiB are free"),
+        (["{p}/фото é", "--drop", "2"], 1, "drop_share"),
+    ],
+)
+def test_errors_are_one_sentence(place, tmp_path, capsys, arguments, code, message):
+    """Exit code and message without a traceback; no output folder is left."""
+    (tmp_path / "given").mkdir()
+    arguments = [a.format(p=place, t=tmp_path / "given") for a in arguments]
+    assert run(place, *arguments, "--out", tmp_path / "out", "--json") == code
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0]
+    assert message in json.loads(captured.out)["error"]
+    assert "Traceback" not in captured.err
+    assert [p.name for p in tmp_path.iterdir()] in (
+        ["given"],
+        ["given", "cache"],
+        ["cache", "given"],
+    )
+
+
+def test_missing_weights_have_a_hint(place, tmp_path, capsys):
+    """The message names the weights and where they are looked for."""
+    argv = ["reconstruct", str(place / "фото é"), "--out", str(tmp_path / "o"), "--weights", "none"]
+    assert cli.main(argv) == cli.EXIT_INPUT
+    error = capsys.readouterr().err
+    assert "no weights 'none'" in error and "hint: give a file with --weights" in error
+
+
+def test_foreign_output_folders_are_not_touched(place, tmp_path, capsys):
+    """A folder with other things, and a file in the folder's place."""
+    (tmp_path / "thesis.txt").write_text("x")
+    assert run(place, place / "фото é", "--out", tmp_path) == cli.EXIT_INPUT
+    assert "holds other things (thesis.txt)" in capsys.readouterr().err
+    assert run(place, place / "фото é", "--out", tmp_path / "thesis.txt") == cli.EXIT_INPUT
+    assert "is a file" in capsys.readouterr().err
+    assert run(place, place / "фото é", "--out", tmp_path / "thesis.txt" / "x") == cli.EXIT_INPUT
+    assert "Traceback" not in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if p.name != "cache"] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("odd"), MemoryError()])
+def test_interrupted_runs_leave_nothing(place, tmp_path, capsys, monkeypatch, error):
+    """Ctrl-C, faults and exhausted memory: no half result, an old one stays, own exit codes."""
+    assert run(place, place / "фото é", "--out", tmp_path / "o", "--export", "npz") == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()}
+
+    def stop(*_):
+        raise error
+
+    monkeypatch.setattr(Scene, "save_arrays", stop)
+    code = run(place, place / "фото é", "--out", tmp_path / "o", "--export", "npz")
+    assert code == {KeyboardInterrupt: 130, RuntimeError: 70, MemoryError: 3}[type(error)]
+    assert {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir() if p.name != "cache"] == ["o"]
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(place, tmp_path, capsys):
+    """Only when it is asked for."""
+    run(place, tmp_path / "no.png", "--out", tmp_path / "o", "--debug")
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], *[[name] for name in cli.COMMANDS]])
+def test_help_has_examples(command, capsys):
+    """Every command explains itself."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command, "--help"])
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert "mvdust3r" in text and (not command or "examples:\n  mvdust3r" in text)
+
+
+def test_help_starts_quickly():
+    """Under three seconds of work in a fresh process, all of it imports."""
+    code = (
+        "import resource, sys\nfrom mvdust3r_jax import cli\n"
+        "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_utime, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stderr.split()[-1]) < 3
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("224", (224, 224)), ("224x320", (224, 320)), ("a", None), ("1x2x3", None)]
+)
+def test_size_argument(text, size):
+    """One number or two."""
+    if size:
+        assert inputs.size_argument(text) == size
+    else:
+        with pytest.raises(Exception, match="224x320"):
+            inputs.size_argument(text)
+
+
+def test_names_stay_apart(tmp_path):
+    """Photographs of the same name in two folders get their folder's name, else a number."""
+    a, b = tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg"
+    assert inputs.unique_names([a, b]) == ["a_1.jpg", "b_1.jpg"]
+    assert inputs.unique_names([a, a]) == ["0000_a_1.jpg", "0001_a_1.jpg"]
+    assert inputs.unique_names([a]) == ["1.jpg"]
+
+
+def test_compilation_cache_is_announced_once(tmp_path, monkeypatch, capsys):
+    """The user's cache folder is used and said when it is made; a configured one is kept."""
+    from mvdust3r_jax.cli.console import Console
+
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        inputs.use_compilation_cache(Console())
+        chosen = jax.config.jax_compilation_cache_dir
+        assert str(chosen).startswith(str(tmp_path / "cache"))
+        assert "compiled programs are kept in" in capsys.readouterr().err
+        inputs.use_compilation_cache(Console())
+        jax.config.update("jax_compilation_cache_dir", None)
+        inputs.use_compilation_cache(Console())
+        assert capsys.readouterr().err == ""
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
