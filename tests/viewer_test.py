@@ -13,7 +13,7 @@ import pytest
 from export_scene import box_room
 from PIL import Image
 
-from mvdust3r_jax.viewer import Limits, Viewer, job, reconstructor
+from mvdust3r_jax.viewer import Limits, Viewer
 from mvdust3r_jax.viewer.uploads import LOOPBACK
 
 
@@ -234,21 +234,3 @@ def test_other_sites_cannot_use_the_server(drop_page):
     assert drop_page.uploads.session.status["photographs"] == 0
     status, page = request(drop_page, "GET", "/")
     assert status == 200 and drop_page.uploads.token.encode() in page
-
-
-def test_job_passes_photographs_on_and_tells_stages(monkeypatch):
-    """`reconstructor` calls `reconstruct` with the files and options; shares rise by stage."""
-
-    def stand_in(paths, model, *, progress, num_refs):
-        assert (model, num_refs) == ("model", 2)
-        for stage in ("read", "compile", "network", "cameras"):
-            progress(stage)
-        return box_room(len(paths))
-
-    monkeypatch.setattr(job, "reconstruct", stand_in)
-    told = []
-    run = reconstructor("model", num_refs=2)
-    scene = run(["a", "b"], lambda share, message: told.append((share, message)))
-    assert len(scene.names) == 2
-    shares, words = zip(*told, strict=True)
-    assert list(shares) == sorted(set(shares)) and words[2] == "running the network"

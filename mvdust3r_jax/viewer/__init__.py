@@ -1,6 +1,5 @@
 """A web page that shows a scene, and reconstructs photographs dropped on it (extra ``demo``)."""
 
-from mvdust3r_jax.viewer.job import reconstructor as reconstructor
 from mvdust3r_jax.viewer.server import DEFAULT_PORT as DEFAULT_PORT
 from mvdust3r_jax.viewer.server import Viewer as Viewer
 from mvdust3r_jax.viewer.uploads import Limits as Limits

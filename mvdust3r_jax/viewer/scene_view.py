@@ -186,9 +186,9 @@ class SceneView:
                 f"/views/{view}",
                 fov=vertical_fov(self.scene, view),
                 aspect=width / height,
-                scale=self.size,
+                scale=0.6 * self.size,
                 color=frusta.view_color(view, len(self.scene.names)),
-                thickness=0.02,
+                thickness=0.02 * self.size,
                 image=self.pictures[0][view, ::step, ::step],
                 format="jpeg",
                 wxyz=quat_from_rotation(pose[:3, :3]),
@@ -198,13 +198,9 @@ class SceneView:
             self.frusta[view] = node
 
     def _toggle_frusta(self) -> None:
-        self._show_frusta(except_view=None)
-
-    def _show_frusta(self, except_view: int | None) -> None:
-        """All frusta, if wanted, but the one that a camera is in: it would hide everything."""
         with self._lock, self.server.atomic():
-            for view, node in self.frusta.items():
-                node.visible = self.frusta_visible.value and view != except_view
+            for node in self.frusta.values():
+                node.visible = self.frusta_visible.value
 
     def _choose(self, client: viser.ClientHandle, view: int) -> None:
         self.view_choice.value = self.labels[view]
@@ -213,7 +209,8 @@ class SceneView:
     def _fly(self, client: viser.ClientHandle | None, view: int) -> None:
         if client is not None and view in self.frusta:
             fov = vertical_fov(self.scene, view)
-            self._show_frusta(except_view=view)
+            # From inside a camera its picture, or a neighbour's, would hide the scene.
+            self.frusta_visible.value = False
             fly_to(client, self.scene.world_from_cam[view], fov, self.size / frusta.SIZE_SHARE)
 
     def _aim(self, client: viser.ClientHandle) -> None:
@@ -226,7 +223,7 @@ class SceneView:
         with client.atomic():
             client.camera.near, client.camera.far = 1e-3 * reach, 1e3 * reach
             client.camera.up_direction = -pose[:3, 1]
-            client.camera.position = pose[:3, 3] - self.size * (3 * pose[:3, 2] + pose[:3, 1])
+            client.camera.position = pose[:3, 3] - self.size * (6 * pose[:3, 2] + 2 * pose[:3, 1])
             client.camera.look_at = pose[:3, 3] + reach * pose[:3, 2]
 
 
