@@ -13,45 +13,36 @@ number means.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from ml_collections import config_flags
 
 from data.eval_sets import EvalSet, make_eval_set, save_split
-from mvdust3r_jax import eval_report, evaluate, lpips
+from mvdust3r_jax import eval_plots, eval_report, evaluate, lpips
 from mvdust3r_jax.alignment_start import scene_graph
-from mvdust3r_jax.chamfer import chamfer_distance, chamfer_distance_kdtree
-from mvdust3r_jax.metrics import ERROR_CAP
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.eval_methods import (
+    BASELINES,
+    NETWORKS,
+    Devices,
+    Network,
+    Settings,
+    answer,
+    novel_images,
+    numbers_of,
+)
 from mvdust3r_jax.types import Batch
 from mvdust3r_jax.weights import load_weights
 
-BASELINES = ("constant", "oracle")
-NETWORKS = ("mvd", "mvdp", "mvdp_best", "pairwise")
-AXIS = "data"
-
 # --- Plan and its checks, before anything is computed ---------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network's configuration and weights."""
-
-    config: ModelConfig
-    variables: Any
 
 
 def check_methods(methods: tuple[str, ...], networks: dict[str, Network]) -> None:
@@ -101,131 +92,6 @@ def view_counts(config) -> list[tuple[int, int]]:
     return list(zip(views, targets, strict=False))
 
 
-# --- Running on devices ---------------------------------------------------------------------------
-
-
-class Devices:
-    """Runs functions of batches with the batch axis spread over this process's devices."""
-
-    def __init__(self, count: int):
-        devices = jax.local_devices()[: count or None]
-        self.mesh = Mesh(np.array(devices), (AXIS,))
-        self._compiled: dict[Any, Any] = {}
-
-    @property
-    def size(self) -> int:
-        """Number of devices."""
-        return self.mesh.size
-
-    def place(self, tree: Any, spread: bool) -> Any:
-        """Arrays on the devices: batch axis spread, or a copy on each."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P(AXIS) if spread else P()))
-
-    def run(self, name: str, function: Callable, batches: tuple, constants: tuple = ()):
-        """``function(*constants, *batches)``; returns (result, seconds, seconds of compilation).
-
-        Each device runs the function on its own samples. Compiled once per name and shapes.
-        """
-        arguments = (*constants, *batches)
-        shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batches))
-        key = (name, shapes)
-        start, compile_s = time.perf_counter(), 0.0
-        if key not in self._compiled:
-            specs = (P(),) * len(constants) + (P(AXIS),) * len(batches)
-            mapped = jax.shard_map(
-                function, mesh=self.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
-            )
-            self._compiled[key] = jax.jit(mapped).lower(*arguments).compile()
-            compile_s = time.perf_counter() - start
-            start = time.perf_counter()
-        result = jax.block_until_ready(self._compiled[key](*arguments))
-        return result, time.perf_counter() - start, compile_s
-
-
-# --- One method on one batch ----------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a method needs to know besides its network."""
-
-    num_inputs: int
-    num_refs: int
-    graph: tuple[np.ndarray, np.ndarray]
-    steps: int
-    pairs_at_once: int
-
-
-def zero_reference(batch: Batch) -> jax.Array:
-    """View 0 is the reference."""
-    return jnp.zeros(len(batch.images), jnp.int32)
-
-
-def answer(devices: Devices, method: str, network: Network | None, batch: Batch, s: Settings):
-    """The method's ``Estimate``, seconds of each stage, and of each stage's compilation."""
-    seconds, compile_s = {}, {}
-
-    def run(stage, name, function, batches, constants=()):
-        result, seconds[stage], compile_s[stage] = devices.run(
-            f"{method}/{name}", function, batches, constants
-        )
-        return result
-
-    reference = zero_reference(batch)
-    views = {"num_inputs": s.num_inputs}
-    if method == "pairwise":
-        options = views | {"config": network.config, "graph": s.graph}
-        function = functools.partial(
-            evaluate.predict_scene_pairs, **options, pairs_at_once=s.pairs_at_once
-        )
-        pairs = run("network", "pairs", function, (batch,), (network.variables,))
-        align = functools.partial(evaluate.align_scene_pairs, **views, steps=s.steps)
-        return run("alignment", "align", align, (pairs,)), seconds, compile_s
-    if method in BASELINES:
-        make = getattr(evaluate, f"{method}_prediction")
-        prediction = run("network", "predict", functools.partial(make, **views), (batch,))
-    else:
-        views |= {"config": network.config, "num_refs": 1 if method == "mvd" else s.num_refs}
-        paths = method == "mvdp_best"
-        make = evaluate.predict_all_paths if paths else evaluate.predict
-        function = functools.partial(make, **views)
-        prediction = run("network", "predict", function, (batch,), (network.variables,))
-        if paths:
-            prediction, reference = run("choice", "best", evaluate.best_path, (prediction, batch))
-    reference = devices.place(reference, spread=True)
-    estimate = run("pose", "pose", evaluate.add_poses, (prediction, reference))
-    return estimate, seconds, compile_s
-
-
-def chamfer(devices: Devices, estimate, batch: Batch, kind: str) -> np.ndarray:
-    """Chamfer distances of the aligned clouds, capped."""
-    clouds, _, _ = devices.run("clouds", evaluate.aligned_clouds, (estimate, batch))
-    if kind == "blocked" or (kind == "auto" and jax.default_backend() != "cpu"):
-        points, truth, valid = clouds
-        distances, _, _ = devices.run("chamfer", chamfer_distance, (points, valid, truth, valid))
-    else:
-        rows = zip(*(np.asarray(x) for x in clouds), strict=True)
-        distances = np.array([chamfer_distance_kdtree(p[v], t[v]) for p, t, v in rows])
-    return np.minimum(np.asarray(distances), ERROR_CAP)
-
-
-def numbers_of(devices: Devices, estimate, batch: Batch, config, perceptual, sh_degree: int):
-    """All numbers of an estimate: name -> one value per sample."""
-    numbers, _, _ = devices.run("score", evaluate.score, (estimate, batch))
-    numbers = {name: np.asarray(values) for name, values in numbers.items()}
-    numbers["cd"] = chamfer(devices, estimate, batch, config.chamfer)
-    num_inputs = estimate.points.shape[1]
-    if estimate.gaussians is not None and batch.images.shape[1] > num_inputs:
-        draw = functools.partial(evaluate.novel_views, sh_degree=sh_degree)
-        images, _, _ = devices.run(f"render{sh_degree}", draw, (estimate, batch))
-        truth = batch.images[:, num_inputs:]
-        compare = evaluate.score_images if perceptual is not None else evaluate.score_images_plain
-        constants = () if perceptual is None else (perceptual,)
-        quality, _, _ = devices.run("images", compare, (images, truth), constants)
-        numbers |= {name: np.asarray(values) for name, values in quality.items()}
-    return numbers
-
-
 # --- The loop -------------------------------------------------------------------------------------
 
 
@@ -266,78 +132,142 @@ def check_same_run(workdir: Path, facts: dict) -> None:
         path.write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def evaluate_all(config, weights: str, workdir: Path) -> None:
-    """Fills ``metrics.jsonl`` and ``times.jsonl`` of this process."""
-    counts, methods = view_counts(config), listed(config.methods)
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that is known before the first computation."""
+
+    config: Any
+    methods: tuple[str, ...]
+    networks: dict[str, Network]
+    rounds: list[tuple[EvalSet, int, int, list[str]]]
+
+
+def make_plan(config, weights: str, workdir: Path) -> Plan:
+    """Reads weights and data sets and checks that they fit the methods and each other."""
+    methods, counts = listed(config.methods), view_counts(config)
     networks = load_networks(config, weights)
     check_methods(methods, networks)
     sets = [make_eval_set(name, **dict(config.datasets[name])) for name in config.datasets]
-    rounds = [(d, v, t, d.ids(v, t)) for d, (v, t) in itertools.product(sets, counts)]
+    rounds = [(d, v, t, list(d.ids(v, t))) for d, (v, t) in itertools.product(sets, counts)]
     workdir.mkdir(parents=True, exist_ok=True)
-    ignored = ("methods", "views", "num_targets", "pictures", "devices", "batch_per_device")
-    settings = {k: v for k, v in json.loads(config.to_json()).items() if k not in ignored}
+    free = ("methods", "views", "num_targets", "pictures", "devices", "batch_per_device")
+    settings = {k: v for k, v in json.loads(config.to_json()).items() if k not in free}
     check_same_run(workdir, settings | {"weights": weights})
+    return Plan(config, methods, networks, rounds)
 
-    devices = Devices(config.devices)
-    perceptual = devices.place(lpips.load_weights(), spread=False)
-    placed = {
-        name: Network(net.config, devices.place(net.variables, spread=False))
-        for name, net in networks.items()
-    }
-    metrics_path, times_path = part_file(workdir, "metrics"), part_file(workdir, "times")
-    done = {tuple(r[k] for k in eval_report.KEYS) for r in eval_report.read(metrics_path)}
-    eval_report.read(times_path)
-    warm: set[tuple] = set()
 
-    for data, num_inputs, num_targets, ids in rounds:
-        if jax.process_index() == 0:
-            save_split(workdir / "splits" / f"{data.name}_{num_inputs}.json", data.name, ids)
-        own = ids[jax.process_index() :: jax.process_count()]
-        todo = [
-            i
-            for i in own
-            if any((data.name, num_inputs, method, i) not in done for method in methods)
-        ]
-        size = config.batch_per_device * devices.size
-        settings = Settings(
-            num_inputs,
-            min(config.num_refs, num_inputs),
-            scene_graph(num_inputs, config.pairwise_graph, config.pairwise_window),
-            config.pairwise_steps,
-            config.pairwise_batch,
-        )
-        for chunk, batch in batches_of(data, todo, num_inputs, num_targets, size):
-            batch = devices.place(batch, spread=True)
-            for method in methods:
+def method_settings(config, num_inputs: int) -> Settings:
+    """The part of the config that methods see."""
+    graph = scene_graph(num_inputs, config.pairwise_graph, config.pairwise_window)
+    num_refs = min(config.num_refs, num_inputs)
+    return Settings(num_inputs, num_refs, graph, config.pairwise_steps, config.pairwise_batch)
+
+
+class Evaluation:
+    """A plan on this process's devices."""
+
+    def __init__(self, plan: Plan, workdir: Path):
+        self.plan, self.workdir, self.devices = plan, workdir, Devices(plan.config.devices)
+        self.perceptual = self.devices.place(lpips.load_weights(), spread=False)
+        placed = {
+            id(net): Network(net.config, self.devices.place(net.variables, spread=False))
+            for net in plan.networks.values()
+        }
+        self.networks = {name: placed[id(net)] for name, net in plan.networks.items()}
+        self.batch_size = plan.config.batch_per_device * self.devices.size
+
+    def run(self) -> None:
+        """Fills ``metrics.jsonl`` and ``times.jsonl`` with whatever they lack."""
+        metrics_path = part_file(self.workdir, "metrics")
+        times_path = part_file(self.workdir, "times")
+        done = {tuple(r[k] for k in eval_report.KEYS) for r in eval_report.read(metrics_path)}
+        eval_report.read(times_path)
+        for data, num_inputs, num_targets, ids in self.plan.rounds:
+            if jax.process_index() == 0:
+                path = self.workdir / "splits" / f"{data.name}_{num_inputs}.json"
+                save_split(path, data.name, ids)
+            keys = [
+                {"dataset": data.name, "views": num_inputs, "method": m} for m in self.plan.methods
+            ]
+            own = ids[jax.process_index() :: jax.process_count()]
+            todo = [i for i in own if any((*k.values(), i) not in done for k in keys)]
+            warm: set[str] = set()
+            for chunk, batch in batches_of(data, todo, num_inputs, num_targets, self.batch_size):
+                batch = self.devices.place(batch, spread=True)
+                for key in keys:
+                    new = [(*key.values(), i) not in done for i in chunk]
+                    if any(new):
+                        records, timing = self.one(key, chunk, batch)
+                        eval_report.append(metrics_path, itertools.compress(records, new))
+                        timing["warm_up"] = key["method"] not in warm
+                        warm.add(key["method"])
+                        eval_report.append(times_path, [key | timing])
+
+    def one(self, key: dict, ids: list[str], batch: Batch) -> tuple[list[dict], dict]:
+        """Records and times of one method on one batch."""
+        method, config = key["method"], self.plan.config
+        network = self.networks.get(method)
+        settings = method_settings(config, key["views"])
+        estimate, seconds, compile_s = answer(self.devices, method, network, batch, settings)
+        start = time.perf_counter()
+        degree = network.config.sh_degree if network else 0
+        numbers = numbers_of(self.devices, estimate, batch, config.chamfer, self.perceptual, degree)
+        seconds["metrics"] = time.perf_counter() - start
+        logging.info("%s %s: ND %.3f", " ".join(map(str, key.values())), ids[0], numbers["nd"][0])
+        timing = {
+            "scenes": len(ids),
+            "seconds": {k: v / self.batch_size for k, v in seconds.items()},
+            "compile_s": {k: v for k, v in compile_s.items() if v},
+        }
+        return list(records_of(key, ids, numbers)), timing
+
+    def draw_extremes(self) -> None:
+        """Pictures of the scenes of smallest and largest ND, at the largest number of views."""
+        count = self.plan.config.pictures
+        shown = [m for m in ("mvdp", "mvd", "pairwise", "constant") if m in self.plan.methods][:1]
+        records = eval_report.read(part_file(self.workdir, "metrics"))
+        for data in {id(r[0]): r[0] for r in self.plan.rounds}.values():
+            own = [r for r in self.plan.rounds if r[0] is data]
+            _, num_inputs, num_targets, _ = max(own, key=lambda r: r[1])
+            for method in shown if count else ():
                 key = {"dataset": data.name, "views": num_inputs, "method": method}
-                keep = [(*key.values(), i) not in done for i in chunk]
-                if not any(keep):
-                    continue
-                network = placed.get(method)
-                estimate, seconds, compile_s = answer(devices, method, network, batch, settings)
-                degree = network.config.sh_degree if network else 0
-                start = time.perf_counter()
-                numbers = numbers_of(devices, estimate, batch, config, perceptual, degree)
-                seconds["metrics"] = time.perf_counter() - start
-                records = list(records_of(key, chunk, numbers))
-                eval_report.append(metrics_path, itertools.compress(records, keep))
-                group = tuple(key.values())
-                timing = {
-                    "scenes": len(chunk),
-                    "warm_up": group not in warm,
-                    "seconds": {k: v / size for k, v in seconds.items()},
-                    "compile_s": {k: v for k, v in compile_s.items() if v},
-                }
-                warm.add(group)
-                eval_report.append(times_path, [key | timing])
-                logging.info(
-                    "%s, %d views, %s: %s ND %.3f",
-                    *(data.name, num_inputs, method, chunk[0], numbers["nd"][0]),
-                )
+                rows = [r for r in records if all(r[k] == v for k, v in key.items())]
+                rows = sorted((eval_report.decode(r["nd"]), r["id"]) for r in rows if r["nd"])
+                names = {f"best{i}": row for i, row in enumerate(rows[:count])}
+                names |= {f"worst{i}": row for i, row in enumerate(rows[::-1][:count])}
+                for name, (nd, scene) in names.items():
+                    self.draw(data, key, num_targets, name, nd, scene)
+
+    def draw(self, data, key: dict, num_targets: int, name: str, nd: float, scene: str) -> None:
+        """One scene computed again, and its picture."""
+        method, views = key["method"], key["views"]
+        network = self.networks.get(method)
+        batch = data.load([scene] * self.batch_size, views, num_targets)
+        batch = self.devices.place(batch, spread=True)
+        settings = method_settings(self.plan.config, views)
+        estimate, _, _ = answer(self.devices, method, network, batch, settings)
+        (points, truth, valid), _, _ = self.devices.run(
+            "clouds", evaluate.aligned_clouds, (estimate.replace(gaussians=None), batch)
+        )
+        novel = novel_images(
+            self.devices, estimate, batch, network.config.sh_degree if network else 0
+        )
+        shape = estimate.points.shape[1:]
+        plots = self.workdir / "plots"
+        plots.mkdir(exist_ok=True)
+        eval_plots.scene_picture(
+            plots / f"{data.name}_{views}_{method}_{name}.png",
+            f"{scene}, {method}, {views} views: ND {nd:.3f}",
+            np.asarray(batch.images[0]) / 2 + 0.5,
+            np.asarray(points[0]).reshape(shape),
+            np.asarray(truth[0]).reshape(shape),
+            np.asarray(valid[0]).reshape(shape[:-1]),
+            None if novel is None else np.asarray(novel[0]) / 2 + 0.5,
+        )
 
 
 def report(workdir: Path) -> str:
-    """Summary and tables from the records of all processes; returns the table."""
+    """Summary, tables and plots from the records of all processes; returns the table."""
     records = [r for p in sorted(workdir.glob("metrics*.jsonl")) for r in eval_report.read(p)]
     times = [r for p in sorted(workdir.glob("times*.jsonl")) for r in eval_report.read(p)]
     summary = eval_report.summarize(records, times)
@@ -345,6 +275,14 @@ def report(workdir: Path) -> str:
     table = eval_report.table(summary)
     (workdir / "table.md").write_text(table + "\n")
     (workdir / "table_release.md").write_text(eval_report.table(summary, "_release") + "\n")
+    plots = workdir / "plots"
+    plots.mkdir(exist_ok=True)
+    for dataset in dict.fromkeys(row["dataset"] for row in summary):
+        eval_plots.error_curves(summary, dataset, plots / f"{dataset}_errors.png")
+        eval_plots.time_curves(summary, dataset, plots / f"{dataset}_times.png")
+        for views in {row["views"] for row in summary if row["dataset"] == dataset}:
+            path = plots / f"{dataset}_{views}_histogram.png"
+            eval_plots.error_histogram(records, dataset, views, path)
     return table
 
 
@@ -356,13 +294,15 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Where the results go; a started o
 
 
 def main(argv: list[str]) -> None:
-    """Evaluates and reports."""
+    """Checks, evaluates, draws and reports."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     if not _WORKDIR.value:
         raise app.UsageError("--workdir is missing")
     workdir = Path(_WORKDIR.value)
-    evaluate_all(_CONFIG.value, _WEIGHTS.value, workdir)
+    evaluation = Evaluation(make_plan(_CONFIG.value, _WEIGHTS.value, workdir), workdir)
+    evaluation.run()
+    evaluation.draw_extremes()
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("evaluated")
     if jax.process_index() == 0:

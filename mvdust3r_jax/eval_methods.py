@@ -1,0 +1,157 @@
+"""Methods run on devices: batches spread over them, each stage compiled once and timed apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mvdust3r_jax import evaluate
+from mvdust3r_jax.chamfer import chamfer_distance, chamfer_distance_kdtree
+from mvdust3r_jax.metrics import ERROR_CAP
+from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.types import Batch
+
+BASELINES = ("constant", "oracle")
+NETWORKS = ("mvd", "mvdp", "mvdp_best", "pairwise")
+AXIS = "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network's configuration and weights."""
+
+    config: ModelConfig
+    variables: Any
+
+
+class Devices:
+    """Runs functions of batches with the batch axis spread over this process's devices."""
+
+    def __init__(self, count: int):
+        devices = jax.local_devices()[: count or None]
+        self.mesh = Mesh(np.array(devices), (AXIS,))
+        self._compiled: dict[Any, Any] = {}
+
+    @property
+    def size(self) -> int:
+        """Number of devices."""
+        return self.mesh.size
+
+    def place(self, tree: Any, spread: bool) -> Any:
+        """Arrays on the devices: batch axis spread, or a copy on each."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P(AXIS) if spread else P()))
+
+    def run(self, name: str, function: Callable, batches: tuple, constants: tuple = ()):
+        """``function(*constants, *batches)``; returns (result, seconds, seconds of compilation).
+
+        Each device runs the function on its own samples. Compiled once per name and shapes.
+        """
+        arguments = (*constants, *batches)
+        leaves, structure = jax.tree.flatten(batches)
+        key = (name, structure, tuple((x.shape, x.dtype) for x in leaves))
+        start, compile_s = time.perf_counter(), 0.0
+        if key not in self._compiled:
+            specs = (P(),) * len(constants) + (P(AXIS),) * len(batches)
+            mapped = jax.shard_map(
+                function, mesh=self.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
+            )
+            self._compiled[key] = jax.jit(mapped).lower(*arguments).compile()
+            compile_s = time.perf_counter() - start
+            start = time.perf_counter()
+        result = jax.block_until_ready(self._compiled[key](*arguments))
+        return result, time.perf_counter() - start, compile_s
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a method needs to know besides its network."""
+
+    num_inputs: int
+    num_refs: int
+    graph: tuple[np.ndarray, np.ndarray]
+    steps: int
+    pairs_at_once: int
+
+
+def zero_reference(batch: Batch) -> jax.Array:
+    """View 0 is the reference."""
+    return jnp.zeros(len(batch.images), jnp.int32)
+
+
+def answer(devices: Devices, method: str, network: Network | None, batch: Batch, s: Settings):
+    """The method's ``Estimate``, seconds of each stage, and of each stage's compilation."""
+    seconds, compile_s = {}, {}
+
+    def run(stage, name, function, batches, constants=()):
+        result, seconds[stage], compile_s[stage] = devices.run(name, function, batches, constants)
+        return result
+
+    reference = zero_reference(batch)
+    views = {"num_inputs": s.num_inputs}
+    if method == "pairwise":
+        options = views | {"config": network.config, "graph": s.graph}
+        function = functools.partial(
+            evaluate.predict_scene_pairs, **options, pairs_at_once=s.pairs_at_once
+        )
+        pairs = run("network", method, function, (batch,), (network.variables,))
+        align = functools.partial(evaluate.align_scene_pairs, **views, steps=s.steps)
+        return run("alignment", "align", align, (pairs,)), seconds, compile_s
+    if method in BASELINES:
+        make = getattr(evaluate, f"{method}_prediction")
+        prediction = run("network", method, functools.partial(make, **views), (batch,))
+    else:
+        views |= {"config": network.config, "num_refs": 1 if method == "mvd" else s.num_refs}
+        paths = method == "mvdp_best"
+        make = evaluate.predict_all_paths if paths else evaluate.predict
+        function = functools.partial(make, **views)
+        prediction = run("network", method, function, (batch,), (network.variables,))
+        if paths:
+            prediction, reference = run("choice", "best", evaluate.best_path, (prediction, batch))
+    reference = devices.place(reference, spread=True)
+    estimate = run("pose", "pose", evaluate.add_poses, (prediction, reference))
+    return estimate, seconds, compile_s
+
+
+def chamfer_of(devices: Devices, estimate, batch: Batch, kind: str) -> np.ndarray:
+    """Chamfer distances of the aligned clouds, capped."""
+    clouds, _, _ = devices.run("clouds", evaluate.aligned_clouds, (estimate, batch))
+    if kind == "blocked" or (kind == "auto" and jax.default_backend() != "cpu"):
+        points, truth, valid = clouds
+        distances, _, _ = devices.run("chamfer", chamfer_distance, (points, valid, truth, valid))
+    else:
+        rows = zip(*(np.asarray(x) for x in clouds), strict=True)
+        distances = np.array([chamfer_distance_kdtree(p[v], t[v]) for p, t, v in rows])
+    return np.minimum(np.asarray(distances), ERROR_CAP)
+
+
+def novel_images(devices: Devices, estimate, batch: Batch, sh_degree: int) -> jax.Array | None:
+    """Renders at the render-only cameras; None without Gaussians or such cameras."""
+    if estimate.gaussians is None or batch.images.shape[1] == estimate.points.shape[1]:
+        return None
+    draw = functools.partial(evaluate.novel_views, sh_degree=sh_degree)
+    return devices.run(f"render{sh_degree}", draw, (estimate, batch))[0]
+
+
+def numbers_of(devices: Devices, estimate, batch: Batch, kind: str, perceptual, sh_degree: int):
+    """All numbers of an estimate: name -> one value per sample."""
+    bare = estimate.replace(gaussians=None)
+    numbers, _, _ = devices.run("score", evaluate.score, (bare, batch))
+    numbers = {name: np.asarray(values) for name, values in numbers.items()}
+    numbers["cd"] = chamfer_of(devices, bare, batch, kind)
+    images = novel_images(devices, estimate, batch, sh_degree)
+    if images is not None:
+        truth = batch.images[:, estimate.points.shape[1] :]
+        compare = evaluate.score_images if perceptual is not None else evaluate.score_images_plain
+        constants = () if perceptual is None else (perceptual,)
+        quality, _, _ = devices.run("images", compare, (images, truth), constants)
+        numbers |= {name: np.asarray(values) for name, values in quality.items()}
+    return numbers
