@@ -22,25 +22,41 @@ from mvdust3r_jax.models import layers
 from mvdust3r_jax.models.rope import rope_table
 
 
+def _per_path(mask: np.ndarray, rank: int) -> np.ndarray:
+    """A table [R, views] shaped to select from arrays [B, R, views, ...] of this rank."""
+    return mask.reshape(1, *mask.shape, *(1,) * (rank - 3))
+
+
 def split_reference(
     x: Float[Array, "B R V *rest"],
 ) -> tuple[Float[Array, "B R 1 *rest"], Float[Array, "B R W *rest"]]:
-    """Separates each path's reference (view r of path r) from its ``W = V - 1`` sources."""
+    """Separates each path's reference (view r of path r) from its ``W = V - 1`` sources.
+
+    Selections, not gathers: their gradients are selections too, where a gather's is a scatter.
+    """
     paths, views = x.shape[1:3]
+    if paths == 1:
+        return x[:, :, :1], x[:, :, 1:]
     path = np.arange(paths)[:, None]
-    source = np.arange(views - 1)[None, :]
-    source = source + (source >= path)
-    return x[:, path, path], x[:, path, source]
+    is_ref = _per_path(np.arange(paths) == path, x.ndim)
+    after_ref = _per_path(np.arange(views - 1) >= path, x.ndim)
+    ref = jnp.where(is_ref, x[:, :, :paths], 0).sum(axis=2, keepdims=True)
+    return ref, jnp.where(after_ref, x[:, :, 1:], x[:, :, :-1])
 
 
 def join_reference(
     ref: Float[Array, "B R 1 *rest"], src: Float[Array, "B R W *rest"]
 ) -> Float[Array, "B R V *rest"]:
     """Puts references and sources back into the input order of views."""
-    paths, views = ref.shape[1], src.shape[2] + 1
-    path, view = np.arange(paths)[:, None], np.arange(views)[None, :]
-    slot = np.where(view == path, 0, view + (view < path))
-    return jnp.concatenate([ref, src], axis=2)[:, path, slot]
+    shifted = jnp.concatenate([ref, src], axis=2)
+    paths, views = shifted.shape[1:3]
+    if paths == 1:
+        return shifted
+    path = np.arange(paths)[:, None]
+    is_ref = _per_path(np.arange(views) == path, shifted.ndim)
+    before_ref = _per_path(np.arange(views) < path, shifted.ndim)
+    unshifted = jnp.concatenate([src, ref], axis=2)
+    return jnp.where(is_ref, ref, jnp.where(before_ref, unshifted, shifted))
 
 
 class Decoder(nn.Module):
