@@ -165,6 +165,7 @@ VARIANTS: dict[str, ModelConfig] = {
     ),
     "mvd": _RELEASE,
     "mvdp": replace(_RELEASE, cross_ref=True),
+    "small_mvd": replace(_SMALL, cross_ref=False),
     "small": _SMALL,
     "tiny": ModelConfig(
         32, 2, 2, 32, 2, 2, patch=8, skip=False, gaussian_hidden=32, cross_ref=True
