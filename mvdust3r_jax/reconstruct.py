@@ -166,7 +166,7 @@ def reconstruct(
     photos, fitted = _read(images, height, width, fit, known, masks)
     clock.begin("compile")
     pixels = np.stack([f.pixels for f in fitted])
-    program = _program(model, pixels.shape, num_refs)
+    program = compiled_program(model, pixels.shape, num_refs)
     clock.begin("network")
     pred = jax.device_get(program(model.variables, pixels))
     clock.begin("cameras")
@@ -248,7 +248,8 @@ def forward(
     return jax.tree.map(lambda x: x[0][back], pred)
 
 
-def _program(model: Model, shape: tuple[int, ...], num_refs: int):
+def compiled_program(model: Model, shape: tuple[int, int, int, int], num_refs: int):
+    """`forward` for photographs of one shape [V, H, W, 3]: a function of (variables, pixels)."""
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), model.variables)
     leaves, treedef = jax.tree.flatten(abstract)
     return _compiled(model.config, num_refs, shape, tuple(leaves), treedef)

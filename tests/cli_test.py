@@ -158,6 +158,15 @@ def test_debug_shows_the_traceback(place, tmp_path, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_bench_measures(tmp_path, capsys):
+    """A row per number of views, with a positive time and a share of the matmul rate."""
+    arguments = ["--variant", "tiny", "--views", "2,3", "--size", "32", "--repeats", "1", "--json"]
+    assert cli.main(["bench", *arguments]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["V"] for row in result["rows"]] == [2, 3] and result["machine"]["processor"]
+    assert all(row["run s"] > 0 and 0 < row["of matmul"] < 2 for row in result["rows"])
+
+
 @pytest.mark.parametrize("command", [[], *[[name] for name in cli.COMMANDS]])
 def test_help_has_examples(command, capsys):
     """Every command explains itself."""

@@ -178,7 +178,7 @@ def perfect(monkeypatch):
     )
     answer = Prediction(points, np.full((3, 48, 64), 5.0, np.float32), gaussians)
     program = lambda *_: lambda *_: answer  # noqa: E731
-    monkeypatch.setattr(MODULE, "_program", program)
+    monkeypatch.setattr(MODULE, "compiled_program", program)
     model = Model(CONFIG, {}, (48, 64), "perfect")
     blank = Photo(np.zeros((96, 128, 3), np.uint8), np.ones((96, 128), bool), (96, 128), "a")
     return model, [blank] * 3, points, intrinsics, poses

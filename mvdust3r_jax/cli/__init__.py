@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from mvdust3r_jax.cli.console import Console
 
-COMMANDS = ("reconstruct", "view", "render", "convert")
+COMMANDS = ("reconstruct", "view", "render", "convert", "export", "bench")
 EXIT_INPUT, EXIT_MEMORY, EXIT_FAULT, EXIT_INTERRUPTED = 1, 3, 70, 130
 # What bad input, files and missing extras raise; everything else is a fault of this program.
 _EXPECTED = (ValueError, OSError, ImportError)

@@ -1,0 +1,93 @@
+"""Time and memory of loading and converting a full-size checkpoint.
+
+    python benchmarks/weights.py
+
+Writes a random MV-DUSt3R+ checkpoint in PyTorch's format (2.6 GB, removed at the end) and loads it
+in fresh processes. "above tensors" is the peak resident memory beyond the network's own size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "weights.json"
+STEPS = ("state dict", "network", "to safetensors", "from safetensors")
+_MIB = 1 << 20
+
+
+def make_checkpoint(path: Path, variant: str) -> int:
+    """A random checkpoint; returns the bytes of its tensors."""
+    import jax
+    import numpy as np
+
+    from mvdust3r_jax import VARIANTS, port, weights
+
+    rng = np.random.default_rng(0)
+    tree = port.abstract_variables(VARIANTS[variant])
+    variables = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), tree)
+    weights.save_weights(path, variables, VARIANTS[variant], image_size=(224, 224))
+    return sum(x.nbytes for x in jax.tree.leaves(variables))
+
+
+def run_step(step: str, path: Path) -> None:
+    """One step in this process; prints seconds and peak memory before and after."""
+    from mvdust3r_jax import port, weights
+
+    converted = path.with_suffix(".safetensors")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.perf_counter()
+    if step == "state dict":
+        port.load_torch_checkpoint(path)
+    elif step == "network":
+        weights.load_weights(path)
+    elif step == "to safetensors":
+        weights.convert(path, converted)
+    else:
+        weights.load_weights(converted)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"seconds": seconds, "imports_mib": before / 1024, "peak_mib": peak / 1024}))
+
+
+def main() -> None:
+    """Run all steps, print the table, write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--variant", default="mvdp")
+    parser.add_argument("--step", choices=STEPS, help="one step on an existing file (internal)")
+    parser.add_argument("--file", type=Path)
+    args = parser.parse_args()
+    if args.step:
+        run_step(args.step, args.file)
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.pth"
+        tensor_mib = make_checkpoint(path, args.variant) / _MIB
+        for step in STEPS:
+            command = [sys.executable, __file__, "--step", step, "--file", str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            row = {"step": step, **json.loads(done.stdout.splitlines()[-1])}
+            rows.append(row | {"above_tensors_mib": row["peak_mib"] - tensor_mib})
+    print(f"{args.variant}: tensors of {tensor_mib:.0f} MiB")
+    print(f"{'step':18s} {'seconds':>8s} {'peak MiB':>9s} {'above tensors':>14s}")
+    for row in rows:
+        print(
+            f"{row['step']:18s} {row['seconds']:8.2f} {row['peak_mib']:9.0f} "
+            f"{row['above_tensors_mib']:14.0f}"
+        )
+    machine = {"machine": platform.machine(), "python": platform.python_version()}
+    RESULTS.parent.mkdir(exist_ok=True)
+    content = {"variant": args.variant, "tensor_mib": tensor_mib, **machine, "rows": rows}
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""``mvdust3r bench``: how fast the network runs here, against what the machine can do."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import platform
+import resource
+import statistics
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from mvdust3r_jax import memory, port
+from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.models.mvdust3r import VARIANTS
+from mvdust3r_jax.reconstruct import Model, compiled_program
+
+HELP = "forward time for several numbers of views, as a share of this machine's matmul rate"
+EXAMPLES = (
+    "mvdust3r bench --variant mvdp --views 2,4,8",
+    "mvdust3r bench --variant mvdp --dtype bfloat16 --json > bench.json",
+)
+_HEADINGS = ("V", "R", "compile s", "run s", "TFLOP", "of matmul", "estimate GiB", "program GiB")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument("--variant", choices=sorted(VARIANTS), default="mvdp")
+    parser.add_argument("--views", default="2,4,8", metavar="V,V", help="(default: %(default)s)")
+    parser.add_argument("--refs", type=inputs.positive, default=4, metavar="R")
+    parser.add_argument("--size", type=inputs.size_argument, default=(224, 224), metavar="HxW")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--repeats", type=inputs.positive, default=3, metavar="N")
+    parser.add_argument("--cold", action="store_true", help="without the compilation cache")
+
+
+def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure with random weights, one row per number of views."""
+    if not args.cold:
+        inputs.use_compilation_cache(console)
+    else:
+        jax.config.update("jax_enable_compilation_cache", False)
+    counts = [inputs.positive(text) for text in args.views.split(",")]
+    rate = memory.measured_flops_per_second(args.dtype, size=2048)
+    model = random_model(args.variant, args.dtype, args.size)
+    console.say(f"{args.variant}, {args.dtype}, {args.size[0]}x{args.size[1]}")
+    console.say(f"matrix products: {rate / 1e9:.0f} GFLOP/s")
+    console.say("  ".join(f"{name:>12s}" for name in _HEADINGS))
+    rows = []
+    for views in counts:
+        row = measure(model, views, min(args.refs, views), args.repeats, rate)
+        rows.append(row)
+        console.say("  ".join(f"{value:12.3g}" for value in row.values()))
+    return {"machine": machine(), "variant": args.variant, "dtype": args.dtype, "rows": rows}
+
+
+def random_model(variant: str, dtype: str, size: tuple[int, int]) -> Model:
+    """The variant with small random weights; times do not depend on their values."""
+    config = dataclasses.replace(VARIANTS[variant], dtype=dtype)
+    rng = np.random.default_rng(0)
+    tree = port.abstract_variables(config)
+    draw = lambda x: (0.02 * rng.standard_normal(x.shape, np.float32)) ** 2  # noqa: E731
+    return Model(config, jax.device_put(jax.tree.map(draw, tree)), size, variant)
+
+
+def measure(model: Model, views: int, refs: int, repeats: int, rate: float) -> dict[str, float]:
+    """Compile and run; times in seconds, the median of the repeats."""
+    height, width = model.image_size
+    refs = refs if model.config.cross_ref else 1
+    pixels = np.random.default_rng(1).integers(0, 255, (views, height, width, 3), np.uint8)
+    begin = time.perf_counter()
+    program = compiled_program(model, pixels.shape, refs)
+    compile_s = time.perf_counter() - begin
+    jax.block_until_ready(program(model.variables, pixels))
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(program(model.variables, pixels))
+        times.append(time.perf_counter() - begin)
+    run_s = statistics.median(times)
+    needed = memory.estimate(model.config, views, refs, height, width)
+    used = program.memory_analysis()
+    held = used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
+    values = (views, refs, compile_s, run_s, needed.flops / 1e12, needed.flops / rate / run_s)
+    return dict(zip(_HEADINGS, (*values, needed.bytes / 2**30, held / 2**30), strict=True))
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers belong to."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "processor": processor(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def processor() -> str:
+    """The CPU's name, where the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line[:10] == "model name"]
+        return f"{names[0]}, {len(names)} threads"
+    except (OSError, IndexError):
+        return platform.processor()

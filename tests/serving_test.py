@@ -1,0 +1,81 @@
+"""Exported programs: the same numbers from a folder, without tracing or compiling."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mvdust3r_jax import ModelConfig, cli, port, serving, weights
+from mvdust3r_jax.reconstruct import Model, reconstruct
+
+pytest.importorskip("flatbuffers")
+
+CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
+
+
+@pytest.fixture(scope="module")
+def model():
+    rng = np.random.default_rng(0)
+    tree = port.abstract_variables(CONFIG)
+    variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
+    return Model(CONFIG, variables, (16, 24), "test")
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served") / "program"
+    serving.export_program(folder, model, 3)
+    return folder
+
+
+def test_served_program_equals_the_library(model, folder):
+    """Points, confidences and Gaussians are those of `reconstruct`."""
+    photographs = np.random.default_rng(1).integers(0, 255, (3, 16, 24, 3), dtype=np.uint8)
+    result = serving.load_program(folder)(photographs)
+    scene = reconstruct(list(photographs), model)
+    np.testing.assert_allclose(result["points"], scene.points, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result["confidence"], scene.confidence, rtol=1e-4)
+    np.testing.assert_allclose(result["scales"], scene.gaussians.scales, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(result["world_from_cam"][0], np.eye(4))
+    assert result["world_from_cam"].shape == (3, 4, 4) and result["focal_px"].shape == ()
+
+
+def test_loading_compiles_nothing(folder):
+    """The compiled program comes from the folder: no entry is added, and one is read."""
+    cached = {p.name for p in (folder / "compiled").iterdir()}
+    events = []
+    jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+    serving.load_program(folder)
+    assert "/jax/compilation_cache/cache_hits" in events
+    assert "/jax/compilation_cache/cache_misses" not in events
+    assert {p.name for p in (folder / "compiled").iterdir() if "atime" not in p.name} <= cached
+
+
+def test_what_does_not_fit_is_refused(model, folder, tmp_path):
+    """Other shapes and types of photographs, one view, folders without a program."""
+    served = serving.load_program(folder)
+    with pytest.raises(serving.ServingError, match=r"\(3, 16, 24, 3\).*\(2, 16, 24, 3\)"):
+        served(np.zeros((2, 16, 24, 3), np.uint8))
+    with pytest.raises(serving.ServingError, match="float32"):
+        served(np.zeros((3, 16, 24, 3), np.float32))
+    with pytest.raises(serving.ServingError, match="at least 2"):
+        serving.export_program(tmp_path / "x", model, 1)
+    with pytest.raises(FileNotFoundError):
+        serving.load_program(tmp_path)
+    (tmp_path / "serving.json").write_text("{}")
+    (tmp_path / "program.bin").write_bytes((folder / "program.bin").read_bytes())
+    with pytest.raises(serving.ServingError, match="no exported program"):
+        serving.load_program(tmp_path)
+
+
+def test_command_line(model, tmp_path, capsys, monkeypatch):
+    """`mvdust3r export` takes model, views, references and size to the exporter."""
+    weights.save_weights(tmp_path / "w.safetensors", model.variables, CONFIG, image_size=(16, 24))
+    calls = []
+    monkeypatch.setattr(serving, "export_program", lambda *given: calls.append(given))
+    arguments = ["--weights", str(tmp_path / "w.safetensors"), "--views", "2", "--json"]
+    assert cli.main(["export", str(tmp_path / "out"), *arguments]) == 0
+    assert len(json.loads(capsys.readouterr().out)["files"]) == len(serving.FILES)
+    ((folder, loaded, *rest),) = calls
+    assert folder == tmp_path / "out" and loaded.config == CONFIG and rest == [2, 4, None]
