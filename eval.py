@@ -117,6 +117,11 @@ def part_file(workdir: Path, stem: str) -> Path:
     return workdir / f"{stem}-{jax.process_index():05d}-of-{jax.process_count():05d}.jsonl"
 
 
+def all_records(workdir: Path, stem: str) -> list[dict]:
+    """The records of all processes."""
+    return [r for p in sorted(workdir.glob(f"{stem}*.jsonl")) for r in eval_report.read(p)]
+
+
 def check_same_run(workdir: Path, facts: dict) -> None:
     """Writes down what is evaluated; ValueError if the folder holds another evaluation."""
     path = workdir / "eval.json"
@@ -225,7 +230,7 @@ class Evaluation:
         """Pictures of the scenes of smallest and largest ND, at the largest number of views."""
         count = self.plan.config.pictures
         shown = [m for m in ("mvdp", "mvd", "pairwise", "constant") if m in self.plan.methods][:1]
-        records = eval_report.read(part_file(self.workdir, "metrics"))
+        records = all_records(self.workdir, "metrics")
         for data in {id(r[0]): r[0] for r in self.plan.rounds}.values():
             own = [r for r in self.plan.rounds if r[0] is data]
             _, num_inputs, num_targets, _ = max(own, key=lambda r: r[1])
@@ -268,8 +273,7 @@ class Evaluation:
 
 def report(workdir: Path) -> str:
     """Summary, tables and plots from the records of all processes; returns the table."""
-    records = [r for p in sorted(workdir.glob("metrics*.jsonl")) for r in eval_report.read(p)]
-    times = [r for p in sorted(workdir.glob("times*.jsonl")) for r in eval_report.read(p)]
+    records, times = all_records(workdir, "metrics"), all_records(workdir, "times")
     summary = eval_report.summarize(records, times)
     (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     table = eval_report.table(summary)
@@ -288,26 +292,38 @@ def report(workdir: Path) -> str:
 
 # --- Command line ---------------------------------------------------------------------------------
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/eval_rooms.py", "What to evaluate.")
-_WEIGHTS = flags.DEFINE_string("weights", "", "Weight file, or the workdir of a training run.")
-_WORKDIR = flags.DEFINE_string("workdir", "", "Where the results go; a started one is continued.")
+
+def define_flags() -> None:
+    """Called when run as a program only, so that other programs can import this file."""
+    config_flags.DEFINE_config_file("config", None, "What to evaluate, e.g. configs/eval_rooms.py")
+    flags.DEFINE_string("weights", "", "Weight file, or the workdir of a training run")
+    flags.DEFINE_string("workdir", None, "Folder for the results; one begun before is continued")
+    flags.DEFINE_bool("distributed", False, "Several processes, found out from the cluster")
+    flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of the first")
+    flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many")
+    flags.DEFINE_integer("process_id", 0, "With --coordinator: which one this is")
+    flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv: list[str]) -> None:
     """Checks, evaluates, draws and reports."""
+    options = flags.FLAGS
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    if not _WORKDIR.value:
-        raise app.UsageError("--workdir is missing")
-    workdir = Path(_WORKDIR.value)
-    evaluation = Evaluation(make_plan(_CONFIG.value, _WEIGHTS.value, workdir), workdir)
+        raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
+    if options.coordinator:
+        jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)
+    elif options.distributed:
+        jax.distributed.initialize()
+    workdir = Path(options.workdir)
+    evaluation = Evaluation(make_plan(options.config, options.weights, workdir), workdir)
     evaluation.run()
-    evaluation.draw_extremes()
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("evaluated")
     if jax.process_index() == 0:
+        evaluation.draw_extremes()
         print(report(workdir))
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

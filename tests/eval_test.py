@@ -1,0 +1,205 @@
+"""The evaluation as a whole: oracle, resuming, devices, clear errors; records and intervals."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+import eval as evaluation
+from configs import eval_rooms
+from data.box import box_views
+from data.eval_sets import EvalSet, read_split, save_split
+from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, metrics
+from mvdust3r_jax.eval_methods import Devices, Network
+
+SIZE, VIEWS, TARGETS, SCENES = 32, 3, 1, 3
+
+
+def _box_set(max_views=VIEWS):
+    """Scenes inside a box, by number."""
+
+    def ids(num_inputs, num_targets):
+        if num_inputs > max_views:
+            raise ValueError(f"boxes: {num_inputs} views wanted, there are {max_views}")
+        return [str(i) for i in range(SCENES)]
+
+    def load(ids, num_inputs, num_targets):
+        scenes = [
+            box_views(np.random.default_rng(int(i)), 1, num_inputs + num_targets, SIZE, SIZE)
+            for i in ids
+        ]
+        return jax.tree.map(lambda *x: np.concatenate(x), *scenes)
+
+    return EvalSet("boxes", ids, load)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A tiny network with random weights."""
+    config = VARIANTS["tiny"]
+    images = jnp.zeros((1, 2, SIZE, SIZE, 3))
+    return Network(config, jax.jit(MVDust3r(config).init)(jax.random.key(0), images))
+
+
+@pytest.fixture(scope="module")
+def done(network, tmp_path_factory):
+    """A finished evaluation over two devices, the second batch half filled."""
+    workdir = tmp_path_factory.mktemp("eval")
+    config = eval_rooms.get_config()
+    config.devices = 2
+    config.pictures = 1
+    data, methods = _box_set(), ("constant", "oracle", "mvd")
+    rounds = [(data, VIEWS, TARGETS, data.ids(VIEWS, TARGETS))]
+    plan = evaluation.Plan(config, methods, {"mvd": network}, rounds)
+    run = evaluation.Evaluation(plan, workdir)
+    run.run()
+    return run, workdir
+
+
+def _rows(workdir, method):
+    records = eval_report.read(workdir / "metrics.jsonl")
+    return [r for r in records if r["method"] == method]
+
+
+def test_oracle_is_perfect(done):
+    """Ground truth through everything: no point error, all poses right; constants are wrong."""
+    _, workdir = done
+    rows = _rows(workdir, "oracle")
+    assert [r["id"] for r in rows] == ["0", "1", "2"]
+    for row in rows:
+        assert row["nd"] < 1e-5 and row["cd"] < 1e-9 and row["focal_error"] < 1e-4
+        assert row["dac0.1"] == row["rra15"] == row["rta15"] == row["pose_ok_share"] == 1
+    assert all(r["nd"] > 0.1 for r in _rows(workdir, "constant"))
+    assert all(np.isfinite(r["psnr_db"]) for r in _rows(workdir, "mvd"))
+
+
+def test_resumed_run_writes_the_same_bytes(done):
+    """Cut off in the middle of a line, the run continues and ends with the same file."""
+    run, workdir = done
+    path = workdir / "metrics.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == 3 * SCENES
+    path.write_bytes(b"".join(lines[:6]) + lines[6][:40])
+    run.run()
+    assert path.read_bytes() == whole
+
+
+def test_report_has_tables_and_plots(done):
+    """Summary, both tables and plots exist; the table has a row per method."""
+    run, workdir = done
+    run.draw_extremes()
+    table = evaluation.report(workdir)
+    assert table.count("| 3 | 3 |") == 3 and "| oracle | 3 | 3 | 0.000" in table
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert {row["method"] for row in summary} == {"constant", "oracle", "mvd"}
+    assert "network_compile_s" in summary[0]["times"] and summary[0]["numbers"]["nd"]["scenes"] == 3
+    names = {p.name for p in (workdir / "plots").iterdir()}
+    assert {"boxes_errors.png", "boxes_times.png", "boxes_3_mvd_best0.png"} <= names
+    assert read_split(workdir / "splits" / "boxes_3.json") == ["0", "1", "2"]
+
+
+def test_known_scale_changes_no_aligned_metric():
+    """A prediction scaled by a known factor scores the same."""
+    batch = jax.tree.map(jnp.asarray, _box_set().load(["5"], VIEWS, 0))
+    truth = evaluate.ground_truth(batch, VIEWS, jnp.zeros(1, jnp.int32))
+    wobbly = truth.points * (1 + 0.1 * jnp.sin(5 * truth.points))
+
+    def score(factor):
+        estimate = evaluate.Estimate(
+            points=factor * wobbly,
+            confidence=jnp.ones(wobbly.shape[:-1]),
+            gaussians=None,
+            reference=jnp.zeros(1, jnp.int32),
+            focal_px=jnp.full(1, 30.0),
+            ref_from_cam=truth.ref_from_cam.at[..., :3, 3].multiply(factor),
+            pose_ok=jnp.ones((1, VIEWS), bool),
+        )
+        return jax.jit(evaluate.score)(estimate, batch)
+
+    plain, scaled = score(1.0), score(3.7)
+    assert plain["nd"] > 1e-3
+    for name, value in plain.items():
+        # Hundredths of a degree: an arccos near 1 in float32.
+        atol = 2e-2 if "deg" in name else 1e-3
+        np.testing.assert_allclose(scaled[name], value, rtol=1e-3, atol=atol, err_msg=name)
+
+
+def test_best_path_is_chosen_by_the_truth():
+    """Of two paths the one that equals the truth is taken, with its own reference view."""
+    batch = jax.tree.map(jnp.asarray, _box_set().load(["5", "6"], VIEWS, 0))
+    exact = [evaluate.ground_truth(batch, VIEWS, jnp.full(2, r)).points for r in range(2)]
+    paths = jnp.stack([exact[0].at[0].multiply(jnp.array([1.0, 2.0, 1.0])), exact[1]], axis=1)
+    paths = paths.at[1, 1, ..., 0].add(paths[1, 1, ..., 2] ** 2)
+    prediction = evaluate.Prediction(paths, jnp.ones(paths.shape[:-1]))
+    chosen, reference = evaluate.best_path(prediction, batch)
+    np.testing.assert_array_equal(reference, [1, 0])
+    np.testing.assert_allclose(chosen.points[0], exact[1][0])
+
+
+def test_devices_share_a_batch():
+    """Spread over eight devices the result is that of one; each shape is compiled once."""
+    batch = np.arange(16.0, dtype=np.float32).reshape(8, 2)
+    eight, one = Devices(8), Devices(1)
+    answers = []
+    for devices in (eight, one):
+        placed = devices.place(batch, spread=True)
+        result, _, compile_s = devices.run("f", lambda c, x: c * x, (placed,), (jnp.float32(2),))
+        assert compile_s > 0
+        _, _, again = devices.run("f", lambda c, x: c * x, (placed,), (jnp.float32(2),))
+        assert again == 0
+        answers.append(np.asarray(result))
+    np.testing.assert_array_equal(*answers)
+
+
+def test_bad_input_is_named(network, tmp_path):
+    """Unknown methods, weights without cross-reference blocks, too many views, no weights."""
+    plain = Network(dataclasses.replace(network.config, cross_ref=False), {})
+    with pytest.raises(ValueError, match="'mvdq'"):
+        evaluation.check_methods(("mvdq",), {})
+    with pytest.raises(ValueError, match="cross-reference"):
+        evaluation.check_methods(("mvdp",), {"mvdp": plain})
+    with pytest.raises(ValueError, match="--weights"):
+        evaluation.check_methods(("mvd",), {})
+    with pytest.raises(ValueError, match="4 views wanted"):
+        _box_set().ids(4, 0)
+    config = ml_collections.ConfigDict({"views": "4,8,12", "num_targets": "1,2"})
+    with pytest.raises(ValueError, match="3 entries"):
+        evaluation.view_counts(config)
+    evaluation.check_same_run(tmp_path, {"weights": "a"})
+    with pytest.raises(ValueError, match="a there, b here"):
+        evaluation.check_same_run(tmp_path, {"weights": "b"})
+    save_split(tmp_path / "split.json", "x", ["1"])
+    assert read_split(tmp_path / "split.json") == ["1"]
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(ValueError, match="no split file"):
+        read_split(tmp_path / "other.json")
+
+
+def test_interval_covers_the_mean():
+    """The bootstrapped interval contains the true mean in about 95 % of repetitions."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        mean, low, high = eval_report.interval(rng.normal(size=40), resamples=500)
+        assert low <= mean <= high
+        hits += low <= 0 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+    assert all(np.isnan(eval_report.interval(np.zeros(0))))
+
+
+def test_records_keep_what_has_no_value():
+    """NaN and infinity survive JSON; a scene without value is counted apart, not averaged."""
+    for value in (1.5, float("inf"), -float("inf")):
+        assert eval_report.decode(json.loads(json.dumps(eval_report.encode(value)))) == value
+    assert np.isnan(eval_report.decode(eval_report.encode(float("nan"))))
+    key = {"dataset": "d", "views": 4, "method": "m"}
+    records = [key | {"id": "a", "nd": 1.0}, key | {"id": "b", "nd": None}]
+    (row,) = eval_report.summarize(records, [])
+    assert row["numbers"]["nd"]["mean"] == 1.0 and row["numbers"]["nd"]["without_value"] == 1
+    assert row["empty_scenes"] == 1
+    assert float(metrics.accuracy(jnp.array([0.15]))[0, 1]) == 1.0
