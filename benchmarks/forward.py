@@ -1,0 +1,216 @@
+"""Time, memory and operations of the forward pass, on whatever device JAX finds.
+
+    python benchmarks/forward.py --views 2,4,8 --json benchmarks/results/forward_cpu.json
+
+Weights are random. Every case runs in a fresh process, so that its peak memory is its own, and
+measures the rate of a plain matrix product before and after itself: ``share`` is the closed
+formula's operations over time, relative to that rate. On CPUs all is also given in CPU time (over
+the number of cores): other processes disturb that less than wall time.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvdust3r_jax import VARIANTS, MVDust3r, port
+from mvdust3r_jax.models.decoder import Decoder
+from mvdust3r_jax.models.encoder import Encoder
+from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.models.heads import SkipCnn
+
+
+def random_variables(config):
+    """Small numbers of the right shapes, quickly: only speed is measured."""
+    noise = np.random.default_rng(0).standard_normal(2**20).astype(np.float32) * 0.02
+    shapes = port.abstract_variables(config)
+    return jax.tree.map(lambda s: jnp.asarray(np.resize(noise, s.shape)) ** 2 * 10, shapes)
+
+
+def clock(function, *args, repeat: int) -> dict:
+    """Median wall seconds of a compiled function, and CPU seconds a core."""
+    jax.block_until_ready(function(*args))
+    wall, cpu = [], []
+    for _ in range(repeat):
+        start, start_cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(function(*args))
+        wall.append(time.perf_counter() - start)
+        cpu.append((time.process_time() - start_cpu) / os.cpu_count())
+    return {"s": float(np.median(wall)), "cpu_s": float(np.median(cpu))}
+
+
+def matmul_rate(dtype: str) -> dict:
+    """Operations a second of a product of the decoder's MLP shape."""
+    scale = 1 if jax.default_backend() == "cpu" else 8
+    n, k, m = 3136 * scale, 768 * scale, 3072 * scale
+    a, b = jnp.ones((n, k), dtype), jnp.ones((k, m), dtype)
+    times = clock(jax.jit(lambda a, b: a @ b), a, b, repeat=15)
+    return {key: 2 * n * k * m / value for key, value in times.items()}
+
+
+def stage_times(config, variables, images, num_refs: int, repeat: int) -> dict:
+    """Encoder, decoder (with cross-reference blocks, and without) and skip CNN on their own."""
+    params = variables["params"]
+    batch, views, height, width, _ = images.shape
+    grid = height // config.patch, width // config.patch
+    encoder = Encoder(
+        config.enc_dim, config.enc_depth, config.enc_heads, config.patch, config.dtype
+    )
+    times = {
+        "encoder": clock(jax.jit(encoder.apply), _own(params, "encoder"), images, repeat=repeat)
+    }
+    tokens = jnp.zeros((batch, views, grid[0] * grid[1], config.enc_dim))
+
+    def decode(cross_ref: bool, all_paths: bool):
+        sizes = config.dec_dim, config.dec_depth, config.dec_heads
+        decoder = Decoder(*sizes, cross_ref, config.dtype)
+        run = jax.jit(lambda p, t: decoder.apply(p, t, grid, num_refs, all_paths)[0])
+        return clock(run, _own(params, "decoder"), tokens, repeat=repeat)
+
+    times["decoder"] = decode(False, config.cross_ref)
+    if config.cross_ref:
+        whole = decode(True, False)
+        times["cross_ref"] = {k: whole[k] - times["decoder"][k] for k in whole}
+    if config.skip:
+        cnn = SkipCnn(config.dtype)
+        own = {c: variables[c]["src_skip_cnn"] for c in ("params", "batch_stats")}
+        run = jax.jit(lambda v, x: cnn.apply(v, x, x, False))
+        times["skip_cnn"] = clock(run, own, images, repeat=repeat)
+    return times
+
+
+def _own(params, name: str) -> dict:
+    return {"params": params[name]}
+
+
+def measure(args) -> dict:
+    """One case, in this process."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    config = dataclasses.replace(VARIANTS[args.variant], dtype=args.dtype)
+    views = int(args.views)
+    num_refs = min(args.num_refs, views)
+    height, width = args.height, args.width
+    flops = forward_flops(config, views=views, num_refs=num_refs, height=height, width=width)
+    variables = random_variables(config)
+    images = jnp.zeros((1, views, height, width, 3))
+    model = MVDust3r(config)
+    rates = [matmul_rate(args.dtype)]
+    start = time.perf_counter()
+    forward = jax.jit(lambda v, x: model.apply(v, x, num_refs=num_refs))
+    forward = forward.lower(variables, images).compile()
+    compile_s = time.perf_counter() - start
+    times = clock(forward, variables, images, repeat=args.repeat)
+    memory = peak_bytes()
+    stages = stage_times(config, variables, images, num_refs, args.repeat) if args.stages else {}
+    rates.append(matmul_rate(args.dtype))
+    rate = {key: max(r[key] for r in rates) for key in rates[0]}
+    return {
+        "views": views,
+        "num_refs": num_refs,
+        "compile_s": compile_s,
+        **times,
+        "flops": flops,
+        "matmul_rate": rate,
+        "share": {key: flops["total"] / times[key] / rate[key] for key in times},
+        "peak_bytes": memory,
+        "stages": stages,
+    }
+
+
+def peak_bytes() -> int:
+    """Peak device memory, or peak resident memory of the process on CPUs."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def machine() -> dict:
+    """What was measured on, without naming the host."""
+    cpu = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as lines:
+            names = [x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")]
+        cpu = names[0] if names else cpu
+    device = jax.devices()[0]
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "device": device.device_kind,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def run_case(views: int, args) -> dict:
+    """One case in a fresh process."""
+    command = [sys.executable, __file__, "--one", "--views", str(views)]
+    for name in ("variant", "dtype", "height", "width", "num_refs", "repeat"):
+        command += [f"--{name}", str(getattr(args, name))]
+    command += [] if args.stages else ["--no-stages"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"the case of {views} views failed:\n{result.stderr[-2000:]}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def table(rows: list[dict]) -> str:
+    """The cases as text."""
+    lines = [
+        f"{'V':>4}{'R':>3}{'compile s':>11}{'wall s':>9}{'CPU s':>8}{'TFLOP':>8}"
+        f"{'GFLOP/s':>9}{'matmul':>8}{'share':>7}{'CPU share':>11}{'peak GB':>9}"
+    ]
+    for r in rows:
+        total = r["flops"]["total"]
+        lines.append(
+            f"{r['views']:>4}{r['num_refs']:>3}{r['compile_s']:>11.1f}{r['s']:>9.2f}"
+            f"{r['cpu_s']:>8.2f}{total / 1e12:>8.2f}{total / r['s'] / 1e9:>9.0f}"
+            f"{r['matmul_rate']['s'] / 1e9:>8.0f}{r['share']['s']:>7.0%}"
+            f"{r['share']['cpu_s']:>11.0%}{r['peak_bytes'] / 1e9:>9.1f}"
+        )
+    for r in rows:
+        if r["stages"]:
+            parts = (
+                f"{name} {t['s']:.2f} s ({t['cpu_s']:.2f} CPU)" for name, t in r["stages"].items()
+            )
+            lines.append(f"V = {r['views']}: " + ", ".join(parts))
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", default="mvdp", choices=sorted(VARIANTS))
+    parser.add_argument("--views", default="2,4,8", help="numbers of views, comma-separated")
+    parser.add_argument("--num_refs", type=int, default=4, help="at most; never more than views")
+    parser.add_argument("--height", type=int, default=224)
+    parser.add_argument("--width", type=int, default=224)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--stages", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args)))
+        return
+    rows = [run_case(int(v), args) for v in args.views.split(",")]
+    print(table(rows))
+    if args.json:
+        os.makedirs(os.path.dirname(args.json) or ".", exist_ok=True)
+        report = {"machine": machine(), "variant": args.variant, "dtype": args.dtype, "cases": rows}
+        with open(args.json, "w") as out:
+            json.dump(report, out, indent=1)
+
+
+if __name__ == "__main__":
+    main()
