@@ -16,6 +16,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from data.rooms import catalog
+from data.rooms.draws import Draws, rows
 
 MAX_ROOMS = 3
 FLOOR_SLOTS, HUNG_SLOTS = 14, 2 * 4 * MAX_ROOMS
@@ -73,28 +74,20 @@ class Placed:
     active: Bool[Array, "F"]
 
 
-def uniform(key, low, high, shape=()):
-    """Uniform floats, bounds may be traced."""
-    return low + (high - low) * jax.random.uniform(key, shape)
-
-
-def make_plan(key: jax.Array, options: Options) -> Plan:
+def make_plan(draws: Draws, options: Options) -> Plan:
     """Room sizes, dividing walls and their door openings."""
-    keys = jax.random.split(key, 8)
-    draw = jax.random.uniform(keys[0], (2,))
-    several = draw[0] < options.multi_room
-    count = jnp.where(several, jnp.where(draw[1] < 0.5, 2, 3), 1)
-    side = uniform(keys[1], options.room_min, options.room_max, (2,))
-    wide = jnp.maximum(side[0], 3.2) + uniform(keys[2], 3.0, 4.5)
+    several = draws.chance(options.multi_room)
+    count = jnp.where(several, 2 + draws.whole(2), 1)
+    side = draws.between(options.room_min, options.room_max, 2)
+    wide = jnp.maximum(side[0], 3.2) + draws.between(3.0, 4.5)
     x = jnp.where(several, wide, side[0])
     y = jnp.where(several, jnp.maximum(side[1], jnp.where(count == 3, 5.8, 3.0)), side[1])
-    size = jnp.stack([x, y, uniform(keys[3], 2.4, 3.1)])
+    size = jnp.stack([x, y, draws.between(2.4, 3.1)])
     half = WALL_THICKNESS_M / 2
-    wall_x = x - uniform(keys[4], 2.9, 3.1) - jnp.where(several, 0.1 * (x - 6.0), 0.0)
-    wall_y = y * uniform(keys[5], 0.47, 0.53)
-    low = jax.random.bernoulli(keys[6])
-    spot = jnp.where(low, uniform(keys[7], 0.18, 0.3), uniform(keys[7], 0.7, 0.82))
-    width = uniform(keys[2], 0.85, 1.2)
+    wall_x = x - draws.between(2.9, 3.1) - jnp.where(several, 0.1 * (x - 6.0), 0.0)
+    wall_y = y * draws.between(0.47, 0.53)
+    spot = jnp.where(draws.chance(0.5), draws.between(0.18, 0.3), draws.between(0.7, 0.82))
+    width = draws.between(0.85, 1.2)
     door_x = spot * y + jnp.array([-0.5, 0.5]) * width
     door_y = (wall_x + x) / 2 + jnp.array([-0.5, 0.5]) * width
     zero = jnp.zeros(())
@@ -137,19 +130,18 @@ def _divider(at, start, end, door, height, along_x):
 
 
 def structure(
-    key: jax.Array, plan: Plan
+    draws: Draws, plan: Plan
 ) -> tuple[Float[Array, "S 6"], Bool[Array, "S"], Float[Array, "4"]]:
     """Structural boxes (centre, half size), which exist, and the corner block's rectangle."""
-    keys = jax.random.split(key, 8)
     x, y, h = plan.size
     boxes = _divider(plan.wall_x, 0.0, y, plan.door[0], h, False)
     boxes += _divider(plan.wall_y, plan.wall_x, x, plan.door[1], h, True)
-    tall, deep = uniform(keys[0], 0.06, 0.14), 0.015
+    tall, deep = draws.between(0.06, 0.14), 0.015
     boxes += [_box(0, x, 0, deep, 0, tall), _box(0, x, y - deep, y, 0, tall)]
     boxes += [_box(0, deep, 0, y, 0, tall), _box(x - deep, x, 0, y, 0, tall)]
     # The block stands in a corner of the first room, where no door can be.
-    block = uniform(keys[1], 0.15, 0.35, (2,)) * jnp.stack([plan.rooms[0, 2], y])
-    top = jax.random.bernoulli(keys[2])
+    block = draws.between(0.15, 0.35, 2) * jnp.stack([plan.rooms[0, 2], y])
+    top = draws.chance(0.5)
     y0 = jnp.where(top, y - block[1], 0.0)
     rect = jnp.stack([jnp.zeros(()), y0, block[0], y0 + block[1]])
     boxes.append(_box(rect[0], rect[2], rect[1], rect[3], 0.0, h))
@@ -157,15 +149,15 @@ def structure(
         at = plan.size[0] * (0.25 + 0.25 * i)
         boxes.append(_box(at - 0.06, at + 0.06, 0.0, y, h - 0.16, h))
     several = plan.room_active[1]
-    flags = [several] * 6 + [plan.room_active[2]] * 6 + [jax.random.bernoulli(keys[3], 0.8)] * 4
-    has_block = jax.random.bernoulli(keys[4], 0.3)
-    flags += [has_block] + [jax.random.bernoulli(keys[5], 0.2)] * 3
+    flags = [several] * 6 + [plan.room_active[2]] * 6 + [draws.chance(0.8)] * 4
+    has_block = draws.chance(0.3)
+    flags += [has_block] + [draws.chance(0.2)] * 3
     for i in range(MAX_ROOMS):
-        room, k = plan.rooms[i], jax.random.fold_in(keys[6], i)
+        room = plan.rooms[i]
         middle = (room[:2] + room[2:]) / 2
-        half = (room[2:] - room[:2]) / 2 * uniform(k, 0.35, 0.75, (2,))
+        half = (room[2:] - room[:2]) / 2 * draws.between(0.35, 0.75, 2)
         boxes.append(_box(*_span(middle, half, 0), *_span(middle, half, 1), 0.0, 0.012))
-        flags.append(plan.room_active[i] & jax.random.bernoulli(jax.random.fold_in(k, 1), 0.6))
+        flags.append(plan.room_active[i] & draws.chance(0.6))
     rect = jnp.where(has_block, rect, -jnp.ones(4))
     return jnp.stack(boxes), jnp.stack(flags), rect
 
@@ -195,9 +187,8 @@ def _side_pose(room, side, along, out):
     x0, y0, x1, y1 = room[..., 0], room[..., 1], room[..., 2], room[..., 3]
     xs = jnp.stack([x0 + along, x1 - out, x0 + along, x0 + out], axis=-1)
     ys = jnp.stack([y0 + out, y0 + along, y1 - out, y0 + along], axis=-1)
-    pick = side[..., None]
-    take = lambda a: jnp.take_along_axis(a, pick, axis=-1)[..., 0]  # noqa: E731
-    return jnp.stack([take(xs), take(ys)], axis=-1)
+    picked = jnp.take_along_axis(jnp.stack([xs, ys], axis=-2), side[..., None, None], axis=-1)
+    return picked[..., 0]
 
 
 def _side_length(room, side):
@@ -205,45 +196,39 @@ def _side_length(room, side):
     return jnp.where(side % 2 == 0, extent[..., 0], extent[..., 1])
 
 
-def _candidates(key, kind, size, plan):
-    """``_TRIES`` poses of one floor piece: centre, turn, footprint, and the room."""
-    k = jax.random.split(key, 6)
+def _candidates(draws, kind, size, plan):
+    """``_TRIES`` poses ``[F, _TRIES]`` of each floor piece: centre, turn, footprint, validity."""
+    grid = (FLOOR_SLOTS, _TRIES)
     area = (plan.rooms[:, 2] - plan.rooms[:, 0]) * (plan.rooms[:, 3] - plan.rooms[:, 1])
-    logits = jnp.log(jnp.where(plan.room_active, area, 1e-9))
-    room = plan.rooms[jax.random.categorical(k[0], logits, shape=(_TRIES,))]
-    side = jax.random.randint(k[1], (_TRIES,), 0, 4)
-    length = _side_length(room, side)
-    along = size[0] / 2 + jax.random.uniform(k[2], (_TRIES,)) * jnp.maximum(length - size[0], 0)
-    wall = _side_pose(room, side, along, size[1] / 2 + 0.02)
-    inner = uniform(k[3], 0.2, 0.8, (_TRIES, 2))
-    free = room[:, :2] + inner * (room[:, 2:] - room[:, :2])
-    is_free = jnp.asarray(_TABLES.place)[kind] == catalog.FREE
-    centre = jnp.where(is_free, free, wall)
-    wobble = uniform(k[4], -0.35, 0.35, (_TRIES,)) * is_free
-    turn = side * (jnp.pi / 2) + wobble
+    room = plan.rooms[draws.choice(jnp.where(plan.room_active, area, 0.0), *grid)]
+    side = draws.whole(4, *grid)
+    width, depth = size[:, None, 0], size[:, None, 1]
+    along = width / 2 + draws.unit(*grid) * jnp.maximum(_side_length(room, side) - width, 0)
+    wall = _side_pose(room, side, along, jnp.broadcast_to(depth / 2 + 0.02, grid))
+    free = room[..., :2] + draws.between(0.2, 0.8, *grid, 2) * (room[..., 2:] - room[..., :2])
+    is_free = (rows(_TABLES.place, kind) == catalog.FREE)[:, None]
+    centre = jnp.where(is_free[..., None], free, wall)
+    turn = side * (jnp.pi / 2) + draws.between(-0.35, 0.35, *grid) * is_free
     cos, sin = jnp.abs(jnp.cos(turn)), jnp.abs(jnp.sin(turn))
-    half = 0.5 * jnp.stack([cos * size[0] + sin * size[1], sin * size[0] + cos * size[1]], axis=-1)
+    half = 0.5 * jnp.stack([cos * width + sin * depth, sin * width + cos * depth], axis=-1)
     rect = jnp.concatenate([centre - half, centre + half], axis=-1)
-    inside = (rect[:, :2] >= room[:, :2] - 1e-3) & (rect[:, 2:] <= room[:, 2:] + 1e-3)
+    inside = (rect[..., :2] >= room[..., :2] - 1e-3) & (rect[..., 2:] <= room[..., 2:] + 1e-3)
     return centre, turn, rect, inside.all(axis=-1)
 
 
-def place_floor(key: jax.Array, plan: Plan, block: Float[Array, "4"], options: Options) -> Placed:
+def place_floor(draws: Draws, plan: Plan, block: Float[Array, "4"], options: Options) -> Placed:
     """Pieces on the floor, each at the first of some random poses that is free."""
-    k_count, k_kind, k_size, k_pose = jax.random.split(key, 4)
     area = plan.size[0] * plan.size[1]
-    wanted = jnp.clip(area * uniform(k_count, *options.density), 4, FLOOR_SLOTS)
-    weights = jnp.log(jnp.asarray(_TABLES.weight[_KINDS_FLOOR]))
-    kinds = jnp.asarray(_KINDS_FLOOR)[jax.random.categorical(k_kind, weights, shape=(FLOOR_SLOTS,))]
-    bounds = jnp.asarray(_TABLES.size)[kinds]
-    sizes = uniform(k_size, bounds[:, 0], bounds[:, 1], (FLOOR_SLOTS, 3))
+    wanted = jnp.clip(area * draws.between(*options.density), 4, FLOOR_SLOTS)
+    kinds = rows(_KINDS_FLOOR, draws.choice(_TABLES.weight[_KINDS_FLOOR], FLOOR_SLOTS))
+    bounds = rows(_TABLES.size, kinds)
+    sizes = draws.between(bounds[:, 0], bounds[:, 1], FLOOR_SLOTS, 3)
     sizes = sizes.at[:, 2].min(plan.size[2] - 0.1)
     blocked = jnp.concatenate([_keep_clear(plan), block[None]])
     taken = jnp.concatenate([blocked, jnp.full((FLOOR_SLOTS, 4), -9.0)])
 
     def step(taken, slot):
-        index, key, kind, size = slot
-        centre, turn, rect, inside = _candidates(key, kind, size, plan)
+        index, kind, size, centre, turn, rect, inside = slot
         ok = inside & ~_overlaps(rect, taken[None], 0.06).any(axis=-1)
         best = jnp.argmax(ok)
         active = ok[best] & (index < wanted)
@@ -252,28 +237,26 @@ def place_floor(key: jax.Array, plan: Plan, block: Float[Array, "4"], options: O
         base = jnp.concatenate([centre[best], jnp.zeros(1)])
         return taken, Placed(kind, size, base, turn[best], rect, active)
 
-    slots = (jnp.arange(FLOOR_SLOTS), jax.random.split(k_pose, FLOOR_SLOTS), kinds, sizes)
+    slots = (jnp.arange(FLOOR_SLOTS), kinds, sizes, *_candidates(draws, kinds, sizes, plan))
     return jax.lax.scan(step, taken, slots)[1]
 
 
-def place_hung(key: jax.Array, plan: Plan) -> Placed:
+def place_hung(draws: Draws, plan: Plan) -> Placed:
     """Two pieces on each wall of each room: pictures, windows, doors, shelves, clocks."""
-    k_kind, k_size, k_base, k_along, k_on = jax.random.split(key, 5)
     n = HUNG_SLOTS
     index = jnp.arange(n)
     room_id, side, part = index // 8, (index // 2) % 4, index % 2
-    weights = jnp.log(jnp.asarray(_TABLES.weight[_KINDS_HUNG]))
-    kind = jnp.asarray(_KINDS_HUNG)[jax.random.categorical(k_kind, weights, shape=(n,))]
-    bounds, base = jnp.asarray(_TABLES.size)[kind], jnp.asarray(_TABLES.base_m)[kind]
-    size = uniform(k_size, bounds[:, 0], bounds[:, 1], (n, 3))
+    kind = rows(_KINDS_HUNG, draws.choice(_TABLES.weight[_KINDS_HUNG], n))
+    bounds, base = rows(_TABLES.size, kind), rows(_TABLES.base_m, kind)
+    size = draws.between(bounds[:, 0], bounds[:, 1], n, 3)
     room = plan.rooms[room_id]
     length = _side_length(room, side)
     margin = size[:, 0] / 2 + 0.1
     start = length * part / 2
     fits = length / 2 > 2 * margin
-    along = start + uniform(k_along, margin, jnp.maximum(length / 2 - margin, margin), (n,))
+    along = start + draws.between(margin, jnp.maximum(length / 2 - margin, margin), n)
     centre = _side_pose(room, side, along, size[:, 1] / 2)
-    z = jnp.minimum(uniform(k_base, base[:, 0], base[:, 1], (n,)), plan.size[2] - size[:, 2] - 0.1)
+    z = jnp.minimum(draws.between(base[:, 0], base[:, 1], n), plan.size[2] - size[:, 2] - 0.1)
     rect = jnp.concatenate([centre - margin[:, None], centre + margin[:, None]], axis=-1)
     clash = _overlaps(rect, _keep_clear(plan)[None], 0.0).any(axis=-1)
     tolerance = 1e-3
@@ -284,6 +267,6 @@ def place_hung(key: jax.Array, plan: Plan) -> Placed:
     names = list(catalog.PIECES)
     opening = (kind == names.index("window")) | (kind == names.index("door"))
     active = plan.room_active[room_id] & fits & ~clash & (outside | ~opening)
-    active = active & jax.random.bernoulli(k_on, 0.75, (n,))
+    active = active & draws.chance(0.75, n)
     where = jnp.concatenate([centre, jnp.maximum(z, 0.0)[:, None]], axis=-1)
     return Placed(kind, size, where, side * (jnp.pi / 2), rect, active)

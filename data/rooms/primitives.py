@@ -53,22 +53,23 @@ def box_interval(o, d):
     return near, far
 
 
-def _quadratic(a, b, c):
-    """Interval where ``a t^2 + 2 b t + c < 0``; empty (near > far) without real roots."""
-    disc = b * b - a * c
-    root, inverse = jnp.sqrt(jnp.maximum(disc, 0.0)), 1.0 / jnp.maximum(a, TINY)
-    miss = disc <= 0
-    return (
-        jnp.where(miss, T_MAX, (-b - root) * inverse),
-        jnp.where(miss, -T_MAX, (-b + root) * inverse),
-    )
+def _round_interval(o, d):
+    """Where a ray is nearer than 1 to the origin of its 2 or 3 components; near > far if never.
+
+    Taken from the ray's nearest point, not from the origin's distance: the usual discriminant
+    loses the small sphere far away to cancellation.
+    """
+    inverse = 1.0 / jnp.maximum(sum(x * x for x in d), TINY)
+    middle = -sum(x * y for x, y in zip(o, d, strict=True)) * inverse
+    left = 1.0 - sum((x + middle * y) ** 2 for x, y in zip(o, d, strict=True))
+    reach = jnp.sqrt(jnp.maximum(left, 0.0) * inverse)
+    miss = left <= 0
+    return jnp.where(miss, T_MAX, middle - reach), jnp.where(miss, -T_MAX, middle + reach)
 
 
 def cylinder_interval(o, d):
     """Where the ray enters and leaves the unit cylinder along z."""
-    a = d[0] * d[0] + d[1] * d[1]
-    b = o[0] * d[0] + o[1] * d[1]
-    near, far = _quadratic(a, b, o[0] * o[0] + o[1] * o[1] - 1.0)
+    near, far = _round_interval(o[:2], d[:2])
     inverse = 1.0 / guard(d[2])
     middle, half = -o[2] * inverse, jnp.abs(inverse)
     return jnp.maximum(near, middle - half), jnp.minimum(far, middle + half)
@@ -76,9 +77,7 @@ def cylinder_interval(o, d):
 
 def sphere_interval(o, d):
     """Where the ray enters and leaves the unit ball."""
-    a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
-    b = o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
-    return _quadratic(a, b, o[0] * o[0] + o[1] * o[1] + o[2] * o[2] - 1.0)
+    return _round_interval(o, d)
 
 
 def visible(prims: Primitives, planes: Float[Array, "K Q 4"]) -> Bool[Array, "K N"]:
@@ -143,8 +142,9 @@ def shell_exit(
     dirs: Float[Array, "K P 3"],
 ) -> Float[Array, "K P"]:
     """Where rays that start inside the axis-aligned shell leave it."""
+    dirs = guard(dirs)
     wall = jnp.where(dirs > 0, hi.reshape(1, 1, 3), lo.reshape(1, 1, 3))
-    return ((wall - origins[:, None]) / guard(dirs)).min(axis=-1)
+    return ((wall - origins[:, None]) / dirs).min(axis=-1)
 
 
 def distance(prims: Primitives, points: Float[Array, "M 3"]) -> Float[Array, "M"]:

@@ -97,7 +97,7 @@ def _cast_view(scene, world_from_cam, intrinsics, u, v, tile):
 def _shell_surface(points, dirs, size):
     """Material row, inward normal and surface coordinates where rays leave the shell."""
     gaps = [
-        jnp.abs(p - jnp.where(d > 0, size[i], 0.0))
+        jnp.abs(p - jnp.where(d >= 0, size[i], 0.0))
         for i, (p, d) in enumerate(zip(points, dirs, strict=True))
     ]
     on_x = (gaps[0] <= gaps[1]) & (gaps[0] <= gaps[2])

@@ -13,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from data.rooms import catalog, layout
+from data.rooms.draws import Draws, rows
 from data.rooms.layout import Options
 from data.rooms.primitives import (
     NUM_BOXES,
@@ -22,7 +23,7 @@ from data.rooms.primitives import (
 )
 from data.rooms.textures import Field, hsv_to_rgb
 
-ROOMS_VERSION = "1.1.0"
+ROOMS_VERSION = "1.3.0"
 # Half-open ranges of seeds; every seed is below 2^32.
 SPLITS = {
     "train": (0, 3_000_000_000),
@@ -35,6 +36,8 @@ _BOUNDS = catalog.material_bounds()
 # Material rows: four walls, floor, ceiling; dividing wall, casing, block, beams, lamp cord, lamp
 # shade, three rugs; then MAX_ROLES rows for each piece.
 _SHELL_ROWS, _FIXED_ROWS = 6, 15
+# Random numbers of one scene (a bound, most of them for materials).
+_NUMBERS = 16_384
 _PIECES = layout.FLOOR_SLOTS + layout.HUNG_SLOTS
 
 
@@ -79,50 +82,47 @@ def _rotation(turn, tilt):
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def _assemble(key, placed):
+def _assemble(draws, placed):
     """Parts of all pieces ``[F, P]``: world_from_local, shape, role, existence."""
-    k_chance, k_shift, k_turn = jax.random.split(key, 3)
     kind = placed.kind
-    shape, role = jnp.asarray(_TABLES.shape)[kind], jnp.asarray(_TABLES.role)[kind]
-    at, at_m, half, half_m = jnp.moveaxis(jnp.asarray(_TABLES.geometry)[kind], 2, 0)
-    jitter = jnp.asarray(_TABLES.jitter)[kind]
+    shape, role = rows(_TABLES.shape, kind), rows(_TABLES.role, kind)
+    at, at_m, half, half_m = jnp.moveaxis(rows(_TABLES.geometry, kind), 2, 0)
+    jitter = rows(_TABLES.jitter, kind)
     grid = shape.shape
     size = placed.size[:, None]
-    shift = jax.random.uniform(k_shift, (*grid, 2), minval=-1.0) * jitter[..., :2]
+    shift = draws.between(-1.0, 1.0, *grid, 2) * jitter[..., :2]
     at = at.at[..., :2].add(shift)
     centre, half = at * size + at_m, half * size + half_m
-    angles = jax.random.uniform(k_turn, (*grid, 2), minval=-1.0) * jitter[..., 2:]
+    angles = draws.between(-1.0, 1.0, *grid, 2) * jitter[..., 2:]
     turned = _rotation(placed.turn, jnp.zeros_like(placed.turn))[:, None]
     axes = turned @ _rotation(angles[..., 0], angles[..., 1])
     world = jnp.einsum("fpij,fpj->fpi", jnp.broadcast_to(turned, axes.shape), centre)
     world = world + placed.base[:, None]
     half = jnp.maximum(half, 0.002)
     matrix = jnp.concatenate([axes * half[..., None, :], world[..., None]], axis=-1)
-    exists = jax.random.uniform(k_chance, grid) < jnp.asarray(_TABLES.chance)[kind]
+    exists = draws.unit(*grid) < rows(_TABLES.chance, kind)
     return matrix, shape, role, exists & placed.active[:, None]
 
 
-def draw_palette(key: jax.Array) -> Float[Array, "4"]:
+def draw_palette(draws: Draws) -> Float[Array, "4"]:
     """Four hues that a room's free colours keep to: mostly warm ones and blues."""
-    k_kind, k_hue = jax.random.split(key)
     low, high = jnp.array([0.03, 0.53, 0.22, 0.0]), jnp.array([0.14, 0.66, 0.42, 1.0])
-    kind = jax.random.categorical(k_kind, jnp.log(jnp.array([0.42, 0.3, 0.14, 0.14])), shape=(4,))
-    return layout.uniform(k_hue, low[kind], high[kind], (4,))
+    kind = draws.choice((0.42, 0.3, 0.14, 0.14), 4)
+    return draws.between(low[kind], high[kind], 4)
 
 
 def draw_materials(
-    key: jax.Array, classes: Int[Array, "rows"], palette: Float[Array, "4"]
+    draws: Draws, classes: Int[Array, "rows"], palette: Float[Array, "4"]
 ) -> Float[Array, "rows M"]:
     """One material per row within the bounds of its class, colours in linear light.
 
     Classes of any hue take one of the palette, and are more often pale than strong.
     """
-    k_fields, k_hue, k_near = jax.random.split(key, 3)
-    bounds = jnp.asarray(_BOUNDS)[classes]
-    m = layout.uniform(k_fields, bounds[:, 0], bounds[:, 1], (len(classes), bounds.shape[-1]))
+    bounds = rows(_BOUNDS, classes)
+    count = len(classes)
+    m = draws.between(bounds[:, 0], bounds[:, 1], count, bounds.shape[-1])
     free = bounds[:, 1, 0] - bounds[:, 0, 0] >= 1
-    chosen = palette[jax.random.randint(k_hue, classes.shape, 0, len(palette))]
-    chosen = chosen + layout.uniform(k_near, -0.03, 0.03, classes.shape)
+    chosen = palette[draws.whole(len(palette), count)] + draws.between(-0.03, 0.03, count)
     low, high = bounds[:, 0, 1], bounds[:, 1, 1]
     share = (m[:, 1] - low) / jnp.maximum(high - low, 1e-6)
     pale = low + (high - low) * share**1.7
@@ -137,47 +137,40 @@ def draw_materials(
     return jnp.concatenate([rgb.reshape(-1, 9) ** 2.2, m[:, 9:]], axis=-1)
 
 
-def _choose(key, names, weights, shape=()):
-    rows = jnp.array([catalog.class_index(name) for name in names])
-    return rows[jax.random.categorical(key, jnp.log(jnp.array(weights)), shape=shape)]
+def _choose(draws, names, weights, *shape):
+    return rows(np.array([catalog.class_index(n) for n in names]), draws.choice(weights, *shape))
 
 
-def _classes(key, placed_kinds):
+def _classes(draws, placed_kinds):
     """Material class of every row."""
-    k = jax.random.split(key, 6)
-    main, accent = _choose(k[0], catalog.WALL_CLASSES, catalog.WALL_WEIGHTS, (2,))
-    which = jax.random.randint(k[1], (), 0, 6)
-    walls = jnp.where(jnp.arange(4) == which, accent, main)
-    floor = _choose(k[2], catalog.FLOOR_CLASSES, catalog.FLOOR_WEIGHTS)
-    inner = _choose(k[3], catalog.WALL_CLASSES, catalog.WALL_WEIGHTS, (2,))
+    main, accent = _choose(draws, catalog.WALL_CLASSES, catalog.WALL_WEIGHTS, 2)
+    walls = jnp.where(jnp.arange(4) == draws.whole(6), accent, main)
+    floor = _choose(draws, catalog.FLOOR_CLASSES, catalog.FLOOR_WEIGHTS)
+    inner = _choose(draws, catalog.WALL_CLASSES, catalog.WALL_WEIGHTS, 2)
     row = catalog.class_index
     fixed = [floor, row("ceiling"), inner[0], row("white"), inner[1], row("wood"), row("metal")]
     fixed += [row("shade")] + [row("carpet")] * layout.MAX_ROOMS
-    roles = jnp.asarray(_TABLES.roles)[placed_kinds].reshape(-1)
+    roles = rows(_TABLES.roles, placed_kinds).reshape(-1)
     return jnp.concatenate([walls, jnp.stack([jnp.asarray(r) for r in fixed]), roles])
 
 
-def _lights(key, plan, options):
+def _lights(draws, plan, options):
     """One lamp below each room's ceiling; a single room gets a weaker second light."""
-    k = jax.random.split(key, 6)
-    rooms = plan.rooms
-    middle = (rooms[:, :2] + rooms[:, 2:]) / 2
-    extent = rooms[:, 2:] - rooms[:, :2]
-    offset = layout.uniform(k[0], -0.15, 0.15, (layout.MAX_ROOMS, 2)) * extent
-    drop = layout.uniform(k[1], 0.25, 0.6, (layout.MAX_ROOMS, 1))
-    lamp = jnp.concatenate([middle + offset, plan.size[2] - drop], axis=-1)
-    corner = rooms[0, :2] + extent[0] * layout.uniform(k[2], 0.15, 0.85, (2,))
-    second = jnp.concatenate([corner, layout.uniform(k[3], 1.6, 2.0, (1,))])
+    count, rects = layout.MAX_ROOMS, plan.rooms
+    extent = rects[:, 2:] - rects[:, :2]
+    spot = (rects[:, :2] + rects[:, 2:]) / 2 + draws.between(-0.15, 0.15, count, 2) * extent
+    lamp = jnp.concatenate([spot, plan.size[2] - draws.between(0.25, 0.6, count, 1)], axis=-1)
+    corner = rects[0, :2] + extent[0] * draws.between(0.15, 0.85, 2)
+    second = jnp.concatenate([corner, draws.between(1.6, 2.0, 1)])
     single = ~plan.room_active[1]
     position = lamp.at[1].set(jnp.where(single, second, lamp[1]))
     reach = jnp.sqrt((extent**2).sum(-1, keepdims=True)) * 0.5
-    warm = layout.uniform(k[4], 0.0, 1.0, (layout.MAX_ROOMS, 1))
+    warm = draws.unit(count, 1)
     tint = jnp.array([[1.0, 0.86, 0.68]]) * warm + jnp.array([[0.92, 0.97, 1.0]]) * (1 - warm)
-    power = layout.uniform(k[5], 0.7, 1.3, (layout.MAX_ROOMS, 1)) * (1.0 + reach**2)
+    power = draws.between(0.7, 1.3, count, 1) * (1.0 + reach**2)
     power = power.at[1].multiply(jnp.where(single, 0.45, 1.0))
     on = plan.room_active.at[1].set(True)[:, None]
-    lamp_parts = jnp.where(plan.room_active[:, None], lamp, -9.0)
-    return position, tint * power * on * options.dark, lamp_parts, plan.room_active
+    return position, tint * power * on * options.dark, lamp
 
 
 def _lamp_parts(lamp, height):
@@ -213,40 +206,35 @@ def _pack(matrix, shape, row, exists, casts):
 
 def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -> Scene:
     """The room of a seed in [0, 2^32). Pure; jit and vmap it over seeds."""
-    key = scene_key(jnp.asarray(seed, jnp.uint32))
-    k = jax.random.split(key, 10)
-    plan = layout.make_plan(k[0], options)
-    boxes, box_on, block = layout.structure(k[1], plan)
+    draws = Draws(scene_key(jnp.asarray(seed, jnp.uint32)), _NUMBERS)
+    plan = layout.make_plan(draws, options)
+    boxes, box_on, block = layout.structure(draws, plan)
     placed = jax.tree.map(
         lambda *a: jnp.concatenate(a),
-        layout.place_floor(k[2], plan, block, options),
-        layout.place_hung(k[3], plan),
+        layout.place_floor(draws, plan, block, options),
+        layout.place_hung(draws, plan),
     )
-    matrix, shape, role, exists = _assemble(k[4], placed)
-    rows = _FIXED_ROWS + jnp.arange(_PIECES)[:, None] * catalog.MAX_ROLES + role
-    position, colour, lamp, lamp_on = _lights(k[5], plan, options)
+    matrix, shape, role, exists = _assemble(draws, placed)
+    row = _FIXED_ROWS + jnp.arange(_PIECES)[:, None] * catalog.MAX_ROLES + role
+    position, colour, lamp = _lights(draws, plan, options)
     lamps = _lamp_parts(lamp, plan.size[2])
-    materials = draw_materials(k[6], _classes(k[7], placed.kind), draw_palette(k[9]))
+    palette = draw_palette(draws)
+    materials = draw_materials(draws, _classes(draws, placed.kind), palette)
     structural = jnp.concatenate(
         [boxes[:, 3:, None] * jnp.eye(3)[None], boxes[:, :3, None]], axis=-1
     )
     box_rows = [6] * 3 + [7] * 3 + [6] * 3 + [7] * 3 + [7] * 4 + [8] + [9] * 3 + [12, 13, 14]
     n_lamp = 2 * layout.MAX_ROOMS
     all_matrix = jnp.concatenate([structural, lamps.reshape(-1, 3, 4), matrix.reshape(-1, 3, 4)])
-    all_shape = jnp.concatenate(
-        [
-            jnp.zeros(len(box_rows), int),
-            jnp.tile(jnp.array([1, 2]), layout.MAX_ROOMS),
-            shape.ravel(),
-        ]
-    )
-    all_row = jnp.concatenate(
-        [jnp.array(box_rows), jnp.tile(jnp.array([10, 11]), layout.MAX_ROOMS), rows.ravel()]
-    )
-    all_exist = jnp.concatenate([box_on, jnp.repeat(lamp_on, 2), exists.ravel()])
+    lamp_shapes = [catalog.CYLINDER, catalog.SPHERE] * layout.MAX_ROOMS
+    fixed_shapes = jnp.array([catalog.BOX] * len(box_rows) + lamp_shapes)
+    fixed_rows = jnp.array(box_rows + [10, 11] * layout.MAX_ROOMS)
+    all_shape = jnp.concatenate([fixed_shapes, shape.ravel()])
+    all_row = jnp.concatenate([fixed_rows, row.ravel()])
+    all_exist = jnp.concatenate([box_on, jnp.repeat(plan.room_active, 2), exists.ravel()])
     casts = jnp.ones(len(all_exist), bool).at[len(box_rows) : len(box_rows) + n_lamp].set(False)
     prims, material_of = _pack(all_matrix, all_shape, all_row, all_exist, casts)
-    look = jax.random.uniform(k[8], (5,))
+    look = draws.unit(4)
     tint = jnp.stack([0.95 + 0.1 * look[1], 1.0, 1.05 - 0.1 * look[1]])
     footprints = jnp.where(placed.active[:, None], placed.rect, -9.0)[: layout.FLOOR_SLOTS]
     return Scene(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from data.rooms.layout import uniform
+from data.rooms.draws import Draws
 from data.rooms.primitives import distance
 from data.rooms.render import cast_depth
 from data.rooms.scene import Scene
@@ -54,14 +54,13 @@ def look_at(
     return jnp.concatenate([top, bottom], axis=-2)
 
 
-def _paths(key, scene, starts, places, baseline, steps):
+def _paths(draws, scene, starts, places, baseline, steps):
     """Poses ``[PATHS, S, 4, 4]`` at path positions ``places`` ``[S]`` in [-0.5, 0.5]."""
-    k = jax.random.split(key, 10)
     n, s = len(starts), len(places)
     # Later paths are shorter, so that some path fits into any room.
     shrink = jnp.linspace(1.0, 0.25, n)
-    length = uniform(k[0], 0.15, 0.5, (n,)) * steps * baseline * shrink
-    inside = uniform(k[1], 0.25, 0.75, (n, 2))
+    length = draws.between(0.15, 0.5, n) * steps * baseline * shrink
+    inside = draws.between(0.25, 0.75, n, 2)
     room = _room_of(scene, starts)
     goal = room[:, :2] + inside * (room[:, 2:] - room[:, :2])
     away = goal - starts[:, :2]
@@ -69,19 +68,19 @@ def _paths(key, scene, starts, places, baseline, steps):
     # The gazed point is at least 1.5 m off, beyond the drawn one if need be.
     gaze = starts[:, :2] + away / far * jnp.maximum(far, 1.5)
     ahead = jnp.arctan2(away[:, 1], away[:, 0])
-    heading = ahead + uniform(k[2], -1.0, 1.0, (n,)) * jnp.pi
+    heading = ahead + draws.between(-1.0, 1.0, n) * jnp.pi
     line = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1)
     across = jnp.stack([-line[:, 1], line[:, 0]], axis=-1)
-    bow = uniform(k[3], -0.5, 0.5, (n, 1, 1)) * length.reshape(n, 1, 1)
+    bow = draws.between(-0.5, 0.5, n, 1, 1) * length.reshape(n, 1, 1)
     at = places.reshape(1, s, 1)
-    wobble = uniform(k[4], -0.06, 0.06, (n, s, 3)) * baseline
+    wobble = draws.between(-0.06, 0.06, n, s, 3) * baseline
     flat = starts[:, None, :2] + line[:, None] * at * length.reshape(n, 1, 1)
     flat = flat + across[:, None] * (4 * at * at - 0.3) * bow
     eye = jnp.concatenate([flat, jnp.broadcast_to(starts[:, None, 2:], (n, s, 1))], -1) + wobble
-    drift = uniform(k[5], -1.0, 1.0, (n, 1, 2)) * 0.35 * steps * baseline
-    seen = gaze[:, None] + drift * at + uniform(k[6], -0.15, 0.15, (n, s, 2)) * baseline
-    level = uniform(k[7], 0.5, 1.35, (n, 1, 1)) + uniform(k[8], -0.12, 0.12, (n, s, 1)) * baseline
-    roll = uniform(k[9], -0.03, 0.03, (n, s))
+    drift = draws.between(-1.0, 1.0, n, 1, 2) * 0.35 * steps * baseline
+    seen = gaze[:, None] + drift * at + draws.between(-0.15, 0.15, n, s, 2) * baseline
+    level = draws.between(0.5, 1.35, n, 1, 1) + draws.between(-0.12, 0.12, n, s, 1) * baseline
+    roll = draws.between(-0.03, 0.03, n, s)
     return look_at(eye, jnp.concatenate([seen, level], axis=-1), roll)
 
 
@@ -130,17 +129,17 @@ def choose_poses(
     baseline: Float[Array, ""] | float,
 ) -> Float[Array, "S 4 4"]:
     """Camera poses of one sample: inputs in walking order, then targets between them."""
-    k_start, k_room, k_path, k_place = jax.random.split(key, 4)
+    draws = Draws(key, STARTS * 4 + num_targets + PATHS * (16 + 8 * (num_inputs + num_targets)))
     low = jnp.array([CLEARANCE_M, CLEARANCE_M, EYE_M[0]])
     high = jnp.stack([scene.size[0] - CLEARANCE_M, scene.size[1] - CLEARANCE_M, EYE_M[1]])
-    points = low + jax.random.uniform(k_start, (STARTS, 3)) * (high - low)
+    points = draws.between(low[None], high[None], STARTS, 3)
     rank = jnp.minimum(clearance(scene, points), 1.3 * CLEARANCE_M)
-    starts = points[jnp.argsort(-rank + 1e-3 * jax.random.uniform(k_room, (STARTS,)))[:PATHS]]
+    starts = points[jnp.argsort(-rank + 1e-3 * draws.unit(STARTS))[:PATHS]]
     steps = max(num_inputs - 1, 1)
     inputs = jnp.arange(num_inputs) / steps - 0.5
-    targets = uniform(k_place, -0.5, 0.5, (num_targets,))
+    targets = draws.between(-0.5, 0.5, num_targets)
     places = jnp.concatenate([inputs, targets])
-    poses = _paths(k_path, scene, starts, places, baseline, steps)
+    poses = _paths(draws, scene, starts, places, baseline, steps)
     free = clearance(scene, poses[..., :3, 3].reshape(-1, 3)).reshape(poses.shape[:2]).min(-1)
     # A path with enough clearance is as good as any other; longer ones come first.
     order = jnp.argsort(-jnp.minimum(free, CLEARANCE_M), stable=True)[:FINALISTS]
