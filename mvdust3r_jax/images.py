@@ -124,6 +124,9 @@ def read_photo(
     name = name or path.name
     if not path.exists():
         raise FileNotFoundError(f"there is no image at {path}")
+    if not path.is_file():
+        # Opening a pipe would wait for ever.
+        raise ImageError(f"{path} cannot be read as an image: {_reason(path, None)}")
     try:
         # Warnings of the decoder are about damage that either matters (then it raises) or not.
         with (
@@ -158,9 +161,9 @@ def _formats() -> list[str]:
     return [name for name in [*FORMATS, "HEIF"] if name in Image.OPEN]
 
 
-def _reason(path: Path, error: Exception) -> str:
-    if path.is_dir():
-        return "it is a folder"
+def _reason(path: Path, error: Exception | None) -> str:
+    if not path.is_file():
+        return "it is a folder" if path.is_dir() else "it is no regular file"
     if path.stat().st_size == 0:
         return "it is empty"
     if path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in _formats():

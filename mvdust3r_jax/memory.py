@@ -16,6 +16,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.heads import SKIP_WIDTH
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 
@@ -62,7 +63,9 @@ def estimate(
             + peak_activations(config, num_views, num_refs, height, width)
             + _RESULT_COPIES * _result_bytes(config, num_views, height, width)
         ),
-        flops=flops(config, num_views, num_refs, height, width),
+        flops=forward_flops(config, views=num_views, num_refs=num_refs, height=height, width=width)[
+            "total"
+        ],
     )
 
 
@@ -94,27 +97,6 @@ def peak_activations(
 def _result_bytes(config: ModelConfig, num_views: int, height: int, width: int) -> int:
     channels = 3 + 3 + 1 + config.gaussians * (3 * (config.sh_degree + 1) ** 2 + 1 + 3 + 4)
     return _FLOAT * channels * num_views * height * width
-
-
-def flops(config: ModelConfig, num_views: int, num_refs: int, height: int, width: int) -> float:
-    """Operations of matrix products and convolutions (a multiplication and an addition count 2)."""
-    tokens = height * width // config.patch**2
-    c, every = config, num_views * tokens
-    enc = c.enc_depth * (24 * c.enc_dim**2 + 4 * c.enc_dim * tokens) + 6 * c.patch**2 * c.enc_dim
-    paths = num_refs * every
-    # Self-attention, cross-attention (its keys and values once per weight set) and MLP.
-    layer = (8 + 4 + 4 + 16) * c.dec_dim**2 + 4 * c.dec_dim * tokens * num_views
-    if c.cross_ref:
-        layer += 32 * c.dec_dim**2 + 4 * c.dec_dim * tokens * num_refs
-    head = 2 * c.dec_dim * 4 * c.patch**2
-    if c.gaussians:
-        channels = 3 * (c.sh_degree + 1) ** 2 + 8
-        head += (
-            2 * c.dec_dim * 4 * c.gaussian_hidden + 2 * c.gaussian_hidden * channels * c.patch**2
-        )
-    pixels = num_views * height * width
-    skip = pixels * 2 * (9 * 6 * SKIP_WIDTH + 2 * 25 * SKIP_WIDTH**2 + 27 * SKIP_WIDTH) * c.skip
-    return every * (enc + head + 2 * c.enc_dim * c.dec_dim) + paths * c.dec_depth * layer + skip
 
 
 # ---------------------------------------------------------------- limits

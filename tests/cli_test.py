@@ -59,6 +59,25 @@ def test_photographs_to_results(place, tmp_path, capsys):
     assert scene.original_sizes.tolist() == [[40, 60], [60, 40], [33, 47]]
 
 
+def test_odd_photographs_give_a_valid_result(place, tmp_path):
+    """The same file twice, a black one, a line of pixels, a wrong ending, masks without a hole."""
+    photo = place / "фото é" / "0 a.png"
+    Image.new("RGB", (30, 20)).save(tmp_path / "black.jpg")
+    Image.new("RGB", (500, 1), (9, 9, 9)).save(tmp_path / "line.png")
+    (tmp_path / "wrong.png").write_bytes((tmp_path / "black.jpg").read_bytes())
+    (tmp_path / "masks").mkdir()
+    for name in ("0 a", "black", "line", "wrong"):
+        Image.new("L", (30, 20)).save(tmp_path / "masks" / f"{name}.png")
+    for i, others in enumerate([(photo, tmp_path / "black.jpg"), ("black.jpg", "line.png")]):
+        paths = [photo, *(tmp_path / o for o in others)]
+        assert run(place, *paths, "--out", tmp_path / str(i), "--export", "ply,cameras") == 0
+        assert np.isfinite(Scene.load(tmp_path / str(i)).points).all()
+    paths = [tmp_path / name for name in ("wrong.png", "black.jpg", "wrong.png")]
+    arguments = ["--masks", tmp_path / "masks", "--out", tmp_path / "m", "--export", "ply"]
+    assert run(place, *paths, *arguments) == 0
+    assert not Scene.load(tmp_path / "m").masks.any()
+
+
 def test_quiet_says_nothing(place, tmp_path, capsys):
     """Neither on stdout nor on stderr."""
     assert run(place, place / "фото é", "--out", tmp_path / "o", "--quiet", "--export", "npz") == 0

@@ -1,6 +1,7 @@
 """Photographs of every kind become network input, and pixels can be traced back to the file."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -132,6 +133,9 @@ def test_places_without_images(tmp_path):
         images.read_photo(tmp_path)
     with pytest.raises(images.ImageError, match="holds no images"):
         images.list_images(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(images.ImageError, match="no regular file"):
+        images.read_photo(tmp_path / "pipe.jpg")
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
     with pytest.raises(images.ImageError, match="a.heic"):
         images.read_photo(tmp_path / "a.heic")

@@ -116,7 +116,7 @@ def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | image
 
 def unique_names(sources: Sequence[Path | images.Photo]) -> list[str]:
     """File names; with their folder's name, then a number, where they would repeat."""
-    names = [s.name if isinstance(s, images.Photo) else s.name for s in sources]
+    names = [source.name for source in sources]
     if len(set(names)) < len(names):
         names = [
             name if isinstance(s, images.Photo) else f"{s.parent.name}_{name}".lstrip("_")

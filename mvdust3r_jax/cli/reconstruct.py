@@ -130,21 +130,21 @@ def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Co
 
 def run_network(sources, model: Model, args: argparse.Namespace, console: Console) -> Scene:
     """The scene of the photographs, stage by stage on the console."""
-    names = inputs.unique_names(sources)
+    file_names = [source.name for source in sources]
     scene = reconstruct(
         sources,
         model,
         num_refs=args.refs,
         size=args.size,
         fit=args.fit,
-        cameras=_known_cameras(args, names),
+        cameras=_known_cameras(args, file_names),
         focal_px=_focal(args.focal),
-        masks=None if args.masks is None else [_mask_of(args.masks, name) for name in names],
+        masks=None if args.masks is None else [_mask_of(args.masks, n) for n in file_names],
         progress=console.step,
         memory_limit=None if args.memory is None else int(args.memory * _GIB),
     )
     console.step("")
-    scene.names = names
+    scene.names = inputs.unique_names(sources)
     return scene
 
 
