@@ -134,19 +134,21 @@ def spread(config: ml_collections.ConfigDict, model: MVDust3r, variables: dict) 
         *(model, optimizer_config, objective, step_config, variables["params"]),
         perceptual=perceptual,
     )
-    axis_name = parallel.AXIS if config.parallel == "pmap" else None
+    axis_name, mesh = parallel.AXIS if config.parallel == "pmap" else None, None
     if config.parallel == "pmap":
         optimizer, step = make(axis_name=axis_name)
         chips = parallel.data_parallel(step)
     elif config.parallel == "fsdp":
         batch_shards, view_shards = config.mesh
         mesh = parallel.make_mesh((batch_shards or jax.device_count() // view_shards, view_shards))
-        optimizer, step = make(constrain_views=parallel.view_constraint(mesh))
+        optimizer, step = make(mesh=mesh)
         initial = functools.partial(init_state, optimizer=optimizer, config=step_config, seed=0)
         chips = parallel.fully_sharded(step, jax.eval_shape(initial, variables), mesh)
     else:
         raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {config.parallel!r}")
-    evaluate = make_eval_step(model, objective, perceptual=perceptual, axis_name=axis_name)
+    evaluate = make_eval_step(
+        model, objective, perceptual=perceptual, axis_name=axis_name, mesh=mesh
+    )
     return Run(
         state=init_state(variables, optimizer, step_config, config.seed),
         chips=chips,

@@ -124,22 +124,34 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: NamedSharding(mesh, state_spec(x.shape, mesh.size)), state)
 
 
-def view_constraint(mesh: Mesh) -> Callable[[Array], Array]:
+def place_views(images: Array, mesh: Mesh) -> Array:
     """Places images [B, V, ...] on the mesh: samples over one axis, views over the other.
 
     Views stay together where their number is no multiple of the view axis.
     """
 
-    def constrain(images: Array) -> Array:
-        even = images.shape[1] % mesh.shape[VIEW_AXIS] == 0
-        spec = PartitionSpec(AXIS, VIEW_AXIS if even else None)
-        return jax.lax.with_sharding_constraint(images, NamedSharding(mesh, spec))
+    even = images.shape[1] % mesh.shape[VIEW_AXIS] == 0
+    spec = PartitionSpec(AXIS, VIEW_AXIS if even else None)
+    return jax.lax.with_sharding_constraint(images, NamedSharding(mesh, spec))
 
-    return constrain
+
+def loss_on_shards(function: Callable, mesh: Mesh) -> Callable:
+    """``function(prediction, batch, key) -> shares`` run by each chip on its own samples, summed.
+
+    Without it the compiler would see the rasterizer's loop over samples as one loop over the whole
+    batch, and every chip would render everything.
+    """
+
+    def total(prediction: Any, batch: Batch, key: Array) -> Any:
+        return jax.lax.psum(function(prediction, batch, key), AXIS)
+
+    by_sample, whole = PartitionSpec(AXIS), PartitionSpec()
+    specs = dict(in_specs=(by_sample, by_sample, whole), out_specs=whole)
+    return jax.shard_map(total, mesh=mesh, **specs, check_vma=False)
 
 
 def fully_sharded(step: Callable, state_shapes: Any, mesh: Mesh) -> Parallel:
-    """``jit`` over a mesh; ``step`` must have been made without ``axis_name``."""
+    """``jit`` over a mesh; ``step`` must have been made with ``mesh``."""
     shardings = state_shardings(state_shapes, mesh)
     batch_sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     whole = NamedSharding(mesh, PartitionSpec())

@@ -9,6 +9,7 @@ summing gradients over devices gives the gradient of the whole batch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt32
 
+from mvdust3r_jax import parallel
 from mvdust3r_jax.losses import global_sum, known_depth, true_pointmaps
 from mvdust3r_jax.metrics import point_errors
 from mvdust3r_jax.objective import ObjectiveConfig, total_loss
@@ -98,6 +101,15 @@ def _moving_average(average: Any, params: Any, decay: float, step: Array) -> Any
     return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
 
 
+def _spread_loss(
+    objective: ObjectiveConfig, perceptual: dict | None, axis_name: str | None, mesh: Mesh | None
+) -> Callable:
+    """``(prediction, batch, key) -> (loss, terms)``; on a mesh each chip takes its own samples."""
+    fixed = dict(perceptual=perceptual, axis_name=axis_name if mesh is None else parallel.AXIS)
+    function = functools.partial(total_loss, objective, **fixed)
+    return function if mesh is None else parallel.loss_on_shards(function, mesh)
+
+
 def make_train_step(
     model: nn.Module,
     optimizer_config: OptimizerConfig,
@@ -107,31 +119,32 @@ def make_train_step(
     *,
     perceptual: dict | None = None,
     axis_name: str | None = None,
-    constrain_views: Callable[[Array], Array] = lambda images: images,
+    mesh: Mesh | None = None,
 ) -> tuple[optax.GradientTransformation, Callable[[TrainState, Batch], tuple[TrainState, Metrics]]]:
     """The optimizer and ``step(state, batch) -> (state, metrics)``.
 
     ``params`` (arrays or shapes) only tell the paths. ``perceptual`` are LPIPS weights, None when
-    that term is off. ``constrain_views`` may place the input images [B, V, H, W, 3] on a mesh.
+    that term is off. ``axis_name`` (under ``pmap``) or ``mesh`` (under ``jit``) say how the batch
+    is spread; neither for one device.
     """
     optimizer = make_optimizer(optimizer_config, params)
     frozen = frozen_mask(params, optimizer_config.freeze)
+    loss_terms = _spread_loss(objective, perceptual, axis_name, mesh)
 
     def loss_and_stats(params: Any, batch_stats: Any, batch: Batch, key: Array):
         # What is frozen needs no backward pass at all.
         params = jax.tree.map(lambda p, f: jax.lax.stop_gradient(p) if f else p, params, frozen)
         num_inputs = batch.images.shape[1] - objective.num_targets
+        images = batch.images[:, :num_inputs]
         prediction, updated = model.apply(
             {"params": params, "batch_stats": batch_stats},
-            constrain_views(batch.images[:, :num_inputs]),
+            images if mesh is None else parallel.place_views(images, mesh),
             num_refs=min(objective.num_refs, num_inputs),
             all_paths=True,
             train=True,
             mutable=["batch_stats"],
         )
-        loss, terms = total_loss(
-            objective, prediction, batch, key, perceptual=perceptual, axis_name=axis_name
-        )
+        loss, terms = loss_terms(prediction, batch, key)
         return loss, (updated.get("batch_stats", {}), {"loss": loss, **terms})
 
     gradient = jax.grad(loss_and_stats, has_aux=True)
@@ -196,12 +209,14 @@ def make_eval_step(
     *,
     perceptual: dict | None = None,
     axis_name: str | None = None,
+    mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Batch], Metrics]:
     """``evaluate(state, batch) -> metrics``: the same terms with averaged weights and statistics.
 
     The parameters themselves are used where no average is kept. ``nd`` is the normalised distance
     of path 0 (see ``metrics``), over the samples that have any depth.
     """
+    loss_terms = _spread_loss(objective, perceptual, axis_name, mesh)
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         num_inputs = batch.images.shape[1] - objective.num_targets
@@ -211,14 +226,7 @@ def make_eval_step(
             num_refs=min(objective.num_refs, num_inputs),
             all_paths=True,
         )
-        loss, terms = total_loss(
-            objective,
-            prediction,
-            batch,
-            jax.random.key(0),
-            perceptual=perceptual,
-            axis_name=axis_name,
-        )
+        loss, terms = loss_terms(prediction, batch, jax.random.key(0))
         first = jax.tree.map(lambda x: x[:, 0], prediction)
         truth = true_pointmaps(batch, 1)[:, 0, :num_inputs]
         nd = point_errors(first.points, truth, known_depth(batch)[:, :num_inputs]).nd

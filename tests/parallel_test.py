@@ -58,7 +58,7 @@ def one_step(way):
         chips = parallel.data_parallel(step, jax.devices()[:count])
     else:
         mesh = parallel.make_mesh((8, 1) if way == "fsdp 8" else (2, 4))
-        _, state, step = make(constrain_views=parallel.view_constraint(mesh))
+        _, state, step = make(mesh=mesh)
         chips = parallel.fully_sharded(step, state, mesh)
     new, metrics = chips.step(chips.put_state(state), chips.put_batch(batch_of()))
     return jax.device_get(metrics), jax.device_get(chips.host_view(new)), new
@@ -142,7 +142,7 @@ for way in ("pmap", "fsdp"):
         chips = parallel.data_parallel(step)
     else:
         mesh = parallel.make_mesh((8, 1))
-        _, state, step = t.make(constrain_views=parallel.view_constraint(mesh))
+        _, state, step = t.make(mesh=mesh)
         chips = parallel.fully_sharded(step, state, mesh)
     _, metrics = chips.step(chips.put_state(jax.device_get(state)), chips.put_batch(mine))
     if jax.process_index() == 0:

@@ -102,14 +102,13 @@ def build_step(
     images = jax.ShapeDtypeStruct((1, 2, config.data.height, config.data.width, 3), jnp.float32)
     init = functools.partial(model.init, num_refs=1, all_paths=True)
     variables = jax.eval_shape(init, jax.random.key(0), images)
-    constrain = {} if mesh is None else {"constrain_views": parallel.view_constraint(mesh)}
     optimizer, step = make_train_step(
         model,
         *train.step_parts(config),
         variables["params"],
         perceptual=lpips.load_weights() if config.loss.lpips else None,
         axis_name=axis_name,
-        **constrain,
+        mesh=mesh,
     )
     initial = functools.partial(
         init_state, optimizer=optimizer, config=train.step_parts(config)[2], seed=0
@@ -222,7 +221,8 @@ def plan(
         found = re.search(r"Used [\d.]+[GM] of [\d.]+[GM] hbm", str(error))
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        words = found[0] if found else str(error)[:300]
+        words = found[0] if found else str(error)[:200]
+        sys.stderr.write(f"{error}\n")
         return row | {"fits": False, "why": words, "compile_s": time.perf_counter() - started}
     memory = compiled.memory_analysis()
     sent = interconnect_bytes(compiled.as_text())

@@ -1,0 +1,136 @@
+"""Terms through the rasterizer: a perfect prediction renders the truth, gradients stay finite."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data.box import box_views
+from mvdust3r_jax import losses
+from mvdust3r_jax.geometry.transforms import safe_norm
+from mvdust3r_jax.objective import ObjectiveConfig, total_loss
+from mvdust3r_jax.render_loss import normalised_scenes, render
+from mvdust3r_jax.types import Gaussians, Prediction
+
+CONFIG = ObjectiveConfig(num_refs=2, num_targets=1, rgb=1.0, scale_clip=1.0)
+
+
+def perfect(batch, num_refs=2, sh_degree=0):
+    """The prediction that knows the truth, at twice its scale, with opaque Gaussians."""
+    num_inputs = batch.images.shape[1] - 1
+    points = 2 * losses.true_pointmaps(batch, num_refs)[:, :, :num_inputs]
+    shape = points.shape[:-1]
+    gaussians = Gaussians(
+        colors=jnp.zeros((*shape, 3 * (sh_degree + 1) ** 2)),
+        opacities=jnp.full(shape, 0.99),
+        # Clipped to the largest scale that is rendered.
+        scales=jnp.full((*shape, 3), 1.0),
+        rotations=jnp.zeros((*shape, 4)).at[..., 0].set(1.0),
+    )
+    return Prediction(points, jnp.full(shape, 2.0), gaussians)
+
+
+def batch_of(size=1, pixels=24):
+    batch = jax.tree.map(jnp.asarray, box_views(np.random.default_rng(0), size, 3, pixels, pixels))
+    # Slow colours, so that half a pixel matters little and a whole wrong pose much.
+    waves = jnp.sin(losses.true_pointmaps(batch, 1)[:, 0])
+    return batch.replace(images=waves)
+
+
+@jax.jit
+def perfect_terms(batch):
+    return total_loss(CONFIG, perfect(batch), batch, jax.random.key(0))[1]
+
+
+def test_perfect_prediction_renders_the_input_views():
+    """True points give the input images back, and half a pixel of principal point is seen."""
+    batch = batch_of()
+    prediction = perfect(batch)
+    truth, valid = losses.true_pointmaps(batch, 2), losses.known_depth(batch)
+    scenes = normalised_scenes(prediction, batch, truth, valid, jnp.arange(2))
+    scales = losses.clip_scales(scenes.prediction.gaussians.scales, scenes.factor)
+
+    def error(shift_px):
+        intrinsics = scenes.intrinsics[:, :2].at[..., :2, 2].add(shift_px)
+        images, overflow = render(
+            *(scenes.points, scenes.prediction, scales, scenes.pixels),
+            *(scenes.ref_from_cam[:, :2], intrinsics),
+            sh_degree=0,
+        )
+        assert int(overflow.sum()) == 0
+        return float(jnp.median(jnp.abs(images - scenes.pixels)))
+
+    exact, shifted = error(0.0), error(0.5)
+    assert exact < 0.02
+    assert shifted > 3 * exact
+
+
+def test_value_and_gradient_are_finite_at_the_edges():
+    """An empty sample beside a full one, points at the origin, scales of zero: all finite."""
+    batch = batch_of(2)
+    batch = batch.replace(depth_m=batch.depth_m.at[1].set(0.0))
+    prediction = perfect(batch)
+    prediction = prediction.replace(
+        points=prediction.points.at[0, 0, 0, :2].set(0.0),
+        gaussians=prediction.gaussians.replace(
+            scales=prediction.gaussians.scales.at[:, :, 0].set(0.0)
+        ),
+    )
+
+    def loss(prediction):
+        return total_loss(CONFIG, prediction, batch, jax.random.key(0))
+
+    (value, terms), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(prediction)
+    assert jnp.isfinite(value)
+    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradient))
+    # The published scale term is 1e12 and more for an empty sample; here it does not count.
+    assert float(terms["scale_clip"]) < 10
+    for leaf in jax.tree.leaves(gradient):
+        assert not np.any(np.asarray(leaf)[1])
+
+
+def test_terms_without_weight_are_not_computed():
+    """The names of the terms follow the weights."""
+    batch = batch_of()
+    shapes = jax.eval_shape(
+        lambda p: total_loss(ObjectiveConfig(num_refs=2, num_targets=1), p, batch, None)[1],
+        perfect(batch),
+    )
+    assert "rgb" not in shapes and "scale_clip" not in shapes and "confidence" in shapes
+
+
+def test_drawn_views_and_paths_are_an_unbiased_choice():
+    """Each single path and view has the value it has inside the whole."""
+    batch = batch_of()
+    prediction = perfect(batch)
+    one = dataclasses.replace(CONFIG, render_paths=1, render_views=1)
+    term = jax.jit(lambda key: total_loss(one, prediction, batch, key)[1]["rgb"])
+    drawn = [float(term(jax.random.key(k))) for k in range(8)]
+    whole = float(perfect_terms(batch)["rgb"])
+    assert min(drawn) <= whole <= max(drawn)
+    assert len(set(drawn)) > 1
+
+
+def test_sh_colour_is_measured_towards_the_own_camera():
+    """Coefficients that give each pixel's colour cost nothing; grey ones cost the distance."""
+    config = ObjectiveConfig(num_refs=1, num_targets=1, sh_colour=10.0, sh_degree=1)
+    batch = batch_of()
+    prediction = perfect(batch, 1, sh_degree=1)
+    pixels = batch.images[:, None, :2]
+    # Colour in [0, 1] is 0.5 + SH; the constant basis function is 0.28209479.
+    constant = (0.5 * pixels + 0.5 - 0.5) / 0.28209479177387814
+    right = prediction.gaussians.colors.at[..., :3].set(constant)
+    exact = prediction.replace(gaussians=prediction.gaussians.replace(colors=right))
+    value = lambda p: float(total_loss(config, p, batch, jax.random.key(0))[1]["sh_colour"])  # noqa: E731
+    assert value(exact) < 1e-5
+    np.testing.assert_allclose(value(prediction), safe_norm(pixels).mean(), rtol=1e-5)
+
+
+def test_variant_without_gaussians_is_refused():
+    """A render weight on a network without Gaussian heads is an error."""
+    batch = batch_of()
+    prediction = perfect(batch).replace(gaussians=None)
+    with pytest.raises(ValueError, match="no Gaussian heads"):
+        total_loss(CONFIG, prediction, batch, jax.random.key(0))
