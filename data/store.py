@@ -108,15 +108,16 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         del dl_manager
+        # TFDS refuses a split without examples.
+        filled = {split: names for split, names in self.scene_names().items() if names}
+        if not filled:
+            raise ValueError(f"{self.name}: no scene of any split has a trajectory")
         if self.builder_config.name == FRAMES and self.beam:
             from data.beam import frame_collection
 
-            return {
-                split: frame_collection(self, split, names)
-                for split, names in self.scene_names().items()
-            }
+            return {split: frame_collection(self, split, names) for split, names in filled.items()}
         generate = self._frames if self.builder_config.name == FRAMES else self._trajectories
-        return {split: generate(split, names) for split, names in self.scene_names().items()}
+        return {split: generate(split, names) for split, names in filled.items()}
 
     def _generate_examples(self):
         raise NotImplementedError("splits bring their own generators")

@@ -187,6 +187,21 @@ def test_scene_with_too_few_frames_is_named(tmp_path, capsys):
     assert "3 usable frames" in choice.problems[-1]
 
 
+def test_a_split_without_trajectories_is_left_out(scene, tmp_path):
+    """The other split is built; with none at all the error says so."""
+    write_seven_scenes(tmp_path / "raw", scene, "good")
+    write_seven_scenes(tmp_path / "raw", box_scene(num_views=3), "tiny")
+    argv = f"rgbd --layout 7scenes --root {tmp_path}/raw --out {tmp_path}/out".split()
+    build.main([*argv, *RULE_FLAGS, "--test-scenes", "tiny"])
+    folder = tmp_path / "out" / "rgbd"
+    assert len(TrajectorySet(folder, "train")) == RULE.max_trajectories
+    with pytest.raises(ValueError, match=r"splits \['train'\], not 'test'"):
+        TrajectorySet(folder, "test")
+    argv = f"rgbd --layout 7scenes --root {tmp_path}/raw/tiny --out {tmp_path}/none".split()
+    with pytest.raises(ValueError, match="no scene of any split has a trajectory"):
+        build.main([*argv, *RULE_FLAGS])
+
+
 def test_a_tail_of_every_scene_can_be_the_test_split(scene, tmp_path):
     """No frame is in both splits."""
     write_seven_scenes(tmp_path, scene)
