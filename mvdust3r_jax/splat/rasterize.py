@@ -36,7 +36,7 @@ from mvdust3r_jax.splat.tiles import (
 )
 
 # The default capacity: this many intersections per Gaussian and camera, and at least the second.
-# Pixel-aligned scenes with scales in [1e-4, 4e-3] have 2 to 3 at 224x224 and 4 to 6 at 512x512.
+# Pixel-aligned rooms with scales in [1e-4, 4e-3] have 2 to 4 at 224x224 and 5 at 512x512.
 _INTERSECTIONS_PER_GAUSSIAN = 8
 _SMALLEST_CAPACITY = 1 << 18
 
