@@ -165,6 +165,16 @@ VARIANTS: dict[str, ModelConfig] = {
     ),
     "mvd": _RELEASE,
     "mvdp": replace(_RELEASE, cross_ref=True),
+    "demo": replace(
+        _SMALL,
+        enc_dim=128,
+        enc_depth=4,
+        enc_heads=2,
+        dec_dim=128,
+        dec_heads=2,
+        gaussian_hidden=128,
+        cross_ref=False,
+    ),
     "small_mvd": replace(_SMALL, cross_ref=False),
     "small": _SMALL,
     "tiny": ModelConfig(
