@@ -1,6 +1,6 @@
 """Time and memory of loading and converting a full-size checkpoint.
 
-    python benchmarks/weights.py
+    python -m benchmarks.weights
 
 Writes a random MV-DUSt3R+ checkpoint in PyTorch's format (2.6 GB, removed at the end) and loads it
 in fresh processes. "above tensors" is the peak resident memory beyond the network's own size.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -18,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "weights.json"
+from benchmarks.machine import write_results
+
 STEPS = ("state dict", "network", "to safetensors", "from safetensors")
 _MIB = 1 << 20
 
@@ -72,7 +72,8 @@ def main() -> None:
         path = Path(folder) / "checkpoint.pth"
         tensor_mib = make_checkpoint(path, args.variant) / _MIB
         for step in STEPS:
-            command = [sys.executable, __file__, "--step", step, "--file", str(path)]
+            command = [sys.executable, "-m", "benchmarks.weights", "--step", step]
+            command += ["--file", str(path)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             row = {"step": step, **json.loads(done.stdout.splitlines()[-1])}
             rows.append(row | {"above_tensors_mib": row["peak_mib"] - tensor_mib})
@@ -83,10 +84,7 @@ def main() -> None:
             f"{row['step']:18s} {row['seconds']:8.2f} {row['peak_mib']:9.0f} "
             f"{row['above_tensors_mib']:14.0f}"
         )
-    machine = {"machine": platform.machine(), "python": platform.python_version()}
-    RESULTS.parent.mkdir(exist_ok=True)
-    content = {"variant": args.variant, "tensor_mib": tensor_mib, **machine, "rows": rows}
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+    write_results("weights", {"variant": args.variant, "tensor_mib": tensor_mib, "rows": rows})
 
 
 if __name__ == "__main__":

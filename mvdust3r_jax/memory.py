@@ -1,8 +1,8 @@
 """What a reconstruction will need, before it is run: bytes, operations and seconds.
 
 The bytes follow the largest arrays that are alive together: weights, tokens of all views and paths,
-attention scores, and per-pixel heads. tests/memory_test.py compares them with the compiler's own
-account. Letters as in `types`.
+attention scores, and per-pixel heads. tests/reconstruct_test.py compares them with the compiler's
+own account. Letters as in `types`.
 """
 
 from __future__ import annotations

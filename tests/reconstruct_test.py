@@ -311,3 +311,17 @@ def test_the_largest_number_of_views_fits():
     assert memory.estimate(CONFIG, views + 1, 4, 64, 64).bytes > limit
     with pytest.raises(memory.MemoryLimitError, match=f"at most {views} views fit"):
         memory.check(CONFIG, 100 * views, 4, 64, 64, limit)
+
+
+def test_estimate_grows_as_the_compiler_plans():
+    """Where the skip CNN's maps dominate, each further view adds what the compiler plans for it."""
+    config = dataclasses.replace(CONFIG, skip=True)
+    run = jax.jit(lambda v, x: forward(config, 2, v, x))
+    planned, estimated = [], []
+    for views in (3, 8):
+        pixels = jax.ShapeDtypeStruct((views, 64, 64, 3), jnp.uint8)
+        compiled = run.lower(port.abstract_variables(config), pixels).compile()
+        planned.append(compiled.memory_analysis().temp_size_in_bytes)
+        estimated.append(memory.peak_activations(config, views, 2, 64, 64))
+    ratio = np.diff(estimated) / np.diff(planned)
+    assert 0.8 < ratio < 1.25, ratio
