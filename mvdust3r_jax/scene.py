@@ -82,7 +82,7 @@ class Scene:
 
     @property
     def depth(self) -> Float[np.ndarray, "V H W"]:
-        """Depth along z of every point in its own camera; of little use where ``pose_ok`` is false."""
+        """Depth along z of every point in its own camera; meaningless without a found pose."""
         rotation, centre = self.world_from_cam[:, :3, :3], self.world_from_cam[:, :3, 3]
         offset = self.points - centre[:, None, None, :]
         return np.einsum("vhwj,vj->vhw", offset, rotation[:, :, 2])

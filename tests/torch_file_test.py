@@ -66,15 +66,8 @@ def test_network_settings_come_from_the_constructor_string():
     """The fields of ModelConfig that names and shapes cannot tell."""
     tensors, fields = torch_args.load_checkpoint(PTH)
     assert set(tensors) == set(EXPECTED)
-    assert fields == dict(
-        head="linear",
-        enc_heads=4,
-        gaussians=True,
-        sh_degree=1,
-        cross_ref=True,
-        conf_max=1e9,
-        skip=True,
-    )
+    assert fields == dict(enc_heads=4, sh_degree=1, conf_max=1e9)
+    assert torch_args.image_size(PTH) == (224, 224)
 
 
 def test_constructor_is_parsed_as_a_literal():
