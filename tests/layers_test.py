@@ -1,0 +1,131 @@
+"""Rotary positions, attention across views, and the blocks made of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvdust3r_jax.models import attention, decoder, layers, rope
+
+TABLE = rope.rope_table(2, 3, 8)
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def test_rope_depends_on_differences_only():
+    """Scores between two patches stay when both move by the same rows and columns."""
+    q, k = normal(0, 1, 1, 8), normal(1, 1, 1, 8)
+    cos, sin = rope.rope_table(6, 7, 8)
+
+    def score(a, b):
+        at = [row * 7 + column for row, column in (a, b)]
+        turned = [
+            rope.rotate(x, (cos[i : i + 1], sin[i : i + 1]))
+            for x, i in zip((q, k), at, strict=True)
+        ]
+        return (turned[0] * turned[1]).sum()
+
+    np.testing.assert_allclose(score((0, 1), (2, 3)), score((3, 4), (5, 6)), atol=1e-5)
+    assert abs(score((0, 1), (2, 3)) - score((0, 1), (3, 2))) > 1e-3
+
+
+def test_rope_is_a_rotation():
+    """Lengths stay, and the first patch is not turned."""
+    x = normal(0, 2, 6, 3, 8)
+    turned = rope.rotate(x, TABLE)
+    np.testing.assert_allclose((turned**2).sum(-1), (x**2).sum(-1), rtol=1e-5)
+    np.testing.assert_array_equal(turned[:, 0], x[:, 0])
+
+
+def test_rope_by_hand():
+    """Row angles turn the first half in pairs (i, i + 2); base 100."""
+    x = jnp.arange(1.0, 9.0).reshape(1, 1, 8)
+    cos, sin = rope.rope_table(3, 1, 8)
+    turned = rope.rotate(x, (cos[2:], sin[2:]))[0, 0]
+    for i, frequency in ((0, 1.0), (1, 0.1)):
+        a, b, angle = x[0, 0, i], x[0, 0, i + 2], 2 * frequency
+        np.testing.assert_allclose(turned[i], a * np.cos(angle) - b * np.sin(angle), rtol=1e-5)
+        np.testing.assert_allclose(turned[i + 2], b * np.cos(angle) + a * np.sin(angle), rtol=1e-5)
+    np.testing.assert_array_equal(turned[4:], x[0, 0, 4:])
+
+
+def slow_attention(q, k, v):
+    """One query, one head at a time, in float64."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    out = np.zeros(q.shape)
+    for i, h in np.ndindex(q.shape[:2]):
+        weights = np.exp(k[:, h] @ q[i, h] / np.sqrt(q.shape[-1]))
+        out[i, h] = weights @ v[:, h] / weights.sum()
+    return out
+
+
+@pytest.mark.parametrize("group", [1, 3, 100])
+@pytest.mark.parametrize("queries", [3, 4])
+def test_other_views_are_attended(monkeypatch, queries, group):
+    """Each view against all tokens but its own, however many views are worked on at once."""
+    q = normal(0, 2, queries, 5, 2, 8)
+    k, v = normal(1, 2, 4, 5, 2, 8), normal(2, 2, 4, 5, 2, 8)
+    monkeypatch.setattr(
+        attention, "_per_platform", lambda mapped, qkv, score_bytes: mapped(*qkv, group=group)
+    )
+    got = jax.jit(attention.attend_other_views)(q, k, v)
+    for b, i in np.ndindex(2, queries):
+        others = [m for m in range(4) if m != i + 4 - queries]
+        memory = [x[b, np.array(others)].reshape(-1, 2, 8) for x in (k, v)]
+        np.testing.assert_allclose(got[b, i], slow_attention(q[b, i], *memory), atol=1e-5)
+
+
+def test_each_entry_is_attended():
+    """Batched attention is attention entry by entry."""
+    q, k, v = normal(0, 3, 5, 2, 8), normal(1, 3, 7, 2, 8), normal(2, 3, 7, 2, 8)
+    got = jax.jit(attention.attend_each)(q, k, v)
+    for b in range(3):
+        np.testing.assert_allclose(got[b], slow_attention(q[b], k[b], v[b]), atol=1e-5)
+
+
+def test_own_tokens_get_no_cross_attention_gradient():
+    """What a view draws from others has exactly zero gradient to its own memory."""
+    q, k, v = normal(0, 4, 5, 2, 8), normal(1, 4, 5, 2, 8), normal(2, 4, 5, 2, 8)
+
+    def second_view(k, v):
+        return (attention.attend_other_views(q[None], k[None], v[None])[0, 1] ** 2).sum()
+
+    for grad in jax.grad(second_view, argnums=(0, 1))(k, v):
+        assert not np.any(grad[1])
+        assert all(np.any(grad[i]) for i in (0, 2, 3))
+
+
+@pytest.mark.parametrize("paths", [1, 3, 4])
+def test_reference_and_sources_come_apart_and_together(paths):
+    """Splitting picks view r of path r; joining undoes it."""
+    x = normal(0, 2, paths, 4, 5)
+    ref, src = decoder.split_reference(x)
+    for r in range(paths):
+        np.testing.assert_array_equal(ref[:, r, 0], x[:, r, r])
+        np.testing.assert_array_equal(src[:, r], np.delete(x[:, r], r, axis=1))
+    np.testing.assert_array_equal(decoder.join_reference(ref, src), x)
+
+
+def test_block_without_memory_leaves_cross_attention_out():
+    """With nobody else to look at, a block is self-attention and MLP; all stays finite."""
+    block = layers.DecoderBlock(2, "float32")
+    x = normal(0, 1, 1, 6, 16)
+    params = block.init(jax.random.key(0), x, x, TABLE)
+    alone = block.apply(params, x, x, TABLE, True)
+    empty = block.apply(params, x, x[:, :0], TABLE)
+    np.testing.assert_array_equal(alone, empty)
+    assert np.all(np.isfinite(alone))
+
+
+def test_scan_stops_early():
+    """The first layers only, by index, are the first layers of the stack."""
+    params = normal(0, 5, 3)
+
+    def body(x, p):
+        return jnp.tanh(x + p), x
+
+    some, _ = layers.scan_layers(body, jnp.zeros(3), params, length=4)
+    sliced, _ = layers.scan_layers(body, jnp.zeros(3), params[:4], length=4)
+    np.testing.assert_array_equal(some, sliced)
