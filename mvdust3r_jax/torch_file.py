@@ -63,7 +63,10 @@ def read(path: str | os.PathLike) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(path, archive)
-    except zipfile.BadZipFile as error:
+    except TorchFileError:
+        raise
+    # A damaged archive makes zipfile raise more than BadZipFile: bad names, sizes, versions.
+    except Exception as error:
         raise TorchFileError(
             f"{path} is truncated or damaged ({error}); copy or download it again"
         ) from error
