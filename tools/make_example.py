@@ -2,7 +2,7 @@
 
     python -m tools.make_example --out examples/room
 
-Writes posed RGB-D frames in the plain layout of ``data.rgbd`` (``rgb/ depth/ pose/ intrinsics.txt``):
+Writes posed RGB-D frames in the plain layout of ``data.rgbd``:
 every fourth frame into ``held_out``, the others into ``seen``; both share one world frame.
 """
 
