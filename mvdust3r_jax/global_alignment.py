@@ -28,7 +28,6 @@ from mvdust3r_jax.geometry.transforms import (
     quat_from_rotation,
     rigid,
     rotation_from_quat,
-    safe_norm,
     transform_points,
 )
 from mvdust3r_jax.pose import centred_pixels
@@ -37,6 +36,9 @@ from mvdust3r_jax.pose import centred_pixels
 _B1, _B2, _PEAK_LR, _FINAL_LR = 0.9, 0.9, 0.01, 1e-6
 # The logarithm of a focal length moves this many times slower than the other unknowns.
 _FOCAL_SLOWNESS = 20.0
+# Distances are rounded off below this (pairs have mean distance 1): at a perfect fit their gradient
+# would be a unit vector of any direction, which Adam follows at full step size.
+_ROUNDING = 1e-3
 # Pairs whose residuals exist at once.
 _PAIRS_AT_ONCE = 8
 
@@ -124,7 +126,9 @@ def _make_loss(pairs: Pairs, start: Start, principal_px):
         wanted = world[jnp.stack([chunk.first, chunk.second], axis=1)]
         moved = transform_points(pose, scale[:, None, None, None, None] * chunk.points)
         weight = jnp.log(jnp.maximum(chunk.confidence, 1.0))
-        return jnp.sum(jnp.mean(weight * safe_norm(wanted - moved), axis=(-2, -1)))
+        squared = jnp.sum((wanted - moved) ** 2, axis=-1)
+        distance = jnp.sqrt(squared + _ROUNDING**2) - _ROUNDING
+        return jnp.sum(jnp.mean(weight * distance, axis=(-2, -1)))
 
     def loss(unknowns: _Unknowns) -> Float[Array, ""]:
         world = _world_points(unknowns, _focal_px(unknowns, start), principal_px)

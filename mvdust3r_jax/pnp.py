@@ -2,7 +2,8 @@
 
 Every function here treats **one** camera and is meant for ``vmap``; ``pose.py`` is the batched
 front. A pose is ``cam_from_ref`` as ``(rotation [3, 3], translation [3])``. ``pixels`` are measured
-from the principal point, in pixels; ``rays`` are pixels divided by the focal length.
+from the principal point, in pixels; ``rays`` are pixels divided by the focal length. Points are
+scaled to unit spread.
 """
 
 from __future__ import annotations
@@ -148,6 +149,17 @@ def p3p(
     return rotation, translation
 
 
+def _seen(rotation, translation, points):
+    """Camera coordinates x, y, z of points ``[n, 3]``; by components, so that sums fuse."""
+    return (
+        rotation[i, 0] * points[:, 0]
+        + rotation[i, 1] * points[:, 1]
+        + rotation[i, 2] * points[:, 2]
+        + translation[i]
+        for i in range(3)
+    )
+
+
 def squared_errors(
     rotation: Float[Array, "3 3"],
     translation: Float[Array, "3"],
@@ -155,20 +167,27 @@ def squared_errors(
     pixels: Float[Array, "n 2"],
     focal_px: Float[Array, ""],
 ) -> Float[Array, "n"]:
-    """Squared reprojection errors; infinite behind the camera and for an undefined pose.
-
-    Written by components, so that the compiler fuses it into whatever sum follows.
-    """
-    x, y, z = (
-        rotation[i, 0] * points[:, 0]
-        + rotation[i, 1] * points[:, 1]
-        + rotation[i, 2] * points[:, 2]
-        + translation[i]
-        for i in range(3)
-    )
+    """Squared reprojection errors in pixels; infinite behind the camera and for undefined poses."""
+    x, y, z = _seen(rotation, translation, points)
     scale = focal_px / jnp.maximum(z, MIN_DEPTH)
     error = (x * scale - pixels[:, 0]) ** 2 + (y * scale - pixels[:, 1]) ** 2
     return jnp.where((z > MIN_DEPTH) & jnp.isfinite(error), error, jnp.inf)
+
+
+def squared_distances(
+    rotation: Float[Array, "3 3"],
+    translation: Float[Array, "3"],
+    points: Float[Array, "n 3"],
+    rays: Float[Array, "n 2"],
+) -> Float[Array, "n"]:
+    """Squared distances of points from their pixels' rays, at the points' depth; infinite behind.
+
+    In a pointmap the pixels are exact and the points are not. These distances are linear in the
+    points, so that noise does not bias the pose; a reprojection divides by a noisy depth.
+    """
+    x, y, z = _seen(rotation, translation, points)
+    distance = (x - rays[:, 0] * z) ** 2 + (y - rays[:, 1] * z) ** 2
+    return jnp.where((z > MIN_DEPTH) & jnp.isfinite(distance), distance, jnp.inf)
 
 
 def log_score(errors: Float[Array, "n"], width_px: float) -> Float[Array, ""]:
@@ -180,23 +199,21 @@ def log_score(errors: Float[Array, "n"], width_px: float) -> Float[Array, ""]:
     return jnp.mean(jnp.log1p(jnp.minimum(errors / width_px**2, _MAX_RATIO)))
 
 
-def _normal_equations(rotation, translation, points, pixels, focal_px, weights):
-    """``J^T W J`` and ``J^T W r`` for a left perturbation (axis-angle, translation)."""
-    seen = points @ rotation.T + translation[None]
-    z = jnp.maximum(seen[:, 2], MIN_DEPTH)
-    a, b, inv = seen[:, 0] / z, seen[:, 1] / z, 1 / z
-    zero = jnp.zeros_like(a)
-    row_x = jnp.stack([-a * b, 1 + a * a, -b, inv, zero, -a * inv])
-    row_y = jnp.stack([-1 - b * b, a * b, a, zero, inv, -b * inv])
-    error_x, error_y = focal_px * a - pixels[:, 0], focal_px * b - pixels[:, 1]
+def _normal_equations(rotation, translation, points, rays, weights):
+    """``J^T W J`` and ``J^T W r`` of ray distances, for a left perturbation (axis-angle, shift)."""
+    x, y, z = _seen(rotation, translation, points)
+    u, v = rays[:, 0], rays[:, 1]
+    one, zero = jnp.ones_like(z), jnp.zeros_like(z)
+    row_x = jnp.stack([-u * y, z + u * x, -y, one, zero, -u])
+    row_y = jnp.stack([-z - v * y, v * x, x, zero, one, -v])
     weighted_x, weighted_y = row_x * weights[None], row_y * weights[None]
-    matrix = focal_px**2 * (weighted_x @ row_x.T + weighted_y @ row_y.T)
-    return matrix, focal_px * (weighted_x @ error_x + weighted_y @ error_y)
+    matrix = weighted_x @ row_x.T + weighted_y @ row_y.T
+    return matrix, weighted_x @ (x - u * z) + weighted_y @ (y - v * z)
 
 
-def _robust_cost(errors, weights, width_px):
+def _robust_cost(distances, weights, width):
     """Geman and McClure's loss and the weights of its reweighted least squares."""
-    ratio = errors / width_px**2
+    ratio = distances / width**2
     inside = jnp.isfinite(ratio)
     ratio = jnp.where(inside, ratio, 0.0)
     loss = jnp.where(inside, ratio / (1 + ratio), 1.0)
@@ -208,26 +225,22 @@ def refine(
     rotation: Float[Array, "3 3"],
     translation: Float[Array, "3"],
     points: Float[Array, "n 3"],
-    pixels: Float[Array, "n 2"],
-    focal_px: Float[Array, ""],
+    rays: Float[Array, "n 2"],
     weights: Float[Array, "n"],
-    width_px: Float[Array, ""],
+    width: Float[Array, ""],
     steps: int,
 ) -> tuple[Float[Array, "3 3"], Float[Array, "3"]]:
-    """Levenberg-Marquardt on reprojection with Geman-McClure weights of the given width.
+    """Levenberg-Marquardt on distances from rays, with Geman-McClure weights of the given width.
 
     A step that does not lower the loss is undone, so the result is never worse than the start.
     """
 
     def evaluate(rotation, translation):
-        errors = squared_errors(rotation, translation, points, pixels, focal_px)
-        return _robust_cost(errors, weights, width_px)
+        return _robust_cost(squared_distances(rotation, translation, points, rays), weights, width)
 
     def step(state, _):
         rotation, translation, damping, cost, reweighted = state
-        matrix, gradient = _normal_equations(
-            rotation, translation, points, pixels, focal_px, reweighted
-        )
+        matrix, gradient = _normal_equations(rotation, translation, points, rays, reweighted)
         damped = matrix + jnp.diag(damping * jnp.diag(matrix) + 1e-12)
         delta = -jnp.linalg.solve(damped, gradient)
         turn = rotation_from_axis_angle(delta[:3])

@@ -2,7 +2,7 @@
 
 A pointmap says where the scene point behind each pixel lies in the reference camera's frame, so a
 view is a dense set of 2D-3D correspondences. Pixels are integers (first centre at (0, 0)); the
-principal point is (W/2, H/2) as in the release unless it is given. Lengths keep the pointmap's units.
+principal point is (W/2, H/2), as in the release, unless it is given. Lengths keep their units.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _WEISZFELD_STEPS, _WEISZFELD_EPS = 10, 1e-8
 _DRAWN, _TRIPLETS, _FINALISTS = 2048, 128, 4
 # Refinement steps of a finalist on the drawn points, and of the winner on all pixels.
 _DRAWN_STEPS, _FULL_STEPS = 10, 3
-# The robust loss is this many standard deviations wide, within limits in pixels. The deviation is
-# read from this quantile of the errors' lengths (Rayleigh), low enough to be one of inliers.
-_WIDTH_SIGMAS, _WIDTH_QUANTILE = 3.0, 0.3
-_MIN_WIDTH_PX, _MAX_WIDTH_PX = 0.3, 100.0
+# The robust loss is this many standard deviations wide, within limits (the points' spread is 1).
+# The deviation is read from this quantile of the distances (Rayleigh), low enough to be of inliers.
+_WIDTH_SIGMAS, _WIDTH_QUANTILE = 4.0, 0.3
+_MIN_WIDTH, _MAX_WIDTH = 1e-3, 1.0
 # Fewer valid pixels than this do not determine a pose that could be checked.
 _MIN_PIXELS = 6
 # Cameras treated at once; more are taken in turn, which bounds the memory.
@@ -117,18 +117,26 @@ def _drawn_indices(weights: Float[Array, "n"], count: int) -> Int[Array, "count"
     return jnp.minimum(jnp.searchsorted(cumulative, wanted), weights.shape[0] - 1)
 
 
-def _robust_width(errors: Float[Array, "n"]) -> Float[Array, ""]:
-    """Width of the robust loss in pixels, from a low quantile of the squared errors."""
-    low_px = jnp.sqrt(jnp.sort(errors)[int(_WIDTH_QUANTILE * errors.shape[0])])
-    sigma_px = low_px / np.sqrt(-2 * np.log(1 - _WIDTH_QUANTILE))
-    return jnp.clip(_WIDTH_SIGMAS * sigma_px, _MIN_WIDTH_PX, _MAX_WIDTH_PX)
+def _robust_width(distances: Float[Array, "n"]) -> Float[Array, ""]:
+    """Width of the robust loss from a low quantile of the squared distances (scaled points)."""
+    low = jnp.sqrt(jnp.sort(distances)[int(_WIDTH_QUANTILE * distances.shape[0])])
+    sigma = low / np.sqrt(-2 * np.log(1 - _WIDTH_QUANTILE))
+    return jnp.clip(_WIDTH_SIGMAS * sigma, _MIN_WIDTH, _MAX_WIDTH)
+
+
+def _refined(rotation, translation, points, rays, drawn, weights, steps):
+    """Refinement with a loss as wide as the drawn points' distances from their rays ask for."""
+    distances = pnp.squared_distances(rotation, translation, points[drawn], rays[drawn])
+    width = _robust_width(distances)
+    return pnp.refine(rotation, translation, points, rays, weights, width, steps)
 
 
 def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
     """Pose by P3P on fixed random triplets, the best few refined; correspondences weigh equally."""
-    count, ones = points.shape[0], jnp.ones(points.shape[0])
+    count, everything = points.shape[0], slice(None)
+    rays, ones = pixels / focal_px, jnp.ones(count)
     triplets = jax.random.randint(jax.random.key(0), (_TRIPLETS, 3), 0, count)
-    rotations, translations = jax.vmap(pnp.p3p)(pixels[triplets] / focal_px, points[triplets])
+    rotations, translations = jax.vmap(pnp.p3p)(rays[triplets], points[triplets])
     rotations, translations = rotations.reshape(-1, 3, 3), translations.reshape(-1, 3)
 
     def score(rotation, translation, step):
@@ -139,11 +147,7 @@ def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
     _, best = jax.lax.top_k(-scores, _FINALISTS)
 
     def refined(rotation, translation):
-        errors = pnp.squared_errors(rotation, translation, points, pixels, focal_px)
-        width_px = jnp.maximum(_robust_width(errors), threshold_px)
-        pose = pnp.refine(
-            rotation, translation, points, pixels, focal_px, ones, width_px, _DRAWN_STEPS
-        )
+        pose = _refined(rotation, translation, points, rays, everything, ones, _DRAWN_STEPS)
         return *pose, score(*pose, step=1)
 
     defined = jnp.isfinite(rotations).all((1, 2))
@@ -160,14 +164,8 @@ def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
     centre = jnp.median(points[drawn], axis=0)
     spread = jnp.median(safe_norm(points[drawn] - centre[None]))
     scaled = (points - centre[None]) / spread
-    rotation, translation = _best_of_hypotheses(
-        scaled[drawn], pixels[drawn], focal_px, threshold_px
-    )
-    errors = pnp.squared_errors(rotation, translation, scaled[drawn], pixels[drawn], focal_px)
-    width_px = _robust_width(errors)
-    rotation, translation = pnp.refine(
-        rotation, translation, scaled, pixels, focal_px, weights, width_px, _FULL_STEPS
-    )
+    start = _best_of_hypotheses(scaled[drawn], pixels[drawn], focal_px, threshold_px)
+    rotation, translation = _refined(*start, scaled, pixels / focal_px, drawn, weights, _FULL_STEPS)
     errors = pnp.squared_errors(rotation, translation, scaled, pixels, focal_px)
     valid = weights > 0
     share = jnp.sum(valid & (errors < threshold_px**2)) / jnp.maximum(jnp.sum(valid), 1)

@@ -1,0 +1,31 @@
+"""What a measurement was made on, and where its numbers are kept."""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import jax
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict:
+    """CPU model, cores, accelerator and versions; nothing that names the machine."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_results(name: str, content: object) -> None:
+    """Writes ``results/NAME.json`` with the machine's description."""
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({"machine": machine(), "results": content}, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
