@@ -196,6 +196,12 @@ def test_help_has_examples(command, capsys):
     assert "mvdust3r" in text and (not command or "examples:\n  mvdust3r" in text)
 
 
+def test_runs_as_a_module(tmp_path):
+    """`python -m mvdust3r_jax.cli` hands the exit code on."""
+    command = [sys.executable, "-m", "mvdust3r_jax.cli", "render", str(tmp_path)]
+    assert subprocess.run(command, capture_output=True).returncode == cli.EXIT_INPUT
+
+
 def test_help_starts_quickly():
     """Under three seconds of work in a fresh process, all of it imports."""
     code = (
