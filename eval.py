@@ -237,7 +237,7 @@ class Evaluation:
             for method in shown if count else ():
                 key = {"dataset": data.name, "views": num_inputs, "method": method}
                 rows = [r for r in records if all(r[k] == v for k, v in key.items())]
-                rows = sorted((eval_report.decode(r["nd"]), r["id"]) for r in rows if r["nd"])
+                rows = sorted((r["nd"], r["id"]) for r in rows if r["nd"] is not None)
                 names = {f"best{i}": row for i, row in enumerate(rows[:count])}
                 names |= {f"worst{i}": row for i, row in enumerate(rows[::-1][:count])}
                 for name, (nd, scene) in names.items():

@@ -12,9 +12,12 @@ import pytest
 import eval as evaluation
 from configs import eval_rooms
 from data.box import box_views
-from data.eval_sets import EvalSet, read_split, save_split
+from data.eval_sets import EvalSet, make_eval_set, read_split, save_split
+from data.pipeline import DataConfig, make_eval_iterator
+from data.store import write_dataset
 from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, metrics
 from mvdust3r_jax.eval_methods import Devices, Network
+from tests.data_pipeline_test import Boxes
 
 SIZE, VIEWS, TARGETS, SCENES = 32, 3, 1, 3
 
@@ -127,6 +130,28 @@ def test_known_scale_changes_no_aligned_metric():
         # Hundredths of a degree: an arccos near 1 in float32.
         atol = 2e-2 if "deg" in name else 1e-3
         np.testing.assert_allclose(scaled[name], value, rtol=1e-3, atol=atol, err_msg=name)
+
+
+def test_stored_sets_give_the_published_order(tmp_path):
+    """A stored set yields its own frames, reordered as published; too many views are an error."""
+    folder, _ = write_dataset(lambda config: Boxes(data_dir=tmp_path, config=config))
+    settings = dict(source="records", folder=str(folder), split="test", height=32, width=32)
+    data = make_eval_set("stored", **settings)
+    ids = data.ids(4, 1)
+    assert len(ids) == 10 and ids[3] == "2/3"
+    batch = data.load(ids[3:5], 4, 1)
+    assert batch.images.shape == (2, 5, 32, 32, 3)
+    cfg = DataConfig(sources=((str(folder), 1.0),), split="test", image_size=(32, 32))
+    stored, info = next(make_eval_iterator(cfg, 4, 1, batch_size=5))
+    assert info["ids"][3].endswith(ids[3])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[3:5]), batch, stored)
+    with pytest.raises(ValueError, match="up to 6 and 2"):
+        data.ids(7, 1)
+    with pytest.raises(ValueError, match="up to 6 and 2"):
+        data.ids(6, 3)
+    save_split(tmp_path / "split.json", "stored", ["2/3", "2/7"])
+    chosen = make_eval_set("stored", **settings, split_file=str(tmp_path / "split.json"))
+    assert chosen.ids(4, 1) == ["2/3", "2/7"]
 
 
 def test_best_path_is_chosen_by_the_truth():
