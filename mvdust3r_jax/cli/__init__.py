@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(argv)
     console = Console(quiet=args.quiet, as_json=args.json)
+    # Libraries' remarks on files that are as they should be; errors still come.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         console.finish(_module(args.command).run(args, console))
         return 0
