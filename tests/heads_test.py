@@ -1,0 +1,126 @@
+"""Heads: activations, pixel order, batch norm of the skip CNN, and its fast convolutions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from mvdust3r_jax.models import dpt, heads, winograd
+from mvdust3r_jax.models.encoder import patchify
+
+
+def test_pixel_shuffle_undoes_patchify(key):
+    """Cutting into patches and laying out pixels are inverses."""
+    images = jax.random.normal(key, (2, 8, 12, 5))
+    np.testing.assert_array_equal(heads.pixel_shuffle(patchify(images, 4), (2, 3), 4), images)
+
+
+def test_points_keep_direction_and_grow_exponentially():
+    """|point| = exp(d) - 1, along the raw vector."""
+    raw = jnp.array([[0.0, 3.0, 4.0], [0.1, 0.0, 0.0]])
+    points = heads.points_from_raw(raw)
+    np.testing.assert_allclose(points[0], np.expm1(5.0) * np.array([0, 0.6, 0.8]), rtol=1e-6)
+    np.testing.assert_allclose(points[1], [np.expm1(0.1), 0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("raw", [[0.0, 0.0, 0.0], [1e-30, 0.0, 0.0], [200.0, 0.0, 0.0]])
+def test_point_gradients_are_finite(raw):
+    """At the origin, and far outside."""
+    grad = jax.grad(lambda x: heads.points_from_raw(x).sum())(jnp.array(raw))
+    assert np.all(np.isfinite(grad))
+
+
+@pytest.mark.parametrize("conf_max", [1e9, float("inf")])
+def test_confidence_is_clipped_with_finite_gradient(conf_max):
+    """1 + exp(raw) between 1 and its limit; where it is clipped the gradient is zero."""
+    raw = jnp.array([-200.0, 0.0, 1.0, 100.0, 1e6])
+    confidence = heads.confidence_from_raw(raw, conf_max)
+    np.testing.assert_allclose(confidence[:3], [1, 2, 1 + np.e], rtol=1e-6)
+    assert np.all(np.isfinite(confidence)) and np.all(confidence <= conf_max)
+    grad = jax.grad(lambda x: heads.confidence_from_raw(x, conf_max).sum())(raw)
+    assert np.all(np.isfinite(grad)) and not np.any(grad[3:])
+
+
+def test_gaussians_are_in_range(key):
+    """Unit quaternions, opacities in (0, 1), the SH coefficients' channels."""
+    head = heads.GaussianHead(patch=4, sh_degree=1, hidden=16)
+    tokens = 10 * jax.random.normal(key, (2, 6, 8))
+    g, _ = head.init_with_output(key, tokens, (2, 3))
+    assert g.colors.shape == (2, 8, 12, 12) and g.scales.shape == (2, 8, 12, 3)
+    np.testing.assert_allclose((g.rotations**2).sum(-1), 1, rtol=1e-5)
+    assert np.all((g.opacities > 0) & (g.opacities < 1))
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    """A skip CNN with random last layer, and its input."""
+    module = heads.SkipCnn("float32")
+    image, xyz = (jax.random.normal(jax.random.key(i), (2, 9, 14, 3)) for i in range(2))
+    variables = jax.jit(module.init, static_argnums=3)(jax.random.key(2), image, xyz, False)
+    kernel = variables["params"]["conv3"]["kernel"]
+    assert not np.any(kernel)
+    noisy = jax.tree.map(lambda x: x, variables)
+    noisy["params"]["conv3"]["kernel"] = 0.02 * jax.random.normal(jax.random.key(3), kernel.shape)
+    return module, variables, noisy, image, xyz
+
+
+def test_fresh_skip_cnn_changes_nothing(cnn):
+    """Its last convolution starts at zero."""
+    module, fresh, _, image, xyz = cnn
+    np.testing.assert_array_equal(module.apply(fresh, image, xyz, False), xyz)
+
+
+def test_fast_convolution_is_the_direct_one(cnn, monkeypatch):
+    """Inference with Winograd's algorithm moves points by less than 1e-7 of their size."""
+    module, _, noisy, image, xyz = cnn
+    fast = jax.jit(module.apply, static_argnums=3)(noisy, image, xyz, False)
+    monkeypatch.setattr(heads, "_wide_conv", None)
+    direct = jax.jit(lambda *a: module.apply(*a, False))(noisy, image, xyz)
+    assert np.abs(direct - xyz).max() > 1e-5
+    np.testing.assert_allclose(fast, direct, atol=3e-7)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (9, 14), (17, 5)])
+def test_winograd_is_convolution(size):
+    """Any image size, to 1e-4 of the largest result: float32 rounding of the transforms."""
+    x = jax.random.normal(jax.random.key(0), (2, *size, 6))
+    kernel = jax.random.normal(jax.random.key(1), (5, 5, 6, 7))
+    numbers = nn.linear._conv_dimension_numbers(x.shape)
+    want = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+    got = winograd.conv5x5(x, kernel)
+    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
+
+
+def test_training_uses_and_records_batch_statistics(cnn):
+    """Training normalises by the batch and moves the running mean a tenth of the way."""
+    module, _, noisy, image, xyz = cnn
+    apply = jax.jit(lambda v: module.apply(v, image, xyz, True, mutable=["batch_stats"]))
+    _, updated = apply(noisy)
+    conv = nn.Conv(256, (3, 3)).bind({"params": noisy["params"]["conv0"]})
+    batch_mean = conv(jnp.concatenate([image, xyz], -1)).mean((0, 1, 2))
+    mean = updated["batch_stats"]["norm0"]["mean"]
+    np.testing.assert_allclose(mean, 0.1 * batch_mean, atol=1e-6)
+
+
+def test_batch_statistics_are_shared_over_an_axis(cnn):
+    """Two devices with half the batch each see the statistics of the whole batch."""
+    module, _, noisy, image, xyz = cnn
+    shared = heads.SkipCnn("float32", bn_axis_name="data")
+    whole, _ = jax.jit(lambda v: module.apply(v, image, xyz, True, mutable=["batch_stats"]))(noisy)
+    halves, _ = jax.vmap(
+        lambda i, x: shared.apply(noisy, i, x, True, mutable=["batch_stats"]), axis_name="data"
+    )(image[:, None], xyz[:, None])
+    np.testing.assert_allclose(halves[:, 0], whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (5, 4)])
+def test_upsampling_keeps_corners_and_planes(shape):
+    """Corner pixels stay, and a linear ramp stays linear (align_corners)."""
+    rows, columns = shape
+    ramp = np.arange(rows)[:, None] * 2.0 + np.arange(columns)[None, :]
+    got = dpt.upsample(jnp.asarray(ramp, jnp.float32)[None, :, :, None])[0, :, :, 0]
+    want = np.linspace(0, 2 * (rows - 1), 2 * rows)[:, None] + np.linspace(
+        0, columns - 1, 2 * columns
+    )
+    np.testing.assert_allclose(got, want, atol=1e-5)
