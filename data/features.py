@@ -27,8 +27,8 @@ from PIL import Image
 MILLIMETRE = 0.001
 # Written where a table of target frames is shorter than its neighbours.
 NO_FRAME = -1
-# PNG level 3 is within 3 % of level 6 on smooth depth and twice as fast to write.
-_PNG_LEVEL = 3
+# Sensor depth of 640x480 takes 121, 107, 92, 88 kB at levels 1, 3, 6, 9.
+_PNG_LEVEL = 6
 _UINT16_MAX = 65535
 
 
