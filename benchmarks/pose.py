@@ -1,7 +1,8 @@
 """Our poses against OpenCV's on pointmaps of procedural rooms: accuracy under noise, and time.
 
     python -m benchmarks.pose [--scenes 10] [--size 64] [--views 8]
-    python -m benchmarks.pose --large      # 24 views x 224 x 224 points in one call
+    python -m benchmarks.pose --large             # 24 views x 224 x 224 points in one call
+    python -m benchmarks.pose --weights WEIGHTS   # on the pointmaps of a network
 
 Every case perturbs exact pointmaps in the reference frame: Gaussian noise of a share of each
 point's depth, 30 % of the points anywhere in the room, a focal length that is 10 % too long.
@@ -9,6 +10,7 @@ point's depth, 30 % of the points anywhere in the room, a focal length that is 1
 
 import argparse
 import time
+from functools import partial
 
 import cv2
 import jax
@@ -18,8 +20,11 @@ import numpy as np
 from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax import pose
-from mvdust3r_jax.evaluate import ground_truth
+from mvdust3r_jax.evaluate import add_poses, ground_truth
+from mvdust3r_jax.evaluate import predict as predict_path
 from mvdust3r_jax.geometry.transforms import rotation_angle_deg
+from mvdust3r_jax.metrics import pair_errors
+from mvdust3r_jax.weights import load_weights
 
 # Noise as a share of depth, share of outliers, factor on the focal length.
 CASES = {
@@ -31,11 +36,25 @@ CASES = {
     "noise 3 %, 30 % outliers, focal +10 %": (0.03, 0.3, 1.1),
     "noise 5 %, 50 % outliers": (0.05, 0.5, 1.0),
 }
+# Cases whose errors vary smoothly over each image, as a network's do.
+SMOOTH_CASES = {
+    "smooth errors 5 %": (0.05, 0.0, 1.0),
+    "smooth errors 15 %, focal +10 %": (0.15, 0.0, 1.1),
+    "smooth errors 40 %, 10 % outliers": (0.4, 0.1, 1.0),
+}
 
 
-def perturbed(points, noise, outliers, rng):
+def smooth_noise(shape, rng):
+    """Unit normal noise on a grid of 4 x 4 knots, interpolated."""
+    views, height, width, _ = shape
+    knots = rng.normal(size=(views, 4, 4, 3)).astype(np.float32)
+    return np.stack([cv2.resize(k, (width, height), interpolation=cv2.INTER_CUBIC) for k in knots])
+
+
+def perturbed(points, noise, outliers, rng, smooth=False):
     depth = np.linalg.norm(points, axis=-1, keepdims=True)
-    points = points + noise * depth * rng.normal(size=points.shape)
+    error = smooth_noise(points.shape, rng) if smooth else rng.normal(size=points.shape)
+    points = points + noise * depth * error
     wild = rng.random(points.shape[:-1]) < outliers
     low, high = points.min(axis=(0, 1, 2)), points.max(axis=(0, 1, 2))
     points[wild] = rng.uniform(low, high, (wild.sum(), 3))
@@ -79,9 +98,9 @@ def rooms(scenes, views, size):
 def compare(scenes, views, size):
     points, truth, focal_px = rooms(scenes, views, size)
     centre, rows = pose.image_centre(size, size), []
-    for name, (noise, outliers, factor) in CASES.items():
-        rng = np.random.default_rng(0)
-        noisy = np.stack([perturbed(p, noise, outliers, rng) for p in points])
+    for name, (noise, outliers, factor) in (CASES | SMOOTH_CASES).items():
+        rng, smooth = np.random.default_rng(0), name in SMOOTH_CASES
+        noisy = np.stack([perturbed(p, noise, outliers, rng, smooth) for p in points])
         focals = (focal_px * factor).astype(np.float32)
         ones = np.ones(noisy.shape[:-1], np.float32)
         for _ in range(2):  # the second one without compilation
@@ -141,18 +160,47 @@ def large():
     }
 
 
+def network_output(weights, scenes, views, size):
+    """Relative pose errors (degrees) of both on the pointmaps of a network, pairs of views."""
+    config, variables = load_weights(weights)
+    seeds = (np.arange(scenes, dtype=np.int64) + SPLITS["test"][0]).astype(np.uint32)
+    batch = sample_batch(seeds, views, 0, size, size)
+    predict = jax.jit(partial(predict_path, config=config, num_inputs=views, num_refs=4))
+    prediction = predict(variables, batch)
+    estimate = jax.jit(add_poses)(prediction, jnp.zeros(scenes, jnp.int32))
+    truth = ground_truth(batch, views, jnp.zeros(scenes, jnp.int32)).ref_from_cam
+    centre = pose.image_centre(size, size)
+    oracle = [
+        [opencv_pose(p, float(f), centre) for p in scene]
+        for scene, f in zip(np.asarray(prediction.points), estimate.focal_px, strict=True)
+    ]
+    everything = jnp.ones((scenes, views), bool)
+    row = {"case": "network output", "ok_share": float(estimate.pose_ok.mean())}
+    for label, poses in (("jax", estimate.ref_from_cam), ("cv2", jnp.array(oracle, jnp.float32))):
+        found = pair_errors(poses, truth, everything)
+        row[f"{label}_rre_deg_median"] = float(jnp.median(found.rotation_deg))
+        row[f"{label}_rte_deg_median"] = float(jnp.nanmedian(found.translation_deg))
+    return row
+
+
+def print_row(row):
+    for name, value in row.items():
+        print(f"{name:22} {value}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=10)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--weights", help="compare on this network's pointmaps")
     args = parser.parse_args()
-    if args.large:
-        row = large()
-        for name, value in row.items():
-            print(f"{name:18} {value}")
-        write_results("pose_large", row)
+    if args.large or args.weights:
+        counts = args.scenes, args.views, args.size
+        row = large() if args.large else network_output(args.weights, *counts)
+        print_row(row)
+        write_results("pose_large" if args.large else "pose_network", row)
         return
     rows = compare(args.scenes, args.views, args.size)
     print("| case | ok % | deg jax | deg cv2 | m jax | m cv2 | s jax | s cv2 |")
