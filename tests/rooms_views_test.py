@@ -204,7 +204,7 @@ def test_every_view_has_texture_to_match():
     step = np.abs(np.diff(images, axis=3)).max(axis=-1)[..., : SIZE - 6]
     patches = step.reshape(*step.shape[:2], SIZE // 6, 6, -1, 6).max(axis=(3, 5))
     share = (patches > 0.02).mean(axis=(2, 3))
-    assert share.min() > 0.3 and share.mean() > 0.6
+    assert share.min() > 0.2 and share.mean() > 0.6
 
 
 def test_nothing_is_dropped_from_the_slots():

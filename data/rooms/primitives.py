@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-NUM_BOXES, NUM_CYLINDERS, NUM_SPHERES = 192, 48, 48
+NUM_BOXES, NUM_CYLINDERS, NUM_SPHERES = 224, 48, 80
 NUM_PRIMITIVES = NUM_BOXES + NUM_CYLINDERS + NUM_SPHERES
 # Id of the room shell in hit records.
 SHELL = -1

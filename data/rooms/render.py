@@ -192,8 +192,13 @@ def shadow_size(height: int) -> int:
     return 64 if height <= 96 else 128 if height <= 160 else 192
 
 
-def cast_depth(scene: Scene, origins: Float[Array, "K 3"], dirs: Float[Array, "K P 3"]):
-    """Factor on each direction at the first surface, without culling: for probes and tests."""
+def first_hit(scene: Scene, origins: Float[Array, "K 3"], dirs: Float[Array, "K P 3"]):
+    """Factor on each direction at the first surface and its primitive, without culling."""
     limit = shell_exit(jnp.zeros(3), scene.size, origins, dirs)
     everyone = jnp.broadcast_to(scene.primitives.active, (len(origins), len(scene.material_of)))
-    return cast(scene.primitives, origins, dirs, everyone, limit)[0]
+    return cast(scene.primitives, origins, dirs, everyone, limit)
+
+
+def cast_depth(scene: Scene, origins: Float[Array, "K 3"], dirs: Float[Array, "K P 3"]):
+    """Factor on each direction at the first surface."""
+    return first_hit(scene, origins, dirs)[0]

@@ -23,7 +23,7 @@ from data.rooms.primitives import (
 )
 from data.rooms.textures import Field, hsv_to_rgb
 
-ROOMS_VERSION = "1.4.0"
+ROOMS_VERSION = "1.6.0"
 # Half-open ranges of seeds; every seed is below 2^32.
 SPLITS = {
     "train": (0, 3_000_000_000),

@@ -13,17 +13,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from data.rooms.draws import Draws
-from data.rooms.primitives import distance
-from data.rooms.render import cast_depth
+from data.rooms.primitives import SHELL, distance
+from data.rooms.render import first_hit
 from data.rooms.scene import Scene
 
 CLEARANCE_M = 0.3
 EYE_M = (1.2, 1.8)
 # Start points drawn, paths tried from the free ones, paths that are looked along.
-STARTS, PATHS, FINALISTS = 192, 64, 5
+STARTS, PATHS, FINALISTS = 192, 64, 6
 PROBES = 6
 # A view of less median depth than this looks at a wall.
 MIN_MEDIAN_DEPTH_M = 1.2
+# Wanted share of a view that is furniture, pictures or doors rather than bare shell.
+CONTENT = 0.3
 
 
 def clearance(scene: Scene, points: Float[Array, "M 3"]) -> Float[Array, "M"]:
@@ -93,7 +95,10 @@ def _room_of(scene, points):
 
 
 def _probe(scene, poses, intrinsics, height, width):
-    """Points ``[M, S, P, 3]`` and depths ``[M, S, P]`` on a coarse pixel grid of each pose."""
+    """What a coarse pixel grid of each pose sees.
+
+    Points ``[M, S, P, 3]``, depths and whether they lie on something in the room ``[M, S, P]``.
+    """
     m, s = poses.shape[:2]
     u, v = jnp.meshgrid(
         (jnp.arange(PROBES) + 0.5) / PROBES * width, (jnp.arange(PROBES) + 0.5) / PROBES * height
@@ -103,9 +108,9 @@ def _probe(scene, poses, intrinsics, height, width):
     camera = jnp.stack([x, y, jnp.ones_like(x)], axis=-1)
     dirs = jnp.einsum("msij,pj->mspi", poses[..., :3, :3], camera)
     origin = poses[..., :3, 3]
-    depth = cast_depth(scene, origin.reshape(m * s, 3), dirs.reshape(m * s, -1, 3))
-    depth = depth.reshape(m, s, -1)
-    return origin[:, :, None] + dirs * depth[..., None], depth
+    hits = first_hit(scene, origin.reshape(m * s, 3), dirs.reshape(m * s, -1, 3))
+    depth, owner = (a.reshape(m, s, -1) for a in hits)
+    return origin[:, :, None] + dirs * depth[..., None], depth, owner != SHELL
 
 
 def shared(points, poses, intrinsics, height, width):
@@ -145,7 +150,7 @@ def choose_poses(
     # A path with enough clearance is as good as any other; longer ones come first.
     order = jnp.argsort(-jnp.minimum(free, CLEARANCE_M), stable=True)[:FINALISTS]
     poses, free = poses[order], free[order]
-    seen, depth = _probe(scene, poses, intrinsics, height, width)
+    seen, depth, things = _probe(scene, poses, intrinsics, height, width)
     outlook = jnp.median(depth, axis=-1).min(axis=-1)
     common = shared(seen, poses, intrinsics, height, width)
     chain = jnp.diagonal(common[:, 1:num_inputs, :, : num_inputs - 1], axis1=1, axis2=3)
@@ -153,6 +158,7 @@ def choose_poses(
     covered = common[:, num_inputs:, :, :num_inputs].any(-1).mean(-1)
     covered = covered.min(axis=-1) if num_targets else jnp.ones(len(order))
     score = jnp.minimum(outlook / MIN_MEDIAN_DEPTH_M, 1.2)
+    score = score + jnp.minimum(things.mean(axis=-1).min(axis=-1) / CONTENT, 1.0)
     score = score + jnp.minimum(linked / 0.5, 1.0) + 2 * jnp.minimum(covered / 0.95, 1.0)
     score = score + 100 * jnp.minimum(free / CLEARANCE_M, 1.0)
     return poses[jnp.argmax(score)]
