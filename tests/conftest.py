@@ -14,7 +14,12 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-CHECKED = ["mvdust3r_jax.geometry"]
+CHECKED = [
+    "mvdust3r_jax.geometry",
+    "mvdust3r_jax.models.attention",
+    "mvdust3r_jax.models.rope",
+    "mvdust3r_jax.models.winograd",
+]
 _hook = install_import_hook(CHECKED, "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
