@@ -141,20 +141,20 @@ def test_rebuild_is_byte_identical(scene, tmp_path):
 
 
 def test_broken_off_choice_goes_on_where_it_stopped(scene, tmp_path):
-    """A finished scene is not computed again: its files may even be gone."""
+    """A finished scene is not computed again: its files may be gone. The file's name is kept."""
     for name in ("a", "b"):
         write_seven_scenes(tmp_path / "raw", scene, name)
     tasks = plan("7scenes", tmp_path / "raw", RULE, test_scenes=["b"])
     assert [(t.name, t.split) for t in tasks] == [("a", "train"), ("b", "test")]
     # What a first run leaves that dies in the second scene.
-    part = choose_module._part(tmp_path / "choice.npz.parts", tasks[0])
+    part = choose_module._part(tmp_path / "choice.split.parts", tasks[0])
     part.parent.mkdir()
     choose_module._finish(tasks[0], part, 1)
     shutil.rmtree(tmp_path / "raw" / "a")
-    choice = choose(tasks, tmp_path / "choice.npz")
+    choice = choose(tasks, tmp_path / "choice.split")
     assert len(choice.scenes["train"]["a"].trajectories) == RULE.max_trajectories
     assert len(choice.scenes["test"]["b"].trajectories) == RULE.max_trajectories
-    stored = Choice.load(tmp_path / "choice.npz")
+    stored = Choice.load(tmp_path / "choice.split")
     assert stored.scenes["test"]["b"].frames == choice.scenes["test"]["b"].frames
 
 

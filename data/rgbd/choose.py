@@ -59,7 +59,10 @@ class Choice:
         for split, scenes in self.scenes.items():
             for name, scene in scenes.items():
                 arrays |= _arrays(f"{split}/{name}", scene)
-        np.savez_compressed(path, **arrays)
+        partial = path.with_name(f".partial-{path.name}")
+        with partial.open("wb") as file:  # a name would get the suffix .npz
+            np.savez_compressed(file, **arrays)
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Choice:
