@@ -82,4 +82,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoint_every = 1_000
     config.keep_checkpoints = 2
     config.tensorboard = True
-    return config
+    # From here on a misspelt field is an error.
+    return config.lock()

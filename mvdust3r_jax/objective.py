@@ -22,7 +22,7 @@ class ObjectiveConfig:
 
     num_refs: paths R, at most the number of input views. num_targets: render-only views T at the
     end of each sample. render_paths, render_views: how many paths and views are rendered in each
-    step, drawn at random; 0 = all.
+    step, drawn at random; 0 = all. remat: render again in the backward pass instead of keeping.
     """
 
     num_refs: int = 1
@@ -35,6 +35,7 @@ class ObjectiveConfig:
     render_paths: int = 0
     render_views: int = 0
     sh_degree: int = 0
+    remat: bool = False
 
     @property
     def renders(self) -> bool:
@@ -69,10 +70,11 @@ def total_loss(
         ),
     }
     if config.renders:
-        rendered, extra = render_loss.render_terms(
-            config, prediction, batch, truth, valid, key, perceptual=perceptual, axis_name=axis_name
+        rendered = render_loss.render_terms(
+            config, prediction, batch, key, perceptual=perceptual, axis_name=axis_name
         )
-        terms |= rendered
-        logged |= extra
+        weighted = {f.name for f in dataclasses.fields(config)}
+        for name, value in rendered.items():
+            (terms if name in weighted else logged)[name] = value
     loss = sum(getattr(config, name) * value for name, value in terms.items())
     return loss, terms | logged

@@ -1,7 +1,7 @@
 """A picture of what a network does on one sample, for the metric log: one row a kind, views across.
 
-Rows: input, distance from the reference camera, log confidence, and for networks with Gaussians the
-truth and the rendering of all views, the render-only ones at the end.
+Rows, from the top: log confidence, distance from the reference camera, input, and for networks with
+Gaussians the rendering and the truth of all views, the render-only ones at the end.
 """
 
 from __future__ import annotations
@@ -45,13 +45,8 @@ def make_picture_step(
         }
         if prediction.gaussians is None:
             return rows
-        scenes = normalised_scenes(
-            jax.tree.map(lambda x: x[:, None], prediction),
-            batch,
-            losses.true_pointmaps(batch, 1),
-            losses.known_depth(batch),
-            jnp.arange(1),
-        )
+        poses = losses.reference_from_cameras(batch.world_from_cam, 1)[:, 0]
+        scenes = normalised_scenes(prediction, batch, poses)
         scales = losses.clip_scales(prediction.gaussians.scales, scenes.factor)
         rendered, _ = render(
             *(scenes.points, scenes.prediction, scales, scenes.pixels),

@@ -16,9 +16,9 @@ from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax import losses, lpips
-from mvdust3r_jax.geometry.camera import half_pixel_shift
+from mvdust3r_jax.geometry.camera import half_pixel_shift, unproject
 from mvdust3r_jax.geometry.pointmaps import mean_distance
-from mvdust3r_jax.geometry.transforms import invert_rigid, normalize, safe_norm
+from mvdust3r_jax.geometry.transforms import invert_rigid, normalize, safe_norm, transform_points
 from mvdust3r_jax.splat import rasterize
 from mvdust3r_jax.splat.gaussians import view_colors
 from mvdust3r_jax.types import Batch, Prediction
@@ -119,23 +119,13 @@ class Scenes(NamedTuple):
 
 
 def normalised_scenes(
-    prediction: Prediction,
-    batch: Batch,
-    truth: Float[Array, "B R S H W 3"],
-    valid: Bool[Array, "B S H W"],
-    paths: Int[Array, "P"],
+    prediction: Prediction, batch: Batch, ref_from_cam: Float[Array, "N S 4 4"]
 ) -> Scenes:
-    """The chosen paths of all samples; ``prediction`` has the path axis [B, R, V, ...]."""
-    num_refs, num_inputs = prediction.points.shape[1:3]
-
-    def chosen(x: Array) -> Array:
-        return x[:, paths].reshape(-1, *x.shape[2:])
-
-    def repeated(x: Array) -> Array:
-        return jnp.repeat(x, len(paths), axis=0)
-
-    poses = chosen(losses.reference_from_cameras(batch.world_from_cam, num_refs))
-    prediction, truth, valid = jax.tree.map(chosen, prediction), chosen(truth), repeated(valid)
+    """Scenes of N (sample, path) pairs: their predictions, samples, and cameras in metres."""
+    num_inputs = prediction.points.shape[1]
+    valid = losses.known_depth(batch)
+    depth_m = jnp.where(valid, batch.depth_m, 0.0)
+    truth = transform_points(ref_from_cam, unproject(depth_m, batch.intrinsics))
     known = valid[:, :num_inputs].any(axis=(1, 2, 3))
     factor = jnp.where(known, mean_distance(prediction.points, valid[:, :num_inputs]), 1.0)
     true_factor = jnp.where(known, mean_distance(truth, valid), 1.0)
@@ -144,44 +134,25 @@ def normalised_scenes(
         points=prediction.points / factor[:, None, None, None, None],
         factor=jax.lax.stop_gradient(factor),
         known=known,
-        ref_from_cam=poses.at[..., :3, 3].divide(true_factor[:, None, None]),
-        intrinsics=repeated(batch.intrinsics),
-        images=repeated(batch.images),
+        ref_from_cam=ref_from_cam.at[..., :3, 3].divide(true_factor[:, None, None]),
+        intrinsics=batch.intrinsics,
+        images=batch.images,
         valid=valid,
     )
 
 
-def render_terms(
+def scene_terms(
     config: ObjectiveConfig,
-    prediction: Prediction,
-    batch: Batch,
-    truth: Float[Array, "B R S H W 3"],
-    valid: Bool[Array, "B S H W"],
-    key: Array,
-    *,
-    perceptual: dict | None = None,
-    axis_name: str | None = None,
-) -> tuple[dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
-    """Terms with a weight (rgb, lpips, scale_clip, sh_colour), and numbers that are only logged.
-
-    A sample without any known depth has no scale: it contributes 0 to every term (the published
-    scale term explodes there).
-    """
-    if prediction.gaussians is None:
-        raise ValueError("render terms have a weight, but this variant has no Gaussian heads")
-    path_key, view_key = jax.random.split(key)
-    paths = _choose(path_key, prediction.points.shape[1], config.render_paths)
-    views = _choose(view_key, batch.images.shape[1], config.render_views)
-    scenes = normalised_scenes(prediction, batch, truth, valid, paths)
-
-    def mean(per_sample: Array) -> Array:
-        return losses.sample_mean(jnp.where(scenes.known, per_sample, 0.0), axis_name)
-
-    scales = scenes.prediction.gaussians.scales
-    clipped = losses.clip_scales(scales, scenes.factor)
-    terms, logged = {}, {"mean_scale": mean(clipped.mean(axis=(1, 2, 3, 4)))}
+    scenes: Scenes,
+    views: Int[Array, "C"],
+    perceptual: dict | None,
+) -> dict[str, Float[Array, "N"]]:
+    """Every term with a weight, and numbers that are only logged, of each scene."""
+    gaussians = scenes.prediction.gaussians
+    clipped = losses.clip_scales(gaussians.scales, scenes.factor)
+    terms = {"mean_scale": clipped.mean(axis=(1, 2, 3, 4))}
     if config.scale_clip:
-        terms["scale_clip"] = mean(losses.scale_excess(scales, scenes.factor))
+        terms["scale_clip"] = losses.scale_excess(gaussians.scales, scenes.factor)
     if config.rgb or config.lpips:
         rendered, overflow = render(
             *(scenes.points, scenes.prediction, clipped, scenes.pixels),
@@ -189,16 +160,56 @@ def render_terms(
             sh_degree=config.sh_degree,
         )
         wanted = scenes.images[:, views]
-        terms["rgb"] = mean(losses.rgb_error(rendered, wanted, scenes.valid[:, views]))
-        logged["overflow"] = mean(overflow.sum(axis=1).astype(jnp.float32))
+        terms["rgb"] = losses.rgb_error(rendered, wanted, scenes.valid[:, views])
+        terms["overflow"] = overflow.sum(axis=1).astype(jnp.float32)
         if config.lpips and perceptual is not None:
             pairs = (x.reshape(-1, *x.shape[2:]) for x in (rendered, wanted))
             distance = lpips.distance(perceptual, *pairs)
-            terms["lpips"] = mean(distance.reshape(rendered.shape[:2]).mean(axis=1))
+            terms["lpips"] = distance.reshape(rendered.shape[:2]).mean(axis=1)
     if config.sh_colour and config.sh_degree:
         centres = scenes.ref_from_cam[:, : scenes.points.shape[1], :3, 3]
-        colors = scenes.prediction.gaussians.colors
-        terms["sh_colour"] = mean(
-            _sh_colour_error(scenes.points, colors, centres, scenes.pixels, config.sh_degree)
+        terms["sh_colour"] = _sh_colour_error(
+            scenes.points, gaussians.colors, centres, scenes.pixels, config.sh_degree
         )
-    return terms, logged
+    return terms
+
+
+def render_terms(
+    config: ObjectiveConfig,
+    prediction: Prediction,
+    batch: Batch,
+    key: Array,
+    *,
+    perceptual: dict | None = None,
+    axis_name: str | None = None,
+) -> dict[str, Float[Array, ""]]:
+    """Means of ``scene_terms`` over samples and chosen paths; ``prediction`` is [B, R, V, ...].
+
+    Scenes are rendered one after the other, so that memory is that of one; with ``config.remat``
+    the gradient renders each again instead of keeping what all of them computed. A sample without
+    any known depth has no scale: it contributes 0 (the published scale term explodes there).
+    """
+    if prediction.gaussians is None:
+        raise ValueError("render terms have a weight, but this variant has no Gaussian heads")
+    num_refs = prediction.points.shape[1]
+    path_key, view_key = jax.random.split(key)
+    paths = _choose(path_key, num_refs, config.render_paths)
+    views = _choose(view_key, batch.images.shape[1], config.render_views)
+
+    def one_scene(given: tuple[Prediction, Array, Array]) -> dict[str, Array]:
+        prediction, ref_from_cam, sample = given
+        prediction, ref_from_cam = jax.tree.map(lambda x: x[None], (prediction, ref_from_cam))
+        scenes = normalised_scenes(
+            prediction, jax.tree.map(lambda x: x[sample][None], batch), ref_from_cam
+        )
+        terms = scene_terms(config, scenes, views, perceptual)
+        return jax.tree.map(lambda x: jnp.where(scenes.known, x, 0.0)[0], terms)
+
+    def by_scene(x: Array) -> Array:
+        return x[:, paths].reshape(-1, *x.shape[2:])
+
+    poses = losses.reference_from_cameras(batch.world_from_cam, num_refs)
+    samples = jnp.repeat(jnp.arange(batch.images.shape[0]), len(paths))
+    scenes = (*jax.tree.map(by_scene, (prediction, poses)), samples)
+    terms = jax.lax.map(jax.checkpoint(one_scene) if config.remat else one_scene, scenes)
+    return jax.tree.map(lambda x: losses.sample_mean(x, axis_name), terms)

@@ -16,6 +16,7 @@ import pytest
 import train
 from configs import tiny
 from data.box import BoxSource
+from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.weights import load_weights
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +127,7 @@ def test_a_run_can_be_loaded_as_weights(uninterrupted):
     """The averaged parameters of a work folder are what users get."""
     config, variables = load_weights(uninterrupted[0])
     average = final_state(uninterrupted[0])["average"]
-    assert config.enc_dim == 64
+    assert config.enc_dim == VARIANTS["tiny"].enc_dim
     jax.tree.map(np.testing.assert_array_equal, dict(variables["params"]), average)
 
 
