@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
+from mvdust3r_jax import safetensors_file
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.torch_file import TorchFileError, read
 
@@ -47,7 +47,7 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dic
     TorchFileError for files that hold no network.
     """
     if Path(path).suffix == ".safetensors":
-        return safetensors.numpy.load_file(path), {}
+        return safetensors_file.read(path)[0], {}
     checkpoint = read(path)
     if not isinstance(checkpoint, dict):
         raise TorchFileError(f"{path} holds a {type(checkpoint).__name__}, not a network's tensors")

@@ -19,10 +19,9 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
-import safetensors
 import safetensors.numpy
 
-from mvdust3r_jax import port, torch_args, torch_file, torch_writer
+from mvdust3r_jax import port, safetensors_file, torch_args, torch_file, torch_writer
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 
 Variables = dict[str, Any]
@@ -67,7 +66,7 @@ def _read(path: Path) -> tuple[ModelConfig, Variables]:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         return _from_torch(*port.load_torch_checkpoint(path))
-    except (torch_file.TorchFileError, safetensors.SafetensorError) as error:
+    except (torch_file.TorchFileError, safetensors_file.SafetensorsFileError) as error:
         message = str(error)
         raise WeightsError(message if str(path) in message else f"{path}: {message}") from error
     except (KeyError, ValueError) as error:
@@ -78,8 +77,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
     """(height, width) of the images that the weights were trained on, where the file says so."""
     path = Path(path)
     if path.suffix == ".safetensors":
-        with safetensors.safe_open(path, "np") as stored:
-            text = (stored.metadata() or {}).get(_SIZE_KEY)
+        text = safetensors_file.read(path)[1].get(_SIZE_KEY)
         return tuple(json.loads(text)) if text else None
     if path.is_dir():
         if (path / _SIZE_FILE).is_file():
@@ -107,8 +105,7 @@ def load_source(path: str | os.PathLike) -> Mapping[str, Any]:
 
 def _own_config(path: Path) -> str | None:
     """The config inside our own safetensors files, None in those of others."""
-    with safetensors.safe_open(path, "np") as stored:
-        return (stored.metadata() or {}).get(_CONFIG_KEY)
+    return safetensors_file.read(path)[1].get(_CONFIG_KEY)
 
 
 def _from_torch(state: Mapping[str, np.ndarray], config: ModelConfig):
@@ -119,7 +116,7 @@ def _read_safetensors(path: Path) -> tuple[ModelConfig, Variables]:
     text = _own_config(path)
     if text is None:
         return _from_torch(*port.load_torch_checkpoint(path))
-    config, flat = _config_from_json(text), safetensors.numpy.load_file(path)
+    config, flat = _config_from_json(text), safetensors_file.read(path)[0]
     variables: Variables = {}
     for name, array in flat.items():
         collection, _, rest = name.partition("/")
@@ -244,7 +241,7 @@ def save_weights(
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     stored = {k: jax.tree.map(np.asarray, v) for k, v in variables.items()}
-    stored["params"] = jax.tree.map(lambda x: x.astype(DTYPES[dtype]), stored["params"])
+    stored["params"] = jax.tree.map(lambda x: x.astype(DTYPES[dtype], copy=False), stored["params"])
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -8,8 +8,18 @@ import jax
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mvdust3r_jax import ModelConfig, port, torch_writer, weights
+from mvdust3r_jax import (
+    ModelConfig,
+    port,
+    safetensors_file,
+    torch_file,
+    torch_writer,
+    weights,
+)
 
 # Small, but with every part that a file can hold: batch statistics, Gaussians, cross references.
 CONFIG = ModelConfig(
@@ -82,8 +92,6 @@ def test_conversion_round_trip_is_exact(tmp_path, variables):
 
 def test_safetensors_with_pytorch_names(tmp_path, variables):
     """A plain state dict in safetensors loads like the .pth, heads from their usual width."""
-    import safetensors.numpy
-
     config = dataclasses.replace(CONFIG, enc_heads=1, dec_heads=1, conf_max=1e9)
     state = port.flax_to_torch(variables, config)
     safetensors.numpy.save_file(state, tmp_path / "torch.safetensors")
@@ -139,8 +147,9 @@ def test_files_of_another_network_are_refused(tmp_path, variables):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.safetensors", b"", "a.safetensors"),
-        ("b.safetensors", b"\xff" * 100, "b.safetensors"),
+        ("a.safetensors", b"", "a.safetensors is empty"),
+        ("b.safetensors", b"\xff" * 100, "b.safetensors is empty, damaged"),
+        ("e.safetensors", b"\2\0\0\0\0\0\0\0[]", "e.safetensors is damaged"),
         ("c.pth", b"", "is empty"),
         ("d.png", b"\x89PNG", "is no PyTorch file"),
     ],
@@ -150,6 +159,35 @@ def test_broken_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(weights.WeightsError, match=message):
         weights.load_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "bool", "uint16"])
+def test_mapped_safetensors_equal_the_library(tmp_path, dtype):
+    """Values, shapes (empty and scalar too) and metadata are those of the library's reader."""
+    rng = np.random.default_rng(0)
+    arrays = {"a": rng.normal(size=(3, 4)), "empty": np.zeros((0, 3)), "scalar": np.array(2.0)}
+    arrays = {name: array.astype(torch_file.DTYPES[dtype]) for name, array in arrays.items()}
+    safetensors.numpy.save_file(arrays, tmp_path / "x.safetensors", metadata={"k": "v"})
+    loaded, metadata = safetensors_file.read(tmp_path / "x.safetensors")
+    assert metadata == {"k": "v"}
+    assert_equal(loaded, arrays)
+    assert all(x.dtype == torch_file.DTYPES[dtype] for x in loaded.values())
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.data())
+def test_damaged_safetensors_raise_only_the_clear_error(tmp_path_factory, data):
+    """Whatever bytes are altered or cut, it loads or raises the error that names the file."""
+    path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
+    safetensors.numpy.save_file({"a": np.ones((2, 3)), "b": np.ones(4, np.int32)}, path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) - 8, 60, 3]))])
+    try:
+        safetensors_file.read(path)
+    except safetensors_file.SafetensorsFileError as error:
+        assert str(path) in str(error)
 
 
 def test_missing_and_empty_places(tmp_path):
