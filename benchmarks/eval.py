@@ -1,9 +1,10 @@
 """Global alignment on exact pairs of procedural rooms: error, time and memory by number of views.
 
-    python -m benchmarks.eval [--views 4 8 24] [--size 64] [--steps 300]
+    python -m benchmarks.eval [--views 4 8 24] [--size 64] [--steps 300] [--noise 0.01]
 
-Every row runs in a process of its own, so that its peak memory is its own. Pairs have random
-scales; errors are the largest over views, positions relative to the scene's spread.
+Every row runs in a process of its own, so that its peak memory is its own. Pairs have random scales
+and, with --noise, Gaussian noise of that share of each point's distance on every coordinate; errors
+are the largest over views, positions relative to the scene's spread.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def scene_errors(aligned, world_from_cam, spread):
     return float(angle.max()), float(distance.max() / spread)
 
 
-def row(views, graph, size, steps):
+def row(views, graph, size, steps, noise):
     seed = np.array([SPLITS["test"][0]], np.uint32)
     scene = jax.tree.map(lambda x: x[0], sample_batch(seed, views, 0, size, size))
     points = camera.depth_to_world(scene.depth_m, scene.intrinsics, scene.world_from_cam)
@@ -44,6 +45,9 @@ def row(views, graph, size, steps):
     first, second = scene_graph(views, graph)
     scales = jnp.exp(0.3 * jax.random.normal(jax.random.key(0), (len(first),)))
     pairs = exact_pairs(points, scene.world_from_cam, valid, first, second, scales)
+    distance = jnp.linalg.norm(pairs.points, axis=-1, keepdims=True)
+    jitter = noise * distance * jax.random.normal(jax.random.key(1), pairs.points.shape)
+    pairs = pairs.replace(points=pairs.points + jitter)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     options = {"principal_px": image_centre(size, size)}
     start = global_alignment(pairs, views, steps=0, **options)
@@ -59,6 +63,7 @@ def row(views, graph, size, steps):
         "pairs": len(first),
         "size": size,
         "steps": steps,
+        "noise": noise,
         "start_deg": start_errors[0],
         "start_relative": start_errors[1],
         "end_deg": end_errors[0],
@@ -76,27 +81,30 @@ def main():
     parser.add_argument("--views", type=int, nargs="+", default=[4, 8, 24])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--row", nargs=2, metavar=("VIEWS", "GRAPH"))
     args = parser.parse_args()
     if args.row:
-        print(json.dumps(row(int(args.row[0]), args.row[1], args.size, args.steps)))
+        print(json.dumps(row(int(args.row[0]), args.row[1], args.size, args.steps, args.noise)))
         return
     rows = []
+    print("| views | graph | pairs | deg start | deg end | rel start | rel end | s | temp GB |")
+    print("|" + "---|" * 9, flush=True)
     for views in args.views:
         for graph in ("complete", "reference"):
             command = [sys.executable, "-m", "benchmarks.eval", "--row", str(views), graph]
             command += ["--size", str(args.size), "--steps", str(args.steps)]
+            command += ["--noise", str(args.noise)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
-    print("| views | graph | pairs | deg start | deg end | rel start | rel end | s | temp GB |")
-    print("|" + "---|" * 9)
-    for r in rows:
-        print(
-            f"| {r['views']} | {r['graph']} | {r['pairs']} | {r['start_deg']:.5f} "
-            f"| {r['end_deg']:.5f} | {r['start_relative']:.2e} | {r['end_relative']:.2e} "
-            f"| {r['seconds']:.1f} | {r['temporary_gb']:.2f} |"
-        )
-    write_results("alignment", rows)
+            r = json.loads(done.stdout.splitlines()[-1])
+            print(
+                f"| {r['views']} | {r['graph']} | {r['pairs']} | {r['start_deg']:.5f} "
+                f"| {r['end_deg']:.5f} | {r['start_relative']:.2e} | {r['end_relative']:.2e} "
+                f"| {r['seconds']:.1f} | {r['temporary_gb']:.2f} |",
+                flush=True,
+            )
+            rows.append(r)
+    write_results("alignment_noise" if args.noise else "alignment", rows)
 
 
 if __name__ == "__main__":

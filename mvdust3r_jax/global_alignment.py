@@ -150,6 +150,11 @@ def _largest_confidence(pairs: Pairs, num_views: int) -> Float[Array, "V H W"]:
     return best.at[pairs.second].max(pairs.confidence[:, 1])
 
 
+def _better(new: tuple[Array, _Unknowns], old: tuple[Array, _Unknowns]):
+    """Of two (loss, unknowns) the one with the smaller loss."""
+    return jax.tree.map(lambda a, b: jnp.where(new[0] < old[0], a, b), new, old)
+
+
 @partial(jax.jit, static_argnames=("num_views", "steps", "principal_px"))
 def global_alignment(
     pairs: Pairs,
@@ -162,7 +167,7 @@ def global_alignment(
 
     The graph must connect all views, and each view must come first in some pair
     (`alignment_start.scene_graph` gives such graphs). ``steps`` of Adam at 0.01, decaying by a
-    cosine to 1e-6; 0 returns the spanning-tree start.
+    cosine to 1e-6; the state of smallest loss is returned, which a perfect start may be already.
     """
     pairs = normalized_pairs(pairs)
     start = spanning_tree_start(pairs, num_views, principal_px)
@@ -171,13 +176,16 @@ def global_alignment(
     adam = optax.adam(schedule, b1=_B1, b2=_B2)
 
     def step(state, _):
-        unknowns, moments = state
+        unknowns, moments, best = state
         value, gradient = jax.value_and_grad(loss)(unknowns)
         updates, moments = adam.update(gradient, moments)
-        return (optax.apply_updates(unknowns, updates), moments), value
+        best = _better((value, unknowns), best)
+        return (optax.apply_updates(unknowns, updates), moments, best), value
 
     unknowns = _unknowns(start)
-    (unknowns, _), losses = jax.lax.scan(step, (unknowns, adam.init(unknowns)), None, length=steps)
+    state = (unknowns, adam.init(unknowns), (jnp.asarray(jnp.inf), unknowns))
+    (unknowns, _, best), losses = jax.lax.scan(step, state, None, length=steps)
+    _, unknowns = _better((loss(unknowns), unknowns), best)
     focal_px = _focal_px(unknowns, start)
     world_from_cam = rigid(rotation_from_quat(unknowns.quat), unknowns.translation)
     ref_from_world = invert_rigid(world_from_cam[0])
