@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,10 +213,11 @@ class Evaluation:
         network = self.networks.get(method)
         settings = method_settings(config, key["views"])
         estimate, seconds, compile_s = answer(self.devices, method, network, batch, settings)
-        start = time.perf_counter()
         degree = network.config.sh_degree if network else 0
-        numbers = numbers_of(self.devices, estimate, batch, config.chamfer, self.perceptual, degree)
-        seconds["metrics"] = time.perf_counter() - start
+        numbers, more_s = numbers_of(
+            self.devices, estimate, batch, config.chamfer, self.perceptual, degree
+        )
+        seconds |= more_s
         logging.info("%s %s: ND %.3f", " ".join(map(str, key.values())), ids[0], numbers["nd"][0])
         timing = {
             "scenes": len(ids),
@@ -254,7 +254,7 @@ class Evaluation:
         (points, truth, valid), _, _ = self.devices.run(
             "clouds", evaluate.aligned_clouds, (estimate.replace(gaussians=None), batch)
         )
-        novel = novel_images(
+        novel, _ = novel_images(
             self.devices, estimate, batch, network.config.sh_degree if network else 0
         )
         shape = estimate.points.shape[1:]

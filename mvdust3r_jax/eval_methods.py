@@ -122,7 +122,7 @@ def answer(devices: Devices, method: str, network: Network | None, batch: Batch,
 
 
 def chamfer_of(devices: Devices, estimate, batch: Batch, kind: str) -> np.ndarray:
-    """Chamfer distances of the aligned clouds, capped."""
+    """Chamfer distances of the aligned clouds, capped; ``kind``: blocked, kdtree or auto."""
     clouds, _, _ = devices.run("clouds", evaluate.aligned_clouds, (estimate, batch))
     if kind == "blocked" or (kind == "auto" and jax.default_backend() != "cpu"):
         points, truth, valid = clouds
@@ -133,25 +133,29 @@ def chamfer_of(devices: Devices, estimate, batch: Batch, kind: str) -> np.ndarra
     return np.minimum(np.asarray(distances), ERROR_CAP)
 
 
-def novel_images(devices: Devices, estimate, batch: Batch, sh_degree: int) -> jax.Array | None:
-    """Renders at the render-only cameras; None without Gaussians or such cameras."""
+def novel_images(devices: Devices, estimate, batch: Batch, sh_degree: int):
+    """Renders at the render-only cameras and their seconds; None without Gaussians or cameras."""
     if estimate.gaussians is None or batch.images.shape[1] == estimate.points.shape[1]:
-        return None
+        return None, 0.0
     draw = functools.partial(evaluate.novel_views, sh_degree=sh_degree)
-    return devices.run(f"render{sh_degree}", draw, (estimate, batch))[0]
+    images, seconds, _ = devices.run(f"render{sh_degree}", draw, (estimate, batch))
+    return images, seconds
 
 
 def numbers_of(devices: Devices, estimate, batch: Batch, kind: str, perceptual, sh_degree: int):
-    """All numbers of an estimate: name -> one value per sample."""
+    """All numbers of an estimate (name -> one value per sample), and seconds of each stage."""
     bare = estimate.replace(gaussians=None)
-    numbers, _, _ = devices.run("score", evaluate.score, (bare, batch))
+    numbers, metrics_s, _ = devices.run("score", evaluate.score, (bare, batch))
     numbers = {name: np.asarray(values) for name, values in numbers.items()}
+    start = time.perf_counter()
     numbers["cd"] = chamfer_of(devices, bare, batch, kind)
-    images = novel_images(devices, estimate, batch, sh_degree)
+    seconds = {"metrics": metrics_s, "chamfer": time.perf_counter() - start}
+    images, render_s = novel_images(devices, estimate, batch, sh_degree)
     if images is not None:
         truth = batch.images[:, estimate.points.shape[1] :]
         compare = evaluate.score_images if perceptual is not None else evaluate.score_images_plain
         constants = () if perceptual is None else (perceptual,)
-        quality, _, _ = devices.run("images", compare, (images, truth), constants)
+        quality, images_s, _ = devices.run("images", compare, (images, truth), constants)
         numbers |= {name: np.asarray(values) for name, values in quality.items()}
-    return numbers
+        seconds |= {"render": render_s, "image_metrics": images_s}
+    return numbers, seconds
