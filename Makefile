@@ -13,6 +13,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,demo,lpips,test]'
 	touch $@
 
+demo: $(STAMP)
+	$(BIN)/python -m tools.demo --out demo_out
+
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
