@@ -30,3 +30,10 @@ jax.config.update("jax_default_matmul_precision", "float32")
 def key():
     """One fixed random key."""
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Compiled programs of a finished module are dropped: together they would fill the memory."""
+    yield
+    jax.clear_caches()
