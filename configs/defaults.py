@@ -28,7 +28,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.source = (
         "rooms"  # 'rooms' (made on the fly), 'records' (built data sets), 'box' (tests)
     )
-    config.data.mixture = ()  # 'records': (folder of a data set or 'rooms', weight) pairs
     config.data.mixture = ()  # 'records': (folder of a built data set, weight) pairs
     config.data.batch_size = 8  # samples a step over all processes
     config.data.num_inputs = (8,)  # views V; each batch draws one entry, each is compiled once

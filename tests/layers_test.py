@@ -1,5 +1,7 @@
 """Rotary positions, attention across views, and the blocks made of them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,15 +63,17 @@ def slow_attention(q, k, v):
     return out
 
 
-@pytest.mark.parametrize("group", [1, 3, 100])
+@pytest.mark.parametrize("views", [1, 3, 100])
 @pytest.mark.parametrize("queries", [3, 4])
-def test_other_views_are_attended(monkeypatch, queries, group):
+def test_other_views_are_attended(monkeypatch, queries, views):
     """Each view against all tokens but its own, however many views are worked on at once."""
     q = normal(0, 2, queries, 5, 2, 8)
     k, v = normal(1, 2, 4, 5, 2, 8), normal(2, 2, 4, 5, 2, 8)
-    monkeypatch.setattr(
-        attention, "_per_platform", lambda mapped, qkv, score_bytes: mapped(*qkv, group=group)
-    )
+
+    def per_platform(mapped, qkv, score_bytes):
+        return attention._heads_first(functools.partial(mapped, views=views), *qkv, group=1)
+
+    monkeypatch.setattr(attention, "_per_platform", per_platform)
     got = jax.jit(attention.attend_other_views)(q, k, v)
     for b, i in np.ndindex(2, queries):
         others = [m for m in range(4) if m != i + 4 - queries]
@@ -77,10 +81,12 @@ def test_other_views_are_attended(monkeypatch, queries, group):
         np.testing.assert_allclose(got[b, i], slow_attention(q[b, i], *memory), atol=1e-5)
 
 
-def test_each_entry_is_attended():
-    """Batched attention is attention entry by entry."""
-    q, k, v = normal(0, 3, 5, 2, 8), normal(1, 3, 7, 2, 8), normal(2, 3, 7, 2, 8)
-    got = jax.jit(attention.attend_each)(q, k, v)
+@pytest.mark.parametrize("heads_at_once", [1, 4, 6])
+def test_heads_are_independent(monkeypatch, heads_at_once):
+    """However many heads the cache takes at once, batched attention is attention one by one."""
+    q, k, v = normal(0, 3, 5, 6, 8), normal(1, 3, 7, 6, 8), normal(2, 3, 7, 6, 8)
+    monkeypatch.setattr(attention, "CACHE_BYTES", 4 * 5 * 7 * heads_at_once)
+    got = attention.attend_each(q, k, v)
     for b in range(3):
         np.testing.assert_allclose(got[b], slow_attention(q[b], k[b], v[b]), atol=1e-5)
 
