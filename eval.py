@@ -13,6 +13,7 @@ number means.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Iterator
@@ -144,6 +145,7 @@ class Plan:
     methods: tuple[str, ...]
     networks: dict[str, Network]
     rounds: list[tuple[EvalSet, int, int, list[str]]]
+    training: dict[str, EvalSet]
 
 
 def make_plan(config, weights: str, workdir: Path) -> Plan:
@@ -153,11 +155,21 @@ def make_plan(config, weights: str, workdir: Path) -> Plan:
     check_methods(methods, networks)
     sets = [make_eval_set(name, **dict(config.datasets[name])) for name in config.datasets]
     rounds = [(d, v, t, list(d.ids(v, t))) for d, (v, t) in itertools.product(sets, counts)]
+    training = training_sets(config) if "mean" in methods else {}
     workdir.mkdir(parents=True, exist_ok=True)
     free = ("methods", "views", "num_targets", "pictures", "devices", "batch_per_device")
     settings = {k: v for k, v in json.loads(config.to_json()).items() if k not in free}
     check_same_run(workdir, settings | {"weights": weights})
-    return Plan(config, methods, networks, rounds)
+    return Plan(config, methods, networks, rounds, training)
+
+
+def training_sets(config) -> dict[str, EvalSet]:
+    """The training split of each set: what the method 'mean' averages over."""
+    changes = {"split": "train", "split_file": ""}
+    return {
+        name: make_eval_set(name, **(dict(config.datasets[name]) | changes))
+        for name in config.datasets
+    }
 
 
 def method_settings(config, num_inputs: int) -> Settings:
@@ -165,6 +177,17 @@ def method_settings(config, num_inputs: int) -> Settings:
     graph = scene_graph(num_inputs, config.pairwise_graph, config.pairwise_window)
     num_refs = min(config.num_refs, num_inputs)
     return Settings(num_inputs, num_refs, graph, config.pairwise_steps, config.pairwise_batch)
+
+
+def mean_of(data: EvalSet, num_inputs: int, samples: int, batch_size: int) -> np.ndarray:
+    """Mean pointmaps of the first ``samples`` trajectories of a set."""
+    ids = list(data.ids(num_inputs, 0))[:samples]
+    sums = jax.jit(functools.partial(evaluate.pointmap_sums, num_inputs=num_inputs))
+    total, count = 0.0, 0.0
+    for chunk, batch in batches_of(data, ids, num_inputs, 0, batch_size):
+        points, known = (np.asarray(x, np.float64)[: len(chunk)].sum(0) for x in sums(batch))
+        total, count = total + points, count + known
+    return evaluate.mean_pointmaps(total, count)
 
 
 class Evaluation:
@@ -179,6 +202,19 @@ class Evaluation:
         }
         self.networks = {name: placed[id(net)] for name, net in plan.networks.items()}
         self.batch_size = plan.config.batch_per_device * self.devices.size
+        self._means: dict[tuple[str, int], np.ndarray] = {}
+
+    def settings(self, method: str, data: str, num_inputs: int) -> Settings:
+        """What the method needs; the mean of a training set is made when first asked for."""
+        settings = method_settings(self.plan.config, num_inputs)
+        if method != "mean":
+            return settings
+        key = data, num_inputs
+        if key not in self._means:
+            samples = self.plan.config.mean_samples
+            mean = mean_of(self.plan.training[data], num_inputs, samples, self.batch_size)
+            self._means[key] = self.devices.place(mean, spread=False)
+        return dataclasses.replace(settings, mean=self._means[key])
 
     def run(self) -> None:
         """Fills ``metrics.jsonl`` and ``times.jsonl`` with whatever they lack."""
@@ -211,7 +247,7 @@ class Evaluation:
         """Records and times of one method on one batch."""
         method, config = key["method"], self.plan.config
         network = self.networks.get(method)
-        settings = method_settings(config, key["views"])
+        settings = self.settings(method, key["dataset"], key["views"])
         estimate, seconds, compile_s = answer(self.devices, method, network, batch, settings)
         degree = network.config.sh_degree if network else 0
         numbers, more_s = numbers_of(
@@ -249,7 +285,7 @@ class Evaluation:
         network = self.networks.get(method)
         batch = data.load([scene] * self.batch_size, views, num_targets)
         batch = self.devices.place(batch, spread=True)
-        settings = method_settings(self.plan.config, views)
+        settings = self.settings(method, data.name, views)
         estimate, _, _ = answer(self.devices, method, network, batch, settings)
         (points, truth, valid), _, _ = self.devices.run(
             "clouds", evaluate.aligned_clouds, (estimate.replace(gaussians=None), batch)

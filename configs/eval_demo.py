@@ -21,6 +21,6 @@ def get_config():
     }
     config.views = "4"
     config.num_targets = "0"
-    config.methods = "constant,oracle,mvd"
+    config.methods = "mean,oracle,mvd"
     config.num_refs = 1
     return config

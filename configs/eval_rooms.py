@@ -26,10 +26,12 @@ def get_config():
     config.views = "4,8,12,16,20,24"
     config.num_targets = "1,2,3,4,5,6"
 
-    # constant, oracle: baselines without a network. mvd: one path. mvdp: num_refs paths, first one.
+    # constant (a wall), mean (the training split's mean pointmaps), oracle (the truth): no network.
+    # mvd: one path. mvdp: num_refs paths, the first one counts.
     # mvdp_best: the path nearest to the truth. pairwise: two views at a time, then global alignment
-    config.methods = "constant,oracle,mvd,mvdp,mvdp_best,pairwise"
+    config.methods = "constant,mean,oracle,mvd,mvdp,mvdp_best,pairwise"
     config.num_refs = 4
+    config.mean_samples = 200  # training trajectories that 'mean' averages over
 
     # Pairwise baseline: its own weights, '' = the same as for the other methods
     config.pairwise_weights = ""

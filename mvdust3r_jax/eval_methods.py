@@ -20,7 +20,7 @@ from mvdust3r_jax.metrics import ERROR_CAP
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.types import Batch
 
-BASELINES = ("constant", "oracle")
+BASELINES = ("constant", "mean", "oracle")
 NETWORKS = ("mvd", "mvdp", "mvdp_best", "pairwise")
 AXIS = "data"
 
@@ -80,6 +80,7 @@ class Settings:
     graph: tuple[np.ndarray, np.ndarray]
     steps: int
     pairs_at_once: int
+    mean: np.ndarray | None = None  # pointmaps [V, H, W, 3] of the method 'mean'
 
 
 def zero_reference(batch: Batch) -> jax.Array:
@@ -107,7 +108,9 @@ def answer(devices: Devices, method: str, network: Network | None, batch: Batch,
         return run("alignment", "align", align, (pairs,)), seconds, compile_s
     if method in BASELINES:
         make = getattr(evaluate, f"{method}_prediction")
-        prediction = run("network", method, functools.partial(make, **views), (batch,))
+        constants = (s.mean,) if method == "mean" else ()
+        function = functools.partial(make, **views)
+        prediction = run("network", method, function, (batch,), constants)
     else:
         views |= {"config": network.config, "num_refs": 1 if method == "mvd" else s.num_refs}
         paths = method == "mvdp_best"

@@ -55,9 +55,9 @@ def done(network, tmp_path_factory):
     config = eval_rooms.get_config()
     config.devices = 2
     config.pictures = 1
-    data, methods = _box_set(), ("constant", "oracle", "mvd")
+    data, methods = _box_set(), ("constant", "mean", "oracle", "mvd")
     rounds = [(data, VIEWS, TARGETS, data.ids(VIEWS, TARGETS))]
-    plan = evaluation.Plan(config, methods, {"mvd": network}, rounds)
+    plan = evaluation.Plan(config, methods, {"mvd": network}, rounds, {"boxes": data})
     run = evaluation.Evaluation(plan, workdir)
     run.run()
     return run, workdir
@@ -80,6 +80,26 @@ def test_oracle_is_perfect(done):
     assert all(np.isfinite(r["psnr_db"]) for r in _rows(workdir, "mvd"))
 
 
+def test_mean_is_over_the_known_pixels_of_each_role(done):
+    """Pixel by pixel: the reference's mean over scenes, the sources' over scenes and views."""
+    data = _box_set()
+    batch = data.load(data.ids(VIEWS, 0), VIEWS, 0)
+    batch = dataclasses.replace(batch, depth_m=batch.depth_m * (batch.images[..., 0] > 0))
+    truth = evaluate.ground_truth(batch, VIEWS, jnp.zeros(SCENES, jnp.int32))
+    points = np.where(truth.valid[..., None], truth.points, np.nan)
+    known = EvalSet(
+        "boxes", data.ids, lambda ids, v, t: jax.tree.map(lambda x: x[: len(ids)], batch)
+    )
+    mean = evaluation.mean_of(known, VIEWS, samples=SCENES, batch_size=SCENES)
+    with np.testing.suppress_warnings() as quiet:
+        quiet.filter(RuntimeWarning)  # pixels that no scene knows
+        want = np.nan_to_num(np.nanmean(points[:, :1], axis=(0, 1)))
+        others = np.nan_to_num(np.nanmean(points[:, 1:], axis=(0, 1)))
+    np.testing.assert_allclose(mean[0], want, atol=1e-5)
+    np.testing.assert_allclose(mean[1], others, atol=1e-5)
+    np.testing.assert_array_equal(mean[1], mean[2])
+
+
 def test_resumed_run_writes_the_same_bytes(done):
     """Cut off in the middle of a line, the run continues and ends with the same file."""
     run, workdir = done
@@ -99,7 +119,7 @@ def test_report_has_tables_and_plots(done):
     table = evaluation.report(workdir)
     assert table.count("| 3 | 3 |") == 3 and "| oracle | 3 | 3 | 0.000" in table
     summary = json.loads((workdir / "summary.json").read_text())
-    assert {row["method"] for row in summary} == {"constant", "oracle", "mvd"}
+    assert {row["method"] for row in summary} == {"constant", "mean", "oracle", "mvd"}
     assert "network_compile_s" in summary[0]["times"] and summary[0]["numbers"]["nd"]["scenes"] == 3
     names = {p.name for p in (workdir / "plots").iterdir()}
     assert {"boxes_errors.png", "boxes_times.png", "boxes_3_mvd_best0.png"} <= names
