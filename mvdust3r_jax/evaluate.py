@@ -28,7 +28,6 @@ from mvdust3r_jax.pose import (
     centred_pixels,
     confident_mask,
     focal_from_pointmap,
-    image_centre,
     poses_from_pointmaps,
 )
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
@@ -115,11 +114,37 @@ def best_path(prediction: Prediction, batch: Batch) -> tuple[Prediction, Int[Arr
 def constant_prediction(batch: Batch, num_inputs: int) -> Prediction:
     """The same flat wall in front of every view, whatever the images show."""
     height, width = batch.images.shape[2:4]
-    rays = centred_pixels(height, width, image_centre(height, width)) / (_CONSTANT_FOCAL * width)
-    wall = jnp.concatenate([rays, jnp.ones((height, width, 1))], axis=-1)
-    shape = (batch.images.shape[0], num_inputs, height, width)
-    points = jnp.broadcast_to(wall[None, None], (*shape, 3))
-    return Prediction(points, jnp.ones(shape))
+    pixels = centred_pixels(height, width, principal_points(batch, num_inputs))
+    rays = pixels / (_CONSTANT_FOCAL * width)
+    points = jnp.concatenate([rays, jnp.ones_like(rays[..., :1])], axis=-1)
+    return Prediction(points, jnp.ones(points.shape[:-1]))
+
+
+def pointmap_sums(batch: Batch, num_inputs: int) -> tuple[Array, Array]:
+    """True pointmaps, summed over the known pixels of each sample; and the counts.
+
+    Returns:
+      ``[B, V, H, W, 3]`` metres in the reference view's frame and ``[B, V, H, W]``, to be summed.
+    """
+    truth = ground_truth(batch, num_inputs, jnp.zeros(batch.images.shape[0], jnp.int32))
+    return jnp.where(truth.valid[..., None], truth.points, 0.0), truth.valid.astype(jnp.float32)
+
+
+def mean_pointmaps(points_sum: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean pointmap of the reference view, and one of all other views: ``[V, H, W, 3]``.
+
+    Which source view comes first means nothing, so they share theirs.
+    """
+    roles = [slice(0, 1), *[slice(1, None)] * (len(count) - 1)]
+    sums = np.stack([points_sum[role].sum(axis=0) for role in roles])
+    counts = np.stack([count[role].sum(axis=0) for role in roles])
+    return (sums / np.maximum(counts, 1)[..., None]).astype(np.float32)
+
+
+def mean_prediction(mean: Float[Array, "V H W 3"], batch: Batch, num_inputs: int) -> Prediction:
+    """The training set's mean pointmaps, whatever the images show."""
+    points = jnp.broadcast_to(mean, (batch.images.shape[0], *mean.shape))
+    return Prediction(points[:, :num_inputs], jnp.ones(points.shape[:-1])[:, :num_inputs])
 
 
 def oracle_prediction(batch: Batch, num_inputs: int) -> Prediction:
@@ -139,17 +164,24 @@ def oracle_prediction(batch: Batch, num_inputs: int) -> Prediction:
     return Prediction(truth.points, opacities, gaussians)
 
 
-def add_poses(prediction: Prediction, reference: Int[Array, "B"]) -> Estimate:
+def principal_points(batch: Batch, num_inputs: int) -> Float[Array, "B V 2"]:
+    """Principal points (x, y) of the input views, which the crop of the data has decided."""
+    return batch.intrinsics[:, :num_inputs, :2, 2]
+
+
+def add_poses(prediction: Prediction, batch: Batch, reference: Int[Array, "B"]) -> Estimate:
     """Focal length from the reference view's pointmap, then the pose of every view.
 
-    The principal point is taken to be the centre of the image.
+    Of the batch's cameras only the principal points are used.
     """
-    centre = image_centre(*prediction.points.shape[-3:-1])
+    principal_px = principal_points(batch, prediction.points.shape[1])
     confidence = take(prediction.confidence, reference)
     mask = confident_mask(confidence) & (confidence > 0)
-    focal_px = focal_from_pointmap(take(prediction.points, reference), mask, principal_px=centre)
+    focal_px = focal_from_pointmap(
+        take(prediction.points, reference), mask, principal_px=take(principal_px, reference)
+    )
     found: PoseEstimate = poses_from_pointmaps(
-        prediction.points, prediction.confidence, focal_px, principal_px=centre
+        prediction.points, prediction.confidence, focal_px, principal_px=principal_px
     )
     return Estimate(
         points=prediction.points,
@@ -179,14 +211,17 @@ def predict_scene_pairs(
     return jax.lax.map(one, batch.images[:, :num_inputs])
 
 
-def align_scene_pairs(pairs: Pairs, *, num_inputs: int, steps: int) -> Estimate:
-    """Points, focal length of view 0 and poses by global alignment."""
-    centre = image_centre(*pairs.points.shape[-3:-1])
+def align_scene_pairs(pairs: Pairs, batch: Batch, *, num_inputs: int, steps: int) -> Estimate:
+    """Points, focal length of view 0 and poses by global alignment.
 
-    def one(pairs):
-        return global_alignment(pairs, num_inputs, steps=steps, principal_px=centre)
+    Of the batch's cameras only the principal points are used.
+    """
 
-    aligned = jax.lax.map(one, pairs)
+    def one(scene):
+        pairs, principal_px = scene
+        return global_alignment(pairs, num_inputs, steps=steps, principal_px=principal_px)
+
+    aligned = jax.lax.map(one, (pairs, principal_points(batch, num_inputs)))
     return Estimate(
         points=aligned.points,
         confidence=aligned.confidence,
