@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from mvdust3r_jax import ModelConfig, MVDust3r, port
 from mvdust3r_jax.models import dpt, heads, winograd
 from mvdust3r_jax.models.encoder import patchify
 
@@ -124,3 +125,29 @@ def test_upsampling_keeps_corners_and_planes(shape):
         0, columns - 1, 2 * columns
     )
     np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_views_in_groups_are_the_same_views(cnn):
+    """A head over few views at a time gives what it gives over all at once, on every path."""
+    module, _, noisy, image, xyz = cnn
+    views = tuple(jnp.stack([x, -x, 2 * x]).reshape(1, 2, 3, *x.shape[1:]) for x in (image, xyz))
+    want = jax.jit(lambda v: module.apply(noisy, *v, False))(views)
+    grouped = jax.jit(lambda v: nn.apply(call, module)(noisy, v))
+
+    def call(bound, views):
+        return heads.few_views_at_once(bound, views, False, view_bytes=1)
+
+    np.testing.assert_allclose(grouped(views), want, atol=1e-6)
+
+
+def test_more_views_need_no_more_maps():
+    """What the compiler plans for a view beyond the first is a small part of one wide map."""
+    config = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, gaussian_hidden=8)
+    variables = port.abstract_variables(config)
+
+    def planned(views):
+        images = jax.ShapeDtypeStruct((1, views, 64, 64, 3), jnp.float32)
+        run = jax.jit(MVDust3r(config).apply).lower(variables, images).compile()
+        return run.memory_analysis().temp_size_in_bytes
+
+    assert (planned(12) - planned(4)) / 8 < 0.25 * 4 * heads.SKIP_WIDTH * 64 * 64

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 MAP_CHANNELS = (96, 192, 384, 768)
 WIDTH = 256
 OUT_WIDTH = 128
+PIXEL_BYTES = 6 * WIDTH * 4 // 4  # float32 maps of half the image's size that exist at once
 
 
 def hooks(dec_depth: int) -> tuple[int, int, int]:

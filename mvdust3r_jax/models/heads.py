@@ -5,6 +5,10 @@ Heads end in float32. A patch token holds its pixels as (row, column, channel).
 
 from __future__ import annotations
 
+import math
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -25,6 +29,9 @@ GAUSSIAN_NORM_EPS = 1e-5
 SCALE_FACTOR = 0.1
 BATCH_NORM_EPS = 1e-5
 BATCH_NORM_MOMENTUM = 0.9  # the share of the old running statistics; PyTorch's momentum 0.1
+# Wide maps that inference holds at once: of one view on CPUs (in cache), of a few elsewhere.
+MAP_BYTES = 2**30
+SKIP_PIXEL_BYTES = 4 * SKIP_WIDTH * 4  # of the skip CNN: four float32 maps
 
 
 def safe_exp(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -53,6 +60,35 @@ def points_from_raw(xyz: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
 def confidence_from_raw(raw: Float[Array, "*batch"], conf_max: float) -> Float[Array, "*batch"]:
     """1 + exp(raw), at most ``conf_max``."""
     return jnp.minimum(1 + safe_exp(raw), conf_max)
+
+
+def few_views_at_once(
+    head: nn.Module, views: Any, *static: Any, view_bytes: int
+) -> Float[Array, "B R V H W C"]:
+    """``head(*views, *static)`` a few views at a time, for inference.
+
+    All at once, the wide maps between a head's convolutions would be most of the memory that a
+    reconstruction from many views takes.
+
+    Args:
+      head: bound to its variables, which it only reads.
+      views: arrays ``[B, R, V, ...]``.
+      static: further arguments.
+      view_bytes: what the head holds for one view.
+    """
+    variables, head = head.variables, head.clone(parent=None)
+    batch = jax.tree.leaves(views)[0].shape[:3]
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), views)
+
+    def mapped(views: Any, group: int | None) -> Array:
+        one = lambda view: head.apply(variables, *view, *static)  # noqa: E731
+        return jax.lax.map(one, views, batch_size=group)
+
+    group = min(max(1, MAP_BYTES // view_bytes), math.prod(batch))
+    out = jax.lax.platform_dependent(
+        flat, cpu=partial(mapped, group=None), default=partial(mapped, group=group)
+    )
+    return out.reshape(*batch, *out.shape[1:])
 
 
 def _wide_conv(x: Array, kernel: Array, strides, padding, **options) -> Array:

@@ -124,14 +124,22 @@ class MVDust3r(nn.Module):
 
     def _one_head(self, role: str, tokens: list[Array], images: Array, grid, train) -> Prediction:
         c = self.config
+        pixels = images.shape[-3] * images.shape[-2]
+
+        def by_views(head, views, static, pixel_bytes):
+            if train or self.is_initializing():
+                return head(*views, static)
+            return heads.few_views_at_once(head, views, static, view_bytes=pixel_bytes * pixels)
+
         if c.head == "dpt":
-            raw = dpt.DptPointHead(c.patch, name=f"{role}_point_head")(tokens, grid)
+            head = dpt.DptPointHead(c.patch, name=f"{role}_point_head")
+            raw = by_views(head, (tokens,), grid, dpt.PIXEL_BYTES)
         else:
             raw = heads.LinearPointHead(c.patch, name=f"{role}_point_head")(tokens[-1], grid)
         xyz, raw_confidence = raw[..., :3], raw[..., 3]
         if c.skip:
             cnn = heads.SkipCnn(c.dtype, c.bn_axis_name, name=f"{role}_skip_cnn")
-            xyz = cnn(images, xyz, train)
+            xyz = by_views(cnn, (images, xyz), train, heads.SKIP_PIXEL_BYTES)
         gaussians = None
         if c.gaussians:
             head = heads.GaussianHead(
