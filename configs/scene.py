@@ -1,4 +1,4 @@
-"""One scene of one's own: a network of 8 M parameters on a built RGB-D set, half an hour on two cores.
+"""One scene of one's own: 8 M parameters on a built RGB-D set, half an hour on two cores.
 
 python -m data.build rgbd --layout 7scenes --root SCENES --choice choice.npz --out DATA ...
 python train.py --config configs/scene.py --workdir runs/scene \
@@ -9,7 +9,7 @@ from configs import small_mvd
 
 
 def get_config():
-    """Four views of 64x64, points only; every frame is seen hundreds of times, so they are jittered."""
+    """Four views of 64x64, points only."""
     config = small_mvd.get_config()
     config.data.source = "records"
     config.data.mixture = (("data_sets/rgbd", 1.0),)

@@ -113,8 +113,9 @@ def trajectory_features(num_inputs: int, num_targets: int) -> tfds.features.Feat
     """TFDS features of one record (one scene) of the config ``trajectories``.
 
     first_frame: record number of the scene's first frame; inputs, targets, needs: ``Trajectories``.
+    TFDS cannot read a table without columns: without targets there is one, of ``NO_FRAME``.
     """
-    table = tfds.features.Tensor
+    table, num_targets = tfds.features.Tensor, max(num_targets, 1)
     return tfds.features.FeaturesDict(
         {
             "scene": tfds.features.Text(),

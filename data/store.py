@@ -21,6 +21,7 @@ from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data.features import (
+    NO_FRAME,
     CorruptRecord,
     Frame,
     Scene,
@@ -178,13 +179,15 @@ def _frame_example(scene: str, frame: Frame) -> dict:
 
 def _table_example(scene: Scene, first_frame: int) -> dict:
     tables = scene.trajectories
+    no_target = np.full((len(tables), 1), NO_FRAME)
+    targets, needs = (t if t.shape[1] else no_target for t in (tables.targets, tables.needs))
     return {
         "scene": scene.name,
         "first_frame": first_frame,
         "num_frames": scene.num_frames,
         "inputs": tables.inputs.astype(np.int32),
-        "targets": tables.targets.astype(np.int32),
-        "needs": tables.needs.astype(np.int32),
+        "targets": targets.astype(np.int32),
+        "needs": needs.astype(np.int32),
     }
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import filecmp
 import shutil
 
@@ -209,6 +210,22 @@ def test_a_tail_of_every_scene_can_be_the_test_split(scene, tmp_path):
     names = [{frame.name for frame in task.frames()[0]} for task in (train, test)]
     assert [len(n) for n in names] == [12, 8]
     assert not names[0] & names[1]
+
+
+def test_a_set_without_targets_can_be_read(scene, tmp_path):
+    """A choice of no render-only views is stored and read back, and asked for none."""
+    write_seven_scenes(tmp_path / "raw", scene)
+    rule = dataclasses.replace(RULE, num_targets=0)
+    (task,) = plan("7scenes", tmp_path / "raw", rule)
+    choice = Choice("7scenes", rule, 0, {"train": {task.name: choose_scene(task)}})
+    folder, _ = write_dataset(
+        lambda config: Rgbd(
+            root=tmp_path / "raw", choice=choice, data_dir=tmp_path / "out", config=config
+        )
+    )
+    stored = TrajectorySet(folder, "train")
+    np.testing.assert_array_equal(stored.eligible(3, 0), np.arange(len(stored)))
+    assert len(stored.eligible(3, 1)) == 0
 
 
 def test_a_root_without_scenes_is_an_error(tmp_path):
