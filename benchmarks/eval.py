@@ -24,7 +24,6 @@ from mvdust3r_jax.alignment_start import scene_graph
 from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.global_alignment import global_alignment
 from mvdust3r_jax.pairwise import exact_pairs
-from mvdust3r_jax.pose import image_centre
 
 
 def scene_errors(aligned, world_from_cam, spread):
@@ -49,11 +48,11 @@ def row(views, graph, size, steps, noise):
     jitter = noise * distance * jax.random.normal(jax.random.key(1), pairs.points.shape)
     pairs = pairs.replace(points=pairs.points + jitter)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    options = {"principal_px": image_centre(size, size)}
+    options = {"principal_px": scene.intrinsics[:, :2, 2]}
     start = global_alignment(pairs, views, steps=0, **options)
     align = global_alignment.lower(pairs, views, steps=steps, **options).compile()
     begin = time.perf_counter()
-    aligned = jax.block_until_ready(align(pairs))
+    aligned = jax.block_until_ready(align(pairs, **options))
     seconds = time.perf_counter() - begin
     start_errors = scene_errors(start, scene.world_from_cam, spread)
     end_errors = scene_errors(aligned, scene.world_from_cam, spread)

@@ -87,17 +87,18 @@ def errors(found, truth):
 
 
 def rooms(scenes, views, size):
-    """Exact pointmaps, true poses, focal lengths."""
+    """Exact pointmaps, true poses, focal lengths, and the principal point of all views."""
     seeds = np.arange(scenes, dtype=np.uint32) + SPLITS["test"][0]
     batch = sample_batch(seeds.astype(np.uint32), views, 0, size, size)
     truth = ground_truth(batch, views, jnp.zeros(scenes, jnp.int32))
     parts = (truth.points, truth.ref_from_cam, batch.intrinsics[:, 0, 0, 0])
+    parts += (batch.intrinsics[0, 0, :2, 2],)
     return tuple(np.asarray(x) for x in parts)
 
 
 def compare(scenes, views, size):
-    points, truth, focal_px = rooms(scenes, views, size)
-    centre, rows = pose.image_centre(size, size), []
+    points, truth, focal_px, centre = rooms(scenes, views, size)
+    rows = []
     for name, (noise, outliers, factor) in (CASES | SMOOTH_CASES).items():
         rng, smooth = np.random.default_rng(0), name in SMOOTH_CASES
         noisy = np.stack([perturbed(p, noise, outliers, rng, smooth) for p in points])
@@ -132,10 +133,10 @@ def compare(scenes, views, size):
 
 def large():
     """24 views x 224 x 224 points in one call."""
-    points, truth, focal_px = rooms(1, 24, 224)
+    points, truth, focal_px, centre = rooms(1, 24, 224)
     rng = np.random.default_rng(0)
     noisy = perturbed(points[0], 0.01, 0.3, rng)[None]
-    ones, centre = np.ones(noisy.shape[:-1], np.float32), pose.image_centre(224, 224)
+    ones = np.ones(noisy.shape[:-1], np.float32)
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
@@ -167,9 +168,9 @@ def network_output(weights, scenes, views, size):
     batch = sample_batch(seeds, views, 0, size, size)
     predict = jax.jit(partial(predict_path, config=config, num_inputs=views, num_refs=4))
     prediction = predict(variables, batch)
-    estimate = jax.jit(add_poses)(prediction, jnp.zeros(scenes, jnp.int32))
+    estimate = jax.jit(add_poses)(prediction, batch, jnp.zeros(scenes, jnp.int32))
     truth = ground_truth(batch, views, jnp.zeros(scenes, jnp.int32)).ref_from_cam
-    centre = pose.image_centre(size, size)
+    centre = np.asarray(batch.intrinsics[0, 0, :2, 2])
     oracle = [
         [opencv_pose(p, float(f), centre) for p in scene]
         for scene, f in zip(np.asarray(prediction.points), estimate.focal_px, strict=True)

@@ -126,7 +126,10 @@ def _cameras(pairs, world, principal_px):
     mask = confident_mask(confidence) & (confidence > 1)
     focal_px = focal_from_pointmap(points, mask, principal_px=principal_px)
     found = poses_from_pointmaps(
-        world[:, None], _weights(confidence)[:, None], focal_px, principal_px=principal_px
+        world[:, None],
+        _weights(confidence)[:, None],
+        focal_px,
+        principal_px=principal_px[:, None],
     )
     _, rotation, translation = jax.vmap(_registered)(points, world, confidence)
     registered = rigid(rotation, translation)
@@ -134,9 +137,7 @@ def _cameras(pairs, world, principal_px):
     return jnp.where(ok[:, None, None], found.ref_from_cam[:, 0], registered), focal_px
 
 
-def spanning_tree_start(
-    pairs: Pairs, num_views: int, principal_px: tuple[float, float] | None = None
-) -> Start:
+def spanning_tree_start(pairs: Pairs, num_views: int, principal_px: Float[Array, "V 2"]) -> Start:
     """Chains the pairs into one world and reads cameras, depths and pair transforms off it."""
     world = _spread_over_tree(pairs, num_views)
     world_from_cam, focal_px = _cameras(pairs, world, principal_px)

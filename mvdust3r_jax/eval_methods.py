@@ -105,7 +105,7 @@ def answer(devices: Devices, method: str, network: Network | None, batch: Batch,
         )
         pairs = run("network", method, function, (batch,), (network.variables,))
         align = functools.partial(evaluate.align_scene_pairs, **views, steps=s.steps)
-        return run("alignment", "align", align, (pairs,)), seconds, compile_s
+        return run("alignment", "align", align, (pairs, batch)), seconds, compile_s
     if method in BASELINES:
         make = getattr(evaluate, f"{method}_prediction")
         constants = (s.mean,) if method == "mean" else ()
@@ -120,7 +120,7 @@ def answer(devices: Devices, method: str, network: Network | None, batch: Batch,
         if paths:
             prediction, reference = run("choice", "best", evaluate.best_path, (prediction, batch))
     reference = devices.place(reference, spread=True)
-    estimate = run("pose", "pose", evaluate.add_poses, (prediction, reference))
+    estimate = run("pose", "pose", evaluate.add_poses, (prediction, batch, reference))
     return estimate, seconds, compile_s
 
 

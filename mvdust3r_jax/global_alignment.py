@@ -30,7 +30,7 @@ from mvdust3r_jax.geometry.transforms import (
     rotation_from_quat,
     transform_points,
 )
-from mvdust3r_jax.pose import centred_pixels
+from mvdust3r_jax.pose import centred_pixels, published_principal
 
 # Adam's decay rates, and the cosine schedule's ends.
 _B1, _B2, _PEAK_LR, _FINAL_LR = 0.9, 0.9, 0.01, 1e-6
@@ -89,7 +89,7 @@ def _focal_px(unknowns: _Unknowns, start: Start) -> Float[Array, "V"]:
 def _world_points(unknowns: _Unknowns, focal_px, principal_px) -> Float[Array, "V H W 3"]:
     """Depth maps lifted along their pixels' rays into the world."""
     pixels = centred_pixels(*unknowns.log_depth.shape[1:], principal_px)
-    rays = pixels[None] / focal_px[:, None, None, None]
+    rays = pixels / focal_px[:, None, None, None]
     rays = jnp.concatenate([rays, jnp.ones_like(rays[..., :1])], axis=-1)
     points = rays * jnp.exp(unknowns.log_depth)[..., None]
     world_from_cam = rigid(rotation_from_quat(unknowns.quat), unknowns.translation)
@@ -155,20 +155,24 @@ def _better(new: tuple[Array, _Unknowns], old: tuple[Array, _Unknowns]):
     return jax.tree.map(lambda a, b: jnp.where(new[0] < old[0], a, b), new, old)
 
 
-@partial(jax.jit, static_argnames=("num_views", "steps", "principal_px"))
+@partial(jax.jit, static_argnames=("num_views", "steps"))
 def global_alignment(
     pairs: Pairs,
     num_views: int,
     *,
     steps: int = 300,
-    principal_px: tuple[float, float] | None = None,
+    principal_px: Float[Array, "V 2"] | None = None,
 ) -> Aligned:
     """Cameras and one pointmap per view out of pairwise predictions of one scene.
 
     The graph must connect all views, and each view must come first in some pair
     (`alignment_start.scene_graph` gives such graphs). ``steps`` of Adam at 0.01, decaying by a
     cosine to 1e-6; the state of smallest loss is returned, which a perfect start may be already.
+    principal_px: of every view, by default (W/2, H/2).
     """
+    if principal_px is None:
+        principal_px = published_principal(*pairs.confidence.shape[-2:])
+    principal_px = jnp.broadcast_to(principal_px, (num_views, 2))
     pairs = normalized_pairs(pairs)
     start = spanning_tree_start(pairs, num_views, principal_px)
     loss = _make_loss(pairs, start, principal_px)

@@ -2,7 +2,8 @@
 
 A pointmap says where the scene point behind each pixel lies in the reference camera's frame, so a
 view is a dense set of 2D-3D correspondences. Pixels are integers (first centre at (0, 0)); the
-principal point is (W/2, H/2), as in the release, unless it is given. Lengths keep their units.
+principal point is that of the images' intrinsics, where these are known, and else (W/2, H/2), where
+the published recipe (and ``data.augment``) moves it by cropping. Lengths keep their units.
 """
 
 from __future__ import annotations
@@ -54,17 +55,18 @@ class PoseEstimate:
     inlier_share: Float[Array, "*batch V"]
 
 
+def published_principal(height: int, width: int) -> Float[Array, "2"]:
+    """The principal point (x, y) of images cropped by the published recipe: (W/2, H/2)."""
+    return jnp.array([width / 2, height / 2], jnp.float32)
+
+
 def centred_pixels(
-    height: int, width: int, principal_px: tuple[float, float] | None = None
-) -> Float[Array, "H W 2"]:
-    """Pixel coordinates measured from the principal point (x, y), by default (W/2, H/2)."""
-    centre = (width / 2, height / 2) if principal_px is None else principal_px
-    return pixel_grid(height, width) - jnp.array(centre)[None, None]
-
-
-def image_centre(height: int, width: int) -> tuple[float, float]:
-    """The centre (x, y) of an image whose first pixel's centre is (0, 0)."""
-    return (width - 1) / 2, (height - 1) / 2
+    height: int, width: int, principal_px: Float[Array, "*batch 2"]
+) -> Float[Array, "*batch H W 2"]:
+    """Pixel coordinates measured from the principal point (x, y)."""
+    grid = pixel_grid(height, width)
+    grid = grid.reshape((1,) * (principal_px.ndim - 1) + grid.shape)
+    return grid - principal_px[..., None, None, :]
 
 
 def confident_mask(
@@ -77,12 +79,12 @@ def confident_mask(
     return confidence >= threshold[..., None, None]
 
 
-@partial(jax.jit, static_argnames="principal_px")
+@jax.jit
 def focal_from_pointmap(
     points: Float[Array, "*batch H W 3"],
     mask: Bool[Array, "*batch H W"],
     *,
-    principal_px: tuple[float, float] | None = None,
+    principal_px: Float[Array, "*batch 2"] | None = None,
 ) -> Float[Array, "*batch"]:
     """Focal length in pixels of the camera in whose own frame the pointmap is.
 
@@ -91,9 +93,10 @@ def focal_from_pointmap(
     """
     if points.shape[:-1] != mask.shape:
         raise ValueError(f"a mask {points.shape[:-1]} is expected for {points.shape}: {mask.shape}")
-    height, width = mask.shape[-2:]
-    pixels = centred_pixels(height, width, principal_px)
-    pixels = pixels.reshape((1,) * (mask.ndim - 2) + (height, width, 2))
+    if principal_px is None:
+        principal_px = published_principal(*mask.shape[-2:])
+    principal_px = jnp.broadcast_to(principal_px, (*mask.shape[:-2], 2))
+    pixels = centred_pixels(*mask.shape[-2:], principal_px)
     rays = points[..., :2] / points[..., 2:]
     rays = jnp.where(mask[..., None] & jnp.isfinite(rays), rays, 0.0)
     dots, squares = jnp.sum(rays * pixels, axis=-1), jnp.sum(rays * rays, axis=-1)
@@ -176,13 +179,13 @@ def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
     return rotation, translation, jnp.where(possible, share, 0.0)
 
 
-@partial(jax.jit, static_argnames=("principal_px", "threshold_px", "min_inlier_share"))
+@partial(jax.jit, static_argnames=("threshold_px", "min_inlier_share"))
 def poses_from_pointmaps(
     points: Float[Array, "*batch V H W 3"],
     confidence: Float[Array, "*batch V H W"],
     focal_px: Float[Array, "*batch"],
     *,
-    principal_px: tuple[float, float] | None = None,
+    principal_px: Float[Array, "*batch V 2"] | None = None,
     threshold_px: float = 5.0,
     min_inlier_share: float = 0.05,
 ) -> PoseEstimate:
@@ -198,19 +201,24 @@ def poses_from_pointmaps(
             f"received {points.shape}, {confidence.shape} and {focal_px.shape}"
         )
     height, width = confidence.shape[-2:]
-    pixels = centred_pixels(height, width, principal_px).reshape(-1, 2)
+    if principal_px is None:
+        principal_px = published_principal(height, width)
+    principal_px = jnp.broadcast_to(principal_px, (*confidence.shape[:-2], 2))
     usable = jnp.isfinite(points).all(axis=-1) & (confidence > 0)
     weights = jnp.where(usable, jnp.log1p(jnp.where(usable, confidence, 0.0)), 0.0)
     points = jnp.where(usable[..., None], points, 0.0)
     focals = jnp.broadcast_to(focal_px[..., None], confidence.shape[:-2])
 
     def one(camera):
-        points, weights, focal_px = camera
+        points, weights, focal_px, principal_px = camera
+        pixels = centred_pixels(height, width, principal_px).reshape(-1, 2)
         return _pose_of_camera(points, pixels, weights, focal_px, threshold_px)
 
     cameras = (points.reshape(-1, height * width, 3), weights.reshape(-1, height * width))
     rotation, translation, share = jax.lax.map(
-        one, (*cameras, focals.reshape(-1)), batch_size=_CAMERAS_AT_ONCE
+        one,
+        (*cameras, focals.reshape(-1), principal_px.reshape(-1, 2)),
+        batch_size=_CAMERAS_AT_ONCE,
     )
     share = share.reshape(focals.shape)
     ok = share >= min_inlier_share

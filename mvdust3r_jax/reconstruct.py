@@ -322,11 +322,14 @@ def _estimated_intrinsics(points, confidence, views: int) -> np.ndarray:
 def _poses(points, confidence, intrinsics) -> tuple[np.ndarray, np.ndarray]:
     """``world_from_cam`` and whether it was found; the reference's is the identity by definition.
 
-    Each view is a batch of its own, so that each has its own focal length.
+    Each view is a batch of its own, so that each has its own focal length and principal point.
     """
     focal_px = jnp.asarray(np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1]), jnp.float32)
     found = pose.poses_from_pointmaps(
-        jnp.asarray(points)[:, None], jnp.asarray(confidence)[:, None], focal_px
+        jnp.asarray(points)[:, None],
+        jnp.asarray(confidence)[:, None],
+        focal_px,
+        principal_px=jnp.asarray(intrinsics[:, None, :2, 2], jnp.float32),
     )
     ok = np.array(found.ok[:, 0])
     ok[0] = True

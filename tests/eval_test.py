@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, metrics
 from mvdust3r_jax.eval_methods import Devices, Network
 from tests.data_pipeline_test import Boxes
 
-SIZE, VIEWS, TARGETS, SCENES = 32, 3, 1, 3
+SIZE, VIEWS, TARGETS, SCENES = 32, 4, 1, 3
 
 
 def _box_set(max_views=VIEWS):
@@ -49,41 +50,58 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def done(network, tmp_path_factory):
-    """A finished evaluation over two devices, the second batch half filled."""
+def stored(tmp_path_factory):
+    """The same kind of scenes as a stored data set: its principal points lie elsewhere."""
+    out = tmp_path_factory.mktemp("stored")
+    return write_dataset(lambda config: Boxes(data_dir=out, config=config))[0]
+
+
+def _stored_set(folder, split_file=""):
+    settings = dict(source="records", folder=str(folder), split="test", height=SIZE, width=SIZE)
+    return make_eval_set("stored", split_file=split_file, **settings)
+
+
+@pytest.fixture(scope="module")
+def done(network, stored, tmp_path_factory):
+    """A finished evaluation of two sets over two devices, the second batch half filled."""
     workdir = tmp_path_factory.mktemp("eval")
     config = eval_rooms.get_config()
     config.devices = 2
     config.pictures = 1
-    data, methods = _box_set(), ("constant", "mean", "oracle", "mvd")
-    rounds = [(data, VIEWS, TARGETS, data.ids(VIEWS, TARGETS))]
-    plan = evaluation.Plan(config, methods, {"mvd": network}, rounds, {"boxes": data})
+    config.mean_samples = SCENES
+    methods, sets = ("constant", "mean", "oracle", "mvd"), (_box_set(), _stored_set(stored))
+    rounds = [(d, VIEWS, TARGETS, d.ids(VIEWS, TARGETS)[:SCENES]) for d in sets]
+    plan = evaluation.Plan(config, methods, {"mvd": network}, rounds, {d.name: d for d in sets})
     run = evaluation.Evaluation(plan, workdir)
     run.run()
     return run, workdir
 
 
-def _rows(workdir, method):
+def _rows(workdir, dataset, method):
     records = eval_report.read(workdir / "metrics.jsonl")
-    return [r for r in records if r["method"] == method]
+    return [r for r in records if r["dataset"] == dataset and r["method"] == method]
 
 
-def test_oracle_is_perfect(done):
-    """Ground truth through everything: no point error, all poses right; constants are wrong."""
+@pytest.mark.parametrize("dataset", ["boxes", "stored"])
+def test_oracle_is_perfect(done, dataset):
+    """Ground truth through everything: no point error, all poses right, wherever the crop of the
+    data has left the principal point; constants are wrong."""
     _, workdir = done
-    rows = _rows(workdir, "oracle")
-    assert [r["id"] for r in rows] == ["0", "1", "2"]
+    rows = _rows(workdir, dataset, "oracle")
+    assert len(rows) == SCENES
     for row in rows:
         assert row["nd"] < 1e-5 and row["cd"] < 1e-9 and row["focal_error"] < 1e-4
         assert row["dac0.1"] == row["rra15"] == row["rta15"] == row["pose_ok_share"] == 1
-    assert all(r["nd"] > 0.1 for r in _rows(workdir, "constant"))
-    assert all(np.isfinite(r["psnr_db"]) for r in _rows(workdir, "mvd"))
+        # Half a pixel of principal point would be a degree here. float32 costs hundredths.
+        assert row["rre_deg"] < 0.02 and row["rte_deg"] < 0.2
+    assert all(r["nd"] > 0.1 for r in _rows(workdir, dataset, "constant"))
+    assert all(np.isfinite(r["psnr_db"]) for r in _rows(workdir, dataset, "mvd"))
 
 
 def test_mean_is_over_the_known_pixels_of_each_role(done):
     """Pixel by pixel: the reference's mean over scenes, the sources' over scenes and views."""
     data = _box_set()
-    batch = data.load(data.ids(VIEWS, 0), VIEWS, 0)
+    batch = jax.tree.map(jnp.asarray, data.load(data.ids(VIEWS, 0), VIEWS, 0))
     batch = dataclasses.replace(batch, depth_m=batch.depth_m * (batch.images[..., 0] > 0))
     truth = evaluate.ground_truth(batch, VIEWS, jnp.zeros(SCENES, jnp.int32))
     points = np.where(truth.valid[..., None], truth.points, np.nan)
@@ -91,8 +109,8 @@ def test_mean_is_over_the_known_pixels_of_each_role(done):
         "boxes", data.ids, lambda ids, v, t: jax.tree.map(lambda x: x[: len(ids)], batch)
     )
     mean = evaluation.mean_of(known, VIEWS, samples=SCENES, batch_size=SCENES)
-    with np.testing.suppress_warnings() as quiet:
-        quiet.filter(RuntimeWarning)  # pixels that no scene knows
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # pixels that no scene knows
         want = np.nan_to_num(np.nanmean(points[:, :1], axis=(0, 1)))
         others = np.nan_to_num(np.nanmean(points[:, 1:], axis=(0, 1)))
     np.testing.assert_allclose(mean[0], want, atol=1e-5)
@@ -106,8 +124,8 @@ def test_resumed_run_writes_the_same_bytes(done):
     path = workdir / "metrics.jsonl"
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
-    assert len(lines) == 3 * SCENES
-    path.write_bytes(b"".join(lines[:6]) + lines[6][:40])
+    assert len(lines) == 2 * 4 * SCENES
+    path.write_bytes(b"".join(lines[:15]) + lines[15][:40])
     run.run()
     assert path.read_bytes() == whole
 
@@ -117,13 +135,13 @@ def test_report_has_tables_and_plots(done):
     run, workdir = done
     run.draw_extremes()
     table = evaluation.report(workdir)
-    assert table.count("| 3 | 3 |") == 3 and "| oracle | 3 | 3 | 0.000" in table
+    assert table.count("| 4 | 3 |") == 8 and "| oracle | 4 | 3 | 0.000" in table
     summary = json.loads((workdir / "summary.json").read_text())
     assert {row["method"] for row in summary} == {"constant", "mean", "oracle", "mvd"}
     assert "network_compile_s" in summary[0]["times"] and summary[0]["numbers"]["nd"]["scenes"] == 3
     names = {p.name for p in (workdir / "plots").iterdir()}
-    assert {"boxes_errors.png", "boxes_times.png", "boxes_3_mvd_best0.png"} <= names
-    assert read_split(workdir / "splits" / "boxes_3.json") == ["0", "1", "2"]
+    assert {"boxes_errors.png", "boxes_times.png", "stored_4_mvd_best0.png"} <= names
+    assert read_split(workdir / "splits" / "boxes_4.json") == ["0", "1", "2"]
 
 
 def test_known_scale_changes_no_aligned_metric():
@@ -152,26 +170,23 @@ def test_known_scale_changes_no_aligned_metric():
         np.testing.assert_allclose(scaled[name], value, rtol=1e-3, atol=atol, err_msg=name)
 
 
-def test_stored_sets_give_the_published_order(tmp_path):
+def test_stored_sets_give_the_published_order(stored, tmp_path):
     """A stored set yields its own frames, reordered as published; too many views are an error."""
-    folder, _ = write_dataset(lambda config: Boxes(data_dir=tmp_path, config=config))
-    settings = dict(source="records", folder=str(folder), split="test", height=32, width=32)
-    data = make_eval_set("stored", **settings)
+    data = _stored_set(stored)
     ids = data.ids(4, 1)
     assert len(ids) == 10 and ids[3] == "2/3"
     batch = data.load(ids[3:5], 4, 1)
-    assert batch.images.shape == (2, 5, 32, 32, 3)
-    cfg = DataConfig(sources=((str(folder), 1.0),), split="test", image_size=(32, 32))
-    stored, info = next(make_eval_iterator(cfg, 4, 1, batch_size=5))
+    assert batch.images.shape == (2, 5, SIZE, SIZE, 3)
+    cfg = DataConfig(sources=((str(stored), 1.0),), split="test", image_size=(SIZE, SIZE))
+    direct, info = next(make_eval_iterator(cfg, 4, 1, batch_size=5))
     assert info["ids"][3].endswith(ids[3])
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[3:5]), batch, stored)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[3:5]), batch, direct)
     with pytest.raises(ValueError, match="up to 6 and 2"):
         data.ids(7, 1)
     with pytest.raises(ValueError, match="up to 6 and 2"):
         data.ids(6, 3)
     save_split(tmp_path / "split.json", "stored", ["2/3", "2/7"])
-    chosen = make_eval_set("stored", **settings, split_file=str(tmp_path / "split.json"))
-    assert chosen.ids(4, 1) == ["2/3", "2/7"]
+    assert _stored_set(stored, str(tmp_path / "split.json")).ids(4, 1) == ["2/3", "2/7"]
 
 
 def test_best_path_is_chosen_by_the_truth():

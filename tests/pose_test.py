@@ -18,7 +18,7 @@ HEIGHT, WIDTH, FOCAL = 48, 64, 70.0
 def _views(num_views, noise=0.0, outliers=0.0, seed=0):
     """Pointmaps of wavy walls in a reference frame, and the true poses."""
     rng = np.random.default_rng(seed)
-    pixels = np.asarray(pose.centred_pixels(HEIGHT, WIDTH))
+    pixels = np.asarray(pose.centred_pixels(HEIGHT, WIDTH, pose.published_principal(HEIGHT, WIDTH)))
     phase = np.arange(num_views)[:, None, None]
     wave = np.sin(pixels[None, ..., 0] / 12 + phase) + (pixels[None, ..., 1] > 4)
     depth = 3 + np.where(phase % 3 == 0, pixels[None, ..., 0] / 60, wave)
