@@ -225,8 +225,8 @@ def test_bad_input_is_named(network, tmp_path):
         evaluation.check_methods(("mvdp",), {"mvdp": plain})
     with pytest.raises(ValueError, match="--weights"):
         evaluation.check_methods(("mvd",), {})
-    with pytest.raises(ValueError, match="4 views wanted"):
-        _box_set().ids(4, 0)
+    with pytest.raises(ValueError, match="5 views wanted"):
+        _box_set().ids(5, 0)
     config = ml_collections.ConfigDict({"views": "4,8,12", "num_targets": "1,2"})
     with pytest.raises(ValueError, match="3 entries"):
         evaluation.view_counts(config)
