@@ -249,9 +249,8 @@ class Evaluation:
         network = self.networks.get(method)
         settings = self.settings(method, key["dataset"], key["views"])
         estimate, seconds, compile_s = answer(self.devices, method, network, batch, settings)
-        degree = network.config.sh_degree if network else 0
         numbers, more_s = numbers_of(
-            self.devices, estimate, batch, config.chamfer, self.perceptual, degree
+            self.devices, estimate, batch, config.chamfer, self.perceptual, network
         )
         seconds |= more_s
         logging.info("%s %s: ND %.3f", " ".join(map(str, key.values())), ids[0], numbers["nd"][0])
@@ -290,9 +289,7 @@ class Evaluation:
         (points, truth, valid), _, _ = self.devices.run(
             "clouds", evaluate.aligned_clouds, (estimate.replace(gaussians=None), batch)
         )
-        novel, _ = novel_images(
-            self.devices, estimate, batch, network.config.sh_degree if network else 0
-        )
+        novel, _ = novel_images(self.devices, estimate, batch, network)
         shape = estimate.points.shape[1:]
         plots = self.workdir / "plots"
         plots.mkdir(exist_ok=True)

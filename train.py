@@ -98,6 +98,7 @@ def step_parts(config: ml_collections.ConfigDict):
         num_refs=config.num_refs,
         num_targets=config.data.num_targets,
         sh_degree=config.sh_degree,
+        max_scale=VARIANTS[config.variant].max_scale,
         remat=bool(config.remat),
         **config.loss.to_dict(),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mvdust3r_jax import evaluate
+from mvdust3r_jax import evaluate, losses
 from mvdust3r_jax.chamfer import chamfer_distance, chamfer_distance_kdtree
 from mvdust3r_jax.metrics import ERROR_CAP
 from mvdust3r_jax.models.mvdust3r import ModelConfig
@@ -136,16 +136,19 @@ def chamfer_of(devices: Devices, estimate, batch: Batch, kind: str) -> np.ndarra
     return np.minimum(np.asarray(distances), ERROR_CAP)
 
 
-def novel_images(devices: Devices, estimate, batch: Batch, sh_degree: int):
+def novel_images(devices: Devices, estimate, batch: Batch, network: Network | None):
     """Renders at the render-only cameras and their seconds; None without Gaussians or cameras."""
     if estimate.gaussians is None or batch.images.shape[1] == estimate.points.shape[1]:
         return None, 0.0
-    draw = functools.partial(evaluate.novel_views, sh_degree=sh_degree)
-    images, seconds, _ = devices.run(f"render{sh_degree}", draw, (estimate, batch))
+    degree, limit = 0, losses.MAX_SCALE
+    if network is not None:
+        degree, limit = network.config.sh_degree, network.config.max_scale
+    draw = functools.partial(evaluate.novel_views, sh_degree=degree, max_scale=limit)
+    images, seconds, _ = devices.run(f"render {degree} {limit}", draw, (estimate, batch))
     return images, seconds
 
 
-def numbers_of(devices: Devices, estimate, batch: Batch, kind: str, perceptual, sh_degree: int):
+def numbers_of(devices: Devices, estimate, batch: Batch, kind: str, perceptual, network):
     """All numbers of an estimate (name -> one value per sample), and seconds of each stage."""
     bare = estimate.replace(gaussians=None)
     numbers, metrics_s, _ = devices.run("score", evaluate.score, (bare, batch))
@@ -153,7 +156,7 @@ def numbers_of(devices: Devices, estimate, batch: Batch, kind: str, perceptual, 
     start = time.perf_counter()
     numbers["cd"] = chamfer_of(devices, bare, batch, kind)
     seconds = {"metrics": metrics_s, "chamfer": time.perf_counter() - start}
-    images, render_s = novel_images(devices, estimate, batch, sh_degree)
+    images, render_s = novel_images(devices, estimate, batch, network)
     if images is not None:
         truth = batch.images[:, estimate.points.shape[1] :]
         compare = evaluate.score_images if perceptual is not None else evaluate.score_images_plain

@@ -277,7 +277,9 @@ def aligned_clouds(estimate: Estimate, batch: Batch) -> tuple[Array, Array, Arra
     return (*(x.reshape(size, -1, 3) for x in clouds), truth.valid.reshape(size, -1))
 
 
-def novel_views(estimate: Estimate, batch: Batch, *, sh_degree: int) -> Float[Array, "B T H W 3"]:
+def novel_views(
+    estimate: Estimate, batch: Batch, *, sh_degree: int, max_scale: float
+) -> Float[Array, "B T H W 3"]:
     """The estimate's Gaussians seen by the true render-only cameras, in [-1, 1], as in training.
 
     Prediction and cameras are each divided by their own measure of the scene (`render_loss`).
@@ -293,7 +295,7 @@ def novel_views(estimate: Estimate, batch: Batch, *, sh_degree: int) -> Float[Ar
     images, _ = render_loss.render(
         estimate.points / factor[:, None, None, None, None],
         prediction,
-        losses.clip_scales(estimate.gaussians.scales, factor),
+        losses.clip_scales(estimate.gaussians.scales, factor, max_scale),
         batch.images[:, :num_inputs],
         cameras.at[..., :3, 3].divide(true_factor[:, None, None]),
         batch.intrinsics[:, num_inputs:],

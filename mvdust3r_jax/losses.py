@@ -145,18 +145,22 @@ def normalized_cameras(
 
 
 def clip_scales(
-    scales: Float[Array, "*batch V H W 3"], factor: Float[Array, "*batch"]
+    scales: Float[Array, "*batch V H W 3"],
+    factor: Float[Array, "*batch"],
+    max_scale: float = MAX_SCALE,
 ) -> Float[Array, "*batch V H W 3"]:
     """Raw scales in units of the normalised scene, clipped to what is rendered."""
-    return jnp.clip(scales / factor[..., None, None, None, None], MIN_SCALE, MAX_SCALE)
+    return jnp.clip(scales / factor[..., None, None, None, None], MIN_SCALE, max_scale)
 
 
 def scale_excess(
-    scales: Float[Array, "*batch V H W 3"], factor: Float[Array, "*batch"]
+    scales: Float[Array, "*batch V H W 3"],
+    factor: Float[Array, "*batch"],
+    max_scale: float = MAX_SCALE,
 ) -> Float[Array, "*batch"]:
     """Mean squared excess of the normalised scales over the clip range, over all pixels."""
     normed = scales / factor[..., None, None, None, None]
-    excess = jnp.maximum(normed - MAX_SCALE, 0.0) + jnp.maximum(MIN_SCALE - normed, 0.0)
+    excess = jnp.maximum(normed - max_scale, 0.0) + jnp.maximum(MIN_SCALE - normed, 0.0)
     return jnp.mean(excess**2, axis=(-4, -3, -2, -1))
 
 

@@ -22,7 +22,8 @@ class ObjectiveConfig:
 
     num_refs: paths R, at most the number of input views. num_targets: render-only views T at the
     end of each sample. render_paths, render_views: how many paths and views are rendered in each
-    step, drawn at random; 0 = all. remat: render again in the backward pass instead of keeping.
+    step, drawn at random; 0 = all. max_scale: the network's. remat: render again in the backward
+    pass instead of keeping.
     """
 
     num_refs: int = 1
@@ -35,6 +36,7 @@ class ObjectiveConfig:
     render_paths: int = 0
     render_views: int = 0
     sh_degree: int = 0
+    max_scale: float = losses.MAX_SCALE
     remat: bool = False
 
     @property

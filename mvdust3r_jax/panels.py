@@ -47,7 +47,7 @@ def make_picture_step(
             return rows
         poses = losses.reference_from_cameras(batch.world_from_cam, 1)[:, 0]
         scenes = normalised_scenes(prediction, batch, poses)
-        scales = losses.clip_scales(prediction.gaussians.scales, scenes.factor)
+        scales = losses.clip_scales(prediction.gaussians.scales, scenes.factor, objective.max_scale)
         rendered, _ = render(
             *(scenes.points, scenes.prediction, scales, scenes.pixels),
             *(scenes.ref_from_cam, scenes.intrinsics),

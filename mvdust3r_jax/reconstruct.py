@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import Array, UInt8
 from PIL import Image
 
-from mvdust3r_jax import memory, pose, weights
+from mvdust3r_jax import losses, memory, pose, weights
+from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.images import (
     Fit,
     Fitted,
@@ -244,8 +245,19 @@ def forward(
     order = np.array(network_order(pixels.shape[0]))
     images = pixels[order].astype(jnp.float32) / 127.5 - 1
     pred = MVDust3r(config).apply(variables, images[None], num_refs=num_refs)
+    pred = _rendered_scales(pred, config.max_scale)
     back = np.argsort(order)
     return jax.tree.map(lambda x: x[0][back], pred)
+
+
+def _rendered_scales(pred: Prediction, max_scale: float) -> Prediction:
+    """Gaussians' scales as training rendered them, in the units of the points."""
+    if pred.gaussians is None:
+        return pred
+    factor = mean_distance(pred.points, jnp.isfinite(pred.points).all(axis=-1))
+    scales = losses.clip_scales(pred.gaussians.scales, factor, max_scale)
+    scales = scales * factor[:, None, None, None, None]
+    return pred.replace(gaussians=pred.gaussians.replace(scales=scales))
 
 
 def compiled_program(model: Model, shape: tuple[int, int, int, int], num_refs: int):

@@ -149,10 +149,10 @@ def scene_terms(
 ) -> dict[str, Float[Array, "N"]]:
     """Every term with a weight, and numbers that are only logged, of each scene."""
     gaussians = scenes.prediction.gaussians
-    clipped = losses.clip_scales(gaussians.scales, scenes.factor)
+    clipped = losses.clip_scales(gaussians.scales, scenes.factor, config.max_scale)
     terms = {"mean_scale": clipped.mean(axis=(1, 2, 3, 4))}
     if config.scale_clip:
-        terms["scale_clip"] = losses.scale_excess(gaussians.scales, scenes.factor)
+        terms["scale_clip"] = losses.scale_excess(gaussians.scales, scenes.factor, config.max_scale)
     if config.rgb or config.lpips:
         rendered, overflow = render(
             *(scenes.points, scenes.prediction, clipped, scenes.pixels),

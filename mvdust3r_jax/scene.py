@@ -44,7 +44,8 @@ class Scene:
 
     images_01: the pixels as fed to the network, in [0, 1]. points: pointmaps in the world frame.
     confidence: at least 1. gaussians: per pixel, centred on ``points``; colours are SH
-    coefficients, ``scales`` raw (may be negative); None for networks without Gaussian heads.
+    coefficients, ``scales`` standard deviations in the points' unit, at most what training
+    rendered; None for networks without Gaussian heads.
     masks: pixels that show the scene (false on padding, transparency and user masks).
     timings: seconds of each stage. metric: whether one unit of ``points`` is one metre (or
     whatever unit the known poses were given in).

@@ -9,7 +9,7 @@ import pycolmap
 import pytest
 from export_scene import box_room
 
-from mvdust3r_jax import export
+from mvdust3r_jax import export, losses
 from mvdust3r_jax.export import (
     camera_paths,
     colmap,
@@ -120,10 +120,9 @@ def test_gaussian_file_has_the_standard_columns(tmp_path):
     np.testing.assert_allclose(1 / (1 + np.exp(-vertex["opacity"])), opacity, atol=1e-6)
     # f_rest_3 is the first higher coefficient (k = 1) of green (channel 1).
     np.testing.assert_array_equal(vertex["f_rest_3"], room.gaussians.colors[..., 4].reshape(-1))
-    limits = np.log(np.array(gaussians.SCALE_LIMITS) * gaussians.mean_distance(room))
-    assert (
-        vertex["scale_0"].min() >= limits[0] - 1e-5 and vertex["scale_0"].max() <= limits[1] + 1e-5
-    )
+    least = losses.MIN_SCALE * gaussians.mean_distance(room)
+    wanted = np.log(np.maximum(room.gaussians.scales[..., 0].reshape(-1), least))
+    np.testing.assert_allclose(vertex["scale_0"], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("degree", [0, 1])

@@ -71,6 +71,9 @@ def test_scene_of_photographs(model):
     assert scene.points.shape == (3, *SIZE, 3) == scene.images_01.shape == scene.colors.shape
     assert scene.confidence.min() >= 1 and scene.masks.all()
     assert scene.gaussians.colors.shape == (3, *SIZE, 12)
+    limits = np.array([1e-4, CONFIG.max_scale]) * np.linalg.norm(scene.points, axis=-1).mean()
+    assert limits[0] * 0.999 <= scene.gaussians.scales.min()
+    assert scene.gaussians.scales.max() <= limits[1] * 1.001
     assert scene.original_sizes.tolist() == [[40, 50]] * 3
     assert scene.names == ["image_0000", "image_0001", "image_0002"]
     np.testing.assert_array_equal(scene.world_from_cam[0], np.eye(4))

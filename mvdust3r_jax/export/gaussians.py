@@ -1,7 +1,7 @@
 """The scene's Gaussians as flat arrays, activated: what renderers and the 3DGS file start from.
 
-World frame, units of the scene's points. The rendering limits are those of training: a standard
-deviation lies between 1e-4 and 4e-3 of the points' mean distance to the origin.
+World frame, units of the scene's points. A standard deviation is at least 1e-4 of the points' mean
+distance to the origin, as in training; the network's upper limit is in the scene already.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from mvdust3r_jax.export.views import (
     rotation_matrices,
     usable_pixels,
 )
-from mvdust3r_jax.losses import MAX_SCALE, MIN_SCALE
+from mvdust3r_jax.losses import MIN_SCALE
 from mvdust3r_jax.scene import Scene
 
-# Limits of the standard deviations, as shares of the mean distance of the points to the origin.
-SCALE_LIMITS = (MIN_SCALE, MAX_SCALE)
 # Of the surfels that stand in for scenes without Gaussian heads.
 STAND_IN_OPACITY = 0.95
 # A standard deviation of half a pixel's footprint closes the gaps between neighbours.
@@ -76,11 +74,10 @@ def gaussian_cloud(scene: Scene) -> GaussianCloud:
     raw = scene.gaussians
     colors = np.asarray(raw.colors, np.float32)[keep]
     sh = pixel_sh if colors.shape[-1] == 3 else colors.reshape(len(means), -1, 3)
-    limits = np.array(SCALE_LIMITS, np.float32) * mean_distance(scene)
     return GaussianCloud(
         means,
         np.asarray(raw.rotations, np.float32)[keep],
-        np.clip(np.asarray(raw.scales, np.float32)[keep], *limits),
+        np.maximum(np.asarray(raw.scales, np.float32)[keep], MIN_SCALE * mean_distance(scene)),
         np.asarray(raw.opacities, np.float32)[keep],
         sh,
     )
@@ -103,4 +100,4 @@ def _footprint(scene: Scene) -> np.ndarray:
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, distance)
     focal = np.asarray(scene.intrinsics, np.float64)[:, 0, 0]
     scale = STAND_IN_PIXELS * depth / focal[:, None, None]
-    return np.maximum(scale, SCALE_LIMITS[0] * mean_distance(scene)).astype(np.float32)
+    return np.maximum(scale, MIN_SCALE * mean_distance(scene)).astype(np.float32)

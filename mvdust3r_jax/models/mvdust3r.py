@@ -39,6 +39,9 @@ class ModelConfig:
     skip: bool = True  # the CNN that refines points by the image
     gaussians: bool = True
     sh_degree: int = 0  # of the Gaussians' colours
+    # Upper limit of a Gaussian's standard deviation, where the points' mean distance is 1. At 224
+    # pixels it is about a pixel; networks for smaller images need more to close the gaps.
+    max_scale: float = 4e-3
     gaussian_hidden: int = 768  # width inside the Gaussian heads, a multiple of 4
     cross_ref: bool = False  # the '+': blocks across reference paths
     conf_max: float = 1e9  # confidences are clipped here; inf: never
@@ -163,7 +166,14 @@ def _check_input(images: Any, num_refs: int, patch: int) -> None:
 
 
 _RELEASE = ModelConfig(1024, 24, 16, 768, 12, 12)
-_SMALL = ModelConfig(192, 6, 3, 192, 4, 3, patch=8, skip=False, gaussian_hidden=192, cross_ref=True)
+_SMALL = ModelConfig(
+    *(192, 6, 3, 192, 4, 3),
+    patch=8,
+    skip=False,
+    gaussian_hidden=192,
+    max_scale=1.4e-2,
+    cross_ref=True,
+)
 
 VARIANTS: dict[str, ModelConfig] = {
     "dust3r_224": replace(_RELEASE, skip=False, gaussians=False, conf_max=float("inf")),
