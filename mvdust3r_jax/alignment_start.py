@@ -87,7 +87,7 @@ def _moved(transform, points):
     return scale * jnp.einsum("ij,...j->...i", rotation, points) + offset
 
 
-def _spread_over_tree(pairs: Pairs, num_views: int) -> Float[Array, "V H W 3"]:
+def spread_over_tree(pairs: Pairs, num_views: int) -> Float[Array, "V H W 3"]:
     """World pointmaps of all views, growing from the most confident pair (Prim's algorithm)."""
     score = pairs.confidence.mean(axis=(-2, -1)).prod(axis=-1)
     root = jnp.argmax(score)
@@ -139,7 +139,7 @@ def _cameras(pairs, world, principal_px):
 
 def spanning_tree_start(pairs: Pairs, num_views: int, principal_px: Float[Array, "V 2"]) -> Start:
     """Chains the pairs into one world and reads cameras, depths and pair transforms off it."""
-    world = _spread_over_tree(pairs, num_views)
+    world = spread_over_tree(pairs, num_views)
     world_from_cam, focal_px = _cameras(pairs, world, principal_px)
     ends = jnp.stack([pairs.first, pairs.second], axis=1)
     scale, rotation, translation = jax.vmap(_registered)(

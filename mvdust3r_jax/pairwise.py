@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from mvdust3r_jax.alignment_start import Pairs
+from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+
+
+def encode_views(
+    variables: dict, images: Float[Array, "V H W 3"], config: ModelConfig
+) -> Float[Array, "V N D"]:
+    """The encoder alone, once for every image."""
+    c = config
+    encoder = Encoder(
+        c.enc_dim, c.enc_depth, c.enc_heads, c.patch, c.dtype, c.remat, unroll=c.unroll
+    )
+    return encoder.apply({"params": variables["params"]["encoder"]}, images)
+
+
+def predict_encoded(
+    variables: dict,
+    images: Float[Array, "B V H W 3"],
+    tokens: Float[Array, "B V N D"],
+    config: ModelConfig,
+):
+    """The network's ``Prediction`` with the encoder's answer given instead of computed."""
+
+    def known(method, args, kwargs, context):
+        if isinstance(context.module, Encoder):
+            return tokens
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(known):
+        return MVDust3r(config).apply(variables, images)
 
 
 def predict_pairs(
@@ -21,15 +51,19 @@ def predict_pairs(
     config: ModelConfig,
     pairs_at_once: int = 8,
 ) -> Pairs:
-    """The network on every pair (V = 2, R = 1), ``pairs_at_once`` in a forward pass."""
+    """The network on every pair (V = 2, R = 1), ``pairs_at_once`` in a forward pass.
+
+    Every image is encoded once, however many pairs it belongs to.
+    """
     first, second = jnp.asarray(first), jnp.asarray(second)
+    tokens = encode_views(variables, images, config)
 
     def one(ends):
-        prediction = MVDust3r(config).apply(variables, images[ends][None])
+        prediction = predict_encoded(variables, images[ends][None], tokens[ends][None], config)
         return prediction.points[0], prediction.confidence[0]
 
     ends = jnp.stack([first, second], axis=1)
-    points, confidence = jax.lax.map(one, ends, batch_size=pairs_at_once)
+    points, confidence = map_in_chunks(one, ends, pairs_at_once)
     return Pairs(first, second, points, confidence)
 
 

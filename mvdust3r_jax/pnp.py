@@ -44,6 +44,11 @@ def real_cubic_root(b: Array, c: Array, d: Array) -> Array:
     return x
 
 
+def _adjugate_rows(rows: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
+    """Cross products of each two following rows: ``inverse(m) = adjugate_rows(m).T / det(m)``."""
+    return jnp.cross(jnp.roll(rows, -1, axis=0), jnp.roll(rows, -2, axis=0))
+
+
 def _line_pair(conic: Float[Array, "3 3"]) -> Float[Array, "2 3"]:
     """The two lines of a degenerate symmetric conic with eigenvalues of both signs and one zero."""
     trace = jnp.trace(conic)
@@ -53,13 +58,12 @@ def _line_pair(conic: Float[Array, "3 3"]) -> Float[Array, "2 3"]:
     small = minors / large
 
     def eigenvector(value):
-        rows = conic - value * jnp.eye(3)
-        normals = jnp.cross(rows, jnp.roll(rows, -1, axis=0))
+        normals = _adjugate_rows(conic - value * jnp.eye(3))
         return normalize(normals[jnp.argmax(jnp.sum(normals**2, axis=-1))])
 
     # large (e.x)^2 + small (g.x)^2 = 0 splits where the eigenvalues differ in sign, else NaN.
     ratio = jnp.sqrt(-small / large)
-    first, second = eigenvector(large), eigenvector(small)
+    first, second = jax.vmap(eigenvector)(jnp.stack([large, small]))
     return jnp.stack([first - ratio * second, first + ratio * second])
 
 
@@ -82,8 +86,7 @@ def _refine_depths(
                 jnp.stack([0 * x, y - z * c23, z - y * c23]),
             ]
         )
-        adjugate = jnp.stack([jnp.cross(rows[1], rows[2]), jnp.cross(rows[2], rows[0])])
-        adjugate = jnp.concatenate([adjugate, jnp.cross(rows[0], rows[1])[None]])
+        adjugate = _adjugate_rows(rows)
         det = jnp.dot(rows[0], adjugate[0])
         return depths - 0.5 * (values - squares) @ adjugate / det, None
 
@@ -120,8 +123,7 @@ def p3p(
     two = sides[1] * squares[2] - sides[2] * squares[1]
 
     # det(one + x two), expanded by columns.
-    cross_one = jnp.stack([jnp.cross(one[:, (i + 1) % 3], one[:, (i + 2) % 3]) for i in range(3)])
-    cross_two = jnp.stack([jnp.cross(two[:, (i + 1) % 3], two[:, (i + 2) % 3]) for i in range(3)])
+    cross_one, cross_two = _adjugate_rows(one.T), _adjugate_rows(two.T)
     cubic = jnp.dot(two[:, 0], cross_two[0])
     root = real_cubic_root(
         jnp.sum(one.T * cross_two) / cubic,
@@ -221,6 +223,22 @@ def _robust_cost(distances, weights, width):
     return jnp.sum(weights * loss), reweighted
 
 
+def solve_positive(matrix: Float[Array, "n n"], vector: Float[Array, "n"]) -> Float[Array, "n"]:
+    """Solves a positive definite system by elimination without pivoting, in one small loop.
+
+    Under ``vmap`` LAPACK's solver compiles to thirty kernels around its calls; this is two.
+    """
+    size = len(vector)
+    rows = jnp.concatenate([matrix, vector[:, None]], axis=1)
+
+    def eliminate(k, rows):
+        pivot = rows[k] / rows[k, k]
+        others = jnp.arange(size) != k
+        return jnp.where(others[:, None], rows - rows[:, k, None] * pivot[None], pivot[None])
+
+    return jax.lax.fori_loop(0, size, eliminate, rows)[:, size]
+
+
 def refine(
     rotation: Float[Array, "3 3"],
     translation: Float[Array, "3"],
@@ -242,7 +260,7 @@ def refine(
         rotation, translation, damping, cost, reweighted = state
         matrix, gradient = _normal_equations(rotation, translation, points, rays, reweighted)
         damped = matrix + jnp.diag(damping * jnp.diag(matrix) + 1e-12)
-        delta = -jnp.linalg.solve(damped, gradient)
+        delta = -solve_positive(damped, gradient)
         turn = rotation_from_axis_angle(delta[:3])
         new_rotation, new_translation = turn @ rotation, turn @ translation + delta[3:]
         new_cost, new_weights = evaluate(new_rotation, new_translation)

@@ -17,6 +17,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax import pnp
+from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry.camera import pixel_grid
 from mvdust3r_jax.geometry.transforms import (
     invert_rigid,
@@ -120,6 +121,11 @@ def _drawn_indices(weights: Float[Array, "n"], count: int) -> Int[Array, "count"
     return jnp.minimum(jnp.searchsorted(cumulative, wanted), weights.shape[0] - 1)
 
 
+def _lower_median(values: Float[Array, "n *rest"]) -> Float[Array, "*rest"]:
+    """The lower of the two middle values along the first axis."""
+    return jnp.sort(values, axis=0)[(values.shape[0] - 1) // 2]
+
+
 def _robust_width(distances: Float[Array, "n"]) -> Float[Array, ""]:
     """Width of the robust loss from a low quantile of the squared distances (scaled points)."""
     low = jnp.sqrt(jnp.sort(distances)[int(_WIDTH_QUANTILE * distances.shape[0])])
@@ -138,7 +144,7 @@ def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
     """Pose by P3P on fixed random triplets, the best few refined; correspondences weigh equally."""
     count, everything = points.shape[0], slice(None)
     rays, ones = pixels / focal_px, jnp.ones(count)
-    triplets = jax.random.randint(jax.random.key(0), (_TRIPLETS, 3), 0, count)
+    triplets = np.random.default_rng(0).integers(count, size=(_TRIPLETS, 3))
     rotations, translations = jax.vmap(pnp.p3p)(rays[triplets], points[triplets])
     rotations, translations = rotations.reshape(-1, 3, 3), translations.reshape(-1, 3)
 
@@ -164,8 +170,8 @@ def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
 def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
     """``cam_from_ref`` (rotation, translation) and inlier share of one camera's pixels ``[n]``."""
     drawn = _drawn_indices(weights, _DRAWN)
-    centre = jnp.median(points[drawn], axis=0)
-    spread = jnp.median(safe_norm(points[drawn] - centre[None]))
+    centre = _lower_median(points[drawn])
+    spread = _lower_median(safe_norm(points[drawn] - centre[None]))
     scaled = (points - centre[None]) / spread
     start = _best_of_hypotheses(scaled[drawn], pixels[drawn], focal_px, threshold_px)
     rotation, translation = _refined(*start, scaled, pixels / focal_px, drawn, weights, _FULL_STEPS)
@@ -215,11 +221,8 @@ def poses_from_pointmaps(
         return _pose_of_camera(points, pixels, weights, focal_px, threshold_px)
 
     cameras = (points.reshape(-1, height * width, 3), weights.reshape(-1, height * width))
-    rotation, translation, share = jax.lax.map(
-        one,
-        (*cameras, focals.reshape(-1), principal_px.reshape(-1, 2)),
-        batch_size=_CAMERAS_AT_ONCE,
-    )
+    cameras += (focals.reshape(-1), principal_px.reshape(-1, 2))
+    rotation, translation, share = map_in_chunks(one, cameras, _CAMERAS_AT_ONCE)
     share = share.reshape(focals.shape)
     ok = share >= min_inlier_share
     ref_from_cam = invert_rigid(rigid(rotation, translation)).reshape(*focals.shape, 4, 4)

@@ -1,12 +1,15 @@
 """Scene graphs, the spanning-tree start and global alignment, on pairs made from known geometry."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mvdust3r_jax import VARIANTS, MVDust3r, pairwise
-from mvdust3r_jax.alignment_start import scene_graph
+from mvdust3r_jax.alignment_start import scene_graph, spread_over_tree
+from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.global_alignment import global_alignment
 
@@ -59,10 +62,22 @@ def test_scene_graphs():
         scene_graph(4, "tree")
 
 
-@pytest.mark.parametrize("graph, steps", [("complete", 0), ("complete", 300), ("reference", 0)])
-def test_exact_pairs_give_exact_poses(graph, steps):
+def test_reference_graph_spreads_over_the_scene():
+    """A star of exact pairs gives the scene up to one similarity, in the centre's frame."""
+    pairs, world_from_cam = _pairs("reference")
+    world = jax.jit(spread_over_tree, static_argnums=1)(pairs, VIEWS)
+    ref_from_world = transforms.invert_rigid(world_from_cam[0])
+    truth = transforms.transform_points(ref_from_world, _scene()[0])
+    scale = jnp.linalg.norm(truth) / jnp.linalg.norm(world)
+    # The root pair is one of the centre's; in the other order its frame is the other view's.
+    assert pairs.first[0] == 0
+    np.testing.assert_allclose(scale * world, truth, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [0, 300])
+def test_exact_pairs_give_exact_poses(steps):
     """From exact pairs of random scales the poses come back: the start, and after all steps."""
-    pairs, world_from_cam = _pairs(graph)
+    pairs, world_from_cam = _pairs("complete")
     aligned = global_alignment(pairs, VIEWS, steps=steps, principal_px=jnp.full((VIEWS, 2), CENTRE))
     angle, distance = _pose_errors(aligned, world_from_cam)
     assert angle < 0.1 and distance < 1e-3
@@ -81,14 +96,29 @@ def test_alignment_improves_a_noisy_start():
 
 
 def test_pairs_come_from_the_two_view_network():
-    """Each pair is the network's answer to its two images alone, whatever the chunking."""
+    """Each pair is the network's answer to its two images alone, though images are encoded once."""
     config = VARIANTS["tiny"]
     images = jax.random.uniform(jax.random.key(0), (3, 16, 16, 3), minval=-1.0)
-    variables = MVDust3r(config).init(jax.random.key(1), images[None, :2])
+    variables = jax.jit(MVDust3r(config).init)(jax.random.key(1), images[None, :2])
     graph = scene_graph(3)
-    pairs = pairwise.predict_pairs(variables, images, *graph, config=config, pairs_at_once=4)
+    predict = functools.partial(
+        pairwise.predict_pairs, first=graph[0], second=graph[1], config=config, pairs_at_once=4
+    )
+    pairs = jax.jit(predict)(variables, images)
     assert pairs.points.shape == (6, 2, 16, 16, 3)
-    ends = jnp.array([graph[0][3], graph[1][3]])
-    alone = MVDust3r(config).apply(variables, images[ends][None])
-    np.testing.assert_allclose(pairs.points[3], alone.points[0], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(pairs.confidence[3], alone.confidence[0], rtol=1e-4)
+    ends = jnp.array([graph[0][5], graph[1][5]])
+    alone = jax.jit(MVDust3r(config).apply)(variables, images[ends][None])
+    np.testing.assert_allclose(pairs.points[5], alone.points[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(pairs.confidence[5], alone.confidence[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("count, at_most, size", [(5, 8, 5), (9, 8, 5), (6, 3, 3), (7, 3, 3)])
+def test_chunks_are_even(count, at_most, size):
+    """Any number of rows comes back in order, in chunks no larger than asked for."""
+    values = jnp.arange(float(count))
+
+    def squares(values):
+        return map_in_chunks(lambda x: x * x, values, at_most)
+
+    assert f"f32[{size}]" in str(jax.make_jaxpr(squares)(values))
+    np.testing.assert_array_equal(squares(values), values**2)

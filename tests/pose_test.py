@@ -34,6 +34,17 @@ def _views(num_views, noise=0.0, outliers=0.0, seed=0):
     return jnp.asarray(points, jnp.float32), ref_from_cam
 
 
+def _poses(points, confidence=None, focal_px=FOCAL):
+    """Four views as two scenes of two, so that all tests share one compiled program."""
+    confidence = jnp.ones(points.shape[:-1]) if confidence is None else confidence
+    found = pose.poses_from_pointmaps(
+        points.reshape(2, 2, HEIGHT, WIDTH, 3),
+        confidence.reshape(2, 2, HEIGHT, WIDTH),
+        jnp.full(2, focal_px),
+    )
+    return jax.tree.map(lambda x: x.reshape(4, *x.shape[2:]), found)
+
+
 def _errors(estimate, truth):
     angles = transforms.rotation_angle_deg(estimate[..., :3, :3], truth[..., :3, :3])
     return angles, jnp.linalg.norm(estimate[..., :3, 3] - truth[..., :3, 3], axis=-1)
@@ -95,10 +106,9 @@ def test_p3p_contains_the_truth(key):
 def test_exact_pointmaps_give_exact_poses():
     """Without noise the poses come back to float32, batched over scenes."""
     points, truth = _views(4)
-    points = points.reshape(2, 2, HEIGHT, WIDTH, 3)
-    found = pose.poses_from_pointmaps(points, jnp.ones(points.shape[:-1]), jnp.full(2, FOCAL))
-    angles, distances = _errors(found.ref_from_cam.reshape(4, 4, 4), truth)
-    assert found.ok.shape == (2, 2) and found.ok.all()
+    found = _poses(points)
+    angles, distances = _errors(found.ref_from_cam, truth)
+    assert found.ok.all()
     np.testing.assert_allclose(found.inlier_share, 1.0)
     assert angles.max() < 1e-2 and distances.max() < 1e-3
 
@@ -110,9 +120,7 @@ def test_not_worse_than_opencv(focal_factor):
     for seed in range(3):
         points, truth = _views(4, noise=0.03, outliers=0.3, seed=seed)
         focal_px = FOCAL * focal_factor
-        found = pose.poses_from_pointmaps(
-            points, jnp.ones(points.shape[:-1]), jnp.asarray(focal_px)
-        )
+        found = _poses(points, focal_px=focal_px)
         assert found.ok.all()
         ours.append(_errors(found.ref_from_cam, truth))
         oracle = jnp.stack([_opencv_pose(p, focal_px) for p in np.asarray(points)])
@@ -128,7 +136,7 @@ def test_confidence_hides_pixels():
     points, truth = _views(4)
     confidence = jnp.ones(points.shape[:-1]).at[:, :20].set(0)
     points = points.at[:, :20].set(1.0).at[:, 30].set(jnp.nan)
-    found = pose.poses_from_pointmaps(points, confidence, jnp.asarray(FOCAL))
+    found = _poses(points, confidence)
     angles, _ = _errors(found.ref_from_cam, truth)
     assert found.ok.all() and angles.max() < 1e-2
 
@@ -138,7 +146,7 @@ def test_failures_are_flagged(key):
     random = jax.random.normal(key, (HEIGHT, WIDTH, 3)) + jnp.array([0, 0, 4.0])[None, None]
     points = jnp.stack([random, jnp.ones_like(random), random, random])
     confidence = jnp.ones(points.shape[:-1]).at[2:].set(0)
-    found = pose.poses_from_pointmaps(points, confidence, jnp.asarray(FOCAL))
+    found = _poses(points, confidence)
     assert not found.ok.any()
     assert jnp.isnan(found.ref_from_cam).all()
     np.testing.assert_array_equal(found.inlier_share[1:], 0)
