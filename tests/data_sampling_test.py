@@ -1,6 +1,12 @@
+"""The choice of trajectories by overlap: against brute force, and the rule's own words."""
+
+import dataclasses
+
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
+from data import sampling
 from data.sampling import (
     Rule,
     Surfaces,
@@ -25,14 +31,42 @@ def surfaces():
     return Surfaces(points, RULE.radius_m)
 
 
-def test_share_is_the_brute_force_share_of_points_with_a_near_neighbour(surfaces):
-    """KD-tree and box pre-selection change nothing."""
-    share = surfaces.shares()
-    for a, b in ((0, 1), (1, 0), (2, 5), (3, 12)):
-        pairs = np.linalg.norm(surfaces.points[a][:, None] - surfaces.points[b][None], axis=-1)
-        expected = (pairs.min(axis=1) < RULE.radius_m).mean()
-        np.testing.assert_allclose(share[a, b], expected, atol=1e-6)
-    np.testing.assert_array_equal(np.diag(share), 1)
+class BruteForce(Surfaces):
+    """The definition: every distance."""
+
+    def covered(self, a, b):
+        return cdist(self.points[a], self.points[b]).min(axis=1) < self.radius_m
+
+
+@pytest.mark.parametrize("max_cells", [sampling._MAX_CELLS, 100])
+def test_choice_is_that_of_brute_force(surfaces, monkeypatch, max_cells):
+    """Grids and trees, or trees alone where a grid would be too large, change no covered point and
+    no chosen view."""
+    monkeypatch.setattr(sampling, "_MAX_CELLS", max_cells)
+    fast, slow = (
+        kind(surfaces.points[:8], RULE.radius_m, workers=1) for kind in (Surfaces, BruteForce)
+    )
+    for a, b in np.ndindex(8, 8):
+        np.testing.assert_array_equal(fast.covered(a, b), slow.covered(a, b))
+    share = fast.shares()
+    np.testing.assert_array_equal(share, slow.shares())
+    rule = dataclasses.replace(RULE, num_inputs=3, coverage=0.5)
+    mine, theirs = (choose_trajectories(s, share, rule, 0) for s in (fast, slow))
+    assert len(mine) > 5
+    for name in ("inputs", "targets", "needs"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
+
+
+def test_near_points_are_found_at_any_offset_from_the_cells():
+    """Random points whose distances are about the radius, cells crossed in all directions."""
+    rng = np.random.default_rng(0)
+    # Multiples of the radius and of a third of it, exactly and nearly, meet the cells' borders.
+    lattice = rng.integers(-9, 9, (600, 3)) / 3 + rng.choice([0, 1e-9, -1e-9], (600, 3))
+    clouds = [rng.uniform(-3, 3, (600, 3)), lattice, rng.uniform(-3, 3, (300, 3)), lattice[:50]]
+    fast, slow = (kind(clouds, 0.999) for kind in (Surfaces, BruteForce))
+    for a, b in np.ndindex(4, 4):
+        assert 0.05 < slow.covered(a, b).mean()
+        np.testing.assert_array_equal(fast.covered(a, b), slow.covered(a, b))
 
 
 def test_every_input_overlaps_one_earlier_input_in_range_and_the_others_at_most_lo(surfaces):
