@@ -85,7 +85,14 @@ def load_model(path_or_name: str | os.PathLike, dtype: str | None = None) -> Mod
     dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     config = dataclasses.replace(config, dtype=dtype)
     size = weights.image_size(path) or (14 * 16, 14 * 16)
-    return Model(config, jax.device_put(variables), size, path.stem)
+    return Model(config, _moved_to_device(variables), size, path.stem)
+
+
+def _moved_to_device(tree: dict[str, Any]) -> dict[str, Any]:
+    """Replaces arrays one by one: two copies of all of them would be twice the memory."""
+    for name, value in tree.items():
+        tree[name] = _moved_to_device(value) if isinstance(value, dict) else jax.device_put(value)
+    return tree
 
 
 def _find_weights(path_or_name: str | os.PathLike) -> Path:

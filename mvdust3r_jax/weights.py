@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
-import safetensors.numpy
 
 from mvdust3r_jax import port, safetensors_file, torch_args, torch_file, torch_writer
 from mvdust3r_jax.models.mvdust3r import ModelConfig
@@ -271,13 +270,10 @@ def _config_json(config: ModelConfig) -> str:
 
 
 def _write_safetensors(path: Path, variables: Variables, config: ModelConfig, size) -> None:
-    flat = {
-        "/".join(str(k.key) for k in keys): np.ascontiguousarray(x) if x.ndim else x
-        for keys, x in _leaves(variables)
-    }
+    flat = {"/".join(str(k.key) for k in keys): x for keys, x in _leaves(variables)}
     metadata = {_CONFIG_KEY: _config_json(config)}
     metadata |= {_SIZE_KEY: json.dumps(size)} if size is not None else {}
-    safetensors.numpy.save_file(flat, path, metadata=metadata)
+    safetensors_file.write(path, flat, metadata)
 
 
 def _write_orbax(path: Path, variables: Variables, config: ModelConfig, size) -> None:

@@ -219,3 +219,24 @@ def test_a_failed_save_leaves_nothing(tmp_path, variables):
     (tmp_path / "there").mkdir()
     with pytest.raises(FileExistsError):
         weights.save_weights(tmp_path / "there", variables, CONFIG)
+
+
+def test_written_safetensors_lie_where_jax_takes_them(tmp_path):
+    """Another reader sees the same tensors; those of whole 64 bytes become JAX arrays uncopied."""
+    path = tmp_path / "w.safetensors"
+    tensors = {
+        "a": np.arange(3, dtype=np.float32),
+        "b": np.arange(64, dtype=np.float32).reshape(4, 16).T,
+        "c": np.array(7, np.int64),
+        "d": np.ones((2, 32), np.float16),
+    }
+    safetensors_file.write(path, tensors, {"key": "text"})
+    other, (ours, metadata) = safetensors.numpy.load_file(path), safetensors_file.read(path)
+    assert metadata == {"key": "text"} and other.keys() == ours.keys() == tensors.keys()
+    for name, want in tensors.items():
+        for got in (other[name], ours[name]):
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want)
+    assert ours["b"].ctypes.data % 64 == ours["d"].ctypes.data % 64 == 0
+    on_device = jax.device_put(ours["b"], jax.devices()[0])
+    assert on_device.unsafe_buffer_pointer() == ours["b"].ctypes.data
