@@ -26,7 +26,7 @@ _DESCRIPTION = "Dense points, cameras and Gaussian splats from photographs of on
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = _parser().parse_args(argv)
+    args = command_parsers()[0].parse_args(argv)
     console = Console(quiet=args.quiet, as_json=args.json)
     # Libraries' remarks on files that are as they should be; errors still come.
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -46,8 +46,8 @@ def _module(command: str):
     return importlib.import_module(f"mvdust3r_jax.cli.{command}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    """All commands with their arguments."""
+def command_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of everything, and that of each command by name."""
     parser = argparse.ArgumentParser("mvdust3r", description=_DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         output.add_argument("--quiet", action="store_true", help="say nothing but errors")
         output.add_argument("--json", action="store_true", help="print the result as JSON")
         output.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    return parser
+    return parser, commands.choices
 
 
 def _explain(error: Exception, console: Console) -> int:

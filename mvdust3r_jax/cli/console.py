@@ -24,6 +24,8 @@ class Console:
         self._step: Any = None
         # Seconds that a stage is thought to take, by its name.
         self.expected: dict[str, float] = {}
+        # What is done of the running stage, where it tells.
+        self._share: float | None = None
 
     def step(self, name: str) -> None:
         """End the running step and begin the named one; "" begins none."""
@@ -32,6 +34,10 @@ class Console:
         self._step = self.stage(name, self.expected.get(name)) if name else None
         if self._step is not None:
             self._step.__enter__()
+
+    def advance(self, share: float) -> None:
+        """Tell how much of the running stage is done, 0 to 1."""
+        self._share = share
 
     def say(self, text: str) -> None:
         """A message for people."""
@@ -58,7 +64,7 @@ class Console:
     @contextmanager
     def stage(self, name: str, expected_s: float | None = None) -> Iterator[None]:
         """A stage of work: a bar with the time left on a terminal, else one line at its end."""
-        begin = time.perf_counter()
+        begin, self._share = time.perf_counter(), None
         done = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(name, begin, expected_s, done))
         if self._live:
@@ -76,10 +82,10 @@ class Console:
         while not done.wait(_TICK_S):
             elapsed = time.perf_counter() - begin
             text = f"{name}: {elapsed:.0f} s"
-            if expected_s:
-                share = min(elapsed / expected_s, 1.0)
-                bar = "#" * round(share * _BAR_WIDTH)
-                left = max(expected_s - elapsed, 0)
+            total_s = elapsed / self._share if self._share else expected_s
+            if total_s:
+                bar = "#" * round(min(elapsed / total_s, 1.0) * _BAR_WIDTH)
+                left = max(total_s - elapsed, 0)
                 text = f"{name}: [{bar:<{_BAR_WIDTH}}] {elapsed:.0f} s, about {left:.0f} s left"
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()

@@ -85,7 +85,8 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         scene = run_network(sources, model, args, console)
         with console.stage("write"):
             scene.save_arrays(folder / SCENE_FILE)
-            files = export.write(scene, folder, formats, points)
+            exporters = export.with_videos(progress=console.advance)
+            files = export.write(scene, folder, formats, points, exporters)
     lost = [n for n, ok in zip(scene.names, scene.pose_ok, strict=True) if not ok]
     if lost:
         console.say(f"no pose was found for {len(lost)} views: {', '.join(lost[:5])}")

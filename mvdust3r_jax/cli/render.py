@@ -13,6 +13,7 @@ from mvdust3r_jax.scene import Scene
 HELP = "videos (orbit, fly-through) or other formats of a saved scene, without the network"
 EXAMPLES = (
     "mvdust3r render scene/",
+    "mvdust3r render scene/ --frames 240 --size 720",
     "mvdust3r render scene/ --export colmap,nerfstudio --drop 0.3",
 )
 
@@ -22,6 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder of reconstruct")
     parser.add_argument(
         "--export", default="mp4", metavar="F,F", help="formats to add (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--frames", type=positive, metavar="N", help="of each video (default: 4 to 12 s of 30)"
+    )
+    parser.add_argument(
+        "--size",
+        type=positive,
+        default=480,
+        metavar="PX",
+        help="longer side of the videos (default: %(default)s)",
     )
     parser.add_argument("--min-confidence", type=float, default=0.0, metavar="C")
     parser.add_argument("--drop", type=float, default=0.1, metavar="SHARE", help="least confident")
@@ -38,7 +49,10 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     use_compilation_cache(console)
     folder = args.folder if args.folder.is_dir() else args.folder.parent
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
+    exporters = export.with_videos(
+        num_frames=args.frames, longest_px=args.size, progress=console.advance
+    )
     with console.stage(f"write {', '.join(formats)}"):
-        files = export.write(scene, folder, formats, points)
+        files = export.write(scene, folder, formats, points, exporters)
     console.say("\n".join(f"wrote {path}" for path in files))
     return {"files": [str(path) for path in files]}

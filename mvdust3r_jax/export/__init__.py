@@ -7,7 +7,8 @@ nothing half-written. They write every pixel of ``scene.masks``; `write` narrows
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from mvdust3r_jax.export.splat_ply import write_splat_ply
 from mvdust3r_jax.export.video import write_videos
 from mvdust3r_jax.scene import Scene
 
-__all__ = ["EXPORTERS", "Exporter", "PointFilter", "write"]
+__all__ = ["EXPORTERS", "Exporter", "PointFilter", "with_videos", "write"]
 
 
 class Exporter(NamedTuple):
@@ -53,24 +54,32 @@ EXPORTERS: dict[str, Exporter] = {
 }
 
 
+def with_videos(**options) -> dict[str, Exporter]:
+    """All exporters, that of videos with options of `video.write_videos`."""
+    videos = EXPORTERS["mp4"]._replace(function=functools.partial(write_videos, **options))
+    return EXPORTERS | {"mp4": videos}
+
+
 def write(
     scene: Scene,
     folder: str | Path,
     formats: Sequence[str],
     points: PointFilter | None = None,
+    exporters: Mapping[str, Exporter] = EXPORTERS,
 ) -> list[Path]:
     """Write the named formats into ``folder`` and return their paths, in the order of ``formats``.
 
-    points: which points to keep (default: all but the least confident tenth). All names are
-    checked before anything is written: ValueError for an unknown one, naming those that exist.
+    points: which points to keep (default: all but the least confident tenth). exporters: other
+    writers than the usual ones (`with_videos`). All names are checked before anything is written:
+    ValueError for an unknown one, naming those that exist.
     """
-    unknown = [name for name in formats if name not in EXPORTERS]
+    unknown = [name for name in formats if name not in exporters]
     if unknown:
-        raise ValueError(f"unknown export format {unknown[0]!r}; there are: {', '.join(EXPORTERS)}")
+        raise ValueError(f"unknown export format {unknown[0]!r}; there are: {', '.join(exporters)}")
     kept = dataclasses.replace(scene, masks=keep_mask(scene, points or PointFilter()))
     paths = []
     for name in formats:
-        exporter = EXPORTERS[name]
+        exporter = exporters[name]
         paths.append(Path(folder) / exporter.file_name)
         exporter.function(paths[-1], kept)
     return paths

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -144,14 +144,44 @@ def write_fly_through(
     path: str | Path, scene: Scene, frames_per_view: int | None = None, longest_px: int = VIDEO_PX
 ) -> None:
     """The flight through all cameras; by default a second per camera, twelve seconds at most."""
-    if frames_per_view is None:
-        legs = max(int(np.sum(scene.pose_ok)) - 1, 1)
-        frames_per_view = max(1, min(FRAMES_PER_VIEW, MAX_FLIGHT_FRAMES // legs))
+    frames_per_view = frames_per_view or _flight_frames_per_view(scene, None)
     write_mp4(path, render_path(scene, fly_through(scene, frames_per_view), longest_px))
 
 
-def write_videos(path: str | Path, scene: Scene) -> None:
-    """Write the folder ``path`` with ``orbit.mp4`` and ``fly_through.mp4``."""
+def _flight_frames_per_view(scene: Scene, num_frames: int | None) -> int:
+    """How many frames from camera to camera make a flight of about ``num_frames``."""
+    legs = max(int(np.sum(scene.pose_ok)) - 1, 1)
+    if num_frames is None:
+        return max(1, min(FRAMES_PER_VIEW, MAX_FLIGHT_FRAMES // legs))
+    return max(1, num_frames // legs)
+
+
+def write_videos(
+    path: str | Path,
+    scene: Scene,
+    *,
+    num_frames: int | None = None,
+    longest_px: int = VIDEO_PX,
+    progress: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Write the folder ``path`` with ``orbit.mp4`` and ``fly_through.mp4``.
+
+    Args:
+      path: of the folder.
+      scene: with at least one pose.
+      num_frames: of each video; a flight has at least one from camera to camera.
+      longest_px: the longer side of a frame.
+      progress: called after each frame with the share that is done.
+    """
+    per_view = _flight_frames_per_view(scene, num_frames)
+    paths = orbit(scene, num_frames or ORBIT_FRAMES), fly_through(scene, per_view)
+    count, done = sum(map(len, paths)), itertools.count(1)
+
+    def frames(poses: np.ndarray) -> Iterator[np.ndarray]:
+        for frame in render_path(scene, poses, longest_px):
+            progress(next(done) / count)
+            yield frame
+
     with whole_folder(path) as folder:
-        write_orbit(folder / "orbit.mp4", scene)
-        write_fly_through(folder / "fly_through.mp4", scene)
+        for name, poses in zip(("orbit.mp4", "fly_through.mp4"), paths, strict=True):
+            write_mp4(folder / name, frames(poses))
