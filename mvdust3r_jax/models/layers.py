@@ -196,6 +196,7 @@ def scan_layers(
         return jax.lax.scan(body, x, params, unroll=unroll)
 
     def indexed(x, layer):
-        return body(x, jax.tree.map(lambda p: p[layer], params))
+        # Parameters may be NumPy arrays, which a traced number does not index.
+        return body(x, jax.tree.map(lambda p: jnp.asarray(p)[layer], params))
 
     return jax.lax.scan(indexed, x, jnp.arange(length), unroll=unroll)
