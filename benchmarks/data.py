@@ -9,6 +9,7 @@ the whole iterator with the given threads. DATASET is a folder that ``python -m 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -23,7 +24,7 @@ import jax
 import numpy as np
 
 from data.augment import Jitter, Window, resample, resample_image
-from data.features import decode_depth_units, decode_image
+from data.features import decode_depth_units, decode_image, decode_image_half
 from data.pipeline import DataConfig, make_train_iterator
 from data.records import TrajectorySet, decode_views
 
@@ -63,15 +64,20 @@ def shares(trajectories: TrajectorySet, args) -> dict[str, float]:
     rng = np.random.default_rng(0)
     views = []
     for frame in frames:
-        image, depth = decode_image(frame["image"], ""), decode_depth_units(frame["depth"], "")
+        depth = decode_depth_units(frame["depth"], "")
         window = Window.centred(depth.shape, size, frame["intrinsics"], 7)
-        small = resample_image(image, window).astype(np.float32) / 255
-        views.append((frame, image, depth.astype(np.float32), window, small, Jitter.draw(rng)))
+        # As in training, where a frame that shrinks by more than two is decoded at half size.
+        shrinks = window.step_x >= 2
+        decode, seen = (decode_image_half, window.halved()) if shrinks else (decode_image, window)
+        image = decode(frame["image"], "")
+        small = resample_image(image, seen)
+        colour = functools.partial(decode, frame["image"], ""), image, seen
+        views.append((frame, colour, depth.astype(np.float32), window, small, Jitter.draw(rng)))
     work = {
         "read records": lambda: trajectories.read(records),
-        "decode colour": lambda: [decode_image(v[0]["image"], "") for v in views],
+        "decode colour": lambda: [v[1][0]() for v in views],
         "decode depth": lambda: [decode_depth_units(v[0]["depth"], "") for v in views],
-        "resize colour": lambda: [resample_image(v[1], v[3]) for v in views],
+        "resize colour": lambda: [resample_image(*v[1][1:]) for v in views],
         "resize depth": lambda: [resample(v[2], v[3]) for v in views],
         "colour jitter": lambda: [v[5](v[4]) for v in views],
         "sample without reading": lambda: decode_views(frames, size, rng=rng),

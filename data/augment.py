@@ -1,8 +1,8 @@
 """Crop, resize and colour jitter, with intrinsics that follow exactly.
 
 Crop and resize are one axis-aligned map from output to source pixels (``Window``), so that every
-image is resampled once. Images are ``[H, W, 3]``, uint8 or float in [0, 1] where the name says
-``_01``; depth ``[H, W]`` along z, 0 where unknown. The first pixel's centre is (0, 0).
+image is resampled once. Images are uint8 ``[H, W, 3]``; depth is ``[H, W]`` along z, 0 where
+unknown. The first pixel's centre is (0, 0).
 
 The published recipe (MV-DUSt3R, as in DUSt3R): crop such that the principal point is the centre,
 resize so that the image is 0..15 pixels larger than wanted, crop the centre; brightness, contrast
@@ -24,7 +24,7 @@ from data.features import CorruptRecord
 # Neighbouring depths that differ by more than this share are different surfaces: a plane seen at
 # 80 degrees to its normal changes by 3 % a pixel at a focal length of 200.
 _SAME_SURFACE = 0.03
-_GRAY = np.array([0.299, 0.587, 0.114], np.float32)
+_LEVELS = np.arange(256)
 MAX_EXTRA_PX = 15
 
 
@@ -74,6 +74,11 @@ class Window:
         step *= min(size) / (min(size) + extra_px)
         return cls(size, step, step, centre_x - step * width / 2, centre_y - step * height / 2)
 
+    def halved(self) -> Window:
+        """The same window on the source at half its size, whose pixels are means of two by two."""
+        left, top = (self.left - 0.5) / 2, (self.top - 0.5) / 2
+        return Window(self.size, self.step_x / 2, self.step_y / 2, left, top)
+
     def intrinsics(self, source: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
         """The output's intrinsics, from the source's."""
         steps = np.array([self.step_x, self.step_y])
@@ -111,21 +116,23 @@ def resample(depth: Float[np.ndarray, "h w"], window: Window) -> Float[np.ndarra
     takes the nearest pixel, which shifts surfaces by up to half a source pixel. Across an edge or
     next to unknown depth the nearest value is taken, never a mixture.
     """
-    rows, columns = window.rows(), window.columns()
-    nearest = depth[np.ix_(_index(rows, depth.shape[0]), _index(columns, depth.shape[1]))]
-    map_x, map_y = _fraction(columns, depth.shape[1]), _fraction(rows, depth.shape[0])
-    (x0, fx), (y0, fy) = map_x, map_y
-    with np.errstate(divide="ignore"):
-        inverse = 1 / depth
-    upper = _lerp(inverse[y0], inverse[y0 + 1], fy[:, None])
-    smooth = 1 / _lerp(upper[:, x0], upper[:, x0 + 1], fx[None, :])
-    with np.errstate(invalid="ignore"):
+    (y0, fy), (x0, fx) = (
+        _fraction(positions, size)
+        for positions, size in zip((window.rows(), window.columns()), depth.shape, strict=True)
+    )
+    # Rows first: whole rows are copied fast. Named by row (upper, lower) and column (left, right).
+    upper, lower = depth[y0], depth[y0 + 1]
+    corners = [side.take(columns, axis=1) for side in (upper, lower) for columns in (x0, x0 + 1)]
+    down, right = (fy >= 0.5)[:, None], (fx >= 0.5)[None]
+    nearest = np.where(
+        down, np.where(right, corners[3], corners[2]), np.where(right, corners[1], corners[0])
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = [1 / corner for corner in corners]
+        top, bottom = (_lerp(*pair, fx[None]) for pair in (inverse[:2], inverse[2:]))
+        smooth = 1 / _lerp(top, bottom, fy[:, None])
         same = np.abs(smooth - nearest) < _SAME_SURFACE * nearest
     return np.where(same, smooth, nearest)
-
-
-def _index(positions: np.ndarray, size: int) -> np.ndarray:
-    return np.clip(np.floor(positions + 0.5).astype(np.int64), 0, size - 1)
 
 
 def _fraction(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,9 +142,7 @@ def _fraction(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def _lerp(low: np.ndarray, high: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    # Unknown depth is an infinite inverse: infinity minus itself must not warn, only lose.
-    with np.errstate(invalid="ignore"):
-        return low + weight * (high - low)
+    return low + weight * (high - low)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,28 +161,30 @@ class Jitter:
         factors = rng.uniform(1 - strength, 1 + strength, 3)
         return cls(tuple(rng.permutation(4)), *map(float, factors), float(rng.uniform(-hue, hue)))
 
-    def __call__(self, image_01: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
-        """The jittered image in [0, 1]."""
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The jittered image; each step rounds to 8 bits, as the published recipe's does."""
         steps = (self._brightness, self._contrast, self._saturation, self._hue)
         for step in self.order:
-            image_01 = steps[step](image_01)
-        return image_01
+            image = steps[step](image)
+        return image
 
     def _brightness(self, image):
-        return np.clip(image * np.float32(self.brightness), 0, 1)
+        return cv2.LUT(image, _rounded(_LEVELS * self.brightness))
 
     def _contrast(self, image):
-        mean = (image @ _GRAY).mean()
-        return _blend(image, mean, self.contrast)
+        mean = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean()
+        return cv2.LUT(image, _rounded(_LEVELS * self.contrast + mean * (1 - self.contrast)))
 
     def _saturation(self, image):
-        return _blend(image, (image @ _GRAY)[..., None], self.saturation)
+        gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        return cv2.addWeighted(image, self.saturation, gray, 1 - self.saturation, 0)
 
     def _hue(self, image):
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0] + np.float32(360 * self.hue_turns)) % 360
-        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        # A turn is 256 steps of this format's hue, and unsigned bytes wrap around by themselves.
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        hsv[..., 0] += np.uint8(round(256 * self.hue_turns) % 256)
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
-def _blend(image: np.ndarray, other, weight: float) -> np.ndarray:
-    return np.clip(image * np.float32(weight) + other * np.float32(1 - weight), 0, 1)
+def _rounded(levels: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)

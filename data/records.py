@@ -13,10 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from data.augment import MAX_EXTRA_PX, Jitter, Window, resample, resample_image
-from data.features import NO_FRAME, CorruptRecord, decode_depth_units, decode_image
+from data.features import (
+    NO_FRAME,
+    CorruptRecord,
+    decode_depth_units,
+    decode_image,
+    decode_image_half,
+)
 from data.store import FRAMES, TRAJECTORIES, is_placeholder
 
 _ENCODED = {"image": tfds.decode.SkipDecoding(), "depth": tfds.decode.SkipDecoding()}
@@ -126,19 +132,38 @@ def decode_views(
     intrinsics = np.empty((count, 3, 3), np.float32)
     for view, frame in enumerate(frames):
         name = f"{frame['scene'].decode()}/{frame['name'].decode()}"
-        image = decode_image(frame["image"], name)
         depth = decode_depth_units(frame["depth"], name)
         if is_placeholder(depth):
             raise CorruptRecord(f"{name}: was unreadable when the data set was built")
-        if depth.shape != image.shape[:2]:
-            raise CorruptRecord(f"{name}: depth {depth.shape}, image {image.shape[:2]}")
         extra_px = 0 if rng is None else int(rng.integers(MAX_EXTRA_PX + 1))
         window = Window.centred(depth.shape, size, frame["intrinsics"], extra_px)
-        image_01 = resample_image(image, window).astype(np.float32) / 255
-        if rng is not None:
-            image_01 = Jitter.draw(rng, colour, hue)(image_01)
-        images[view] = 2 * image_01 - 1
+        if rng is None:
+            image = resample_image(_decode_colour(frame, name, depth.shape), window)
+        else:
+            image = Jitter.draw(rng, colour, hue)(_resample_fast(frame, name, depth.shape, window))
+        np.multiply(image, np.float32(2 / 255), out=images[view])
+        images[view] -= 1
         depth_m[view] = resample(depth.astype(np.float32) * frame["depth_unit_m"], window)
         intrinsics[view] = window.intrinsics(frame["intrinsics"])
     poses = np.stack([frame["world_from_cam"] for frame in frames])
     return Views(images, depth_m, poses, intrinsics)
+
+
+def _decode_colour(frame: dict, name: str, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame's image, which must have the size of its depth."""
+    image = decode_image(frame["image"], name)
+    if image.shape[:2] != size:
+        raise CorruptRecord(f"{name}: depth {size}, image {image.shape[:2]}")
+    return image
+
+
+def _resample_fast(
+    frame: dict, name: str, size: tuple[int, int], window: Window
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The window of the frame's image; what shrinks to less than half is decoded at half size."""
+    if min(window.step_x, window.step_y) < 2:
+        return resample_image(_decode_colour(frame, name, size), window)
+    image = decode_image_half(frame["image"], name)
+    if image.shape[:2] != tuple((side + 1) // 2 for side in size):
+        raise CorruptRecord(f"{name}: depth {size}, half an image {image.shape[:2]}")
+    return resample_image(image, window.halved())

@@ -134,7 +134,7 @@ def _intrinsics(entry: dict, find: PathMap, count: int) -> Sequence[np.ndarray]:
 def load_frame(key: FrameKey, name: str, find: PathMap) -> Frame:
     """The encoded frame; ``CorruptRecord`` where a file is missing or unreadable.
 
-    Files that fit are stored byte for byte; wide images are cut, and colour of another size than
+    Colour that fits is stored byte for byte; wide images are cut, and colour of another size than
     depth is resized to it.
     """
     image_path, depth_path = find(key.image), find(key.depth)
@@ -163,12 +163,8 @@ def _depth(path: Path, key: FrameKey) -> tuple[bytes, tuple[int, int]]:
             raise CorruptRecord(f"{key.depth}: {error}") from error
         depth_m = _column(np.squeeze(depth_m), key)
         return encode_depth(depth_m), depth_m.shape
-    data = path.read_bytes()
-    units = decode_depth_units(data, key.depth)
-    if key.columns > 1:
-        units = _column(units, key)
-        data = encode_depth_units(units)
-    return data, units.shape
+    units = _column(decode_depth_units(path.read_bytes(), key.depth), key)
+    return encode_depth_units(units), units.shape
 
 
 def _column(image: np.ndarray, key: FrameKey) -> np.ndarray:
