@@ -1,22 +1,23 @@
 """Time, memory and intersections of the rasterizer on a pixel-aligned room.
 
-    python benchmarks/splat.py                         # the table; a process each row
-    python benchmarks/splat.py --row 8 10 224          # one row: views (of 224x224), cameras, size
-    python benchmarks/splat.py --picture docs/images   # a rendered room, its ground truth, errors
+    python -m benchmarks.splat                         # all rows, a process each, and the table
+    python -m benchmarks.splat --rows 8x10x224 --network   # some rows: VIEWSxCAMERASxSIZE
+    python -m benchmarks.splat --table                 # the table of what was measured so far
+    python -m benchmarks.splat --picture docs/images   # a rendered room, its ground truth, errors
 
 Each view of a box-shaped room with four blocks in it becomes 224x224 Gaussians on its surfaces, as
 a trained network would place them: unit mean distance, scales uniform in [1e-4, 4e-3]. Times are
 the best of three runs after compilation, seconds of wall time (and of CPU time, which says more on
-a shared machine). The stages are timed apart, one camera each.
+a shared machine). The stages are timed apart, one camera each. Rows join those of earlier calls in
+the results. ``--network`` also times a full-size MV-DUSt3R forward of the 8 views that 8x10x224 has
+as Gaussians.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
@@ -26,6 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.forward import matmul_rate, random_variables
+from benchmarks.machine import machine
+from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.splat import rasterize
 from mvdust3r_jax.splat.composite import CPU_SCHEDULE, WIDE_SCHEDULE, composite, composite_gradient
 from mvdust3r_jax.splat.gaussians import gaussians_3d
@@ -113,18 +117,16 @@ def room(views, cameras, size, seed=0):
 
 
 def timed(function, *args, runs=3):
-    """(result, best wall seconds, best CPU seconds, seconds of the first call)."""
+    """(result, best wall seconds, best CPU seconds) after compilation."""
     function = jax.jit(function)
-    start = time.perf_counter()
     result = jax.block_until_ready(function(*args))
-    first = time.perf_counter() - start
     walls, cpus = [], []
     for _ in range(runs):
         wall, cpu = time.perf_counter(), time.process_time()
         result = jax.block_until_ready(function(*args))
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
-    return result, min(walls), min(cpus), first
+    return result, min(walls), min(cpus)
 
 
 def stages(gaussians, viewmats, Ks, size):
@@ -191,7 +193,6 @@ def row(views, cameras, size):
         forward_cpu_s=forward[1],
         both_s=both[0],
         both_cpu_s=both[1],
-        compile_s=both[2] - both[0],
         start_gb=before,
         forward_peak_gb=after_forward,
         both_peak_gb=after_both,
@@ -199,32 +200,45 @@ def row(views, cameras, size):
     )
 
 
-def machine():
-    names = [line for line in open("/proc/cpuinfo") if line.startswith("model name")]
-    cpu = names[0].split(":")[1].strip() if names else platform.processor()
-    return dict(
-        cpu=cpu,
-        cores=os.cpu_count(),
-        jax=jax.__version__,
-        backend=jax.default_backend(),
-        device=jax.devices()[0].device_kind,
-    )
+def network():
+    """A full-size MV-DUSt3R forward of 8 views, one reference, random weights, float32."""
+    config = VARIANTS["mvd"]
+    variables = random_variables(config)
+    model = MVDust3r(config)
+    images = jnp.zeros((1, 8, SOURCE, SOURCE, 3))
+    rates = [matmul_rate("float32")]
+    forward = jax.jit(lambda variables, images: model.apply(variables, images))
+    _, wall, cpu = timed(forward, variables, images)
+    rates.append(matmul_rate("float32"))
+    return dict(forward_s=wall, forward_cpu_s=cpu, matmul_flop_per_s=max(r["s"] for r in rates))
 
 
-def table(rows):
+def table(results):
+    rows = results["rows"]
     head = ["Gaussians", "cameras", "size", "intersections", "forward s (CPU)", "fwd+bwd s (CPU)"]
-    print("| " + " | ".join([*head, "peak GB"]) + " |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    head += ["CPU us / intersection", "peak GB"]
+    print("| " + " | ".join(head) + " |")
+    print("| --- " * len(head) + "|")
     for r in rows:
         print(
             f"| {r['gaussians']:,} | {r['cameras']} | {r['size']} | {r['intersections']:,} "
             f"| {r['forward_s']:.2f} ({r['forward_cpu_s']:.2f}) "
-            f"| {r['both_s']:.2f} ({r['both_cpu_s']:.2f}) | {r['both_peak_gb']:.2f} |"
+            f"| {r['both_s']:.2f} ({r['both_cpu_s']:.2f}) "
+            f"| {1e6 * r['both_cpu_s'] / r['intersections']:.2f} | {r['both_peak_gb']:.2f} |"
         )
     print("\n| Gaussians | size | " + " | ".join(rows[0]["stages_cpu_ms"]) + " |")
-    for r in rows:
+    for r in (r for r in rows if r["cameras"] == 1):
         values = " | ".join(str(v) for v in r["stages_cpu_ms"].values())
         print(f"| {r['gaussians']:,} | {r['size']} | {values} |")
+    if results["network"]:
+        net = results["network"]
+        wall, cpu = (
+            net["splat"][k] / (3 * net[f"forward{k[4:]}"]) for k in ("both_s", "both_cpu_s")
+        )
+        print(
+            f"\nnetwork forward {net['forward_s']:.1f} s ({net['forward_cpu_s']:.1f} CPU): the "
+            f"rasterizer takes {wall:.0%} ({cpu:.0%} CPU) of three times that"
+        )
 
 
 def picture(folder):
@@ -269,29 +283,53 @@ def picture(folder):
     print(f"{path}: PSNR {-10 * np.log10(error):.1f} dB on the {covered.mean():.0%} covered pixels")
 
 
+def in_own_process(*arguments):
+    """What this module prints last when it is called with these arguments."""
+    command = [sys.executable, "-m", "benchmarks.splat", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def add_row(results, measured):
+    """``measured`` in its place in the table, instead of an earlier one of the same size."""
+
+    def name(row):
+        return row["size"], row["cameras"], row["gaussians"]
+
+    rows = [r for r in results["rows"] if name(r) != name(measured)] + [measured]
+    results["rows"] = sorted(rows, key=name)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--row", nargs=3, type=int, metavar=("VIEWS", "CAMERAS", "SIZE"))
-    parser.add_argument("--rows", nargs="+", help="rows of the table, as VIEWSxCAMERASxSIZE")
+    parser.add_argument("--rows", nargs="*", help="rows of the table, as VIEWSxCAMERASxSIZE")
+    parser.add_argument("--network", action="store_true", help="the network, beside row 8x10x224")
+    parser.add_argument("--table", action="store_true", help="print what was measured; run nothing")
     parser.add_argument("--picture", metavar="FOLDER")
-    parser.add_argument("--out", default="benchmarks/results/splat.json")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=pathlib.Path, default="benchmarks/results/splat.json")
     args = parser.parse_args()
     if args.picture:
         return picture(args.picture)
-    if args.row:
-        return print(json.dumps(row(*args.row)))
-    wanted = [tuple(map(int, r.split("x"))) for r in args.rows] if args.rows else ROWS
-    rows = []
-    out = pathlib.Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for one in wanted:
-        command = [sys.executable, __file__, "--row", *map(str, one)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        out.write_text(json.dumps(dict(machine=machine(), rows=rows), indent=1) + "\n")
-    table(rows)
+    if args.one:
+        measured = network() if args.one == "network" else row(*map(int, args.one.split("x")))
+        return print(json.dumps(measured))
+    wanted = [f"{v}x{c}x{s}" for v, c, s in ROWS] if args.rows is None else args.rows
+    results = dict(network={}, rows=[])
+    if args.out.exists():
+        results |= json.loads(args.out.read_text())
+    for name in () if args.table else wanted:
+        measured = in_own_process("--one", name)
+        add_row(results, measured)
+        if args.network and name == "8x10x224":
+            splat = {k: measured[k] for k in ("both_s", "both_cpu_s")}
+            results["network"] = in_own_process("--one", "network") | dict(splat=splat)
+        results["machine"] = machine()
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+    table(results)
 
 
 if __name__ == "__main__":
