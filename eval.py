@@ -122,6 +122,15 @@ def all_records(workdir: Path, stem: str) -> list[dict]:
     return [r for p in sorted(workdir.glob(f"{stem}*.jsonl")) for r in eval_report.read(p)]
 
 
+def finished(workdir: Path, own: Path) -> set[tuple]:
+    """What is done already, also by an earlier run of another number of processes."""
+    records = eval_report.read(own)
+    for path in workdir.glob("metrics*.jsonl"):
+        if path != own:
+            records += eval_report.peek(path)
+    return {tuple(r[k] for k in eval_report.KEYS) for r in records}
+
+
 def check_same_run(workdir: Path, facts: dict) -> None:
     """Writes down what is evaluated; ValueError if the folder holds another evaluation."""
     path = workdir / "eval.json"
@@ -220,7 +229,7 @@ class Evaluation:
         """Fills ``metrics.jsonl`` and ``times.jsonl`` with whatever they lack."""
         metrics_path = part_file(self.workdir, "metrics")
         times_path = part_file(self.workdir, "times")
-        done = {tuple(r[k] for k in eval_report.KEYS) for r in eval_report.read(metrics_path)}
+        done = finished(self.workdir, metrics_path)
         eval_report.read(times_path)
         for data, num_inputs, num_targets, ids in self.plan.rounds:
             if jax.process_index() == 0:
@@ -323,6 +332,12 @@ def report(workdir: Path) -> str:
     return table
 
 
+def wait_for_all() -> None:
+    """Until all processes have come this far."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("evaluated")
+
+
 # --- Command line ---------------------------------------------------------------------------------
 
 
@@ -350,8 +365,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(options.workdir)
     evaluation = Evaluation(make_plan(options.config, options.weights, workdir), workdir)
     evaluation.run()
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("evaluated")
+    wait_for_all()
     if jax.process_index() == 0:
         evaluation.draw_extremes()
         print(report(workdir))

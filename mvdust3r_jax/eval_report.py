@@ -68,6 +68,13 @@ def read(path: Path) -> list[Record]:
     return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
 
 
+def peek(path: Path) -> list[Record]:
+    """All complete records of a file that another process may be writing; it is left alone."""
+    raw = path.read_bytes()
+    whole = raw[: raw.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+
+
 def interval(
     values: Float[np.ndarray, "n"], resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float, float]:
@@ -116,10 +123,17 @@ def _times(times: list[Record]) -> dict[str, float]:
 
 
 def summarize(records: list[Record], times: list[Record]) -> list[Record]:
-    """One row per dataset, number of views and method, in order of first appearance."""
+    """One row per dataset, number of views and method, in order of first appearance.
+
+    Scenes are taken in the order of their ids, so that it does not matter which process did which.
+    """
     groups: dict[tuple, list[Record]] = {}
     for record in records:
         groups.setdefault(tuple(record[k] for k in KEYS[:3]), []).append(record)
+    groups = {
+        group: sorted(members, key=lambda record: str(record["id"]))
+        for group, members in groups.items()
+    }
     by_group: dict[tuple, list[Record]] = {}
     for record in times:
         by_group.setdefault(tuple(record[k] for k in KEYS[:3]), []).append(record)

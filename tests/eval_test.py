@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +131,76 @@ def test_resumed_run_writes_the_same_bytes(done):
     path.write_bytes(b"".join(lines[:15]) + lines[15][:40])
     run.run()
     assert path.read_bytes() == whole
+
+
+_WORKER = """
+import os, sys
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
+sys.path[:0] = [sys.argv[3]]
+jax.config.update("jax_default_matmul_precision", "float32")
+from pathlib import Path
+from tests.eval_test import evaluate_depths
+evaluate_depths(Path(sys.argv[4]))
+"""
+
+
+class Depths(evaluation.Evaluation):
+    """Mean depth instead of methods and metrics, which would have to be compiled."""
+
+    def one(self, key, ids, batch):
+        numbers = {"nd": np.asarray(batch.depth_m).mean(axis=(1, 2, 3))}
+        timing = {"scenes": len(ids), "seconds": {"network": 1.0}, "compile_s": {}}
+        return list(evaluation.records_of(key, ids, numbers)), timing
+
+
+def evaluate_depths(workdir):
+    """All boxes by this process, or its share of them."""
+    config, data = eval_rooms.get_config(), _box_set()
+    config.devices = 1
+    rounds = [(data, VIEWS, TARGETS, data.ids(VIEWS, TARGETS))]
+    Depths(evaluation.Plan(config, ("constant",), {}, rounds, {}), workdir).run()
+    evaluation.wait_for_all()
+    if jax.process_index() == 0:
+        evaluation.report(workdir)
+
+
+def test_two_processes_go_on_and_give_the_summary_of_one(tmp_path):
+    """Each takes its share of what an earlier single process left, and the report is the same."""
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    alone.mkdir(), shared.mkdir()
+    evaluate_depths(alone)
+    lines = (alone / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (shared / "metrics.jsonl").write_text(lines[0])
+    (shared / "metrics-00001-of-00002.jsonl").write_text(lines[1][:40])
+    (tmp_path / "worker.py").write_text(_WORKER)
+    root, port = str(Path(__file__).parents[1]), str(20000 + hash(str(tmp_path)) % 20000)
+    command = [sys.executable, str(tmp_path / "worker.py")]
+    workers = [
+        subprocess.Popen(
+            [*command, str(i), port, root, str(shared)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in (0, 1)
+    ]
+    try:
+        said = [w.communicate(timeout=300)[0] for w in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [w.returncode for w in workers] == [0, 0], said
+    parts = {path.name: len(eval_report.peek(path)) for path in shared.glob("metrics*.jsonl")}
+    assert parts == {
+        "metrics.jsonl": 1,
+        "metrics-00000-of-00002.jsonl": 1,
+        "metrics-00001-of-00002.jsonl": 1,
+    }
+    rows = [json.loads((folder / "summary.json").read_text()) for folder in (alone, shared)]
+    assert rows[0] == rows[1] and rows[0][0]["scenes"] == SCENES
 
 
 def test_report_has_tables_and_plots(done):
