@@ -147,7 +147,9 @@ def read_photo(
         raise
     # A damaged file makes the decoders raise almost anything (OSError, SyntaxError, struct.error).
     except Exception as error:
-        raise ImageError(f"{path} cannot be read as an image: {_reason(path, error)}") from error
+        told = ImageError(f"{path} cannot be read as an image: {_reason(path, error)}")
+        told.add_note("leave it out, or save it as JPEG or PNG")
+        raise told from error
 
 
 def _formats() -> list[str]:

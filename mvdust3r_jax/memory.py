@@ -1,8 +1,9 @@
 """What a reconstruction will need, before it is run: bytes, operations and seconds.
 
-The bytes follow the largest arrays that are alive together: weights, tokens of all views and paths,
-attention scores, and per-pixel heads. tests/reconstruct_test.py compares them with the compiler's
-own account. Letters as in `types`.
+The bytes follow the largest arrays that are alive together: weights, tokens of all views and paths
+with what a layer makes of them, and the per-pixel heads of the few views that are at work at once.
+tests/reconstruct_test.py compares them with the compiler's own account, benchmarks/many_views.py
+with what whole runs take. Letters as in `types`.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ import time
 import jax
 import jax.numpy as jnp
 
+from mvdust3r_jax.models import attention, dpt, heads
 from mvdust3r_jax.models.flops import forward_flops
-from mvdust3r_jax.models.heads import SKIP_WIDTH
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 
 _FLOAT = 4
 _GIB = 1 << 30
-# Numbers per pixel of all results together: images, points, confidence, Gaussians, their copies.
+# Copies of all results that are alive together: the network's, the host's, the exporters'.
 _RESULT_COPIES = 3
-# Full-size maps of the skip CNN (of a view), and of the DPT head (quarter size), held at once.
-_SKIP_MAPS, _DPT_MAPS = 3, 6
+# Arrays of the tokens' size inside a layer: state, norms, queries, keys, values, the MLP's four.
+_LAYER_COPIES = 21
+# Tiles, transformed and back, double what the skip CNN holds on CPUs.
+_WINOGRAD_FACTOR = 2
 # Python, XLA and the compiled program themselves.
-_FIXED_BYTES = 600 << 20
+_FIXED_BYTES = 500 << 20
 # Of the free memory, this share is used.
 _USABLE_SHARE = 0.9
 
@@ -80,18 +83,26 @@ def parameter_count(config: ModelConfig) -> int:
 def peak_activations(
     config: ModelConfig, num_views: int, num_refs: int, height: int, width: int
 ) -> float:
-    """Bytes of the largest stage: tokens with their MLP, attention scores, or the skip CNN."""
-    tokens = height * width // config.patch**2
-    encoder = num_views * (10 * config.enc_dim + config.enc_heads * tokens) * tokens
-    per_token = 14 * config.dec_dim
-    scores = 2 * config.dec_heads * tokens**2 * max(num_views - 1, num_refs)
-    decoder = num_refs * num_views * tokens * per_token + scores
-    head = 0
-    if config.skip:
-        head = _SKIP_MAPS * SKIP_WIDTH * height * width * num_views
-    elif config.head == "dpt":
-        head = _DPT_MAPS * 256 * height * width / 4 * num_views
-    return _FLOAT * max(encoder, decoder, head)
+    """Bytes of the largest stage: encoder, decoder, or heads with the results."""
+    tokens = num_views * (height // config.patch) * (width // config.patch)
+    encoder = _FLOAT * _LAYER_COPIES * tokens * config.enc_dim
+    decoder = _FLOAT * _LAYER_COPIES * num_refs * tokens * config.dec_dim
+    on_cpu = jax.default_backend() == "cpu"
+    scores = attention.CACHE_BYTES if on_cpu else 2 * attention.SCORE_BYTES
+    results = _RESULT_COPIES * _result_bytes(config, num_views, height, width)
+    return max(
+        encoder + scores,
+        decoder + scores,
+        results + _head_bytes(config, num_views, height * width, on_cpu),
+    )
+
+
+def _head_bytes(config: ModelConfig, num_views: int, pixels: int, on_cpu: bool) -> float:
+    """Wide maps of as many views as `heads.few_views_at_once` takes."""
+    skip = heads.SKIP_PIXEL_BYTES * (_WINOGRAD_FACTOR if on_cpu else 1)
+    view = pixels * (skip if config.skip else dpt.PIXEL_BYTES if config.head == "dpt" else 0)
+    at_once = 1 if on_cpu else num_views
+    return max(view, min(at_once * view, heads.MAP_BYTES))
 
 
 def _result_bytes(config: ModelConfig, num_views: int, height: int, width: int) -> int:

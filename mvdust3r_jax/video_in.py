@@ -123,7 +123,9 @@ def _probe(path: Path) -> tuple[int, int, int]:
     if header is None:
         lines = first.stderr.decode(errors="replace").strip().splitlines()
         reason = lines[-1][:200] if lines else "it holds no picture"
-        raise ImageError(f"{path} cannot be read as a video: {reason}")
+        told = ImageError(f"{path} cannot be read as a video: {reason}")
+        told.add_note("convert it to MP4, or give its frames as images")
+        raise told
     counted = _run(path, "-c", "copy", "-f", "null").stderr.decode(errors="replace")
     frames = [int(number) for number in re.findall(r"frame=\s*(\d+)", counted)]
     return int(header[1]), int(header[2]), frames[-1] if frames else 1

@@ -265,3 +265,14 @@ def test_intrinsics_at_the_original_size():
     ray = np.linalg.inv(original) @ pixel
     np.testing.assert_allclose(np.linalg.inv(network) @ fitted.net_from_original @ pixel, ray)
     np.testing.assert_allclose(original[0, 0], 40 * 120 / 32)
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path):
+    """Nearly the pixels that were stored (mean error below 4 of 255), under the file's name."""
+    heif = pytest.importorskip("pillow_heif")
+    y, x = np.mgrid[:48, :64]
+    pixels = np.stack([2 * x, 3 * y, x + y], axis=-1).astype(np.uint8)
+    heif.from_pillow(Image.fromarray(pixels)).save(tmp_path / "a.heic", quality=90)
+    photo = images.read_photo(tmp_path / "a.heic")
+    assert photo.name == "a.heic" and photo.original_size == (48, 64)
+    assert np.abs(photo.pixels.astype(int) - pixels).mean() < 4

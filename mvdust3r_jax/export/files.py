@@ -18,8 +18,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     failure, Ctrl-C included. The parent folder is made if it does not exist.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    with _writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -39,8 +40,9 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file; a folder is to be written there")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+    with _writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
     try:
         yield partial
         os.chmod(partial, 0o777 & ~_umask())
@@ -49,6 +51,17 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Errors name the place that was asked for, not the temporary beside it."""
+    try:
+        yield
+    except OSError as error:
+        told = OSError(error.errno, f"cannot be written: {error.strerror}", str(path))
+        told.add_note("choose a place that can be written to")
+        raise told from error
 
 
 def _umask() -> int:

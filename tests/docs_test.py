@@ -1,0 +1,245 @@
+"""The documentation is true: its commands parse, its examples run, its reference is current."""
+
+import ast
+import functools
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvdust3r_jax import VARIANTS, ModelConfig, cli, port, weights
+from mvdust3r_jax.cli import inputs
+from tools import api_reference
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Commands of these pages' code blocks are run, in order, in a folder that has what they name.
+RUN = ["README.md", "quickstart.md", "porting.md"]
+CHECKED = ROOT / "docs" / "checked.md"
+CONFIG = ModelConfig(16, 1, 1, 16, 2, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+_COMMAND = re.compile(r"(mvdust3r|python|make|pytest|pip|gcloud) \S")
+
+
+def blocks(page, language):
+    """Code blocks of a page; shell ones have no language."""
+    return [body for found, body in _BLOCK.findall(page.read_text()) if found == language]
+
+
+def shell_lines(page):
+    """Commands of the code blocks, continued lines joined, remarks cut off."""
+    text = "\n".join(blocks(page, "")).replace("\\\n", " ")
+    lines = (line.split("  #")[0].strip() for line in text.splitlines())
+    return [line for line in lines if _COMMAND.match(line)]
+
+
+def commands(page):
+    """All commands: of code blocks, and inside of sentences and tables."""
+    text = _BLOCK.sub("", page.read_text())
+    inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
+    return shell_lines(page) + [code for code in inline if _COMMAND.match(code)]
+
+
+def source_of(words):
+    """The Python file that a command runs, if it is one of this repository."""
+    if words[:2] == ["python", "-m"]:
+        return ROOT / (words[2].replace(".", "/") + ".py")
+    return ROOT / words[1] if words[0] == "python" else None
+
+
+def known_flag(flag, source):
+    """Whether the file defines the flag, for argparse or absl; ``--config.x`` needs the config."""
+    name = flag.split("=")[0].removeprefix("--")
+    if name.startswith("config."):
+        return any(has_field(config, name.split(".")[1:]) for config in configs())
+    return name == "help" or re.search(
+        rf'(add_argument\(\s*f?"--({re.escape(name)}"|\{{name\}})|DEFINE_\w+\(\s*"{name}")',
+        source.read_text(),
+    )
+
+
+@functools.cache
+def configs():
+    names = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    modules = [importlib.import_module(f"configs.{name}") for name in names]
+    return [module.get_config() for module in modules if hasattr(module, "get_config")]
+
+
+def has_field(config, path):
+    """Whether a nested config has a dotted name."""
+    for name in path:
+        if not hasattr(config, "keys") or name not in config:
+            return False
+        config = config[name]
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_as_documented(page):
+    """Programs, files, flags, extras and make's targets that a page names are there."""
+    for command in commands(page):
+        words = shlex.split(command.replace("[", "").replace("]", " "))
+        source = source_of(words)
+        if words[0] == "mvdust3r":
+            check_own_command(words[1:], command)
+        elif words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), command
+        elif words[0] == "pytest":
+            assert all((ROOT / word).exists() for word in words[1:] if "/" in word), command
+        elif source is not None:
+            assert source.exists(), command
+            flags = [word for word in words if word.startswith("--")]
+            assert all(known_flag(flag, source) for flag in flags), command
+            files = [word for word in words if re.fullmatch(r"configs/\w+\.py", word)]
+            assert all((ROOT / file).exists() for file in files), command
+
+
+def check_own_command(words, command):
+    parsers = cli.command_parsers()
+    if "..." in words or any(not word.strip(".") for word in words):
+        flags = {word for word in words if word.startswith("--")}
+        assert flags <= set(parsers[1][words[0]]._option_string_actions), command
+    else:
+        parsers[0].parse_args(words)
+
+
+def test_examples_of_the_help_parse():
+    """Each command's own examples."""
+    for name in cli.COMMANDS:
+        for example in importlib.import_module(f"mvdust3r_jax.cli.{name}").EXAMPLES:
+            check_own_command(shlex.split(example.split(" > ")[0])[1:], example)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_in_sentences_exist(page):
+    """``--flags`` that are named on their own belong to some program here."""
+    flags = set().union(*(p._option_string_actions for p in cli.command_parsers()[1].values()))
+    sources = [ROOT / "train.py", ROOT / "eval.py"]
+    sources += [
+        path for name in ("data", "benchmarks", "tools") for path in ROOT.glob(f"{name}/*.py")
+    ]
+    for code in re.findall(r"`(--[\w.-]+)[^`]*`", _BLOCK.sub("", page.read_text())):
+        assert code in flags or any(known_flag(code, s) for s in sources), code
+
+
+def test_other_commands_have_a_date():
+    """A command that no test runs stands in checked.md with the date of its last run."""
+    listed = re.findall(
+        r"^\| `([^`]+)` \| (\d{4}-\d\d-\d\d|not run here)", CHECKED.read_text(), re.M
+    )
+    starts = tuple(command for command, _ in listed)
+    for page in PAGES:
+        ran = shell_lines(page) if page.name in RUN else []
+        for command in commands(page):
+            parsed = command.startswith(("mvdust3r ", "pytest ", "make test"))
+            assert command in ran or parsed or command.startswith(starts), command
+
+
+# ---------------------------------------------------------------- what is run
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with everything that the pages name, and small stand-ins for waiting and weights."""
+    rng = np.random.default_rng(0)
+    tree = port.abstract_variables(CONFIG)
+    variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
+    for name in ("small.safetensors", "MVDp_s2.pth", "runs/small"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        weights.save_weights(tmp_path / name, variables, CONFIG, image_size=(16, 24))
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        image = Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8))
+        image.save(tmp_path / name)
+        image.save(tmp_path / "photos" / name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(inputs, "DEFAULT_WEIGHTS", str(tmp_path / "small.safetensors"))
+    monkeypatch.chdir(tmp_path)
+    return {
+        "variables": variables,
+        "photographs": rng.integers(0, 255, (3, 16, 24, 3), dtype=np.uint8),
+        "images": np.zeros((1, 4, 16, 24, 3), np.float32),
+    }
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_pages_run_as_written(name, place, monkeypatch):
+    """Shell blocks, then Python blocks, in a folder with the files that they name."""
+    page = PAGES[0] if name == "README.md" else ROOT / "docs" / name
+    if any("mvdust3r view" in line for line in shell_lines(page)):
+        pytest.importorskip("viser")
+        monkeypatch.setattr("mvdust3r_jax.viewer.Viewer.wait", lambda viewer: None)
+    for line in shell_lines(page):
+        if line.startswith("mvdust3r "):
+            assert cli.main([*shlex.split(line)[1:], "--quiet"]) == 0, line
+    for code in blocks(page, "python"):
+        if "serving.load_program" in code:
+            argv = "export served --weights small.safetensors --views 3 --quiet"
+            pytest.importorskip("flatbuffers")
+            assert cli.main(argv.split()) == 0
+        exec(compile(code, page.name, "exec"), place)
+
+
+def test_network_example_runs(place, monkeypatch):
+    """The page on networks, with the variant's sizes made small."""
+    monkeypatch.setitem(VARIANTS, "mvdp", CONFIG)
+    (code,) = blocks(ROOT / "docs" / "networks.md", "python")
+    exec(compile(code, "networks.md", "exec"), place)
+    assert place["prediction"].points.shape == (1, 4, 16, 24, 3)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_and_arguments_of_examples_exist(page):
+    """What examples import is there, and takes the keywords that they give it."""
+    for code in blocks(page, "python"):
+        names = {}
+        tree = ast.parse(code)
+        imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), page.name, "exec"), names)
+        for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+            function = names.get(getattr(call.func, "id", None))
+            if function is not None:
+                keywords = {k.arg for k in call.keywords}
+                assert keywords <= set(inspect.signature(function).parameters), ast.unparse(call)
+
+
+def test_links_lead_somewhere():
+    """Files that pages link to, and pictures."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not target.startswith(("http:", "https:")):
+                assert (page.parent / target).exists(), (page.name, target)
+
+
+# ---------------------------------------------------------------- the reference
+
+
+def test_reference_covers_every_module():
+    """Each module of the package but the command line's stands on one page."""
+    listed = [
+        module
+        for _, roots in api_reference.PAGES.values()
+        for root in roots.split()
+        for module in api_reference.modules_of(root)
+    ]
+    package = ROOT / api_reference.PACKAGE
+    files = {p.relative_to(package).with_suffix("") for p in package.rglob("*.py")}
+    modules = {".".join(f.parts).removesuffix(".__init__") for f in files}
+    modules = {m for m in modules if m != "__init__" and m.split(".")[0] != "cli"}
+    assert sorted(listed) == sorted(modules)
+
+
+def test_reference_is_current():
+    """docs/api/ is what the docstrings say now; ``python -m tools.api_reference`` makes it so."""
+    stale = [
+        name
+        for name, text in api_reference.pages().items()
+        if not (api_reference.OUT / name).exists() or (api_reference.OUT / name).read_text() != text
+    ]
+    assert not stale, f"{stale} differ: run `python -m tools.api_reference` and commit docs/api"
