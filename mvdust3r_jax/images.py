@@ -169,7 +169,7 @@ def _reason(path: Path, error: Exception | None) -> str:
     if path.stat().st_size == 0:
         return "it is empty"
     if path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in _formats():
-        return "HEIC files need another package: pip install pillow-heif"
+        return "HEIC files need another package: pip install 'mvdust3r-jax[heic]'"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels; make it smaller"
     if isinstance(error, Image.UnidentifiedImageError):
