@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mvdust3r_jax import evaluate, losses
-from mvdust3r_jax.chamfer import chamfer_distance, chamfer_distance_kdtree
+from mvdust3r_jax.chamfer import capped_chamfer_kdtree, chamfer_distance
 from mvdust3r_jax.metrics import ERROR_CAP
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.types import Batch
@@ -124,15 +124,14 @@ def answer(devices: Devices, method: str, network: Network | None, batch: Batch,
     return estimate, seconds, compile_s
 
 
-def chamfer_of(devices: Devices, estimate, batch: Batch, kind: str) -> np.ndarray:
+def chamfer_of(devices: Devices, clouds: tuple, kind: str) -> np.ndarray:
     """Chamfer distances of the aligned clouds, capped; ``kind``: blocked, kdtree or auto."""
-    clouds, _, _ = devices.run("clouds", evaluate.aligned_clouds, (estimate, batch))
     if kind == "blocked" or (kind == "auto" and jax.default_backend() != "cpu"):
         points, truth, valid = clouds
         distances, _, _ = devices.run("chamfer", chamfer_distance, (points, valid, truth, valid))
     else:
         rows = zip(*(np.asarray(x) for x in clouds), strict=True)
-        distances = np.array([chamfer_distance_kdtree(p[v], t[v]) for p, t, v in rows])
+        distances = np.array([capped_chamfer_kdtree(p[v], t[v], ERROR_CAP) for p, t, v in rows])
     return np.minimum(np.asarray(distances), ERROR_CAP)
 
 
@@ -151,10 +150,10 @@ def novel_images(devices: Devices, estimate, batch: Batch, network: Network | No
 def numbers_of(devices: Devices, estimate, batch: Batch, kind: str, perceptual, network):
     """All numbers of an estimate (name -> one value per sample), and seconds of each stage."""
     bare = estimate.replace(gaussians=None)
-    numbers, metrics_s, _ = devices.run("score", evaluate.score, (bare, batch))
+    (numbers, clouds), metrics_s, _ = devices.run("score", evaluate.score_and_clouds, (bare, batch))
     numbers = {name: np.asarray(values) for name, values in numbers.items()}
     start = time.perf_counter()
-    numbers["cd"] = chamfer_of(devices, bare, batch, kind)
+    numbers["cd"] = chamfer_of(devices, clouds, kind)
     seconds = {"metrics": metrics_s, "chamfer": time.perf_counter() - start}
     images, render_s = novel_images(devices, estimate, batch, network)
     if images is not None:

@@ -277,6 +277,11 @@ def aligned_clouds(estimate: Estimate, batch: Batch) -> tuple[Array, Array, Arra
     return (*(x.reshape(size, -1, 3) for x in clouds), truth.valid.reshape(size, -1))
 
 
+def score_and_clouds(estimate: Estimate, batch: Batch):
+    """Both as one program, in which the alignment is computed once."""
+    return score(estimate, batch), aligned_clouds(estimate, batch)
+
+
 def novel_views(
     estimate: Estimate, batch: Batch, *, sh_degree: int, max_scale: float
 ) -> Float[Array, "B T H W 3"]:

@@ -183,6 +183,18 @@ def test_chamfer_blocks_agree_with_kdtree(key):
     np.testing.assert_allclose(blocked, tree, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.5, 4.0])
+def test_capped_chamfer_is_the_capped_distance(shift):
+    """Clouds apart enough are not searched, and the answer is the same; the bound is below."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(200, 3)), shift + rng.normal(size=(150, 3))
+    distance = chamfer.chamfer_distance_kdtree(a, b)
+    assert chamfer.box_bound(a, b) <= distance
+    assert chamfer.capped_chamfer_kdtree(a, b, 10.0) == min(distance, 10.0)
+    assert np.isnan(chamfer.capped_chamfer_kdtree(a, b[:0], 10.0))
+    assert chamfer.capped_chamfer_kdtree(a + np.inf, b, 10.0) == 10.0
+
+
 @pytest.mark.parametrize("index", range(3))
 def test_image_metrics_match_golden(index):
     """PSNR and both SSIM definitions equal torchmetrics' numbers, identical images included."""
