@@ -62,9 +62,12 @@ def _gather_json(value: Any) -> list[Any]:
 def check_same_model(saved: dict[str, Any], config: ModelConfig, where: str) -> None:
     """An error that lists the differing fields when a checkpoint belongs to another model.
 
-    Fields that change no parameter (dtype, remat) may differ.
+    Fields that change no parameter (dtype, remat) may differ. A field that is younger than the
+    checkpoint has the value that it stands for when left out.
     """
     free = {"dtype", "remat", "unroll", "bn_axis_name"}
+    fields = dataclasses.fields(ModelConfig)
+    saved = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING} | saved
     mine = json.loads(json.dumps(dataclasses.asdict(config)))
     names = sorted((set(saved) | set(mine)) - free)
     different = [
