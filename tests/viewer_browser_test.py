@@ -5,10 +5,6 @@ named by PLAYWRIGHT_CORE).
 """
 
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,49 +13,12 @@ from PIL import Image
 
 from mvdust3r_jax.export.html import write_html
 from mvdust3r_jax.viewer import Viewer
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-NODE = shutil.which("node")
-PLAYWRIGHT = Path(os.environ.get("PLAYWRIGHT_CORE", "/opt/playwright/node_modules/playwright-core"))
+from tools import browser
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-    pytest.mark.skipif(
-        NODE is None or not (PLAYWRIGHT / "index.mjs").is_file(),
-        reason="Node with playwright-core is not installed",
-    ),
+    pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "-"),
 ]
-
-PRELUDE = """
-import { chromium } from "%(playwright)s/index.mjs";
-const browser = await chromium.launch({executablePath: "%(chromium)s", args: ["--no-sandbox",
-  "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-  "--ignore-gpu-blocklist", "--disable-background-networking", "--disable-component-update",
-  "--disable-sync", "--no-first-run"]});
-const page = await browser.newPage({viewport: {width: 900, height: 640}});
-const said = {errors: [], outside: []};
-page.on("pageerror", (error) => said.errors.push(error.message));
-page.on("request", (request) => {
-  const url = new URL(request.url());
-  if (["http:", "https:", "ws:"].includes(url.protocol) && url.hostname !== "127.0.0.1")
-    said.outside.push(request.url());
-});
-"""
-POSTLUDE = """
-await browser.close();
-console.log(JSON.stringify(said));
-"""
-
-
-def drive(script, tmp_path, timeout=120):
-    """Run a playwright script; returns what it put into ``said``."""
-    names = {"playwright": PLAYWRIGHT, "chromium": CHROMIUM}
-    (tmp_path / "drive.mjs").write_text(PRELUDE % names + script + POSTLUDE)
-    command = [NODE, str(tmp_path / "drive.mjs")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def read(path):
@@ -105,7 +64,7 @@ await page.setInputFiles("#files", {json.dumps([str(p) for p in photographs])});
 await frame.getByText("of 3,072 points").waitFor({{timeout: 30000}});
 said.message = await page.textContent("#message");
 """
-        said = drive(script, tmp_path)
+        said = browser.drive(script, tmp_path)
         assert viewer.view.scene.names == ["0.png", "1.png"]
     assert said["errors"] == [] and said["outside"] == []
     part = (0, 220, 580, 640)  # left of the panel, below the note on software rendering
@@ -133,7 +92,7 @@ await page.locator("#confidence").fill("99");
 said.shown = await page.textContent("#shown");
 await shot("few");
 """
-    said = drive(script, tmp_path)
+    said = browser.drive(script, tmp_path)
     assert said["errors"] == [] and said["outside"] == []
     assert 0 < int(said["shown"].replace(",", "")) < 500
     before, flown = (read(tmp_path / f"{name}.png") for name in ("all", "flown"))
