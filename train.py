@@ -78,7 +78,7 @@ def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
         dtype=config.dtype,
         remat={"": False, "full": True}.get(config.remat, config.remat),
         sh_degree=config.sh_degree,
-        bn_axis_name=parallel.AXIS if config.parallel == "pmap" else None,
+        bn_axis_name=parallel.AXIS,
     )
 
 

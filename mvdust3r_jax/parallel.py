@@ -3,7 +3,8 @@
 Both give an object with the same functions, so the training loop does not know which it has.
 Batches enter as this process's own samples (NumPy, batch axis first). ``pmap`` keeps a whole copy
 of the state on every chip; the mesh (fully sharded data parallelism) cuts every large array of
-parameters, moments and average over all chips and gathers a layer when it is used.
+parameters, moments and average over all chips. Parameters are gathered once a step, and gradients
+of each micro-batch are cut as soon as they are summed.
 """
 
 from __future__ import annotations
@@ -107,16 +108,23 @@ def make_mesh(shape: tuple[int, int], devices: Sequence[jax.Device] | None = Non
     return Mesh(devices.reshape(shape), (AXIS, VIEW_AXIS), axis_types=auto)
 
 
-def state_spec(shape: tuple[int, ...], parts: int) -> PartitionSpec:
+def cut_axis(shape: tuple[int, ...], parts: int) -> int | None:
     """Which axis of an array is cut: the largest divisible one, not the layer axis of a scan."""
     if int(np.prod(shape)) < MIN_SHARDED_SIZE:
-        return PartitionSpec()
+        return None
     first = 1 if len(shape) == 3 else 0
     candidates = [a for a in range(first, len(shape)) if shape[a] % parts == 0]
-    if not candidates:
-        return PartitionSpec()
-    axis = max(candidates, key=lambda a: shape[a])
-    return PartitionSpec(*(None,) * axis, (AXIS, VIEW_AXIS))
+    return max(candidates, key=lambda a: shape[a], default=None)
+
+
+def _spec(shape: tuple[int, ...], parts: int, names: Any) -> PartitionSpec:
+    axis = cut_axis(shape, parts)
+    return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, names)
+
+
+def state_spec(shape: tuple[int, ...], parts: int) -> PartitionSpec:
+    """How an array of the state lies on the mesh: its ``cut_axis`` over all chips."""
+    return _spec(shape, parts, (AXIS, VIEW_AXIS))
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
@@ -124,30 +132,52 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: NamedSharding(mesh, state_spec(x.shape, mesh.size)), state)
 
 
+def on_shards(function: Callable, mesh: Mesh, like: Any = None) -> Callable:
+    """``function(whole, batch, key) -> (cut, rest)`` run by each chip on its own samples.
+
+    ``whole`` (parameters, statistics) is gathered on every chip first. ``cut`` are results of
+    ``sum_and_cut`` on arrays of the shapes of ``like`` ({} without), ``rest`` has been summed.
+    Compiled for the whole batch instead, every loop over samples (of attention, of the rasterizer)
+    would be one over all chips' samples, and every chip would compute everything.
+    """
+    whole = PartitionSpec()
+    cut = jax.tree.map(lambda x: _spec(x.shape, mesh.size, AXIS), {} if like is None else like)
+    # The view axis is left to the compiler, guided by ``place_views``.
+    return jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=(whole, PartitionSpec(AXIS), whole),
+        out_specs=(cut, whole),
+        axis_names={AXIS},
+        check_vma=False,
+    )
+
+
+def sum_and_cut(tree: Any, mesh: Mesh) -> Any:
+    """On a shard: sums over all samples, of which each chip receives the part that it stores."""
+
+    def one(x: Array) -> Array:
+        axis = cut_axis(x.shape, mesh.size)
+        if axis is None:
+            return jax.lax.psum(x, AXIS)
+        return jax.lax.psum_scatter(x, AXIS, scatter_dimension=axis, tiled=True)
+
+    return jax.tree.map(one, tree)
+
+
 def place_views(images: Array, mesh: Mesh) -> Array:
-    """Places images [B, V, ...] on the mesh: samples over one axis, views over the other.
+    """On a shard: spreads the views of images [B, V, ...] over the view axis.
 
     Views stay together where their number is no multiple of the view axis.
     """
-
     even = images.shape[1] % mesh.shape[VIEW_AXIS] == 0
-    spec = PartitionSpec(AXIS, VIEW_AXIS if even else None)
-    return jax.lax.with_sharding_constraint(images, NamedSharding(mesh, spec))
+    spec = PartitionSpec(None, VIEW_AXIS if even else None)
+    return jax.lax.with_sharding_constraint(images, spec)
 
 
-def loss_on_shards(function: Callable, mesh: Mesh) -> Callable:
-    """``function(prediction, batch, key) -> shares`` run by each chip on its own samples, summed.
-
-    Without it the compiler would see the rasterizer's loop over samples as one loop over the whole
-    batch, and every chip would render everything.
-    """
-
-    def total(prediction: Any, batch: Batch, key: Array) -> Any:
-        return jax.lax.psum(function(prediction, batch, key), AXIS)
-
-    by_sample, whole = PartitionSpec(AXIS), PartitionSpec()
-    specs = dict(in_specs=(by_sample, by_sample, whole), out_specs=whole)
-    return jax.shard_map(total, mesh=mesh, **specs, check_vma=False)
+def join_views(tree: Any) -> Any:
+    """On a shard: what was spread over the view axis, whole on each of its chips."""
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
 
 
 def fully_sharded(step: Callable, state_shapes: Any, mesh: Mesh) -> Parallel:

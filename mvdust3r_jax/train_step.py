@@ -101,13 +101,14 @@ def _moving_average(average: Any, params: Any, decay: float, step: Array) -> Any
     return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
 
 
-def _spread_loss(
-    objective: ObjectiveConfig, perceptual: dict | None, axis_name: str | None, mesh: Mesh | None
-) -> Callable:
-    """``(prediction, batch, key) -> (loss, terms)``; on a mesh each chip takes its own samples."""
-    fixed = dict(perceptual=perceptual, axis_name=axis_name if mesh is None else parallel.AXIS)
-    function = functools.partial(total_loss, objective, **fixed)
-    return function if mesh is None else parallel.loss_on_shards(function, mesh)
+def _check_batch_norm(model: nn.Module, axis_name: str | None) -> None:
+    """Batch statistics of one chip's samples alone would be wrong without any sign of it."""
+    config = model.config
+    if config.skip and config.bn_axis_name != axis_name:
+        raise ValueError(
+            f"the batch is spread over the axis {axis_name!r}, but the model averages its batch "
+            f"statistics over {config.bn_axis_name!r}; set ModelConfig.bn_axis_name"
+        )
 
 
 def make_train_step(
@@ -125,11 +126,15 @@ def make_train_step(
 
     ``params`` (arrays or shapes) only tell the paths. ``perceptual`` are LPIPS weights, None when
     that term is off. ``axis_name`` (under ``pmap``) or ``mesh`` (under ``jit``) say how the batch
-    is spread; neither for one device.
+    is spread; neither for one device. ValueError if the model's batch norm is made for another.
     """
     optimizer = make_optimizer(optimizer_config, params)
     frozen = frozen_mask(params, optimizer_config.freeze)
-    loss_terms = _spread_loss(objective, perceptual, axis_name, mesh)
+    axis_name = axis_name if mesh is None else parallel.AXIS
+    _check_batch_norm(model, axis_name)
+    loss_terms = functools.partial(
+        total_loss, objective, perceptual=perceptual, axis_name=axis_name
+    )
 
     def loss_and_stats(params: Any, batch_stats: Any, batch: Batch, key: Array):
         # What is frozen needs no backward pass at all.
@@ -144,35 +149,52 @@ def make_train_step(
             train=True,
             mutable=["batch_stats"],
         )
+        prediction = prediction if mesh is None else parallel.join_views(prediction)
         loss, terms = loss_terms(prediction, batch, key)
         return loss, (updated.get("batch_stats", {}), {"loss": loss, **terms})
 
-    gradient = jax.grad(loss_and_stats, has_aux=True)
+    def gradient(params: Any, batch_stats: Any, batch: Batch, key: Array):
+        grads, rest = jax.grad(loss_and_stats, has_aux=True)(params, batch_stats, batch, key)
+        return (grads if mesh is None else parallel.sum_and_cut(grads, mesh)), rest
 
-    def accumulate(state: TrainState, batch: Batch, key: Array):
+    def accumulate(variables: tuple[Any, Any], batch: Batch, key: Array):
+        """This chip's part of the gradient, batch statistics and its shares of the terms."""
+        params, batch_stats = variables
         if config.accumulation == 1:
-            return gradient(state.params, state.batch_stats, batch, key)
+            return gradient(params, batch_stats, batch, key)
         parts = split_micro_batches(batch, config.accumulation)
         keys = jax.random.split(key, config.accumulation)
 
         def one(carry, part):
             total, stats = carry
-            grads, (stats, terms) = gradient(state.params, stats, *part)
+            grads, (stats, terms) = gradient(params, stats, *part)
             return (jax.tree.map(jnp.add, total, grads), stats), terms
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        (total, stats), terms = jax.lax.scan(one, (zeros, state.batch_stats), (parts, keys))
+        first = jax.tree.map(lambda x: x[0], (parts, keys))
+        shapes = jax.eval_shape(gradient, params, batch_stats, *first)[0]
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (total, stats), terms = jax.lax.scan(one, (zeros, batch_stats), (parts, keys))
         mean = lambda x: x / config.accumulation  # noqa: E731
         return jax.tree.map(mean, total), (stats, jax.tree.map(lambda t: t.mean(0), terms))
+
+    def on_one_chip(variables: tuple[Any, Any], batch: Batch, key: Array):
+        grads, (batch_stats, terms) = accumulate(variables, batch, key)
+        if axis_name is not None:
+            batch_stats = jax.lax.pmean(batch_stats, axis_name)
+        return grads, (batch_stats, global_sum(terms, axis_name))
+
+    def of_all_chips(variables: tuple[Any, Any], batch: Batch, key: Array):
+        """Gradient, batch statistics and terms of the whole batch."""
+        if mesh is not None:
+            return parallel.on_shards(on_one_chip, mesh, like=variables[0])(variables, batch, key)
+        grads, rest = on_one_chip(variables, batch, key)
+        return global_sum(grads, axis_name), rest
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One update; a step that is not finite changes nothing but the counters."""
         key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-        grads, (batch_stats, terms) = accumulate(state, batch, key)
-        grads = global_sum(grads, axis_name)
-        metrics = global_sum(terms, axis_name)
-        if axis_name is not None:
-            batch_stats = jax.lax.pmean(batch_stats, axis_name)
+        variables = state.params, state.batch_stats
+        grads, (batch_stats, metrics) = of_all_chips(variables, batch, key)
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = learning_rate(optimizer_config, state.step - state.skipped)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
@@ -216,22 +238,30 @@ def make_eval_step(
     The parameters themselves are used where no average is kept. ``nd`` is the normalised distance
     of path 0 (see ``metrics``), over the samples that have any depth.
     """
-    loss_terms = _spread_loss(objective, perceptual, axis_name, mesh)
+    axis_name = axis_name if mesh is None else parallel.AXIS
+    loss_terms = functools.partial(
+        total_loss, objective, perceptual=perceptual, axis_name=axis_name
+    )
 
-    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+    def on_one_chip(variables: dict, batch: Batch, key: Array) -> tuple[dict, Metrics]:
         num_inputs = batch.images.shape[1] - objective.num_targets
         prediction = model.apply(
-            {"params": state.average or state.params, "batch_stats": state.batch_stats},
+            variables,
             batch.images[:, :num_inputs],
             num_refs=min(objective.num_refs, num_inputs),
             all_paths=True,
         )
-        loss, terms = loss_terms(prediction, batch, jax.random.key(0))
+        loss, terms = loss_terms(prediction, batch, key)
         first = jax.tree.map(lambda x: x[:, 0], prediction)
         truth = true_pointmaps(batch, 1)[:, 0, :num_inputs]
         nd = point_errors(first.points, truth, known_depth(batch)[:, :num_inputs]).nd
         counted = jnp.isfinite(nd)
         total, count = global_sum((jnp.where(counted, nd, 0.0).sum(), counted.sum()), axis_name)
-        return global_sum({"loss": loss, **terms}, axis_name) | {"nd": total / count}
+        return {}, global_sum({"loss": loss, **terms}, axis_name) | {"nd": total / count}
+
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        run = on_one_chip if mesh is None else parallel.on_shards(on_one_chip, mesh)
+        variables = {"params": state.average or state.params, "batch_stats": state.batch_stats}
+        return run(variables, batch, jax.random.key(0))[1]
 
     return evaluate

@@ -43,7 +43,7 @@ def variables():
 
 def make(axis_name=None, **options):
     """The model of this way of spreading, the initial state and the step."""
-    model = MVDust3r(dataclasses.replace(MODEL, bn_axis_name=axis_name))
+    model = MVDust3r(dataclasses.replace(MODEL, bn_axis_name=parallel.AXIS))
     rule, step = make_train_step(
         *(model, OPTIMIZER, OBJECTIVE, STEP, variables()["params"]), axis_name=axis_name, **options
     )

@@ -1,5 +1,7 @@
 """The rasterizer's interface: capacity, scenes as a batch axis, cameras, bad input."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,19 @@ import pytest
 
 from mvdust3r_jax.splat import capacity_for, default_capacity, rasterize
 from mvdust3r_jax.splat.project import View
-from mvdust3r_jax.splat.tiles import chunk_size, depth_order
+from mvdust3r_jax.splat.tiles import (
+    SATURATED,
+    chunk_size,
+    depth_order,
+    saturating_cumsum,
+    sum_by_rows,
+)
 
 WIDTH, HEIGHT = 40, 24
 VIEWMATS = jnp.eye(4)[None]
 KS = jnp.array([[[30.0, 0, 20], [0, 30, 12], [0, 0, 1]]])
+# Compiling is nearly all of these tests' time; LLVM's optimizations are half of compiling.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def _scene(seed, count=32, scale=0.2):
@@ -27,7 +37,8 @@ def _scene(seed, count=32, scale=0.2):
 
 
 def _draw(*arrays, **options):
-    return rasterize(*arrays, VIEWMATS, KS, WIDTH, HEIGHT, **options)
+    draw = partial(rasterize, width=WIDTH, height=HEIGHT, **options)
+    return quick_jit(draw)(*arrays, VIEWMATS, KS)
 
 
 def test_vmap_over_scenes_equals_a_loop():
@@ -35,8 +46,8 @@ def test_vmap_over_scenes_equals_a_loop():
     scenes = [_scene(seed) for seed in range(2)]
     batch = jax.tree.map(lambda *a: jnp.stack(a), *scenes)
     run = jax.value_and_grad(lambda *a: jnp.sum(_draw(*a)[0] ** 2), argnums=(0, 2, 3))
-    values, gradients = jax.jit(jax.vmap(run))(*batch)
-    single = jax.jit(run)
+    values, gradients = quick_jit(jax.vmap(run))(*batch)
+    single = quick_jit(run)
     for i, scene in enumerate(scenes):
         value, gradient = single(*scene)
         np.testing.assert_allclose(values[i], value, rtol=1e-5)
@@ -142,3 +153,13 @@ def test_empty_image_is_an_error():
     """A size below one pixel is no image."""
     with pytest.raises(ValueError, match="width, height: expected a positive size, got 0, 24"):
         rasterize(*_scene(0), VIEWMATS, KS, 0, HEIGHT)
+
+
+@pytest.mark.parametrize("count", [512, 1500])
+def test_running_sums_of_accelerators_equal_those_of_cpus(count):
+    """Both ways give NumPy's sums, cut at 2^30 - 1, for lengths around a row's."""
+    counts = np.random.default_rng(0).integers(0, 2**22, count).astype(np.int32)
+    counts[count // 2] = SATURATED if count == 1500 else 7
+    expected = np.minimum(np.cumsum(counts.astype(np.int64)), SATURATED)
+    np.testing.assert_array_equal(quick_jit(saturating_cumsum)(counts), expected)
+    np.testing.assert_array_equal(quick_jit(sum_by_rows)(counts), expected)

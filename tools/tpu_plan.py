@@ -46,22 +46,31 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Published peak rates of one chip: bfloat16 FLOP/s, interconnect byte/s, devices a chip."""
+    """Published peak rates of one chip, bfloat16 FLOP/s and interconnect byte/s; how to name it."""
 
     flops: float
     interconnect: float
-    devices: int = 1
+    options: tuple[tuple[str, str], ...] = ()
 
 
-# The compiler sees a v4 chip as two devices of half the memory; a real v4 shows one.
+# Without its option a v4 chip would be two devices of half the memory; a real one shows one.
 CHIPS = {
-    "v4": Chip(275e12, 300e9, devices=2),
+    "v4": Chip(275e12, 300e9, (("chip_config_name", "megacore"),)),
     "v5e": Chip(197e12, 200e9),
     "v5p": Chip(459e12, 600e9),
     "v6e": Chip(918e12, 448e9),
 }
+# Memory hardly depends on how much time the compiler may take for a faster program, but that time
+# does: -1 (least) to 1. With 0, the compiler's own choice, compiling takes about ten times as long.
+EFFORT = -1.0
 # Share of peak that the estimate assumes for matrix products.
 ASSUMED_UTILISATION = 0.4
+
+
+def devices_of(topology: str) -> list:
+    """One device for each chip of a topology like ``v5e:16x16``."""
+    options = dict(CHIPS[topology.split(":")[0]].options)
+    return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
 
 
 def load_config(path: str, overrides: list[str]) -> ml_collections.ConfigDict:
@@ -97,7 +106,8 @@ def build_step(
 ):
     """Shapes of the initial state, and the step."""
     network = dataclasses.replace(train.model_config(config), unroll=unroll)
-    network = dataclasses.replace(network, bn_axis_name=axis_name)
+    spread = axis_name is not None or mesh is not None
+    network = dataclasses.replace(network, bn_axis_name=parallel.AXIS if spread else None)
     model = MVDust3r(network)
     images = jax.ShapeDtypeStruct((1, 2, config.data.height, config.data.width, 3), jnp.float32)
     init = functools.partial(model.init, num_refs=1, all_paths=True)
@@ -116,15 +126,22 @@ def build_step(
     return jax.eval_shape(initial, variables), step
 
 
-def compile_for(config: ml_collections.ConfigDict, devices: Any, per_device: int, num_inputs: int):
+def compile_for(
+    config: ml_collections.ConfigDict,
+    devices: Any,
+    per_device: int,
+    num_inputs: int,
+    effort: float = EFFORT,
+):
     """The compiled step of all devices together, ``per_device`` samples on each."""
+    options = {"exec_time_optimization_effort": effort}
     count = len(devices)
     if config.parallel == "pmap":
         state, step = build_step(config, axis_name=parallel.AXIS)
         batch = abstract_batch(config, per_device, num_inputs)
         stacked = lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)  # noqa: E731
         mapped = jax.pmap(step, axis_name=parallel.AXIS, devices=devices, donate_argnums=0)
-        return mapped.lower(*jax.tree.map(stacked, (state, batch))).compile()
+        return mapped.lower(*jax.tree.map(stacked, (state, batch))).compile(options)
     view_shards = config.mesh[1]
     mesh = parallel.make_mesh((count // view_shards, view_shards), devices)
     state, step = build_step(config, axis_name=None, mesh=mesh)
@@ -138,7 +155,7 @@ def compile_for(config: ml_collections.ConfigDict, devices: Any, per_device: int
         in_shardings=(shardings, by_sample),
         out_shardings=(shardings, whole),
     )
-    return jitted.lower(state, abstract_batch(config, size, num_inputs)).compile()
+    return jitted.lower(state, abstract_batch(config, size, num_inputs)).compile(options)
 
 
 def count_flops(config: ml_collections.ConfigDict, samples: int, num_inputs: int) -> float:
@@ -198,10 +215,14 @@ def interconnect_bytes(program: str) -> float:
 
 
 def plan(
-    config: ml_collections.ConfigDict, topology: str, per_device: int, num_inputs: int
+    config: ml_collections.ConfigDict,
+    topology: str,
+    per_device: int,
+    num_inputs: int,
+    effort: float = EFFORT,
 ) -> dict:
     """One row of the table; ``fits`` is False, with the compiler's words, when memory is short."""
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    devices = devices_of(topology)
     chip = CHIPS[topology.split(":")[0]]
     row = {
         "variant": config.variant,
@@ -213,27 +234,33 @@ def plan(
         "accumulation": config.accumulation,
         "global_batch": per_device * len(devices) // config.mesh[1],
         "remat": config.remat,
+        "effort": effort,
     }
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
+
+    def clocks() -> dict:
+        wall, cpu = time.perf_counter() - started, time.process_time() - started_cpu
+        return {"compile_s": wall, "compile_cpu_s": cpu}
+
     try:
-        compiled = compile_for(config, devices, per_device, num_inputs)
+        compiled = compile_for(config, devices, per_device, num_inputs, effort)
     except jax.errors.JaxRuntimeError as error:
         found = re.search(r"Used [\d.]+[GM] of [\d.]+[GM] hbm", str(error))
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         words = found[0] if found else str(error)[:200]
         sys.stderr.write(f"{error}\n")
-        return row | {"fits": False, "why": words, "compile_s": time.perf_counter() - started}
+        return row | {"fits": False, "why": words, **clocks()}
     memory = compiled.memory_analysis()
     sent = interconnect_bytes(compiled.as_text())
     return row | {
         "fits": True,
-        "compile_s": time.perf_counter() - started,
+        **clocks(),
         "arguments_gib": memory.argument_size_in_bytes / GIB,
         "temporaries_gib": memory.temp_size_in_bytes / GIB,
         "peak_gib": memory.peak_memory_in_bytes / GIB,
         "interconnect_gib": sent / GIB,
-        "interconnect_s": sent / (chip.interconnect / chip.devices),
+        "interconnect_s": sent / chip.interconnect,
     }
 
 
@@ -244,10 +271,13 @@ def main() -> None:
     parser.add_argument("--topology", required=True, help="for example v5e:16x16")
     parser.add_argument("--per_device", type=int, help="samples a device; default: all shared")
     parser.add_argument("--views", type=int, help="input views; default: the config's largest")
+    parser.add_argument("--effort", type=float, default=EFFORT, help="of the compiler, -1 to 1")
     parser.add_argument("--no_flops", action="store_true", help="skip the unrolled count")
     parser.add_argument("--json", type=Path, help="append the row to this file")
     parser.add_argument("overrides", nargs="*", help="config fields: parallel=fsdp accumulation=2")
     args = parser.parse_args()
+    # Programs for chips that are not here can be written to the cache, but not be read back.
+    jax.config.update("jax_enable_compilation_cache", False)
     config = load_config(args.config, args.overrides)
     num_inputs = args.views or max(config.data.num_inputs)
     kind = args.topology.split(":")[0]
@@ -255,13 +285,13 @@ def main() -> None:
         sys.exit(f"unknown kind of TPU {kind!r}; known: {sorted(CHIPS)}")
     per_device = args.per_device
     if per_device is None:
-        topology = topologies.get_topology_desc(platform="tpu", topology_name=args.topology)
-        per_device = max(config.data.batch_size * config.mesh[1] // len(topology.devices), 1)
-    row = plan(config, args.topology, per_device, num_inputs)
+        count = len(devices_of(args.topology))
+        per_device = max(config.data.batch_size * config.mesh[1] // count, 1)
+    row = plan(config, args.topology, per_device, num_inputs, args.effort)
     if row["fits"] and not args.no_flops:
         chip = CHIPS[kind]
         row["tflop"] = count_flops(config, per_device, num_inputs) / 1e12
-        compute = row["tflop"] * 1e12 / (chip.flops / chip.devices * ASSUMED_UTILISATION)
+        compute = row["tflop"] * 1e12 / (chip.flops * ASSUMED_UTILISATION)
         row["estimated_step_s"] = compute + row["interconnect_s"]
         row["assumptions"] = (
             f"{ASSUMED_UTILISATION:.0%} of {chip.flops / 1e12:.0f} bf16 TFLOP/s a chip, remat not "

@@ -14,6 +14,7 @@ chunks say. The loops run over the chunks present, so the cost follows the scene
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -32,6 +33,8 @@ MIN_ALPHA = 1.0 / 255.0
 _REACH_SLACK = (1e-3, 1e-2)
 # Running totals of pairs stop here; two of them still fit int32.
 SATURATED = (1 << 30) - 1
+# Entries summed at once where additions are cheap and a program of many sizes is not.
+_SUM_ROW = 512
 # Slots sorted at once: few enough to stay in a core's cache, and their number fits the key.
 _LARGEST_CHUNK = 1 << 16
 _KEY_BITS = 32
@@ -107,10 +110,35 @@ def block_spans(
     return (first_x, count_x, first_y), count_x * count_y
 
 
+def _saturating_add(a: Array, b: Array) -> Array:
+    return jnp.minimum(a + b, SATURATED)
+
+
+def _shifted_sums(x: Int[Array, "*rows n"]) -> Int[Array, "*rows n"]:
+    """Running sums along the last axis by adding shifted copies, each twice as far."""
+    step = 1
+    while step < x.shape[-1]:
+        padding = [(0, 0)] * (x.ndim - 1) + [(step, 0)]
+        x = _saturating_add(x, jnp.pad(x[..., :-step], padding))
+        step *= 2
+    return x
+
+
+def sum_by_rows(counts: Int[Array, "n"]) -> Int[Array, "n"]:
+    """More additions than a scan in pairs, which takes TPU compilers ten times as long."""
+    size = counts.shape[0]
+    rows = jnp.pad(counts, (0, -size % _SUM_ROW)).reshape(-1, _SUM_ROW)
+    rows = _shifted_sums(rows)
+    before = jnp.pad(_shifted_sums(rows[:, -1])[:-1], (1, 0))
+    return _saturating_add(rows, before[:, None]).reshape(-1)[:size]
+
+
 def saturating_cumsum(counts: Int[Array, "n"]) -> Int[Array, "n"]:
     """Running sum that stops at 2^30 - 1 instead of wrapping around."""
-    return lax.associative_scan(
-        lambda a, b: jnp.minimum(a + b, SATURATED), jnp.minimum(counts, SATURATED)
+    return lax.platform_dependent(
+        jnp.minimum(counts, SATURATED),
+        cpu=lambda x: lax.associative_scan(_saturating_add, x),
+        default=sum_by_rows,
     )
 
 
@@ -159,12 +187,18 @@ def _chunk_pairs(slots: _Slots, first: Int[Array, ""], size: int, columns: int, 
     return jnp.where(slot < slots.ends[-1], block, blocks), slots.order[rank]
 
 
+def _sort_distinct(keys: Array) -> Array:
+    """No two keys are equal: stability is no matter, but faster on CPUs, another array on TPUs."""
+    unstable = partial(lax.sort, is_stable=False)
+    return lax.platform_dependent(keys, cpu=lax.sort, default=unstable)
+
+
 def _sort_chunk(block: Int[Array, "size"], splat: Int[Array, "size"]) -> tuple[Array, Array]:
     """Both arrays stably ordered by block, through one 32-bit key."""
     size = block.shape[0]
     bits = (size - 1).bit_length()
     place = lax.iota(jnp.uint32, size)
-    keys = lax.sort((block.astype(jnp.uint32) << bits) | place)
+    keys = _sort_distinct((block.astype(jnp.uint32) << bits) | place)
     source = (keys & jnp.uint32(size - 1)).astype(jnp.int32)
     return (keys >> bits).astype(jnp.int32), splat[source]
 
