@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvdust3r_jax import VARIANTS, ModelConfig, cli, port, weights
+from mvdust3r_jax import ModelConfig, cli, port, serving, weights
 from mvdust3r_jax.cli import inputs
 from tools import api_reference
 
@@ -102,7 +102,8 @@ def test_commands_are_as_documented(page):
 
 def check_own_command(words, command):
     parsers = cli.command_parsers()
-    if "..." in words or any(not word.strip(".") for word in words):
+    # A name alone, or with dots or capitals where something is to be filled in.
+    if len(words) == 1 or any(re.fullmatch(r"\.\.\.|[A-Z|]+", word) for word in words):
         flags = {word for word in words if word.startswith("--")}
         assert flags <= set(parsers[1][words[0]]._option_string_actions), command
     else:
@@ -164,7 +165,6 @@ def place(tmp_path, monkeypatch):
     return {
         "variables": variables,
         "photographs": rng.integers(0, 255, (3, 16, 24, 3), dtype=np.uint8),
-        "images": np.zeros((1, 4, 16, 24, 3), np.float32),
     }
 
 
@@ -178,20 +178,10 @@ def test_pages_run_as_written(name, place, monkeypatch):
     for line in shell_lines(page):
         if line.startswith("mvdust3r "):
             assert cli.main([*shlex.split(line)[1:], "--quiet"]) == 0, line
+    # tests/serving_test.py exports and loads programs; here only the call is as written.
+    monkeypatch.setattr(serving, "load_program", lambda folder: lambda photographs: None)
     for code in blocks(page, "python"):
-        if "serving.load_program" in code:
-            argv = "export served --weights small.safetensors --views 3 --quiet"
-            pytest.importorskip("flatbuffers")
-            assert cli.main(argv.split()) == 0
         exec(compile(code, page.name, "exec"), place)
-
-
-def test_network_example_runs(place, monkeypatch):
-    """The page on networks, with the variant's sizes made small."""
-    monkeypatch.setitem(VARIANTS, "mvdp", CONFIG)
-    (code,) = blocks(ROOT / "docs" / "networks.md", "python")
-    exec(compile(code, "networks.md", "exec"), place)
-    assert place["prediction"].points.shape == (1, 4, 16, 24, 3)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
