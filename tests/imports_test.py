@@ -12,7 +12,7 @@ PACKAGE = ROOT / "mvdust3r_jax"
 
 # From the ground up. A module may import from its own layer or a lower one.
 LAYERS = [
-    ["types"],
+    ["types", "chunked"],
     ["geometry"],
     ["models", "splat"],
     [
