@@ -8,9 +8,9 @@
 Each view of a box-shaped room with four blocks in it becomes 224x224 Gaussians on its surfaces, as
 a trained network would place them: unit mean distance, scales uniform in [1e-4, 4e-3]. Times are
 the best of three runs after compilation (one in the two largest rows), seconds of wall time (and of
-CPU time, which says more on a shared machine). The stages are timed apart, one camera each. Rows join those of earlier calls in
-the results. ``--network`` also times a full-size MV-DUSt3R forward of the 8 views that 8x10x224 has
-as Gaussians.
+CPU time, which says more on a shared machine). The stages are timed apart, one camera each. Rows
+join those of earlier calls in the results. ``--network`` also times a full-size MV-DUSt3R forward
+of the 8 views that 8x10x224 has as Gaussians.
 """
 
 from __future__ import annotations

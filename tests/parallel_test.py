@@ -99,15 +99,20 @@ def test_sharded_state_is_spread_over_all_devices():
 
 
 def test_evaluation_is_spread_too():
-    """The same numbers from pmap on 8 devices as from one device."""
-    results = []
-    for count in (1, 8):
-        model, state, step = make(parallel.AXIS)
-        chips = parallel.data_parallel(step, jax.devices()[:count])
-        evaluate = chips.readout(make_eval_step(model, OBJECTIVE, axis_name=parallel.AXIS))
+    """The same numbers from pmap on 8 devices, and from sharded state, as from one device."""
+    mesh, results = parallel.make_mesh((8, 1)), []
+    for count in (1, 8, None):
+        spread = dict(axis_name=parallel.AXIS) if count else dict(mesh=mesh)
+        model, state, step = make(**spread)
+        if count:
+            chips = parallel.data_parallel(step, jax.devices()[:count])
+        else:
+            chips = parallel.fully_sharded(step, state, mesh)
+        evaluate = chips.readout(make_eval_step(model, OBJECTIVE, **spread))
         results.append(evaluate(chips.put_state(state), chips.put_batch(batch_of())))
     for name in results[0]:
-        np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-5, atol=1e-6)
+        for spread_result in results[1:]:
+            np.testing.assert_allclose(spread_result[name], results[0][name], rtol=1e-5, atol=1e-6)
 
 
 def test_uneven_batch_is_an_error():

@@ -30,14 +30,16 @@ shapes = [(count, 3), (count, 4), (count, 3), (count,), (count, 3)]
 shapes += [(cameras, 4, 4), (cameras, 3, 3)]
 arrays = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding) for shape in shapes]
 step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True))
-memory = step.lower(*arrays).compile().memory_analysis()
+# The least effort of the compiler: ten times as fast, and programs that need more memory, not less.
+options = {"exec_time_optimization_effort": -1.0}
+memory = step.lower(*arrays).compile(options).memory_analysis()
 print("bytes", memory.argument_size_in_bytes + memory.output_size_in_bytes
       + memory.temp_size_in_bytes)
 """
 
 
 @pytest.mark.slow
-def test_training_shapes_compile_for_tpu_v5e():
+def test_training_shapes_compile_for_tpu_v5e(capsys):
     """8 views of 224x224 as Gaussians, 10 cameras, forward and backward: within 15.75 GiB."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed: pip install 'mvdust3r-jax[tpu-aot]'")
@@ -48,9 +50,14 @@ def test_training_shapes_compile_for_tpu_v5e():
         TPU_ACCELERATOR_TYPE="v5litepod-16",
         TPU_WORKER_HOSTNAMES="localhost",
         TPU_WORKER_ID="0",
+        # Such programs can be written to the cache, but not be read back without a TPU.
+        JAX_ENABLE_COMPILATION_CACHE="0",
     )
     result = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    assert int(result.stdout.split("bytes")[-1]) < HBM_BYTES
+    used = int(result.stdout.split("bytes")[-1])
+    with capsys.disabled():
+        print(f"\nrasterizer on a v5e: {used / 2**20:.0f} MiB of {HBM_BYTES / 2**20:.0f}")
+    assert used < HBM_BYTES

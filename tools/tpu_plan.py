@@ -60,8 +60,8 @@ CHIPS = {
     "v5p": Chip(459e12, 600e9),
     "v6e": Chip(918e12, 448e9),
 }
-# Memory hardly depends on how much time the compiler may take for a faster program, but that time
-# does: -1 (least) to 1. With 0, the compiler's own choice, compiling takes about ten times as long.
+# How much time the compiler may take for a faster program, -1 to 1. At 0, its own choice, layers
+# took ten times as long to compile and used less memory, so what fits at -1 is no overstatement.
 EFFORT = -1.0
 # Share of peak that the estimate assumes for matrix products.
 ASSUMED_UTILISATION = 0.4
