@@ -36,16 +36,19 @@ def _scene(seed, count=32, scale=0.2):
     return tuple(jnp.asarray(a, jnp.float32) for a in arrays)
 
 
+def _rasterize(*arrays, **options):
+    return rasterize(*arrays, VIEWMATS, KS, width=WIDTH, height=HEIGHT, **options)
+
+
 def _draw(*arrays, **options):
-    draw = partial(rasterize, width=WIDTH, height=HEIGHT, **options)
-    return quick_jit(draw)(*arrays, VIEWMATS, KS)
+    return quick_jit(partial(_rasterize, **options))(*arrays)
 
 
 def test_vmap_over_scenes_equals_a_loop():
     """Images and gradients of a batch of scenes are those of each scene alone."""
     scenes = [_scene(seed) for seed in range(2)]
     batch = jax.tree.map(lambda *a: jnp.stack(a), *scenes)
-    run = jax.value_and_grad(lambda *a: jnp.sum(_draw(*a)[0] ** 2), argnums=(0, 2, 3))
+    run = jax.value_and_grad(lambda *a: jnp.sum(_rasterize(*a)[0] ** 2), argnums=(0, 2, 3))
     values, gradients = quick_jit(jax.vmap(run))(*batch)
     single = quick_jit(run)
     for i, scene in enumerate(scenes):
