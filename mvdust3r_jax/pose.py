@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax import pnp
 from mvdust3r_jax.chunked import map_in_chunks
+from mvdust3r_jax.geometry.align import median_shift_scale
 from mvdust3r_jax.geometry.camera import pixel_grid
 from mvdust3r_jax.geometry.transforms import (
     invert_rigid,
@@ -121,11 +122,6 @@ def _drawn_indices(weights: Float[Array, "n"], count: int) -> Int[Array, "count"
     return jnp.minimum(jnp.searchsorted(cumulative, wanted), weights.shape[0] - 1)
 
 
-def _lower_median(values: Float[Array, "n *rest"]) -> Float[Array, "*rest"]:
-    """The lower of the two middle values along the first axis."""
-    return jnp.sort(values, axis=0)[(values.shape[0] - 1) // 2]
-
-
 def _robust_width(distances: Float[Array, "n"]) -> Float[Array, ""]:
     """Width of the robust loss from a low quantile of the squared distances (scaled points)."""
     low = jnp.sqrt(jnp.sort(distances)[int(_WIDTH_QUANTILE * distances.shape[0])])
@@ -170,8 +166,7 @@ def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
 def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
     """``cam_from_ref`` (rotation, translation) and inlier share of one camera's pixels ``[n]``."""
     drawn = _drawn_indices(weights, _DRAWN)
-    centre = _lower_median(points[drawn])
-    spread = _lower_median(safe_norm(points[drawn] - centre[None]))
+    centre, spread = median_shift_scale(points[drawn], jnp.ones(_DRAWN, bool))
     scaled = (points - centre[None]) / spread
     start = _best_of_hypotheses(scaled[drawn], pixels[drawn], focal_px, threshold_px)
     rotation, translation = _refined(*start, scaled, pixels / focal_px, drawn, weights, _FULL_STEPS)

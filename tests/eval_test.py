@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +19,7 @@ from data.store import write_dataset
 from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, metrics
 from mvdust3r_jax.eval_methods import Devices, Network
 from tests.data_pipeline_test import Boxes
+from tests.two_processes import run_in_two
 
 SIZE, VIEWS, TARGETS, SCENES = 32, 4, 1, 3
 
@@ -175,24 +173,7 @@ def test_two_processes_go_on_and_give_the_summary_of_one(tmp_path):
     lines = (alone / "metrics.jsonl").read_text().splitlines(keepends=True)
     (shared / "metrics.jsonl").write_text(lines[0])
     (shared / "metrics-00001-of-00002.jsonl").write_text(lines[1][:40])
-    (tmp_path / "worker.py").write_text(_WORKER)
-    root, port = str(Path(__file__).parents[1]), str(20000 + hash(str(tmp_path)) % 20000)
-    command = [sys.executable, str(tmp_path / "worker.py")]
-    workers = [
-        subprocess.Popen(
-            [*command, str(i), port, root, str(shared)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in (0, 1)
-    ]
-    try:
-        said = [w.communicate(timeout=300)[0] for w in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [w.returncode for w in workers] == [0, 0], said
+    run_in_two(tmp_path / "worker.py", _WORKER, str(shared), timeout_s=300)
     parts = {path.name: len(eval_report.peek(path)) for path in shared.glob("metrics*.jsonl")}
     assert parts == {
         "metrics.jsonl": 1,

@@ -2,9 +2,6 @@
 
 import dataclasses
 import functools
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +13,7 @@ from mvdust3r_jax import ModelConfig, MVDust3r, parallel
 from mvdust3r_jax.objective import ObjectiveConfig
 from mvdust3r_jax.optimizer import OptimizerConfig
 from mvdust3r_jax.train_step import StepConfig, init_state, make_eval_step, make_train_step
+from tests.two_processes import run_in_two
 
 # With skip CNN: its batch statistics must be those of the whole batch.
 MODEL = ModelConfig(
@@ -157,25 +155,7 @@ for way in ("pmap", "fsdp"):
 
 def test_two_processes_give_the_step_of_one(tmp_path):
     """Two processes of four devices each, every one with its own half of the batch."""
-    script = tmp_path / "worker.py"
-    script.write_text(_WORKER)
-    root = str(Path(__file__).parents[1])
-    port = str(20000 + hash(str(tmp_path)) % 20000)
-    command = [sys.executable, str(script)]
-    workers = [
-        subprocess.Popen(
-            [*command, str(i), port, root],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in (0, 1)
-    ]
-    try:
-        outputs = [w.communicate(timeout=600)[0] for w in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
+    outputs = run_in_two(tmp_path / "worker.py", _WORKER, timeout_s=600)
     lines = [line.split()[1:] for line in outputs[0].splitlines() if line.startswith("RESULT")]
     assert [line[0] for line in lines] == ["pmap", "fsdp"], outputs[0][-3000:] + outputs[1][-3000:]
     expected = on_one_device()[0]
