@@ -99,7 +99,6 @@ def step_parts(config: ml_collections.ConfigDict):
         num_targets=config.data.num_targets,
         sh_degree=config.sh_degree,
         max_scale=VARIANTS[config.variant].max_scale,
-        remat=bool(config.remat),
         **config.loss.to_dict(),
     )
     return optimizer, objective, StepConfig(config.accumulation, config.average_decay)

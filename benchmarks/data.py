@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
-import platform
 import resource
 import time
 from collections.abc import Callable
@@ -20,28 +18,13 @@ from pathlib import Path
 
 import cv2
 import grain
-import jax
 import numpy as np
 
+from benchmarks.machine import machine
 from data.augment import Jitter, Window, resample, resample_image
 from data.features import decode_depth_units, decode_image, decode_image_half
 from data.pipeline import DataConfig, make_train_iterator
 from data.records import TrajectorySet, decode_views
-
-
-def machine() -> dict:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "grain": getattr(grain, "__version__", ""),
-        "opencv": cv2.__version__,
-    }
 
 
 def cpu_ms(work: Callable[[], object], repeats: int) -> float:
@@ -139,7 +122,7 @@ def main() -> None:
     parts = shares(trajectories, args)
     frame = decode_depth_units(trajectories.read([0])[0]["depth"], "").shape
     result = {
-        "machine": machine(),
+        "machine": machine() | {"grain": grain.__version__, "opencv": cv2.__version__},
         "stored_frame": list(frame),
         "views": args.inputs + args.targets,
         "size": args.size,

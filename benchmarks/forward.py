@@ -1,6 +1,6 @@
 """Time, memory and operations of the forward pass, on whatever device JAX finds.
 
-    python benchmarks/forward.py --views 2,4,8 --json benchmarks/results/forward_cpu.json
+    python -m benchmarks.forward --views 2,4,8 --json benchmarks/results/forward_cpu.json
 
 Weights are random. Every case runs in a fresh process, so that its peak memory is its own, and
 measures the rate of a plain matrix product before and after itself: ``share`` is the closed
@@ -12,49 +12,20 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
-import resource
 import subprocess
 import sys
 import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mvdust3r_jax import VARIANTS, MVDust3r, port
+from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
+from benchmarks.machine import machine
+from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.heads import SkipCnn
-
-
-def random_variables(config):
-    """Small positive numbers of the right shapes, quickly: only speed is measured."""
-    noise = 0.004 * np.random.default_rng(0).standard_normal(2**20).astype(np.float32) ** 2
-    shapes = port.abstract_variables(config)
-    return jax.tree.map(lambda s: jnp.asarray(np.resize(noise, s.shape)), shapes)
-
-
-def clock(function, *args, repeat: int) -> dict:
-    """Median wall seconds of a compiled function, and CPU seconds a core."""
-    jax.block_until_ready(function(*args))
-    wall, cpu = [], []
-    for _ in range(repeat):
-        start, start_cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(function(*args))
-        wall.append(time.perf_counter() - start)
-        cpu.append((time.process_time() - start_cpu) / os.cpu_count())
-    return {"s": float(np.median(wall)), "cpu_s": float(np.median(cpu))}
-
-
-def matmul_rate(dtype: str) -> dict:
-    """Operations a second of a product of the decoder's MLP shape."""
-    scale = 1 if jax.default_backend() == "cpu" else 8
-    n, k, m = 3136 * scale, 768 * scale, 3072 * scale
-    a, b = jnp.ones((n, k), dtype), jnp.ones((k, m), dtype)
-    times = clock(jax.jit(lambda a, b: a @ b), a, b, repeat=15)
-    return {key: 2 * n * k * m / value for key, value in times.items()}
 
 
 def stage_times(config, variables, images, num_refs: int, repeat: int) -> dict:
@@ -126,35 +97,9 @@ def measure(args) -> dict:
     }
 
 
-def peak_bytes() -> int:
-    """Peak device memory, or peak resident memory of the process on CPUs."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def machine() -> dict:
-    """What was measured on, without naming the host."""
-    cpu = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            names = [x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")]
-        cpu = names[0] if names else cpu
-    device = jax.devices()[0]
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "device": device.device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-    }
-
-
 def run_case(views: int, args) -> dict:
     """One case in a fresh process."""
-    command = [sys.executable, __file__, "--one", "--views", str(views)]
+    command = [sys.executable, "-m", "benchmarks.forward", "--one", "--views", str(views)]
     for name in ("variant", "dtype", "height", "width", "num_refs", "repeat"):
         command += [f"--{name}", str(getattr(args, name))]
     command += [] if args.stages else ["--no-stages"]

@@ -18,6 +18,7 @@ def machine() -> dict:
     return {
         "cpu": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
         "python": platform.python_version(),

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.forward import matmul_rate, random_variables
+from benchmarks.clock import matmul_rate, random_variables
 from benchmarks.machine import machine
 from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.splat import rasterize

@@ -22,8 +22,7 @@ class ObjectiveConfig:
 
     num_refs: paths R, at most the number of input views. num_targets: render-only views T at the
     end of each sample. render_paths, render_views: how many paths and views are rendered in each
-    step, drawn at random; 0 = all. max_scale: the network's. remat: render again in the backward
-    pass instead of keeping.
+    step, drawn at random; 0 = all. max_scale: the network's.
     """
 
     num_refs: int = 1
@@ -37,7 +36,6 @@ class ObjectiveConfig:
     render_views: int = 0
     sh_degree: int = 0
     max_scale: float = losses.MAX_SCALE
-    remat: bool = False
 
     @property
     def renders(self) -> bool:
@@ -59,12 +57,12 @@ def total_loss(
     truth = losses.true_pointmaps(batch, num_refs)
     valid = losses.known_depth(batch)
     inputs = truth[:, :, :num_inputs], valid[:, :num_inputs]
+    confidence = losses.confidence_loss(
+        prediction.points, prediction.confidence, *inputs, axis_name=axis_name
+    ).sum()
+    loss = config.confidence * confidence
     terms = {
-        "confidence": losses.confidence_loss(
-            prediction.points, prediction.confidence, *inputs, axis_name=axis_name
-        ).sum()
-    }
-    logged = {
+        "confidence": confidence,
         "regression": losses.regression_loss(prediction.points, *inputs, axis_name=axis_name).sum(),
         "valid_share": losses.sample_mean(valid.mean(axis=(1, 2, 3)), axis_name),
         "mean_log_confidence": losses.sample_mean(
@@ -72,11 +70,8 @@ def total_loss(
         ),
     }
     if config.renders:
-        rendered = render_loss.render_terms(
+        weighted, rendered = render_loss.render_terms(
             config, prediction, batch, key, perceptual=perceptual, axis_name=axis_name
         )
-        weighted = {f.name for f in dataclasses.fields(config)}
-        for name, value in rendered.items():
-            (terms if name in weighted else logged)[name] = value
-    loss = sum(getattr(config, name) * value for name, value in terms.items())
-    return loss, terms | logged
+        loss, terms = loss + weighted, terms | rendered
+    return loss, terms

@@ -8,7 +8,9 @@ otherwise its spherical harmonics give a colour in [0, 1]. The background is whi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -174,6 +176,66 @@ def scene_terms(
     return terms
 
 
+def _one_scene(
+    config: ObjectiveConfig,
+    prediction: Prediction,
+    ref_from_cam: Float[Array, "S 4 4"],
+    sample: Batch,
+    views: Int[Array, "C"],
+    perceptual: dict | None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Weighted sum and terms of one sample on one path; leading axes are missing everywhere."""
+    given = jax.tree.map(lambda x: x[None], (prediction, sample, ref_from_cam))
+    scenes = normalised_scenes(*given)
+    terms = scene_terms(config, scenes, views, perceptual)
+    terms = jax.tree.map(lambda x: jnp.where(scenes.known, x, 0.0)[0], terms)
+    weighted = [getattr(config, name) * x for name, x in terms.items() if hasattr(config, name)]
+    return sum(weighted), terms
+
+
+class _Constants(NamedTuple):
+    """What rendering needs and gives no gradient to: per scene, and for all scenes."""
+
+    ref_from_cam: Float[Array, "N S 4 4"]
+    sample: Int[Array, "N"]
+    batch: Batch
+    views: Int[Array, "C"]
+    perceptual: dict | None
+
+
+def _map_scenes(function: Callable, predictions: Prediction, constants: _Constants) -> Any:
+    """``function`` of one scene after the other, so that memory is that of one."""
+
+    def one(given):
+        prediction, ref_from_cam, index = given
+        sample = jax.tree.map(lambda x: x[index], constants.batch)
+        return function(prediction, ref_from_cam, sample, constants.views, constants.perceptual)
+
+    return jax.lax.map(one, (predictions, constants.ref_from_cam, constants.sample))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scene_losses(config: ObjectiveConfig, predictions: Prediction, constants: _Constants):
+    """Weighted sum [N] and terms of every scene; only the sum has a gradient."""
+    return _map_scenes(functools.partial(_one_scene, config), predictions, constants)
+
+
+def _losses_and_gradients(config: ObjectiveConfig, predictions: Prediction, constants: _Constants):
+    # A scene's gradient is taken right after its value: kept is a gradient as large as the
+    # prediction, not what rendering computed, and nothing is rendered twice.
+    scene = jax.value_and_grad(functools.partial(_one_scene, config), has_aux=True)
+    return _map_scenes(scene, predictions, constants)
+
+
+def _pull_back(config: ObjectiveConfig, gradients: Prediction, cotangents: tuple[Array, dict]):
+    del config
+    by_scene = cotangents[0]
+    return jax.tree.map(lambda g: jnp.einsum("n,n...->n...", by_scene, g), gradients), None
+
+
+_scene_losses.defvjp(_losses_and_gradients, _pull_back)
+
+
 def render_terms(
     config: ObjectiveConfig,
     prediction: Prediction,
@@ -182,12 +244,12 @@ def render_terms(
     *,
     perceptual: dict | None = None,
     axis_name: str | None = None,
-) -> dict[str, Float[Array, ""]]:
-    """Means of ``scene_terms`` over samples and chosen paths; ``prediction`` is [B, R, V, ...].
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Weighted sum, and means of ``scene_terms`` over samples and chosen paths.
 
-    Scenes are rendered one after the other, so that memory is that of one; with ``config.remat``
-    the gradient renders each again instead of keeping what all of them computed. A sample without
-    any known depth has no scale: it contributes 0 (the published scale term explodes there).
+    ``prediction`` is [B, R, V, ...]. Only the weighted sum has a gradient, and only with respect to
+    the prediction. A sample without any known depth has no scale: it contributes 0 (the published
+    scale term explodes there).
     """
     if prediction.gaussians is None:
         raise ValueError("render terms have a weight, but this variant has no Gaussian heads")
@@ -196,20 +258,13 @@ def render_terms(
     paths = _choose(path_key, num_refs, config.render_paths)
     views = _choose(view_key, batch.images.shape[1], config.render_views)
 
-    def one_scene(given: tuple[Prediction, Array, Array]) -> dict[str, Array]:
-        prediction, ref_from_cam, sample = given
-        prediction, ref_from_cam = jax.tree.map(lambda x: x[None], (prediction, ref_from_cam))
-        scenes = normalised_scenes(
-            prediction, jax.tree.map(lambda x: x[sample][None], batch), ref_from_cam
-        )
-        terms = scene_terms(config, scenes, views, perceptual)
-        return jax.tree.map(lambda x: jnp.where(scenes.known, x, 0.0)[0], terms)
-
     def by_scene(x: Array) -> Array:
         return x[:, paths].reshape(-1, *x.shape[2:])
 
     poses = losses.reference_from_cameras(batch.world_from_cam, num_refs)
+    predictions, poses = jax.tree.map(by_scene, (prediction, poses))
     samples = jnp.repeat(jnp.arange(batch.images.shape[0]), len(paths))
-    scenes = (*jax.tree.map(by_scene, (prediction, poses)), samples)
-    terms = jax.lax.map(jax.checkpoint(one_scene) if config.remat else one_scene, scenes)
-    return jax.tree.map(lambda x: losses.sample_mean(x, axis_name), terms)
+    constants = _Constants(poses, samples, batch, views, perceptual)
+    weighted, terms = _scene_losses(config, predictions, constants)
+    means = jax.tree.map(lambda x: losses.sample_mean(x, axis_name), (weighted, terms))
+    return means[0], jax.lax.stop_gradient(means[1])

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import importlib.util
 import json
 import os
 import re
@@ -37,6 +36,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 import train
+from configs.load import load_config
 from mvdust3r_jax import MVDust3r, lpips, parallel
 from mvdust3r_jax.train_step import init_state, make_train_step
 from mvdust3r_jax.types import Batch
@@ -71,26 +71,6 @@ def devices_of(topology: str) -> list:
     """One device for each chip of a topology like ``v5e:16x16``."""
     options = dict(CHIPS[topology.split(":")[0]].options)
     return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
-
-
-def load_config(path: str, overrides: list[str]) -> ml_collections.ConfigDict:
-    """A config file's ``get_config()`` with ``name=value`` overrides (values as JSON or text)."""
-    spec = importlib.util.spec_from_file_location("config_file", path)
-    if spec is None or not Path(path).exists():
-        sys.exit(f"no such config: {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
-    for override in overrides:
-        name, _, text = override.partition("=")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        value = tuple(value) if isinstance(value, list) else value
-        config.update_from_flattened_dict({name: value})
-    train.check_fields(config)
-    return config
 
 
 def abstract_batch(config: ml_collections.ConfigDict, size: int, num_inputs: int) -> Batch:
@@ -279,6 +259,7 @@ def main() -> None:
     # Programs for chips that are not here can be written to the cache, but not be read back.
     jax.config.update("jax_enable_compilation_cache", False)
     config = load_config(args.config, args.overrides)
+    train.check_fields(config)
     num_inputs = args.views or max(config.data.num_inputs)
     kind = args.topology.split(":")[0]
     if kind not in CHIPS:
