@@ -270,6 +270,11 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
 
     checkpoints.close()
     log.close()
+    if checkpoints.newest_step() < step:
+        sys.exit(
+            f"the checkpoint of the last step, {step}, could not be written (see above); "
+            f"the newest one is of step {checkpoints.newest_step()}"
+        )
     if stop.requested:
         logging.info("SIGTERM: saved after step %d", step)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,10 @@ class Checkpoints:
             return False
 
     def _report_failed(self, place: str, step: int, error: Exception) -> None:
-        """Names the failure and starts afresh: the failed manager holds half-written work."""
+        """Names the failure and starts afresh: the failed manager holds half-written work.
+
+        What was half written is removed; it would take the room that the next save needs.
+        """
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
         logging.error(
             "saving %s/%d failed (%s: %s); training goes on with the last good checkpoint",
@@ -135,6 +139,8 @@ class Checkpoints:
             type(error).__name__,
             first[:300],
         )
+        for half in self._folders[place].glob("*.orbax-checkpoint-tmp"):
+            shutil.rmtree(half, ignore_errors=True)
         self._managers[place] = self._open(place)
 
     def save_if_best(
@@ -198,6 +204,10 @@ class Checkpoints:
         )
         # A later save of the same step must not find the damaged one in its place.
         self._managers[NEWEST].delete(step)
+
+    def newest_step(self) -> int:
+        """Step of the newest checkpoint that was written whole, 0 without any."""
+        return max(self._managers[NEWEST].all_steps(), default=0)
 
     def wait(self) -> None:
         """Returns once everything is written; failures are reported."""

@@ -1,23 +1,36 @@
 """Where numbers go: JSON lines, TensorBoard (by tensorboardX, no TensorFlow), a progress line.
 
 One process writes. A resumed run first drops the records of steps it is about to repeat, so every
-step stands once in the file.
+step stands once in the file. What cannot be written (a full disk) is reported and lost; the run
+goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
+
+from mvdust3r_jax.export.files import whole_file
+
+try:
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+except ImportError:
+    EventsWriter = None
 
 
 class MetricLog:
@@ -41,50 +54,104 @@ class MetricLog:
             return
         numbers = {name: float(value) for name, value in values.items()}
         safe = {n: v if math.isfinite(v) else str(v) for n, v in numbers.items()}
-        self._write({"step": step, "kind": kind, **safe})
+        self.event(step, kind, **safe)
         if self._board is not None:
-            for name, value in numbers.items():
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+            with _reported(step, "TensorBoard"):
+                self._board.scalars(step, {f"{kind}/{name}": v for name, v in numbers.items()})
 
     def event(self, step: int, kind: str, **facts: Any) -> None:
         """Writes one record of anything that JSON holds: skipped steps, saves, compilations."""
-        if self._active:
-            self._write({"step": step, "kind": kind, **facts})
+        if not self._active:
+            return
+        with _reported(step, "metrics"):
+            self._file.write(json.dumps({"step": step, "kind": kind, **facts}) + "\n")
+            self._file.flush()
 
     def pictures(self, step: int, panels: dict[str, Float[np.ndarray, "H W 3"]]) -> None:
         """Panels in [0, 1], to TensorBoard and as ``pictures/NAME_STEP.png``."""
         if not self._active:
             return
         folder = self._workdir / "pictures"
-        folder.mkdir(exist_ok=True)
         for name, panel in panels.items():
             pixels = (255 * np.clip(panel, 0, 1)).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{name}_{step:08d}.png")
+            with _reported(step, "pictures"):
+                folder.mkdir(exist_ok=True)
+                encoded = io.BytesIO()
+                Image.fromarray(pixels).save(encoded, "PNG")
+                with whole_file(folder / f"{name}_{step:08d}.png") as partial:
+                    partial.write_bytes(encoded.getvalue())
             if self._board is not None:
-                self._board.add_image(name, pixels, step, dataformats="HWC")
+                with _reported(step, "TensorBoard"):
+                    self._board.picture(step, name, pixels)
 
     def close(self) -> None:
         """Writes out what is buffered."""
-        if self._active:
+        if not self._active:
+            return
+        with _reported(-1, "metrics"):
             self._file.close()
-            if self._board is not None:
-                self._board.close()
-
-    def _write(self, record: dict[str, Any]) -> None:
-        try:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
-        except OSError as error:
-            logging.warning("metrics of step %s were not written: %s", record["step"], error)
+        if self._board is not None:
+            self._board.close()
 
 
-def _open_board(folder: Path, first_step: int) -> Any:
+@contextlib.contextmanager
+def _reported(step: int, what: str) -> Iterator[None]:
+    """Turns a failed write into a warning."""
     try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
+        yield
+    except OSError as error:
+        logging.warning("%s of step %d were not written: %s", what, step, error)
+
+
+class _Board:
+    """TensorBoard event files. Written at once: a background writer that fails leaves no word.
+
+    After a failed write the next one begins another file; readers skip the rest of a broken one.
+    """
+
+    def __init__(self, folder: Path, first_step: int):
+        self._folder, self._first_step, self._writer = folder, first_step, None
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        self._write(step, *(summary.scalar(name, value) for name, value in values.items()))
+
+    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
+        self._write(step, summary.image(name, pixels, dataformats="HWC"))
+
+    def _write(self, step: int, *contents: Any) -> None:
+        self._writer = self._writer or self._open()
+        try:
+            for content in contents:
+                event = Event(wall_time=time.time(), step=step, summary=content)
+                self._writer.write_event(event)
+            self._writer.flush()
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the file, if one is open."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    def _open(self) -> Any:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        writer = EventsWriter(str(self._folder / "events"), f".{time.monotonic_ns()}")
+        if self._first_step:  # readers then drop what an interrupted run wrote beyond this step
+            start = SessionLog(status=SessionLog.START)
+            writer.write_event(
+                Event(wall_time=time.time(), step=self._first_step, session_log=start)
+            )
+        return writer
+
+
+def _open_board(folder: Path, first_step: int) -> _Board | None:
+    if EventsWriter is None:
         logging.warning("no TensorBoard files: install tensorboardX (the [data] extra has it)")
         return None
-    return SummaryWriter(str(folder), purge_step=first_step or None)
+    return _Board(folder, first_step)
 
 
 def _drop_after(path: Path, first_step: int) -> None:

@@ -1,11 +1,13 @@
 """The metric log: one record a step, also after a resume; numbers that JSON cannot hold."""
 
+import errno
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvdust3r_jax import metric_log
 from mvdust3r_jax.metric_log import CompileCounter, MetricLog, Progress
 
 
@@ -45,6 +47,28 @@ def test_board_gets_scalars_and_pictures(tmp_path):
     log.close()
     assert sum(p.stat().st_size for p in (tmp_path / "tensorboard").iterdir()) > 100
     assert (tmp_path / "pictures" / "panel_00000001.png").exists()
+
+
+def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, caplog):
+    """Nothing is raised; once there is room again records and pictures are written."""
+    log = MetricLog(tmp_path, 0, tensorboard=True)
+    log.scalars(0, {"loss": 2.0})
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(metric_log.EventsWriter, "write_event", full)
+        disk.setattr(metric_log, "whole_file", full)
+        log.scalars(1, {"loss": 1.0})
+        log.pictures(1, {"panel": np.ones((4, 6, 3))})
+    assert caplog.text.count("No space left") == 3
+    log.scalars(2, {"loss": 0.5})
+    log.pictures(2, {"panel": np.ones((4, 6, 3))})
+    log.close()
+    assert [r["step"] for r in records(tmp_path)] == [0, 1, 2]
+    assert [p.name for p in (tmp_path / "pictures").iterdir()] == ["panel_00000002.png"]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
 
 
 def test_other_processes_write_nothing(tmp_path):

@@ -39,45 +39,52 @@ def variables():
     return MVDust3r(MODEL).init(jax.random.key(0), jnp.zeros((1, 2, 8, 8, 3)), 1, True)
 
 
-def make(axis_name=None, **options):
+def make(axis_name=None, objective=OBJECTIVE, config=STEP, **options):
     """The model of this way of spreading, the initial state and the step."""
     model = MVDust3r(dataclasses.replace(MODEL, bn_axis_name=parallel.AXIS))
     rule, step = make_train_step(
-        *(model, OPTIMIZER, OBJECTIVE, STEP, variables()["params"]), axis_name=axis_name, **options
+        *(model, OPTIMIZER, objective, config, variables()["params"]),
+        axis_name=axis_name,
+        **options,
     )
-    return model, init_state(variables(), rule, STEP, seed=0), step
+    return model, init_state(variables(), rule, config, seed=0), step
 
 
-def one_step(way):
+def one_step(way, batch=None, **options):
     """Metrics, and the state after one step, as one device would hold it."""
     if way == "1 device" or way.startswith("pmap"):
         count = 1 if way == "1 device" else 8
-        _, state, step = make(parallel.AXIS)
+        _, state, step = make(parallel.AXIS, **options)
         chips = parallel.data_parallel(step, jax.devices()[:count])
     else:
         mesh = parallel.make_mesh((8, 1) if way == "fsdp 8" else (2, 4))
-        _, state, step = make(mesh=mesh)
+        _, state, step = make(mesh=mesh, **options)
         chips = parallel.fully_sharded(step, state, mesh)
-    new, metrics = chips.step(chips.put_state(state), chips.put_batch(batch_of()))
-    return jax.device_get(metrics), jax.device_get(chips.host_view(new)), new
+    batch = chips.put_batch(batch_of() if batch is None else batch)
+    new, metrics = chips.step(chips.put_state(state), batch)
+    return jax.device_get(metrics), jax.device_get(chips.host_view(new))
 
 
 @functools.cache
 def on_one_device():
-    return one_step("1 device")[:2]
+    return one_step("1 device")
+
+
+def assert_same_gradients(state, expected):
+    """Moments (Adam's first is the gradient) and batch statistics."""
+    for part in ("opt_state", "batch_stats"):
+        trees = getattr(state, part), getattr(expected, part)
+        for a, b in zip(*map(jax.tree.leaves, trees), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", ["pmap 8", "fsdp 8", "fsdp 2x4"])
 def test_spread_step_equals_the_step_of_one_device(way):
     """Loss terms, gradients (Adam's first moment) and batch statistics agree within 1e-5."""
-    (expected, one), (metrics, state, _) = on_one_device(), one_step(way)
+    (expected, one), (metrics, state) = on_one_device(), one_step(way)
     for name in expected:
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
-    for part in ("opt_state", "batch_stats"):
-        for a, b in zip(
-            jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(one, part)), strict=True
-        ):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert_same_gradients(state, one)
     # Where a gradient is only rounding, Adam's first step may go either way by the learning rate.
     moved = [
         np.abs(a - b)
@@ -85,6 +92,18 @@ def test_spread_step_equals_the_step_of_one_device(way):
     ]
     share = np.mean(np.concatenate([m.ravel() for m in moved]) > 1e-5)
     assert share < 0.01, f"{share:.2%} of the parameters differ by more than 1e-5"
+
+
+@pytest.mark.parametrize("way", ["pmap 8", "fsdp 8", "fsdp 2x4"])
+def test_accumulated_step_equals_that_of_one_device(way):
+    """Two micro-batches on every chip; points alone, the rendered terms are in the test above."""
+    objective = dataclasses.replace(OBJECTIVE, rgb=0.0, scale_clip=0.0)
+    options = dict(batch=batch_of(16), objective=objective, config=StepConfig(accumulation=2))
+    expected, one = one_step("1 device", **options)
+    metrics, state = one_step(way, **options)
+    for name in expected:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert_same_gradients(state, one)
 
 
 def test_sharded_state_is_spread_over_all_devices():

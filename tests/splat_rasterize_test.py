@@ -20,8 +20,6 @@ from mvdust3r_jax.splat.tiles import (
 WIDTH, HEIGHT = 40, 24
 VIEWMATS = jnp.eye(4)[None]
 KS = jnp.array([[[30.0, 0, 20], [0, 30, 12], [0, 0, 1]]])
-# Compiling is nearly all of these tests' time; LLVM's optimizations are half of compiling.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def _scene(seed, count=32, scale=0.2):
@@ -41,7 +39,7 @@ def _rasterize(*arrays, **options):
 
 
 def _draw(*arrays, **options):
-    return quick_jit(partial(_rasterize, **options))(*arrays)
+    return jax.jit(partial(_rasterize, **options))(*arrays)
 
 
 def test_vmap_over_scenes_equals_a_loop():
@@ -49,8 +47,8 @@ def test_vmap_over_scenes_equals_a_loop():
     scenes = [_scene(seed) for seed in range(2)]
     batch = jax.tree.map(lambda *a: jnp.stack(a), *scenes)
     run = jax.value_and_grad(lambda *a: jnp.sum(_rasterize(*a)[0] ** 2), argnums=(0, 2, 3))
-    values, gradients = quick_jit(jax.vmap(run))(*batch)
-    single = quick_jit(run)
+    values, gradients = jax.jit(jax.vmap(run))(*batch)
+    single = jax.jit(run)
     for i, scene in enumerate(scenes):
         value, gradient = single(*scene)
         np.testing.assert_allclose(values[i], value, rtol=1e-5)
@@ -164,5 +162,5 @@ def test_running_sums_of_accelerators_equal_those_of_cpus(count):
     counts = np.random.default_rng(0).integers(0, 2**22, count).astype(np.int32)
     counts[count // 2] = SATURATED if count == 1500 else 7
     expected = np.minimum(np.cumsum(counts.astype(np.int64)), SATURATED)
-    np.testing.assert_array_equal(quick_jit(saturating_cumsum)(counts), expected)
-    np.testing.assert_array_equal(quick_jit(sum_by_rows)(counts), expected)
+    np.testing.assert_array_equal(jax.jit(saturating_cumsum)(counts), expected)
+    np.testing.assert_array_equal(jax.jit(sum_by_rows)(counts), expected)
