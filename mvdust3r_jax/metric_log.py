@@ -121,13 +121,15 @@ class _Board:
     def _write(self, step: int, *contents: Any) -> None:
         self._writer = self._writer or self._open()
         try:
-            for content in contents:
-                event = Event(wall_time=time.time(), step=step, summary=content)
-                self._writer.write_event(event)
-            self._writer.flush()
+            self._append(step, contents)
         except OSError:
             self.close()
             raise
+
+    def _append(self, step: int, contents: tuple[Any, ...]) -> None:
+        for content in contents:
+            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=content))
+        self._writer.flush()
 
     def close(self) -> None:
         """Ends the file, if one is open."""

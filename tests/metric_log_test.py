@@ -58,7 +58,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, cap
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(metric_log.EventsWriter, "write_event", full)
+        disk.setattr(metric_log._Board, "_append", full)
         disk.setattr(metric_log, "whole_file", full)
         log.scalars(1, {"loss": 1.0})
         log.pictures(1, {"panel": np.ones((4, 6, 3))})
@@ -68,7 +68,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, cap
     log.close()
     assert [r["step"] for r in records(tmp_path)] == [0, 1, 2]
     assert [p.name for p in (tmp_path / "pictures").iterdir()] == ["panel_00000002.png"]
-    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 3
 
 
 def test_other_processes_write_nothing(tmp_path):
