@@ -1,11 +1,13 @@
 """Time, memory and operations of the forward pass, on whatever device JAX finds.
 
-    python -m benchmarks.forward --views 2,4,8 --json benchmarks/results/forward_cpu.json
+    python -m benchmarks.forward --views 2,4,8 --json forward
 
 Weights are random. Every case runs in a fresh process, so that its peak memory is its own, and
 measures the rate of a plain matrix product before and after itself: ``share`` is the closed
 formula's operations over time, relative to that rate. On CPUs all is also given in CPU time (over
-the number of cores): other processes disturb that less than wall time.
+the number of cores): other processes disturb that less than wall time. ``compile_s`` is without
+any cache, ``cached_s`` with the program in the persistent cache. Rows join those of earlier calls
+in the file; ``python -m benchmarks.plot_forward`` draws them.
 """
 
 import argparse
@@ -14,18 +16,21 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, write_results
 from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.heads import SkipCnn
+from mvdust3r_jax.pose import poses_from_pointmaps
 
 
 def stage_times(config, variables, images, num_refs: int, repeat: int) -> dict:
@@ -63,9 +68,30 @@ def _own(params, name: str) -> dict:
     return {"params": params[name]}
 
 
+def compile_forward(model, num_refs: int, variables, images):
+    """(seconds, compiled forward pass)."""
+    start = time.perf_counter()
+    forward = jax.jit(lambda v, x: model.apply(v, x, num_refs=num_refs))
+    compiled = forward.lower(variables, images).compile()
+    return time.perf_counter() - start, compiled
+
+
+def pose_time(views: int, height: int, width: int, repeat: int) -> dict:
+    """Cameras of all views from their pointmaps: a plane with noise, seen from its own camera."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width] / width - 0.5
+    points = np.stack([x, y, np.ones_like(x)], -1) + 0.01 * rng.standard_normal(
+        (1, views, *x.shape, 3)
+    )
+    points = jnp.asarray(points, jnp.float32)
+    focal_px = jnp.full(1, float(width))
+    return clock(
+        jax.jit(poses_from_pointmaps), points, jnp.ones(points.shape[:-1]), focal_px, repeat=repeat
+    )
+
+
 def measure(args) -> dict:
     """One case, in this process."""
-    jax.config.update("jax_enable_compilation_cache", False)
     config = dataclasses.replace(VARIANTS[args.variant], dtype=args.dtype)
     views = int(args.views)
     num_refs = min(args.num_refs, views)
@@ -75,19 +101,27 @@ def measure(args) -> dict:
     images = jnp.zeros((1, views, height, width, 3))
     model = MVDust3r(config)
     rates = [matmul_rate(args.dtype)]
-    start = time.perf_counter()
-    forward = jax.jit(lambda v, x: model.apply(v, x, num_refs=num_refs))
-    forward = forward.lower(variables, images).compile()
-    compile_s = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compile_s, _ = compile_forward(model, num_refs, variables, images)
+        jax.clear_caches()
+        cached_s, forward = compile_forward(model, num_refs, variables, images)
+    jax.config.update("jax_enable_compilation_cache", False)
     times = clock(forward, variables, images, repeat=args.repeat)
     memory = peak_bytes()
     stages = stage_times(config, variables, images, num_refs, args.repeat) if args.stages else {}
+    if args.stages:
+        stages["pose"] = pose_time(views, height, width, args.repeat)
     rates.append(matmul_rate(args.dtype))
     rate = {key: max(r[key] for r in rates) for key in rates[0]}
     return {
+        "variant": args.variant,
+        "dtype": args.dtype,
+        "load_average": os.getloadavg()[0],
         "views": views,
         "num_refs": num_refs,
         "compile_s": compile_s,
+        "cached_s": cached_s,
         **times,
         "flops": flops,
         "matmul_rate": rate,
@@ -110,16 +144,24 @@ def run_case(views: int, args) -> dict:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def merged(name: str, rows: list[dict]) -> list[dict]:
+    """Earlier rows of the results and these, which replace those of the same case."""
+    path = RESULTS / f"{name}.json"
+    earlier = json.loads(path.read_text())["results"] if path.exists() else []
+    by_case = {(r["variant"], r["dtype"], r["views"], r["num_refs"]): r for r in [*earlier, *rows]}
+    return [by_case[case] for case in sorted(by_case)]
+
+
 def table(rows: list[dict]) -> str:
     """The cases as text."""
     lines = [
-        f"{'V':>4}{'R':>3}{'compile s':>11}{'wall s':>9}{'CPU s':>8}{'TFLOP':>8}"
+        f"{'V':>4}{'R':>3}{'compile s':>11}{'cached s':>10}{'wall s':>9}{'CPU s':>8}{'TFLOP':>8}"
         f"{'GFLOP/s':>9}{'matmul':>8}{'share':>7}{'CPU share':>11}{'peak GB':>9}"
     ]
     for r in rows:
         total = r["flops"]["total"]
         lines.append(
-            f"{r['views']:>4}{r['num_refs']:>3}{r['compile_s']:>11.1f}{r['s']:>9.2f}"
+            f"{r['views']:>4}{r['num_refs']:>3}{r['compile_s']:>11.1f}{r['cached_s']:>10.1f}{r['s']:>9.2f}"
             f"{r['cpu_s']:>8.2f}{total / 1e12:>8.2f}{total / r['s'] / 1e9:>9.0f}"
             f"{r['matmul_rate']['s'] / 1e9:>8.0f}{r['share']['s']:>7.0%}"
             f"{r['share']['cpu_s']:>11.0%}{r['peak_bytes'] / 1e9:>9.1f}"
@@ -143,7 +185,9 @@ def main():
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--stages", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument(
+        "--json", metavar="NAME", help="also write the rows to benchmarks/results/NAME.json"
+    )
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -152,10 +196,7 @@ def main():
     rows = [run_case(int(v), args) for v in args.views.split(",")]
     print(table(rows))
     if args.json:
-        os.makedirs(os.path.dirname(args.json) or ".", exist_ok=True)
-        report = {"machine": machine(), "variant": args.variant, "dtype": args.dtype, "cases": rows}
-        with open(args.json, "w") as out:
-            json.dump(report, out, indent=1)
+        write_results(args.json, merged(args.json, rows))
 
 
 if __name__ == "__main__":

@@ -26,11 +26,12 @@ _DESCRIPTION = "Dense points, cameras and Gaussian splats from photographs of on
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = command_parsers()[0].parse_args(argv)
-    console = Console(quiet=args.quiet, as_json=args.json)
-    # Libraries' remarks on files that are as they should be; errors still come.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    console = Console()
     try:
+        args = command_parsers()[0].parse_args(argv)
+        console = Console(quiet=args.quiet, as_json=args.json)
+        # Libraries' remarks on files that are as they should be; errors still come.
+        logging.getLogger("absl").setLevel(logging.ERROR)
         console.finish(_module(args.command).run(args, console))
         return 0
     except KeyboardInterrupt:
