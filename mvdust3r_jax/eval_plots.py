@@ -124,8 +124,9 @@ def scene_picture(
     num_inputs = len(points)
     targets = 0 if novel_01 is None else len(novel_01)
     columns = max(num_inputs, targets, 2)
-    figure = plt.figure(figsize=(1.8 * columns, 11), layout="constrained")
-    grid = figure.add_gridspec(5, 2 * columns, height_ratios=[1, 1, 3, 1, 1])
+    heights = [1, 1, 3, 1, 1] if targets else [1, 1, 3]
+    figure = plt.figure(figsize=(1.8 * columns, 1.6 * sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 2 * columns, height_ratios=heights)
 
     def show(row: int, column: int, picture: Any, **options) -> None:
         ax = figure.add_subplot(grid[row, 2 * column : 2 * column + 2])

@@ -71,7 +71,9 @@ def test_other_views_are_attended(monkeypatch, queries, views):
     k, v = normal(1, 2, 4, 5, 2, 8), normal(2, 2, 4, 5, 2, 8)
 
     def per_platform(mapped, qkv, score_bytes):
-        return attention._heads_first(functools.partial(mapped, views=views), *qkv, group=1)
+        return attention._heads_first(
+            functools.partial(mapped, views=views, parts=5), *qkv, group=1
+        )
 
     monkeypatch.setattr(attention, "_per_platform", per_platform)
     got = jax.jit(attention.attend_other_views)(q, k, v)
@@ -81,11 +83,11 @@ def test_other_views_are_attended(monkeypatch, queries, views):
         np.testing.assert_allclose(got[b, i], slow_attention(q[b, i], *memory), atol=1e-5)
 
 
-@pytest.mark.parametrize("heads_at_once", [1, 4, 6])
+@pytest.mark.parametrize("heads_at_once", [0.2, 1, 4, 6])
 def test_heads_are_independent(monkeypatch, heads_at_once):
-    """However many heads the cache takes at once, batched attention is attention one by one."""
+    """Whether the cache takes a part of a head or several, attention is that of one at a time."""
     q, k, v = normal(0, 3, 5, 6, 8), normal(1, 3, 7, 6, 8), normal(2, 3, 7, 6, 8)
-    monkeypatch.setattr(attention, "CACHE_BYTES", 4 * 5 * 7 * heads_at_once)
+    monkeypatch.setattr(attention, "CACHE_BYTES", int(4 * 5 * 7 * heads_at_once))
     got = attention.attend_each(q, k, v)
     for b in range(3):
         np.testing.assert_allclose(got[b], slow_attention(q[b], k[b], v[b]), atol=1e-5)

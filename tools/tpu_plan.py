@@ -244,18 +244,47 @@ def plan(
     }
 
 
+COLUMNS = {
+    "model": lambda r: f"{r['variant']}, {r['views']} views",
+    "slice": lambda r: f"{r['topology']} ({r['devices']} chips)",
+    "state": lambda r: r["parallel"],
+    "samples a chip, in parts": lambda r: f"{r['per_device_batch']} in {r['accumulation']}",
+    "global batch": lambda r: r["global_batch"],
+    "peak GiB": lambda r: f"{r['peak_gib']:.1f}" if r["fits"] else r["why"],
+    "arguments + temporaries GiB": lambda r: (
+        f"{r['arguments_gib']:.1f} + {r['temporaries_gib']:.1f}" if r["fits"] else ""
+    ),
+    "TFLOP a chip": lambda r: f"{r['tflop']:.0f}" if "tflop" in r else "",
+    "interconnect GiB": lambda r: f"{r['interconnect_gib']:.1f}" if r["fits"] else "",
+    "estimated step s": lambda r: f"{r['estimated_step_s']:.2f}" if "tflop" in r else "",
+    "compile CPU s": lambda r: f"{r['compile_cpu_s']:.0f}",
+}
+
+
+def table(rows: list[dict]) -> str:
+    """Rows of a results file as Markdown."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    for row in rows:
+        lines.append("| " + " | ".join(str(cell(row)) for cell in COLUMNS.values()) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Prints one plan, optionally appends it to a JSON file."""
+    """Prints one plan, optionally appends it to a JSON file, or the table of such a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--topology", required=True, help="for example v5e:16x16")
+    parser.add_argument("--config", default="configs/mvdp_stage1.py")
+    parser.add_argument("--topology", default="v5e:16x16", help="(default: %(default)s)")
     parser.add_argument("--per_device", type=int, help="samples a device; default: all shared")
     parser.add_argument("--views", type=int, help="input views; default: the config's largest")
     parser.add_argument("--effort", type=float, default=EFFORT, help="of the compiler, -1 to 1")
     parser.add_argument("--no_flops", action="store_true", help="skip the unrolled count")
     parser.add_argument("--json", type=Path, help="append the row to this file")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="only print this file's rows")
     parser.add_argument("overrides", nargs="*", help="config fields: parallel=fsdp accumulation=2")
     args = parser.parse_args()
+    if args.table:
+        sys.stdout.write(table(json.loads(args.table.read_text())) + "\n")
+        return
     # Programs for chips that are not here can be written to the cache, but not be read back.
     jax.config.update("jax_enable_compilation_cache", False)
     config = load_config(args.config, args.overrides)

@@ -2,8 +2,9 @@
 
 Queries, keys and values are ``[..., N, heads, d]`` with ``N`` tokens a view. Scores and softmax are
 float32; the two products run in the type of their inputs. How many scores exist at once is bounded.
-On CPUs it is one view's queries, and as many heads as keep their scores in the cache (measured two
-to four times faster than all at once); elsewhere as many views as fit ``SCORE_BYTES``.
+On CPUs it is as many views' queries and heads as keep their scores in the cache, or a part of one
+view's where there are very many keys (two to four times faster than all at once); elsewhere as many
+views as fit ``SCORE_BYTES``.
 """
 
 from __future__ import annotations
@@ -24,11 +25,27 @@ CACHE_BYTES = 2**22
 def attend(
     q: Float[Array, "*batch Nq d"], k: Float[Array, "*batch Nk d"], v: Float[Array, "*batch Nk d"]
 ) -> Float[Array, "*batch Nq d"]:
-    """Scaled dot-product attention of single heads, all scores at once."""
+    """Scaled dot-product attention of single heads, all scores at once.
+
+    Weights are divided by their sum after the product, where there are far fewer numbers.
+    """
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
     scores = jnp.einsum("...qd,...kd->...qk", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("...qk,...kd->...qd", weights, v)
+    largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - largest)
+    out = jnp.einsum(
+        "...qk,...kd->...qd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    return (out / weights.sum(axis=-1, keepdims=True)).astype(v.dtype)
+
+
+def _attend_in_parts(q: Array, k: Array, v: Array, parts: int) -> Array:
+    """The same, ``parts`` equal parts of the queries one after the other."""
+    if parts == 1:
+        return attend(q, k, v)
+    split = jnp.moveaxis(q.reshape(*q.shape[:-2], parts, -1, q.shape[-1]), -3, 0)
+    out = jax.lax.map(lambda part: attend(part, k, v), split)
+    return jnp.moveaxis(out, 0, -3).reshape(q.shape)
 
 
 def attend_each(
@@ -40,8 +57,8 @@ def attend_each(
     flat = tuple(x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
     score_bytes = 4 * q.shape[-3] * k.shape[-3]
 
-    def mapped(*qkv, views):
-        return _map(lambda args: attend(*args), qkv, views)
+    def mapped(*qkv, views, parts):
+        return _map(lambda args: _attend_in_parts(*args, parts), qkv, views)
 
     return _per_platform(mapped, flat, score_bytes).reshape(q.shape)
 
@@ -74,7 +91,7 @@ def attend_other_views(
     others = other_views(num_queries, memory)
     score_bytes = 4 * q.shape[-3] ** 2 * (memory - 1)
 
-    def mapped(*qkv, views):
+    def mapped(*qkv, views, parts):
         def one_path(args):
             queries, keys, values = args
 
@@ -82,7 +99,7 @@ def attend_other_views(
                 query, index = args
                 merge = (keys.shape[0], -1, keys.shape[-1])
                 others_of = (x[:, index].reshape(merge) for x in (keys, values))
-                return attend(query, *others_of)
+                return _attend_in_parts(query, *others_of, parts)
 
             queries = jnp.swapaxes(queries, 0, 1)
             return jnp.swapaxes(_map(one_view, (queries, jnp.asarray(others)), views), 0, 1)
@@ -116,12 +133,18 @@ def _heads_first(mapped: Callable, *qkv: Array, group: int) -> Array:
 
 def _per_platform(mapped: Callable, qkv: tuple[Array, ...], score_bytes: int) -> Array:
     """Chooses how much is done at once; ``score_bytes``: of one head of one querying view."""
-    heads = qkv[0].shape[-2]
+    tokens, heads = qkv[0].shape[-3:-1]
     fitting = max(1, CACHE_BYTES // score_bytes)
     group = max(g for g in range(1, heads + 1) if heads % g == 0 and g <= fitting)
+    parts = min(
+        n
+        for n in range(1, tokens + 1)
+        if tokens % n == 0 and score_bytes // n <= CACHE_BYTES or n == tokens
+    )
     views = max(1, SCORE_BYTES // (score_bytes * heads))
+    in_cache = partial(mapped, views=max(1, fitting // heads), parts=parts)
     return jax.lax.platform_dependent(
         *qkv,
-        cpu=partial(_heads_first, partial(mapped, views=max(1, fitting // heads)), group=group),
-        default=partial(_heads_first, partial(mapped, views=views), group=heads),
+        cpu=partial(_heads_first, in_cache, group=group),
+        default=partial(_heads_first, partial(mapped, views=views, parts=1), group=heads),
     )
