@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import train
 from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
 from benchmarks.machine import write_results
-from configs.load import load_config
 from data.iterators import DevicePrefetch
 from data.rooms_stream import RoomsSource
 from mvdust3r_jax import MVDust3r, lpips, render_loss
@@ -37,6 +36,7 @@ from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.train_step import init_state, make_train_step
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
+from tools.config_file import load_config
 
 MIDDLE_SCALE, MIDDLE_OPACITY = 2e-3, 0.5
 

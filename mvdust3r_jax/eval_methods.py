@@ -21,7 +21,7 @@ from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.types import Batch
 
 BASELINES = ("constant", "mean", "oracle")
-NETWORKS = ("mvd", "mvdp", "mvdp_best", "pairwise")
+NETWORKS = ("mvd", "mvdp", "mvdp_best", "points", "pairwise")
 AXIS = "data"
 
 
@@ -112,13 +112,16 @@ def answer(devices: Devices, method: str, network: Network | None, batch: Batch,
         function = functools.partial(make, **views)
         prediction = run("network", method, function, (batch,), constants)
     else:
-        views |= {"config": network.config, "num_refs": 1 if method == "mvd" else s.num_refs}
+        alone = method == "mvd" or not network.config.cross_ref
+        views |= {"config": network.config, "num_refs": 1 if alone else s.num_refs}
         paths = method == "mvdp_best"
         make = evaluate.predict_all_paths if paths else evaluate.predict
         function = functools.partial(make, **views)
         prediction = run("network", method, function, (batch,), (network.variables,))
         if paths:
             prediction, reference = run("choice", "best", evaluate.best_path, (prediction, batch))
+        if method == "points":
+            prediction = run("splats", "splats", evaluate.fixed_splats, (prediction, batch))
     reference = devices.place(reference, spread=True)
     estimate = run("pose", "pose", evaluate.add_poses, (prediction, batch, reference))
     return estimate, seconds, compile_s

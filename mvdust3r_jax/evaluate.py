@@ -164,6 +164,25 @@ def oracle_prediction(batch: Batch, num_inputs: int) -> Prediction:
     return Prediction(truth.points, opacities, gaussians)
 
 
+def fixed_splats(prediction: Prediction, batch: Batch) -> Prediction:
+    """The predicted points, each an opaque round Gaussian; all are of one size.
+
+    That of a pixel at the scene's mean distance: what points alone can show of a new view.
+    """
+    num_inputs = prediction.points.shape[1]
+    valid = losses.known_depth(batch)[:, :num_inputs]
+    distance = mean_distance(prediction.points, valid)
+    spread = _ORACLE_SPREAD * distance / batch.intrinsics[:, 0, 0, 0]
+    shape = prediction.confidence.shape
+    gaussians = Gaussians(
+        colors=jnp.zeros_like(prediction.points),
+        opacities=jnp.full(shape, 0.99),
+        scales=jnp.broadcast_to(spread[:, None, None, None, None], (*shape, 3)),
+        rotations=jnp.broadcast_to(jnp.array([1.0, 0, 0, 0]).reshape(1, 1, 1, 1, 4), (*shape, 4)),
+    )
+    return prediction.replace(gaussians=gaussians)
+
+
 def principal_points(batch: Batch, num_inputs: int) -> Float[Array, "B V 2"]:
     """Principal points (x, y) of the input views, which the crop of the data has decided."""
     return batch.intrinsics[:, :num_inputs, :2, 2]

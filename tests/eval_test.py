@@ -1,6 +1,7 @@
 """The evaluation as a whole: oracle, resuming, devices, clear errors; records and intervals."""
 
 import dataclasses
+import functools
 import json
 import warnings
 
@@ -16,7 +17,7 @@ from data.box import box_views
 from data.eval_sets import EvalSet, make_eval_set, read_split, save_split
 from data.pipeline import DataConfig, make_eval_iterator
 from data.store import write_dataset
-from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, metrics
+from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, losses, metrics
 from mvdust3r_jax.eval_methods import Devices, Network
 from tests.data_pipeline_test import Boxes
 from tests.two_processes import run_in_two
@@ -317,3 +318,22 @@ def test_records_keep_what_has_no_value():
     assert row["numbers"]["nd"]["mean"] == 1.0 and row["numbers"]["nd"]["without_value"] == 1
     assert row["empty_scenes"] == 1
     assert float(metrics.accuracy(jnp.array([0.15]))[0, 1]) == 1.0
+
+
+def test_fixed_splats_show_true_points_as_the_oracle_does_nearly():
+    """Points of the truth as splats of one size render the new view better than grey."""
+    batch = jax.tree.map(
+        jnp.asarray, box_views(np.random.default_rng(0), 1, VIEWS + TARGETS, SIZE, SIZE)
+    )
+    waves = jnp.sin(2 * losses.true_pointmaps(batch, 1)[:, 0])
+    batch = batch.replace(images=waves)
+    true = evaluate.oracle_prediction(batch, VIEWS)
+    psnr = {}
+    for name, prediction in (("oracle", true), ("fixed", evaluate.fixed_splats(true, batch))):
+        estimate = evaluate.add_poses(prediction, batch, jnp.zeros(1, jnp.int32))
+        draw = functools.partial(evaluate.novel_views, sh_degree=0, max_scale=1.0)
+        images = jax.jit(draw)(estimate, batch)
+        psnr[name] = float(evaluate.score_images_plain(images, waves[:, VIEWS:])["psnr_db"][0])
+    grey = evaluate.score_images_plain(jnp.zeros_like(images), waves[:, VIEWS:])["psnr_db"][0]
+    assert psnr["fixed"] > grey + 3
+    assert psnr["fixed"] > psnr["oracle"] - 5

@@ -36,10 +36,10 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 import train
-from configs.load import load_config
 from mvdust3r_jax import MVDust3r, lpips, parallel
 from mvdust3r_jax.train_step import init_state, make_train_step
 from mvdust3r_jax.types import Batch
+from tools.config_file import load_config
 
 GIB = 2**30
 
