@@ -1,0 +1,87 @@
+"""How much the choice of the reference view matters: ND with each view as the reference in turn.
+
+    python -m benchmarks.references --weights WEIGHTS [--views 12 --rooms 50]
+
+All views serve as references of a path (R = V), so one pass gives every choice. Reported are means
+over test rooms of the ND in metres of the average, best and worst choice and of their standard
+deviation, for networks with cross-reference blocks also with the paths apart (R = 1 each).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.machine import write_results
+from data.rooms import SPLITS, sample_batch
+from mvdust3r_jax import MVDust3r, losses, metrics
+from mvdust3r_jax.types import Batch
+from mvdust3r_jax.weights import load_weights
+
+
+def errors_together(model: MVDust3r, variables: dict, batch: Batch) -> jax.Array:
+    """ND [B, V] of every path of one pass."""
+    views = batch.images.shape[1]
+    prediction = model.apply(variables, batch.images, num_refs=views, all_paths=True)
+    return nd_of_paths(prediction.points, batch)
+
+
+def errors_apart(model: MVDust3r, variables: dict, batch: Batch) -> jax.Array:
+    """ND [B, V] of passes with one reference each."""
+    views = batch.images.shape[1]
+
+    def with_reference(view: jax.Array) -> jax.Array:
+        # View 0 and the reference change places.
+        order = jnp.arange(views).at[0].set(view).at[view].set(0)
+        turned = jax.tree.map(lambda x: x[:, order], batch)
+        points = model.apply(variables, turned.images, num_refs=1).points
+        return nd_of_paths(points[:, None], turned)[:, 0]
+
+    return jax.lax.map(with_reference, jnp.arange(views)).T
+
+
+def nd_of_paths(points: jax.Array, batch: Batch) -> jax.Array:
+    """ND [B, R] of pointmaps [B, R, V, H, W, 3], each in its reference's frame."""
+    truth = losses.true_pointmaps(batch, points.shape[1])
+    valid = jnp.broadcast_to(losses.known_depth(batch)[:, None], truth.shape[:-1])
+    return metrics.point_errors(points, truth, valid).nd
+
+
+def summary(errors: np.ndarray) -> dict[str, float]:
+    """Means over rooms of what the choice of the reference does to the ND [rooms, V]."""
+    numbers = {"mean": errors.mean(1), "best": errors.min(1), "worst": errors.max(1)}
+    numbers["deviation"] = errors.std(1)
+    return {name: float(value.mean()) for name, value in numbers.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--views", type=int, default=12)
+    parser.add_argument("--rooms", type=int, default=50)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--name", default="references", help="of the results file")
+    args = parser.parse_args()
+    config, variables = load_weights(args.weights)
+    model = MVDust3r(config)
+    ways = {"together": errors_together} if config.cross_ref else {}
+    ways["apart"] = errors_apart
+    run = {name: jax.jit(functools.partial(way, model)) for name, way in ways.items()}
+    found: dict[str, list] = {name: [] for name in ways}
+    for room in range(args.rooms):
+        seeds = np.array([SPLITS["test"][0] + room], np.uint32)
+        batch = sample_batch(seeds, args.views, 0, args.size, args.size)
+        for name in ways:
+            found[name].append(np.asarray(run[name](variables, batch))[0])
+    result = {name: summary(np.stack(rows)) for name, rows in found.items()}
+    print(json.dumps(result, indent=1))
+    write_results(args.name, {"views": args.views, "rooms": args.rooms, **result})
+
+
+if __name__ == "__main__":
+    main()
