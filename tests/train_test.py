@@ -160,6 +160,24 @@ def test_run_of_non_finite_steps_stops_with_its_story(tmp_path, monkeypatch):
     assert sum(r["kind"] == "skipped" for r in records) == 3
 
 
+def test_a_last_checkpoint_that_cannot_be_written_is_no_success(tmp_path, monkeypatch):
+    """A disk that fills up at the end: the run goes on to it, and then says what is left."""
+    config = smallest()
+    config.total_steps, config.checkpoint_every = 2, 1
+    save = train.Checkpoints.save
+
+    def full_at_two(self, step, *args, **options):
+        return step < 2 and save(self, step, *args, **options)
+
+    monkeypatch.setattr(train.Checkpoints, "save", full_at_two)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match="last step, 2, could not .* is of step 1"):
+            train.train(config, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
 def test_config_with_an_unknown_field_is_refused():
     """Unknown and missing fields are listed together, nested ones by their path."""
     config = ml_collections.ConfigDict(smallest().to_dict())
