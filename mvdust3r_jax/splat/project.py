@@ -97,12 +97,20 @@ def _image_factor(
     return tuple(rows)
 
 
-def _covariance(rows: tuple[Vector, Vector], eps2d: float) -> Vector:
-    """(xx, xy, yy) of the blurred 2-D covariance, square pixels."""
-    xx = sum(u * u for u in rows[0]) + eps2d
-    xy = sum(u * v for u, v in zip(*rows, strict=True))
-    yy = sum(v * v for v in rows[1]) + eps2d
-    return xx, xy, yy
+def _covariance(
+    rows: tuple[Vector, Vector], eps2d: float
+) -> tuple[Float[Array, "G"], Float[Array, "G"], Float[Array, "G"], Float[Array, "G"]]:
+    """(xx, xy, yy) of the blurred 2-D covariance, square pixels, and its determinant.
+
+    The determinant is a sum of squares (Lagrange's identity): ``xx yy - xy xy`` would lose a
+    needle's to rounding, and be 0 or less in one program and not in another.
+    """
+    u, v = rows
+    xx, yy = (sum(c * c for c in row) for row in rows)
+    xy = sum(a * b for a, b in zip(u, v, strict=True))
+    cross = (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
+    det = eps2d * (eps2d + xx + yy) + sum(c * c for c in cross)
+    return xx + eps2d, xy, yy + eps2d, det
 
 
 def _image_means(point: Vector, camera: Camera) -> tuple[Array, Array]:
@@ -125,8 +133,8 @@ def _directions(means: Vector, viewmat: Float[Array, "4 4"]) -> Vector:
 def footprint(gaussians: Gaussians3D, camera: Camera, view: View) -> Footprint:
     """Radii, depths and extents, with culling; what overflows float32 is culled as well."""
     point = _to_camera(gaussians.means, camera.viewmat)
-    xx, xy, yy = _covariance(_image_factor(gaussians.factors, point, camera, view), view.eps2d)
-    det = xx * yy - xy * xy
+    rows = _image_factor(gaussians.factors, point, camera, view)
+    xx, _, yy, det = _covariance(rows, view.eps2d)
     half_trace = 0.5 * (xx + yy)
     root = jnp.sqrt(jnp.maximum(half_trace * half_trace - det, _RADIUS_FLOOR))
     radius = jnp.ceil(3.0 * jnp.sqrt(half_trace + root))
@@ -152,8 +160,8 @@ def project(
     x, y, z = _to_camera(means, camera.viewmat)
     point = (jnp.where(visible, x, 0.0), jnp.where(visible, y, 0.0), jnp.where(visible, z, 1.0))
     factors = tuple(tuple(jnp.where(visible, f, 0.0) for f in row) for row in gaussians.factors)
-    xx, xy, yy = _covariance(_image_factor(factors, point, camera, view), view.eps2d)
-    inverse_det = 1.0 / jnp.where(visible, xx * yy - xy * xy, 1.0)
+    xx, xy, yy, det = _covariance(_image_factor(factors, point, camera, view), view.eps2d)
+    inverse_det = 1.0 / jnp.where(visible, det, 1.0)
     conics = tuple(v * inverse_det for v in (yy, -xy, xx))
     direction = _directions(means, camera.viewmat) if view.sh_degree else means
     colors = view_colors(gaussians.colors, direction, view.sh_degree)
