@@ -57,7 +57,7 @@ def stage_times(config, variables, images, num_refs: int, repeat: int) -> dict:
         whole = decode(True, False)
         times["cross_ref"] = {k: whole[k] - times["decoder"][k] for k in whole}
     if config.skip:
-        cnn = SkipCnn(config.dtype)
+        cnn = SkipCnn(config.skip_width, config.dtype)
         own = {c: variables[c]["src_skip_cnn"] for c in ("params", "batch_stats")}
         run = jax.jit(lambda v, x: cnn.apply(v, x, x, False))
         times["skip_cnn"] = clock(run, own, images, repeat=repeat)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,10 +53,20 @@ def _ordered(batch: Batch, num_inputs: int) -> Batch:
 
 
 def rooms_set(
-    name: str, wanted: Sequence[str] | None, *, split: str, count: int, height: int, width: int
+    name: str,
+    wanted: Sequence[str] | None,
+    *,
+    split: str,
+    count: int,
+    height: int,
+    width: int,
+    options: Mapping[str, Any] | None = None,
 ) -> EvalSet:
-    """Procedural rooms, id ``version:seed``; without ids the first ``count`` seeds of the split."""
-    from data.rooms import ROOMS_VERSION, SPLITS, sample_batch
+    """Procedural rooms, id ``version:seed``; without ids the first ``count`` seeds of the split.
+
+    options: fields of ``data.rooms.Options`` that differ from those of training.
+    """
+    from data.rooms import ROOMS_VERSION, SPLITS, Options, sample_batch
 
     if wanted is None:
         first = SPLITS[split][0]
@@ -64,9 +75,15 @@ def rooms_set(
     if strange:
         raise ValueError(f"{name}: rooms of version {ROOMS_VERSION} expected, got id {strange[0]}")
 
+    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in (options or {}).items()}
+    known = [field.name for field in dataclasses.fields(Options)]
+    if strange := sorted(set(changes) - set(known)):
+        raise ValueError(f"{name}: options of rooms are {known}, got {strange[0]!r}")
+
     def load(ids: Sequence[str], num_inputs: int, num_targets: int) -> Batch:
         seeds = np.array([int(i.partition(":")[2]) for i in ids], np.uint32)
-        batch = sample_batch(seeds, num_inputs, num_targets, height, width)
+        size = num_inputs, num_targets, height, width
+        batch = sample_batch(seeds, *size, options=Options(**changes))
         return _ordered(batch, num_inputs)
 
     return EvalSet(name, lambda num_inputs, num_targets: tuple(wanted), load)

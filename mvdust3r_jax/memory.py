@@ -99,7 +99,7 @@ def peak_activations(
 
 def _head_bytes(config: ModelConfig, num_views: int, pixels: int, on_cpu: bool) -> float:
     """Wide maps of as many views as `heads.few_views_at_once` takes."""
-    skip = heads.SKIP_PIXEL_BYTES * (_WINOGRAD_FACTOR if on_cpu else 1)
+    skip = heads.skip_pixel_bytes(config.skip_width) * (_WINOGRAD_FACTOR if on_cpu else 1)
     view = pixels * (skip if config.skip else dpt.PIXEL_BYTES if config.head == "dpt" else 0)
     at_once = 1 if on_cpu else num_views
     return max(view, min(at_once * view, heads.MAP_BYTES))

@@ -59,7 +59,10 @@ def config_from_torch(state_dict: StateDict) -> ModelConfig:
     if gaussian in state_dict:
         rows, hidden = state_dict[gaussian].shape
         sh_degree = math.isqrt(rows // patch**2 // 3) - 1
-        extra = dict(sh_degree=sh_degree, gaussian_hidden=hidden)
+        extra |= dict(sh_degree=sh_degree, gaussian_hidden=hidden)
+    skip = "downstream_head1.skip_proj.0.conv.weight"
+    if skip in state_dict:
+        extra |= dict(skip_width=state_dict[skip].shape[0])
     return ModelConfig(
         enc_dim,
         _depth(state_dict, "enc_blocks"),
@@ -69,7 +72,7 @@ def config_from_torch(state_dict: StateDict) -> ModelConfig:
         max(1, dec_dim // HEAD_WIDTH),
         patch=patch,
         head="linear" if heads[0] in state_dict else "dpt",
-        skip="downstream_head1.skip_proj.0.conv.weight" in state_dict,
+        skip=skip in state_dict,
         gaussians=gaussian in state_dict,
         cross_ref="dec_same_view_blocks.0.norm1.weight" in state_dict,
         **extra,

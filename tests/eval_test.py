@@ -244,6 +244,19 @@ def test_stored_sets_give_the_published_order(stored, tmp_path):
     assert _stored_set(stored, str(tmp_path / "split.json")).ids(4, 1) == ["2/3", "2/7"]
 
 
+def test_rooms_of_other_options():
+    """Options change the rooms of the same seeds; one that does not exist is an error."""
+    settings = dict(source="rooms", split="test", count=1, height=16, width=16)
+    plain = make_eval_set("plain", **settings)
+    narrow = make_eval_set("narrow", **settings, options={"fov_deg": [35.0, 36.0]})
+    focal = [d.load(d.ids(2, 0), 2, 0).intrinsics[0, 0, 0, 0] for d in (plain, narrow)]
+    assert focal[0] < 17.2 and 8 / np.tan(np.deg2rad(18)) <= focal[1] <= 8 / np.tan(
+        np.deg2rad(17.5)
+    )
+    with pytest.raises(ValueError, match="got 'fov'"):
+        make_eval_set("wrong", **settings, options={"fov": 40})
+
+
 def test_best_path_is_chosen_by_the_truth():
     """Of two paths the one that equals the truth is taken, with its own reference view."""
     batch = jax.tree.map(jnp.asarray, _box_set().load(["5", "6"], VIEWS, 0))

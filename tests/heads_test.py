@@ -56,7 +56,7 @@ def test_gaussians_are_in_range(key):
 @pytest.fixture(scope="module")
 def cnn():
     """A skip CNN with random last layer, and its input."""
-    module = heads.SkipCnn("float32")
+    module = heads.SkipCnn(256, "float32")
     image, xyz = (jax.random.normal(jax.random.key(i), (2, 9, 14, 3)) for i in range(2))
     variables = jax.jit(module.init, static_argnums=3)(jax.random.key(2), image, xyz, False)
     kernel = variables["params"]["conv3"]["kernel"]
@@ -107,7 +107,7 @@ def test_training_uses_and_records_batch_statistics(cnn):
 def test_batch_statistics_are_shared_over_an_axis(cnn):
     """Two devices with half the batch each see the statistics of the whole batch."""
     module, _, noisy, image, xyz = cnn
-    shared = heads.SkipCnn("float32", bn_axis_name="data")
+    shared = heads.SkipCnn(256, "float32", bn_axis_name="data")
     whole, _ = jax.jit(lambda v: module.apply(v, image, xyz, True, mutable=["batch_stats"]))(noisy)
     halves, _ = jax.vmap(
         lambda i, x: shared.apply(noisy, i, x, True, mutable=["batch_stats"]), axis_name="data"
@@ -150,4 +150,4 @@ def test_more_views_need_no_more_maps():
         run = jax.jit(MVDust3r(config).apply).lower(variables, images).compile()
         return run.memory_analysis().temp_size_in_bytes
 
-    assert (planned(12) - planned(4)) / 8 < 0.25 * 4 * heads.SKIP_WIDTH * 64 * 64
+    assert (planned(12) - planned(4)) / 8 < 0.25 * 4 * config.skip_width * 64 * 64

@@ -6,7 +6,7 @@ zeros of convolutions are not counted. ``W = V - 1`` sources, ``n = N`` tokens a
 
 from __future__ import annotations
 
-from mvdust3r_jax.models import dpt, heads
+from mvdust3r_jax.models import dpt
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 
 MLP = 8  # multiply-accumulates of the two MLP layers, in units of a token's D * D
@@ -34,7 +34,7 @@ def forward_flops(
         + config.dec_depth * paths * _decoder_layer(config.dec_dim, tokens, views),
         "cross_ref": _cross_ref(config, tokens, views, num_refs, all_paths),
         "heads": results * _heads(config, (height, width), tokens),
-        "skip_cnn": results * config.skip * _skip_cnn(height, width),
+        "skip_cnn": results * config.skip * _skip_cnn(config.skip_width, height, width),
     }
     flops = {stage: 2 * count for stage, count in macs.items()}
     return flops | {"total": sum(flops.values())}
@@ -96,8 +96,7 @@ def _conv(height: int, width: int, kernel: int, channels_in: int, channels_out: 
     return taps(height) * taps(width) * channels_in * channels_out
 
 
-def _skip_cnn(height: int, width: int) -> int:
-    wide = heads.SKIP_WIDTH
+def _skip_cnn(wide: int, height: int, width: int) -> int:
     return (
         _conv(height, width, 3, 6, wide)
         + 2 * _conv(height, width, 5, wide, wide)

@@ -24,14 +24,13 @@ MAX_EXPONENT = 88.0
 MIN_DISTANCE = 1e-8
 # The skip CNN's correction is scaled by this before it is added.
 SKIP_SCALE = 1e-4
-SKIP_WIDTH = 256
 GAUSSIAN_NORM_EPS = 1e-5
 SCALE_FACTOR = 0.1
 BATCH_NORM_EPS = 1e-5
 BATCH_NORM_MOMENTUM = 0.9  # the share of the old running statistics; PyTorch's momentum 0.1
 # Wide maps that inference holds at once: of one view on CPUs (in cache), of a few elsewhere.
 MAP_BYTES = 2**30
-SKIP_PIXEL_BYTES = 4 * SKIP_WIDTH * 4  # of the skip CNN: four float32 maps
+SKIP_MAPS = 4  # of the skip CNN's width, float32, held at once
 
 
 def safe_exp(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -103,6 +102,11 @@ def _wide_conv(x: Array, kernel: Array, strides, padding, **options) -> Array:
     return jax.lax.platform_dependent(x, kernel, cpu=winograd.conv5x5, default=direct)
 
 
+def skip_pixel_bytes(width: int) -> int:
+    """Memory that the skip CNN's maps of this width take per pixel."""
+    return SKIP_MAPS * width * 4
+
+
 class SkipCnn(nn.Module):
     """Refines raw xyz by what the image shows: four convolutions with batch norm.
 
@@ -110,6 +114,7 @@ class SkipCnn(nn.Module):
     algorithm, which the small output scale makes exact enough; those of training never do.
     """
 
+    width: int
     dtype: str
     bn_axis_name: str | None = None
 
@@ -120,9 +125,9 @@ class SkipCnn(nn.Module):
         x = jnp.concatenate([images, xyz], axis=-1)
         x = x.reshape(-1, *x.shape[-3:])
         wide = None if train else _wide_conv
-        x = jax.nn.selu(self._conv_norm(x, 0, (SKIP_WIDTH, 3), train))
-        x = jax.nn.selu(self._conv_norm(x, 1, (SKIP_WIDTH, 5), train, conv_general_dilated=wide))
-        x = jax.nn.selu(self._conv_norm(x, 2, (SKIP_WIDTH, 5), train, conv_general_dilated=wide))
+        x = jax.nn.selu(self._conv_norm(x, 0, (self.width, 3), train))
+        x = jax.nn.selu(self._conv_norm(x, 1, (self.width, 5), train, conv_general_dilated=wide))
+        x = jax.nn.selu(self._conv_norm(x, 2, (self.width, 5), train, conv_general_dilated=wide))
         x = self._conv_norm(x, 3, (3, 3), train, kernel_init=zeros)
         return xyz + SKIP_SCALE * x.reshape(xyz.shape).astype(jnp.float32)
 

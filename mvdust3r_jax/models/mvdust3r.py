@@ -37,6 +37,7 @@ class ModelConfig:
     patch: int = 16  # pixels; image sides are multiples of it
     head: str = "linear"  # pointmap head: 'linear' or 'dpt'
     skip: bool = True  # the CNN that refines points by the image
+    skip_width: int = 256  # its channels
     gaussians: bool = True
     sh_degree: int = 0  # of the Gaussians' colours
     # Upper limit of a Gaussian's standard deviation, where the points' mean distance is 1. At 224
@@ -141,8 +142,8 @@ class MVDust3r(nn.Module):
             raw = heads.LinearPointHead(c.patch, name=f"{role}_point_head")(tokens[-1], grid)
         xyz, raw_confidence = raw[..., :3], raw[..., 3]
         if c.skip:
-            cnn = heads.SkipCnn(c.dtype, c.bn_axis_name, name=f"{role}_skip_cnn")
-            xyz = by_views(cnn, (images, xyz), train, heads.SKIP_PIXEL_BYTES)
+            cnn = heads.SkipCnn(c.skip_width, c.dtype, c.bn_axis_name, name=f"{role}_skip_cnn")
+            xyz = by_views(cnn, (images, xyz), train, heads.skip_pixel_bytes(c.skip_width))
         gaussians = None
         if c.gaussians:
             head = heads.GaussianHead(
@@ -194,6 +195,7 @@ VARIANTS: dict[str, ModelConfig] = {
         cross_ref=False,
     ),
     "small_mvd": replace(_SMALL, cross_ref=False),
+    "small_mvd_skip": replace(_SMALL, cross_ref=False, skip=True, skip_width=32),
     "small": _SMALL,
     "tiny": ModelConfig(
         32, 2, 2, 32, 2, 2, patch=8, skip=False, gaussian_hidden=32, cross_ref=True

@@ -1,0 +1,36 @@
+"""One part of the network more or less, all from the same start and for as many steps.
+
+    python train.py --config configs/ablation.py:points --workdir runs/ablation/points
+
+Parts: `points` (no Gaussian is trained), `gaussians` (the second stage as it is), `skip_cnn`,
+`refs2`, `refs4`, `refs8` (cross-reference blocks over so many paths), `pairs` (points, and blocks
+that see two views at a time, for the pairwise baseline; as many images a step).
+docs/experiments.md has the table and the evaluation behind it.
+"""
+
+from configs import small_render
+
+STEPS = 600
+
+
+def get_config(part: str = "gaussians"):
+    """The second stage, shorter, with 8 views, and with the part changed."""
+    config = small_render.get_config()
+    config.total_steps = STEPS
+    config.warmup_steps = 50
+    config.data.num_inputs = (8,)
+    config.eval_every = 200
+    config.pictures_every = STEPS
+    changes = {
+        "gaussians": {},
+        "points": {"loss.rgb": 0.0, "loss.scale_clip": 0.0, "data.num_targets": 0},
+        "skip_cnn": {"variant": "small_mvd_skip"},
+        **{f"refs{r}": {"variant": "small", "num_refs": r} for r in (2, 4, 8)},
+    }
+    changes["pairs"] = changes["points"] | {"data.num_inputs": (2,), "data.batch_size": 16}
+    if part not in changes:
+        raise ValueError(f"parts are {sorted(changes)}, got {part!r}")
+    config.update_from_flattened_dict(changes[part])
+    if part.startswith("refs"):
+        config.loss.render_paths = 1
+    return config

@@ -1,0 +1,28 @@
+"""Rooms that differ from those of training in one respect each: how far a network generalises.
+
+python eval.py --config configs/eval_other_rooms.py --weights weights/small.safetensors \\
+    --workdir DIR
+"""
+
+from configs import eval_rooms
+
+# Training draws rooms of 3 to 8 m, three in ten several-room flats, 50 to 80 degrees, full light.
+OTHER = {
+    "flats": {"multi_room": 1.0},
+    "halls": {"room_min": 8.0, "room_max": 12.0},
+    "telephoto": {"fov_deg": (35.0, 50.0)},
+    "wide_angle": {"fov_deg": (80.0, 95.0)},
+    "dark": {"dark": 0.2},
+    "crowded": {"density": (0.75, 1.2)},
+}
+
+
+def get_config():
+    """As trained, then each change; 'mean' is the mean pointmap of rooms with the same change."""
+    config = eval_rooms.get_config()
+    for name, options in OTHER.items():
+        config.datasets[name] = dict(config.datasets.rooms, options=options)
+    config.views = "8"
+    config.num_targets = "2"
+    config.methods = "mean,mvdp"
+    return config
