@@ -27,7 +27,7 @@ from jaxtyping import Array, UInt8
 from mvdust3r_jax import pose, weights
 from mvdust3r_jax.export.files import whole_folder
 from mvdust3r_jax.models.mvdust3r import ModelConfig
-from mvdust3r_jax.reconstruct import DEFAULT_REFS, Model, forward
+from mvdust3r_jax.reconstruction import DEFAULT_REFS, Model, forward
 
 FILES = ("program.bin", "weights.safetensors", "serving.json", "compiled")
 _PROGRAM, _WEIGHTS, _FACTS, _CACHE = FILES

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -257,3 +258,16 @@ def test_compilation_cache_is_announced_once(tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().err == ""
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_interrupted_while_it_starts():
+    """Ctrl-C while JAX is being imported: one word and code 130, not a traceback."""
+    command = [sys.executable, "-X", "importtime", "-m", "mvdust3r_jax.cli", "bench", "--help"]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # The interpreter names each module that is done: the first of JAX's says how far it is.
+    while "jax._src" not in (line := started.stderr.readline()):
+        assert line, "the program ended before it imported JAX"
+    started.send_signal(signal.SIGINT)
+    err = started.communicate(timeout=60)[1]
+    assert started.returncode == cli.EXIT_INTERRUPTED and "Traceback" not in err, err
+    assert "interrupted" in err

@@ -15,7 +15,7 @@ from mvdust3r_jax import reconstruct as reconstruct_function
 from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.images import Photo
 from mvdust3r_jax.known_cameras import KnownCameras
-from mvdust3r_jax.reconstruct import Model, forward, load_model, network_order, reconstruct
+from mvdust3r_jax.reconstruction import Model, forward, load_model, network_order, reconstruct
 from mvdust3r_jax.scene import Scene
 from mvdust3r_jax.types import Gaussians, Prediction
 
@@ -24,7 +24,7 @@ CONFIG = ModelConfig(
 )
 SIZE = (16, 24)
 # The package's attribute of this name is the function.
-MODULE = sys.modules["mvdust3r_jax.reconstruct"]
+MODULE = sys.modules["mvdust3r_jax.reconstruction"]
 
 
 @pytest.fixture(scope="module")

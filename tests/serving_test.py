@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mvdust3r_jax import ModelConfig, cli, port, serving, weights
-from mvdust3r_jax.reconstruct import Model, reconstruct
+from mvdust3r_jax.reconstruction import Model, reconstruct
 
 pytest.importorskip("flatbuffers")
 

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "mvdust3r_jax"
 OUT = ROOT / "docs" / "api"
 PAGES = {
-    "use": ("From photographs to files", "reconstruct scene images video_in known_cameras memory "
-            "serving export viewer"),
+    "use": ("From photographs to files", "reconstruction scene images video_in known_cameras "
+            "memory serving export viewer"),
     "networks": ("The networks", "models types"),
     "weights": ("Weights and checkpoints", "weights port checkpoint safetensors_file torch_args "
                 "torch_file torch_layout torch_writer"),

@@ -17,7 +17,7 @@ from mvdust3r_jax import memory, port
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.models.mvdust3r import VARIANTS
-from mvdust3r_jax.reconstruct import Model, compiled_program
+from mvdust3r_jax.reconstruction import Model, compiled_program
 
 HELP = "forward time for several numbers of views, as a share of this machine's matmul rate"
 EXAMPLES = (

@@ -11,7 +11,7 @@ import jax
 
 from mvdust3r_jax import images, video_in
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.reconstruct import DEFAULT_REFS, Model, load_model
+from mvdust3r_jax.reconstruction import DEFAULT_REFS, Model, load_model
 
 DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", "small")
 DEFAULT_FRAMES = 12

@@ -14,7 +14,7 @@ from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.images import SUFFIXES, ImageError
 from mvdust3r_jax.known_cameras import KnownCameras, read_cameras
-from mvdust3r_jax.reconstruct import Model, reconstruct
+from mvdust3r_jax.reconstruction import Model, reconstruct
 from mvdust3r_jax.scene import SCENE_FILE, Scene
 
 HELP = "photographs, a folder or a video to points, cameras and Gaussians"
