@@ -1,0 +1,175 @@
+"""Writes ``docs/speed.md`` from the results that the other benchmarks left behind.
+
+    python -m benchmarks.speed_page
+
+Numbers come from ``benchmarks/results`` alone: measure again with the command above each table,
+then run this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import RESULTS
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
+GIB = 2**30
+_FORWARD = (
+    ("V", lambda r: r["views"]),
+    ("type", lambda r: r["dtype"]),
+    ("compile, s", lambda r: r["compile_s"]),
+    ("cached, s", lambda r: r.get("cached_s")),
+    ("pass, s", lambda r: r["s"]),
+    ("processor time a core, s", lambda r: r["cpu_s"]),
+    ("TFLOP", lambda r: r["flops"]["total"] / 1e12),
+    ("of the matmul rate, %", lambda r: 100 * r["share"]["s"]),
+    ("by processor time, %", lambda r: 100 * r["share"]["cpu_s"]),
+    ("peak GiB", lambda r: r["peak_bytes"] / GIB),
+    *((name, lambda r, key=key: r["stages"].get(key, {}).get("s")) for name, key in (
+        ("encoder, s", "encoder"), ("decoder, s", "decoder"), ("cross-reference, s", "cross_ref"),
+        ("skip CNN, s", "skip_cnn"),
+    )),
+)  # fmt: skip
+_COMMANDS = (
+    ("V", lambda r: r["V"]),
+    ("network, s", lambda r: r["network s"]),
+    ("cameras, s", lambda r: r["cameras s"]),
+    ("processor time of all cores, s", lambda r: r["all CPU s"]),
+    ("peak GiB", lambda r: r["peak GiB"]),
+    ("announced GiB", lambda r: r["estimate GiB"]),
+)
+_SPLAT = (
+    ("Gaussians", lambda r: r["gaussians"]),
+    ("cameras", lambda r: r["cameras"]),
+    ("pixels", lambda r: f"{r['size']}x{r['size']}"),
+    ("intersections", lambda r: r["intersections"]),
+    ("forward, processor s", lambda r: r["forward_cpu_s"]),
+    ("and backward", lambda r: r["both_cpu_s"]),
+    ("us an intersection", lambda r: 1e6 * r["both_cpu_s"] / r["intersections"]),
+    ("peak GB", lambda r: r["both_peak_gb"]),
+)
+_ROOMS = (
+    ("pixels", lambda r: f"{r['size']}x{r['size']}"),
+    ("views a second", lambda r: r["views_per_s"]),
+    ("processor ms a view", lambda r: r["cpu_ms_per_view"]),
+)
+_CHANGES = (
+    ("change", lambda r: r["change"]),
+    ("without it, s", lambda r: r["before"]["s"]),
+    ("with it, s", lambda r: r["after"]["s"]),
+    ("ratio of processor times", lambda r: r["ratio"]["cpu_s"]),
+    ("why", lambda r: r["reason"]),
+)
+
+
+def results(name: str) -> Any:
+    """Content of a results file, without the machine."""
+    content = json.loads((RESULTS / f"{name}.json").read_text())
+    return content.get("results", content)
+
+
+def cell(value: Any) -> str:
+    """Text of a number to three digits; nothing where nothing was measured."""
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def table(columns: Sequence[tuple], rows: Sequence[dict]) -> str:
+    """Markdown; a column's function gives a row's cell."""
+    lines = [[name for name, _ in columns], ["---"] * len(columns)]
+    lines += [[cell(value(row)) for _, value in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def training_table(names: Sequence[str]) -> str:
+    """A row per results file: the step and the share of each part."""
+    parts = ("encoder", "decoder", "heads", "rasterizer", "lpips", "optimizer", "rest")
+    share = lambda r, part: (  # noqa: E731
+        100 * r["parts"][part]["cpu_s"] / r["step"]["cpu_s"] if part in r["parts"] else None
+    )
+    columns = (
+        ("variant", lambda r: r["variant"]),
+        ("samples", lambda r: r["batch"]),
+        ("input + new views", lambda r: f"{r['views']} + {r['targets']}"),
+        ("step, s", lambda r: r["step"]["s"]),
+        ("compile, s", lambda r: r["compile_s"]),
+        *((f"{part}, %", lambda r, part=part: share(r, part)) for part in parts),
+        ("of the matmul rate, %", lambda r: 100 * r["utilisation"]["s"]),
+        ("input wait, %", lambda r: 100 * r["input_wait_share"]),
+        ("peak GiB", lambda r: r["peak_bytes"] / GIB),
+    )  # fmt: skip
+    return table(columns, [results(name) for name in names])
+
+
+def page() -> str:
+    """The whole page."""
+    machine = json.loads((RESULTS / "forward.json").read_text())["machine"]
+    forward = sorted(results("forward"), key=lambda r: (r["dtype"] != "float32", r["views"]))
+    splat = json.loads((RESULTS / "splat.json").read_text())["rows"]
+    return f"""# Speed
+
+Made by `python -m benchmarks.speed_page` from `benchmarks/results`. Machine: {machine["cores"]}
+cores of a shared {machine["cpu"]}, no accelerator, jax {machine["jax"]}. Other work ran beside some
+rows: where wall and processor time differ, the second is the one to compare. Nothing was measured
+on a GPU or a TPU; `mvdust3r bench` prints the first table for the machine it runs on.
+
+## Forward pass
+
+MV-DUSt3R+ at full size, 224x224, R = min(4, V), random weights:
+`python -m benchmarks.forward --views 2,4,8,12,24`. The share is the closed formula's operations
+over time, relative to a plain matrix product of the same type and run. Winograd's algorithm saves
+three quarters of the skip CNN's products that the formula counts, so a share can pass 100 %.
+
+{table(_FORWARD, forward)}
+
+Whole commands, from photographs to files (`python -m benchmarks.many_views`):
+
+{table(_COMMANDS, results("many_views"))}
+
+![Time and memory against the number of views, with the formula's floor](images/forward_views.png)
+
+(`python -m benchmarks.plot_forward`)
+
+## What each change saves
+
+`python -m benchmarks.changes --views 4`: the network compiled anew with one change taken back,
+timed right before the program as it is.
+
+{table(_CHANGES, results("changes")["rows"])}
+
+"Own view left out" saves a quarter of the scores of 4 views, and less of more; at 4 views attention
+is a small part. Not measured: keys and values projected once (the program never did otherwise).
+
+## Training step
+
+`python -m benchmarks.train`; shares are of processor time.
+
+{training_table(("train_mvd", "train_small_mvd"))}
+
+## Rasterizer
+
+`python -m benchmarks.splat`, some of its rows ([splatting](splatting.md) has them all):
+
+{table(_SPLAT, [r for r in splat if r["size"] == 224])}
+
+## Generated rooms
+
+`python -m benchmarks.rooms`, whole samples of 8 input and 2 new views:
+
+{table(_ROOMS, results("rooms")["samples"])}
+"""
+
+
+def main() -> None:
+    PAGE.write_text(page())
+    print(f"wrote {PAGE.relative_to(PAGE.parents[1])}")
+
+
+if __name__ == "__main__":
+    main()
