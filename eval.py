@@ -271,7 +271,7 @@ class Evaluation:
         return list(records_of(key, ids, numbers)), timing
 
     def draw_extremes(self) -> None:
-        """Pictures of the scenes of smallest and largest ND, at the largest number of views."""
+        """Pictures of the scenes of smallest, median and largest ND, at the most views."""
         count = self.plan.config.pictures
         shown = [m for m in ("mvdp", "mvd", "pairwise", "constant") if m in self.plan.methods][:1]
         records = all_records(self.workdir, "metrics")
@@ -284,6 +284,7 @@ class Evaluation:
                 rows = sorted((r["nd"], r["id"]) for r in rows if r["nd"] is not None)
                 names = {f"best{i}": row for i, row in enumerate(rows[:count])}
                 names |= {f"worst{i}": row for i, row in enumerate(rows[::-1][:count])}
+                names |= {"middle0": rows[len(rows) // 2]} if rows else {}
                 for name, (nd, scene) in names.items():
                     self.draw(data, key, num_targets, name, nd, scene)
 

@@ -3,8 +3,8 @@
     python train.py --config configs/ablation.py:points --workdir runs/ablation/points
 
 Parts: `points` (no Gaussian is trained), `gaussians` (the second stage as it is), `skip_cnn`,
-`refs2`, `refs4`, `refs8` (cross-reference blocks over so many paths), `pairs` (points, and blocks
-that see two views at a time, for the pairwise baseline; as many images a step).
+`refs2`, `refs4`, `refs8` (cross-reference blocks over so many paths); `multi` and `pairs` (points
+alone, 4 or 2 views a sample, as many images a step): the multi-view network and the pairwise one.
 docs/experiments.md has the table and the evaluation behind it.
 """
 
@@ -27,6 +27,7 @@ def get_config(part: str = "gaussians"):
         "skip_cnn": {"variant": "small_mvd_skip"},
         **{f"refs{r}": {"variant": "small", "num_refs": r} for r in (2, 4, 8)},
     }
+    changes["multi"] = changes["points"] | {"data.num_inputs": (4,), "data.batch_size": 8}
     changes["pairs"] = changes["points"] | {"data.num_inputs": (2,), "data.batch_size": 16}
     if part not in changes:
         raise ValueError(f"parts are {sorted(changes)}, got {part!r}")

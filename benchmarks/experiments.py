@@ -1,0 +1,149 @@
+"""The experiments of docs/experiments.md, each trained, evaluated and kept by one command.
+
+    python -m benchmarks.experiments card views --weights weights/small.safetensors
+    python -m benchmarks.experiments pairs ablation          # these train what they compare
+    python -m benchmarks.experiments --tables                # writes them into the page again
+
+Commands are printed before they run; all of them go on where an earlier run stopped. Summaries go
+to ``benchmarks/results/experiment_NAME.json`` and tables into the page, between its markers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.machine import RESULTS, write_results
+from mvdust3r_jax import eval_report
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "experiments.md"
+PARTS = ("points", "gaussians", "skip_cnn", "refs2", "refs4", "refs8")
+# Plots of an evaluation that the page shows: name in docs/images -> (experiment, file in plots/).
+FIGURES = {
+    "small_best.jpg": ("card", "rooms_8_mvdp_best0.png"),
+    "small_typical.jpg": ("card", "rooms_8_mvdp_middle0.png"),
+    "small_worst.jpg": ("card", "rooms_8_mvdp_worst0.png"),
+    "small_views.jpg": ("views", "rooms_errors.png"),
+    "small_times.jpg": ("views", "rooms_times.png"),
+}
+_KEPT = tuple(name for name, *_ in eval_report.COLUMNS) + ("similarity_error_m", "pose_ok_share")
+
+
+def evaluation(config: str, weights: str, **fields) -> list[str]:
+    """An ``eval.py`` command without its folder."""
+    changes = [f"--config.{key}={value}" for key, value in fields.items()]
+    return ["eval.py", "--config", f"configs/{config}.py", "--weights", weights, *changes]
+
+
+def trained(part: str, runs: Path) -> list[str]:
+    """The ``train.py`` command of an ablation."""
+    return ["train.py", "--config", f"configs/ablation.py:{part}", "--workdir", str(runs / part)]
+
+
+def of_part(part: str, runs: Path) -> list[str]:
+    """Evaluation of an ablation: 8 views, as many paths as it was trained with."""
+    refs = int(part.removeprefix("refs")) if part.startswith("refs") else 1
+    method = "mvdp" if refs > 1 else "mvd"
+    return evaluation("eval_small", str(runs / part), methods=method, num_refs=refs)
+
+
+def plan(name: str, weights: str, runs: Path) -> tuple[list[list[str]], dict[str, list[str]]]:
+    """Trainings, and evaluations by the label of their rows."""
+    pairs = str(runs / "pairs")
+    few = dict(views="4", num_targets="0")
+    plans = {
+        "card": ([], {"": evaluation("eval_small", weights)}),
+        "views": ([], {"": evaluation("eval_views", weights)}),
+        "other_rooms": ([], {"": evaluation("eval_other_rooms", weights)}),
+        "paths": (
+            [],
+            {
+                f"R = {refs}": evaluation(
+                    "eval_rooms", weights, views="12", num_targets="0", num_refs=refs,
+                    methods="mvdp" + ",mvdp_best" * (refs == 4),
+                )
+                for refs in (1, 2, 4, 8)
+            },
+        ),
+        "pairs": (
+            [trained("multi", runs), trained("pairs", runs)],
+            {
+                "": evaluation(
+                    "eval_rooms", str(runs / "multi"), **few, methods="mean,mvd,pairwise",
+                    pairwise_weights=pairs,
+                )
+            },
+        ),
+        "ablation": (
+            [trained(part, runs) for part in PARTS],
+            {part: of_part(part, runs) for part in PARTS},
+        ),
+    }  # fmt: skip
+    return plans[name]
+
+
+def run(command: list[str]) -> None:
+    """Print and run; a failure ends everything."""
+    print(f"$ python {shlex.join(command)}", flush=True)
+    subprocess.run([sys.executable, *command], check=True)
+
+
+def carry_out(name: str, weights: str, runs: Path) -> None:
+    """Trains, evaluates and keeps the summaries of one experiment."""
+    trainings, evaluations = plan(name, weights, runs)
+    for command in trainings:
+        run(command)
+    rows = []
+    for label, command in evaluations.items():
+        workdir = runs / "evaluated" / name / (re.sub(r"\W+", "", label) or "all")
+        run([*command, "--workdir", str(workdir)])
+        for row in json.loads((workdir / "summary.json").read_text()):
+            numbers = {k: v for k, v in row["numbers"].items() if k in _KEPT}
+            method = " ".join(filter(None, (label, row["method"])))
+            rows.append(row | {"numbers": numbers, "method": method})
+    write_results(f"experiment_{name}", rows)
+    for image, (experiment, plot) in FIGURES.items():
+        if experiment == name:
+            picture = Image.open(runs / "evaluated" / name / "all" / "plots" / plot)
+            picture.convert("RGB").save(PAGE.parent / "images" / image, quality=88)
+
+
+def write_tables() -> None:
+    """Puts the table of every results file between its markers in the page."""
+    text = PAGE.read_text()
+
+    def table(found: re.Match) -> str:
+        path = RESULTS / f"experiment_{found[2]}.json"
+        if not path.exists():
+            return found[0]
+        rows = json.loads(path.read_text())["results"]
+        return f"{found[1]}\n{eval_report.table(rows)}{found[3]}"
+
+    pattern = r"(<!-- table (\w+) -->)\n.*?(<!-- end -->)"
+    PAGE.write_text(re.sub(pattern, table, text, flags=re.DOTALL))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = ("card", "views", "other_rooms", "paths", "pairs", "ablation")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    parser.add_argument("--weights", default="weights/small.safetensors")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--tables", action="store_true", help="only write the page's tables")
+    args = parser.parse_args()
+    if unknown := [name for name in args.names if name not in names]:
+        parser.error(f"experiments are {', '.join(names)}; got {unknown[0]!r}")
+    for name in args.names:
+        carry_out(name, args.weights, args.runs)
+    write_tables()
+
+
+if __name__ == "__main__":
+    main()
