@@ -67,6 +67,10 @@ def check_fields(config: ml_collections.ConfigDict) -> None:
         wrong += [f"unknown eval.{name}.{k}" for k in sorted(set(overrides) - set(known.data))]
     if wrong:
         raise ValueError("the config does not fit configs/defaults.py: " + "; ".join(wrong))
+    if not 0 <= config.stop_step <= config.total_steps:
+        raise ValueError(
+            f"stop_step must lie in 0..total_steps = {config.total_steps}, got {config.stop_step}"
+        )
 
 
 def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
@@ -174,7 +178,10 @@ def evaluate(config: ml_collections.ConfigDict, run: Run, state: Any, overrides:
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = range(0)) -> None:
-    """Runs to ``total_steps``, or until SIGTERM; ``profile``: steps that are traced."""
+    """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM.
+
+    profile: steps that are traced.
+    """
     check_fields(config)
     stop, compiles = _CatchSigterm(), CompileCounter()
     logging.info("devices: %s", jax.devices())
@@ -204,13 +211,14 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
     log = MetricLog(
         workdir, first_step, tensorboard=config.tensorboard, active=jax.process_index() == 0
     )
-    progress = Progress(first_step, config.total_steps)
-    pending, compiled = None, compiles.count
+    end = config.stop_step or config.total_steps
+    progress = Progress(first_step, end)
+    pending, compiled, step = None, compiles.count, first_step
 
     def due(every: int, step: int) -> bool:
         return every > 0 and step % every == 0
 
-    for step in range(first_step + 1, config.total_steps + 1):
+    for step in range(first_step + 1, end + 1):
         if step == profile.start:
             jax.profiler.start_trace(str(workdir / "profile"))
 
@@ -242,7 +250,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
             )
 
         # Evaluation, pictures and checkpoints
-        last = step == config.total_steps or stop.requested
+        last = step == end or stop.requested
         if due(config.eval_every, step):
             judged = None
             for name, overrides in config.eval.items():

@@ -51,7 +51,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.render_views = 0  # views rendered a step, drawn at random; 0 = all
 
     # Optimizer
-    config.total_steps = 1_000
+    config.total_steps = 1_000  # at which the learning rate has become final_lr
+    config.stop_step = 0  # where the run ends, 0 = at total_steps
     config.warmup_steps = 10
     config.optimizer = "adamw"  # or 'muon' for the blocks' matrices, AdamW for the rest
     config.peak_lr = 1.5e-4

@@ -123,6 +123,18 @@ def test_sigterm_saves_and_exits_with_zero(uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_may_stop_early_and_go_on(uninterrupted, tmp_path):
+    """stop_step ends the run on the same schedule; what is finished ends at once when repeated."""
+    for fields, steps in (({"stop_step": 3}, 3), ({}, 8), ({}, 8)):
+        process = start(tmp_path, uninterrupted[1], **fields)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output[-3000:]
+        assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == steps
+    want = final_state(uninterrupted[0])
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), want)
+
+
+@pytest.mark.slow
 def test_a_run_can_be_loaded_as_weights(uninterrupted):
     """The averaged parameters of a work folder are what users get."""
     config, variables = load_weights(uninterrupted[0])
