@@ -72,7 +72,7 @@ def main() -> None:
     mixture = f'--config.data.mixture=((\\"{data}\\",1.0),)'
     trained = run(f"train.py --config configs/demo.py --workdir {out / 'run'} {mixture}{steps}")
     run(
-        f"eval.py --config configs/eval_demo.py --weights {out / 'run'} "
+        f"eval.py --config configs/eval_records.py --weights {out / 'run'} "
         f"--workdir {out / 'eval'} --config.datasets.held_out.folder={data}"
     )
     reconstructed = run(

@@ -1,19 +1,20 @@
-"""Held-out frames of the demo's room: four views of 64x64, against the truth.
+"""A stored data set (`python -m data.build`): four views of 64x64 of its test split.
 
-python eval.py --config configs/eval_demo.py --weights demo_out/run --workdir demo_out/eval
+python eval.py --config configs/eval_records.py --weights RUN --workdir EVAL \\
+    --config.datasets.held_out.folder=DATA/rgbd
 """
 
 from configs import eval_rooms
 
 
 def get_config():
-    """The stored test split; the network beside the constant pointmap and the oracle."""
+    """The network of one path beside the mean pointmap of the training split and the truth."""
     config = eval_rooms.get_config()
     config.datasets.unlock()
     del config.datasets["rooms"]
     config.datasets.held_out = {
         "source": "records",
-        "folder": "demo_out/data/rgbd",
+        "folder": "data_sets/rgbd",
         "split": "test",
         "height": 64,
         "width": 64,
