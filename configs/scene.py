@@ -13,7 +13,7 @@ def get_config():
     config = small_mvd.get_config()
     config.data.source = "records"
     config.data.mixture = (("data_sets/rgbd", 1.0),)
-    config.total_steps = 1_200
+    config.total_steps, config.stop_step = 1_200, 0
     config.warmup_steps = 100
     config.eval_every = 200
     config.eval = {"held_out": {"split": "test"}}

@@ -21,6 +21,7 @@ def get_config():
     config.data.height = config.data.width = 64
     config.data.baseline = (0.3, 1.2)
     config.total_steps = 40_000
+    config.stop_step = 8_000  # what the hours allowed; the next stage lowers the learning rate
     config.warmup_steps = 300
     config.optimizer = "muon"
     config.peak_lr = 1e-3

@@ -15,8 +15,11 @@ def get_config():
     config.data.num_targets = 2
     config.data.baseline = (0.5, 1.5)
     config.loss.rgb = 1.0
+    config.loss.lpips = 0.1
     config.loss.scale_clip = 1.0
     config.loss.render_views = 4
     config.peak_lr = 6e-4
-    config.total_steps = 10_000
+    config.total_steps, config.stop_step = 3_000, 0
+    config.warmup_steps = 100
+    config.eval = {"held_out": {"split": "validation", "num_inputs": (8,)}}
     return config
