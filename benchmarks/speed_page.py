@@ -41,6 +41,14 @@ _COMMANDS = (
     ("peak GiB", lambda r: r["peak GiB"]),
     ("announced GiB", lambda r: r["estimate GiB"]),
 )
+_SERVING = (
+    ("export, s", lambda r: r["export_s"]),
+    *((f"{name}, s", lambda r, name=name: r["stages"][name]["s"]) for name in (
+        "import", "load", "first result", "second result"
+    )),
+    ("beyond, s", lambda r: r["beyond_one_run_s"]),
+    ("beyond, processor s", lambda r: r["beyond_one_run_cpu_s"]),
+)  # fmt: skip
 _SPLAT = (
     ("Gaussians", lambda r: r["gaussians"]),
     ("cameras", lambda r: r["cameras"]),
@@ -145,6 +153,13 @@ timed right before the program as it is.
 
 "Own view left out" saves a quarter of the scores of 4 views, and less of more; at 4 views attention
 is a small part. Not measured: keys and values projected once (the program never did otherwise).
+
+## Serving
+
+From the start of a process to the first result of an exported full-size MV-DUSt3R+, 4 views
+(`python -m benchmarks.serving`); `beyond` is what the first result takes beyond one run:
+
+{table(_SERVING, [results("serving")])}
 
 ## Training step
 

@@ -148,15 +148,20 @@ def load_program(folder: str | os.PathLike) -> Served:
 
 @contextmanager
 def _compilation_cache(folder: Path) -> Iterator[None]:
-    """Programs compiled meanwhile are looked for, and kept, in this folder."""
+    """Programs compiled meanwhile are looked for, and kept, in this folder.
+
+    Without XLA's own caches beside it, whose path would be part of a program's key: a folder that
+    is moved, as every exported one is to its final name, must still be found in.
+    """
     names = (
         "jax_compilation_cache_dir",
         "jax_persistent_cache_min_compile_time_secs",
         "jax_persistent_cache_min_entry_size_bytes",
+        "jax_persistent_cache_enable_xla_caches",
     )
     before = {name: getattr(jax.config, name) for name in names}
     try:
-        for name, value in zip(names, (str(folder), 0.0, 0), strict=True):
+        for name, value in zip(names, (str(folder), 0.0, 0, "none"), strict=True):
             jax.config.update(name, value)
         compilation_cache.reset_cache()
         yield
