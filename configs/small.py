@@ -15,8 +15,12 @@ def get_config():
     config.init_from = "runs/small_render"
     config.variant = "small"
     config.num_refs = 4
-    config.data.num_inputs = (4, 8)
+    config.data.num_inputs = (8,)
     config.loss.render_paths = 1
     config.peak_lr = 4e-4
-    config.total_steps = 6_000
+    config.total_steps = 300
+    config.average_decay = 0.98
+    config.warmup_steps = 30
+    config.eval_every = 100
+    config.checkpoint_every = 50
     return config
