@@ -30,7 +30,7 @@ _FORWARD = (
     ("peak GiB", lambda r: r["peak_bytes"] / GIB),
     *((name, lambda r, key=key: r["stages"].get(key, {}).get("s")) for name, key in (
         ("encoder, s", "encoder"), ("decoder, s", "decoder"), ("cross-reference, s", "cross_ref"),
-        ("skip CNN, s", "skip_cnn"),
+        ("skip CNN, s", "skip_cnn"), ("pose, s", "pose"),
     )),
 )  # fmt: skip
 _COMMANDS = (
