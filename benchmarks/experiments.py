@@ -24,6 +24,7 @@ from benchmarks.machine import RESULTS, write_results
 from mvdust3r_jax import eval_report
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "experiments.md"
+NAMES = ("card", "views", "other_rooms", "kitchen", "paths", "pairs", "ablation")
 PARTS = ("points", "gaussians", "skip_cnn", "refs2", "refs4", "refs8")
 # Plots of an evaluation that the page shows: name in docs/images -> (experiment, file in plots/).
 FIGURES = {
@@ -54,7 +55,24 @@ def of_part(part: str, runs: Path) -> list[str]:
     return evaluation("eval_small", str(runs / part), methods=method, num_refs=refs)
 
 
-def plan(name: str, weights: str, runs: Path) -> tuple[list[list[str]], dict[str, list[str]]]:
+def kitchen_plan(weights: str, runs: Path, kitchen: str) -> tuple:
+    """The held-out frames of a real room before and after training on its other frames."""
+    held_out = {"datasets.held_out.folder": kitchen, "num_refs": 4}
+    tuned = runs / "kitchen"
+    train = [
+        "train.py", "--config", "configs/scene.py", "--workdir", str(tuned),
+        f"--config.data.mixture=(('{kitchen}',1.0),)", f"--config.init_from={weights}",
+        "--config.total_steps=400", "--config.peak_lr=3e-4", "--config.average_decay=0.99",
+    ]  # fmt: skip
+    return [train], {
+        "": evaluation("eval_records", weights, **held_out, methods="constant,mean,mvdp"),
+        "fine-tuned": evaluation("eval_records", str(tuned), **held_out, methods="mvd"),
+    }
+
+
+def plan(
+    name: str, weights: str, runs: Path, kitchen: str = "DATA"
+) -> tuple[list[list[str]], dict[str, list[str]]]:
     """Trainings, and evaluations by the label of their rows."""
     pairs = str(runs / "pairs")
     few = dict(views="4", num_targets="0")
@@ -72,6 +90,7 @@ def plan(name: str, weights: str, runs: Path) -> tuple[list[list[str]], dict[str
                 for refs in (1, 2, 4, 8)
             },
         ),
+        "kitchen": kitchen_plan(weights, runs, kitchen),
         "pairs": (
             [trained("multi", runs), trained("pairs", runs)],
             {
@@ -95,9 +114,9 @@ def run(command: list[str]) -> None:
     subprocess.run([sys.executable, *command], check=True)
 
 
-def carry_out(name: str, weights: str, runs: Path) -> None:
+def carry_out(name: str, weights: str, runs: Path, kitchen: str) -> None:
     """Trains, evaluates and keeps the summaries of one experiment."""
-    trainings, evaluations = plan(name, weights, runs)
+    trainings, evaluations = plan(name, weights, runs, kitchen)
     for command in trainings:
         run(command)
     rows = []
@@ -132,16 +151,18 @@ def write_tables() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ("card", "views", "other_rooms", "paths", "pairs", "ablation")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--weights", default="weights/small.safetensors")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--kitchen", help="a built set of a real room (docs/training.md)")
     parser.add_argument("--tables", action="store_true", help="only write the page's tables")
     args = parser.parse_args()
-    if unknown := [name for name in args.names if name not in names]:
-        parser.error(f"experiments are {', '.join(names)}; got {unknown[0]!r}")
+    if unknown := [name for name in args.names if name not in NAMES]:
+        parser.error(f"experiments are {', '.join(NAMES)}; got {unknown[0]!r}")
+    if "kitchen" in args.names and not args.kitchen:
+        parser.error("the experiment kitchen needs --kitchen FOLDER")
     for name in args.names:
-        carry_out(name, args.weights, args.runs)
+        carry_out(name, args.weights, args.runs, args.kitchen)
     write_tables()
 
 

@@ -1,0 +1,42 @@
+"""The experiments' commands fit the configs they name, and their page."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from benchmarks import experiments
+
+
+@pytest.mark.parametrize("name", experiments.NAMES)
+def test_commands_name_configs_and_fields_that_exist(name):
+    """Each ``--config`` is a file, its part is known, and each override is one of its fields."""
+    trainings, evaluations = experiments.plan(name, "W", Path("runs"))
+    assert evaluations
+    for command in [*trainings, *evaluations.values()]:
+        file, _, part = command[command.index("--config") + 1].partition(":")
+        module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+        config = module.get_config(part) if part else module.get_config()
+        for change in (c for c in command if c.startswith("--config.")):
+            field, _, value = change.removeprefix("--config.").partition("=")
+            *path, last = field.split(".")
+            for key in path:
+                config = config[key]
+            # What is a number in the config must be given as one.
+            type(config[last])(value)
+            config = module.get_config(part) if part else module.get_config()
+
+
+def test_page_has_a_place_for_every_table():
+    """Markers of all experiments, each closed."""
+    text = experiments.PAGE.read_text()
+    assert all(f"<!-- table {name} -->" in text for name in experiments.NAMES)
+    assert text.count("<!-- table") == text.count("<!-- end -->") == len(experiments.NAMES)
+
+
+def test_unknown_parts_are_refused():
+    """The error lists the parts there are."""
+    from configs import ablation
+
+    with pytest.raises(ValueError, match="refs4.*got 'refs3'"):
+        ablation.get_config("refs3")
