@@ -61,7 +61,7 @@ def draw(records: list[dict]) -> None:
                 values = [r.get(term, np.nan) for r in train]
                 right.plot([begin + r["step"] for r in train], values, label=f"{stage}: {term}")
         begin += own[-1]["step"]
-    left.set(title="rooms that training never sees: ND, m", xlabel="steps", yscale="log")
+    left.set(title="held-out rooms: ND, m (4 views, later 8)", xlabel="steps", yscale="log")
     right.set(
         title="terms of the loss in training (regression: sum over views)",
         xlabel="steps",

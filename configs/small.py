@@ -18,9 +18,9 @@ def get_config():
     config.data.num_inputs = (8,)
     config.loss.render_paths = 1
     config.peak_lr = 4e-4
-    config.total_steps = 300
+    config.total_steps = 170
     config.average_decay = 0.98
     config.warmup_steps = 30
-    config.eval_every = 100
+    config.eval_every = 85
     config.checkpoint_every = 50
     return config

@@ -1,9 +1,10 @@
-"""Renders the example that `make demo` ships with: a walk through one generated room.
+"""Renders what `make demo` reconstructs: photographs of a generated room, and the truth.
 
     python -m tools.make_example --out examples/room
 
-Writes posed RGB-D frames in the plain layout of ``data.rgbd``:
-every fourth frame into ``held_out``, the others into ``seen``; both share one world frame.
+Writes ``photographs/NN.jpg`` and ``truth.npz``: the same views at the network's resolution with
+depth and cameras, and two render-only views between them (fields of ``types.Batch`` without the
+batch axis). The room's seed is one of the test split, which no training ever draws.
 """
 
 from __future__ import annotations
@@ -16,26 +17,17 @@ import jax
 import numpy as np
 from PIL import Image
 
-from data.features import encode_depth
 from data.rooms import SPLITS, sample_trajectory
 
-HOLD_OUT_EVERY = 4
 
-
-def write_plain(folder: Path, views, indices: range | list[int]) -> None:
-    """Frames ``indices`` of ``views``, a Batch without the batch axis."""
-    for part in ("rgb", "depth", "pose"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    np.savetxt(folder / "intrinsics.txt", views.intrinsics[0], fmt="%.6f")
-    for index in indices:
-        image, depth_m = views.images[index], views.depth_m[index]
-        pose, name = views.world_from_cam[index], f"{index:03d}"
+def write_photographs(folder: Path, images: np.ndarray) -> None:
+    """Images [V, h, w, 3] in [-1, 1] as JPEG files in their order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
         buffer = io.BytesIO()
         pixels = np.rint((image + 1) * 127.5).astype(np.uint8)
         Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
-        (folder / "rgb" / f"{name}.jpg").write_bytes(buffer.getvalue())
-        (folder / "depth" / f"{name}.png").write_bytes(encode_depth(depth_m))
-        np.savetxt(folder / "pose" / f"{name}.txt", pose, fmt="%.7f")
+        (folder / f"{index:02d}.jpg").write_bytes(buffer.getvalue())
 
 
 def main() -> None:
@@ -44,18 +36,34 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=SPLITS["test"][0])
-    parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--size", type=int, default=128, help="pixels, square")
+    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--targets", type=int, default=2, help="render-only views")
+    parser.add_argument("--size", type=int, default=256, help="of the photographs, square pixels")
+    parser.add_argument("--network_size", type=int, default=64, help="of the truth")
     parser.add_argument("--baseline", type=float, default=1.0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    views = sample_trajectory(
-        args.seed, args.frames, 0, args.size, args.size, baseline=args.baseline
+    photographs, truth = (
+        jax.device_get(
+            sample_trajectory(
+                args.seed, args.views, args.targets, size, size, baseline=args.baseline
+            )
+        )
+        for size in (args.size, args.network_size)
     )
-    views = jax.device_get(views)
-    held_out = range(HOLD_OUT_EVERY // 2, args.frames, HOLD_OUT_EVERY)
-    write_plain(args.out / "held_out", views, held_out)
-    write_plain(args.out / "seen", views, sorted(set(range(args.frames)) - set(held_out)))
+    # Paths are drawn by what a coarse grid of pixels sees, so two sizes could differ.
+    if np.abs(photographs.world_from_cam - truth.world_from_cam).max() > 1e-5:
+        parser.error(f"seed {args.seed} walks differently at the two sizes; take another")
+    write_photographs(args.out / "photographs", photographs.images[: args.views])
+    images = np.rint((truth.images + 1) * 127.5).astype(np.uint8)
+    np.savez_compressed(
+        args.out / "truth.npz",
+        images=images,
+        depth_m=truth.depth_m.astype(np.float32),
+        world_from_cam=truth.world_from_cam.astype(np.float32),
+        intrinsics=truth.intrinsics.astype(np.float32),
+        seed=args.seed,
+    )
 
 
 if __name__ == "__main__":
