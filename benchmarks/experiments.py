@@ -141,7 +141,7 @@ def write_tables() -> None:
     def table(found: re.Match) -> str:
         path = RESULTS / f"experiment_{found[2]}.json"
         if not path.exists():
-            return found[0]
+            return f"{found[1]}\nNot run yet.\n{found[3]}"
         rows = json.loads(path.read_text())["results"]
         return f"{found[1]}\n{eval_report.table(rows)}{found[3]}"
 

@@ -20,7 +20,7 @@ OTHER = {
 def get_config():
     """As trained, then each change; 'mean' is the mean pointmap of rooms with the same change."""
     config = eval_rooms.get_config()
-    config.datasets.rooms.count = 50
+    config.datasets.rooms.count = 25
     for name, options in OTHER.items():
         config.datasets[name] = dict(config.datasets.rooms, options=options)
     config.views = "8"

