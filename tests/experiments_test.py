@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import experiments
+from configs import ablation
 
 
 @pytest.mark.parametrize("name", experiments.NAMES)
@@ -34,9 +35,15 @@ def test_page_has_a_place_for_every_table():
     assert text.count("<!-- table") == text.count("<!-- end -->") == len(experiments.NAMES)
 
 
+@pytest.mark.parametrize("part", ["points", "multi", "pairs"])
+def test_points_alone_are_trained_without_any_rendering(part):
+    """No loss of an image is left, and no view to render."""
+    config = ablation.get_config(part)
+    assert config.data.num_targets == 0
+    assert (config.loss.rgb, config.loss.lpips, config.loss.scale_clip) == (0, 0, 0)
+
+
 def test_unknown_parts_are_refused():
     """The error lists the parts there are."""
-    from configs import ablation
-
     with pytest.raises(ValueError, match="refs4.*got 'refs3'"):
         ablation.get_config("refs3")
