@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
+from mvdust3r_jax import markdown
 from mvdust3r_jax.alignment_start import scene_graph
 from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.global_alignment import global_alignment
@@ -87,8 +88,8 @@ def main():
         print(json.dumps(row(int(args.row[0]), args.row[1], args.size, args.steps, args.noise)))
         return
     rows = []
-    print("| views | graph | pairs | deg start | deg end | rel start | rel end | s | temp GB |")
-    print("|" + "---|" * 9, flush=True)
+    names = ("views", "graph", "pairs", "deg start", "deg end", "rel start", "rel end", "s")
+    print(markdown.head([*names, "temp GB"]), flush=True)
     for views in args.views:
         for graph in ("complete", "reference"):
             command = [sys.executable, "-m", "benchmarks.eval", "--row", str(views), graph]
@@ -96,12 +97,11 @@ def main():
             command += ["--noise", str(args.noise)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             r = json.loads(done.stdout.splitlines()[-1])
-            print(
-                f"| {r['views']} | {r['graph']} | {r['pairs']} | {r['start_deg']:.5f} "
-                f"| {r['end_deg']:.5f} | {r['start_relative']:.2e} | {r['end_relative']:.2e} "
-                f"| {r['seconds']:.1f} | {r['temporary_gb']:.2f} |",
-                flush=True,
-            )
+            cells = [r["views"], r["graph"], r["pairs"]]
+            cells += [f"{r[key]:.5f}" for key in ("start_deg", "end_deg")]
+            cells += [f"{r[key]:.2e}" for key in ("start_relative", "end_relative")]
+            cells += [f"{r['seconds']:.1f}", f"{r['temporary_gb']:.2f}"]
+            print(markdown.row(cells), flush=True)
             rows.append(r)
     write_results("alignment_noise" if args.noise else "alignment", rows)
 

@@ -20,10 +20,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.machine import RESULTS, write_results
+from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax import eval_report
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "experiments.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "experiments.md"
+CARD = ROOT / "weights" / "README.md"
 NAMES = ("card", "views", "other_rooms", "kitchen", "paths", "pairs", "ablation")
 PARTS = ("points", "gaussians", "skip_cnn", "refs2", "refs4", "refs8")
 # Plots of an evaluation that the page shows: name in docs/images -> (experiment, file in plots/).
@@ -57,7 +59,7 @@ def of_part(part: str, runs: Path) -> list[str]:
 
 def kitchen_plan(weights: str, runs: Path, kitchen: str) -> tuple:
     """The held-out frames of a real room before and after training on its other frames."""
-    held_out = {"datasets.held_out.folder": kitchen, "num_refs": 4}
+    held_out = {"datasets.held_out.folder": kitchen, "datasets.held_out.count": 100, "num_refs": 4}
     tuned = runs / "kitchen"
     train = [
         "train.py", "--config", "configs/scene.py", "--workdir", str(tuned),
@@ -131,22 +133,20 @@ def carry_out(name: str, weights: str, runs: Path, kitchen: str) -> None:
     for image, (experiment, plot) in FIGURES.items():
         if experiment == name:
             picture = Image.open(runs / "evaluated" / name / "all" / "plots" / plot)
-            picture.convert("RGB").save(PAGE.parent / "images" / image, quality=88)
+            picture.convert("RGB").save(ROOT / "docs" / "images" / image, quality=88)
 
 
-def write_tables() -> None:
-    """Puts the table of every results file between its markers in the page."""
-    text = PAGE.read_text()
+def with_tables(text: str) -> str:
+    """A page with the table of every results file between its markers."""
 
     def table(found: re.Match) -> str:
-        path = RESULTS / f"experiment_{found[2]}.json"
-        if not path.exists():
+        name = f"experiment_{found[2]}"
+        if not results_path(name).exists():
             return f"{found[1]}\nNot run yet.\n{found[3]}"
-        rows = json.loads(path.read_text())["results"]
-        return f"{found[1]}\n{eval_report.table(rows)}{found[3]}"
+        return f"{found[1]}\n{eval_report.table(read_results(name))}{found[3]}"
 
     pattern = r"(<!-- table (\w+) -->)\n.*?(<!-- end -->)"
-    PAGE.write_text(re.sub(pattern, table, text, flags=re.DOTALL))
+    return re.sub(pattern, table, text, flags=re.DOTALL)
 
 
 def main() -> None:
@@ -163,7 +163,8 @@ def main() -> None:
         parser.error("the experiment kitchen needs --kitchen FOLDER")
     for name in args.names:
         carry_out(name, args.weights, args.runs, args.kitchen)
-    write_tables()
+    for page in (PAGE, CARD):
+        page.write_text(with_tables(page.read_text()))
 
 
 if __name__ == "__main__":

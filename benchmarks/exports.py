@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -22,11 +20,10 @@ import plyfile
 import pycolmap
 import trimesh
 
-from mvdust3r_jax import export
+from benchmarks.machine import write_results
+from mvdust3r_jax import export, markdown
 from mvdust3r_jax.export import gaussians, splat_ply, video
 from tests.export_scene import box_room
-
-RESULT = Path(__file__).parent / "results" / "exports.json"
 
 
 def read_ply(path, scene):
@@ -93,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     scene = box_room(args.views, args.height, args.width)
     rows = []
-    print("| format | seconds | MB | read by | measure | value |\n|---|---|---|---|---|---|")
+    print(markdown.head(("format", "seconds", "MB", "read by", "measure", "value")))
     with tempfile.TemporaryDirectory() as folder:
         for name, read in READERS.items():
             start = time.perf_counter()
@@ -104,22 +101,10 @@ def main() -> None:
             row |= {"reader": reader, "measure": measure, "value": float(value) if read else None}
             rows.append(row)
             shown = f"{value:.2g}" if read else ""
-            print(
-                f"| {name} | {row['seconds']:.2f} | {row['megabytes']:.2f} | {reader} "
-                f"| {measure} | {shown} |",
-                flush=True,
-            )
-    RESULT.parent.mkdir(exist_ok=True)
-    machine = {"cores": os.cpu_count(), "processor": _processor()}
-    content = {"scene": vars(args), "points": int(scene.masks.sum()), "machine": machine}
-    RESULT.write_text(json.dumps(content | {"formats": rows}, indent=1) + "\n")
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
+            times = [f"{row['seconds']:.2f}", f"{row['megabytes']:.2f}"]
+            print(markdown.row([name, *times, reader, measure, shown]), flush=True)
+    content = {"scene": vars(args), "points": int(scene.masks.sum())}
+    write_results("exports", content | {"formats": rows})
 
 
 if __name__ == "__main__":

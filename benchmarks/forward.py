@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
-from benchmarks.machine import RESULTS, write_results
+from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.encoder import Encoder
@@ -146,8 +146,7 @@ def run_case(views: int, args) -> dict:
 
 def merged(name: str, rows: list[dict]) -> list[dict]:
     """Earlier rows of the results and these, which replace those of the same case."""
-    path = RESULTS / f"{name}.json"
-    earlier = json.loads(path.read_text())["results"] if path.exists() else []
+    earlier = read_results(name) if results_path(name).exists() else []
     by_case = {(r["variant"], r["dtype"], r["views"], r["num_refs"]): r for r in [*earlier, *rows]}
     return [by_case[case] for case in sorted(by_case)]
 

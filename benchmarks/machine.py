@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -25,8 +26,23 @@ def machine() -> dict:
     }
 
 
+def results_path(name: str) -> Path:
+    """Where the results of this name are or will be."""
+    return RESULTS / f"{name}.json"
+
+
+def read_results(name: str) -> Any:
+    """What `write_results` was given."""
+    return json.loads(results_path(name).read_text())["results"]
+
+
+def measured_on(name: str) -> dict:
+    """Description of the machine that results come from."""
+    return json.loads(results_path(name).read_text())["machine"]
+
+
 def write_results(name: str, content: object) -> None:
     """Writes ``results/NAME.json`` with the machine's description."""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"machine": machine(), "results": content}, indent=1)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
+    results_path(name).write_text(text + "\n")

@@ -25,10 +25,9 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks.machine import RESULTS, machine
-from mvdust3r_jax import VARIANTS, memory, port, weights
+from benchmarks.machine import read_results, results_path, write_results
+from mvdust3r_jax import VARIANTS, markdown, memory, port, weights
 
-RESULT = RESULTS / "many_views.json"
 _GIB = 1 << 30
 _HEADINGS = ("weights", "size", "V", "R", "peak GiB", "estimate GiB", "compile s", "network s")
 _HEADINGS += ("cameras s", "all wall s", "all CPU s", "TFLOP")
@@ -95,11 +94,8 @@ def run_case(variant: str, views: int, refs: int, size: tuple[int, int], export:
 
 def table(rows: list[dict]) -> str:
     """Markdown."""
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
-    for row in rows:
-        cells = [f"{x:.3g}" if isinstance(x, float) else str(x) for x in map(row.get, _HEADINGS)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    text = lambda x: f"{x:.3g}" if isinstance(x, float) else x  # noqa: E731
+    return markdown.table(_HEADINGS, ([text(row.get(name)) for name in _HEADINGS] for row in rows))
 
 
 def main() -> None:
@@ -110,15 +106,14 @@ def main() -> None:
     parser.add_argument("--export", default="ply,glb,cameras,preview", help="formats to write")
     parser.add_argument("--table", action="store_true", help="only print what was measured")
     args = parser.parse_args()
-    kept = json.loads(RESULT.read_text())["results"] if RESULT.exists() else []
+    kept = read_results("many_views") if results_path("many_views").exists() else []
     for case in filter(None, args.cases.split(",")):
         variant, views, refs = case.split(":")
         row = run_case(variant, int(views), int(refs), tuple(args.size), args.export)
         same = ("weights", "size", "V", "R")
         kept = [r for r in kept if any(r[key] != row[key] for key in same)] + [row]
         kept.sort(key=lambda r: (r["weights"], r["size"], r["V"], r["R"]))
-        text = json.dumps({"machine": machine(), "results": kept}, indent=1)
-        RESULT.write_text(text + "\n")
+        write_results("many_views", kept)
     print(table(kept))
 
 

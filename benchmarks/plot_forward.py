@@ -11,7 +11,6 @@ matmul rate measured beside the rows, and the memory that ``mvdust3r`` announces
 from __future__ import annotations
 
 import argparse
-import json
 
 import matplotlib
 
@@ -19,16 +18,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks.machine import RESULTS
+from benchmarks.machine import measured_on, read_results
 from mvdust3r_jax import VARIANTS, memory
 from mvdust3r_jax.models.flops import forward_flops
 
 GIB = 2**30
 VIEWS = np.unique(np.geomspace(2, 100, 40).astype(int))
-
-
-def read(name: str) -> list[dict]:
-    return json.loads((RESULTS / f"{name}.json").read_text())["results"]
 
 
 def flops(views: int) -> float:
@@ -39,10 +34,12 @@ def flops(views: int) -> float:
 
 
 def draw(path: str) -> None:
-    passes = [r for r in read("forward") if r["variant"] == "mvdp" and r["dtype"] == "float32"]
-    whole = [r for r in read("many_views") if r["weights"] == "mvdp" and r["R"] == 4]
+    passes = [
+        r for r in read_results("forward") if r["variant"] == "mvdp" and r["dtype"] == "float32"
+    ]
+    whole = [r for r in read_results("many_views") if r["weights"] == "mvdp" and r["R"] == 4]
     rate = float(np.median([r["matmul_rate"]["cpu_s"] for r in passes]))
-    cores = json.loads((RESULTS / "many_views.json").read_text())["machine"]["cores"]
+    cores = measured_on("many_views")["cores"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     floor = [flops(v) / rate for v in VIEWS]
     left.plot(VIEWS, floor, "k-", lw=1, label=f"formula at {rate / 1e9:.0f} GFLOP/s")

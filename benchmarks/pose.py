@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
-from mvdust3r_jax import pose
+from mvdust3r_jax import markdown, pose
 from mvdust3r_jax.evaluate import add_poses, ground_truth
 from mvdust3r_jax.evaluate import predict as predict_path
 from mvdust3r_jax.geometry.transforms import rotation_angle_deg
@@ -204,15 +204,14 @@ def main():
         write_results("pose_large" if args.large else "pose_network", row)
         return
     rows = compare(args.scenes, args.views, args.size)
-    print("| case | ok % | deg jax | deg cv2 | m jax | m cv2 | s jax | s cv2 |")
-    print("|---|---|---|---|---|---|---|---|")
-    for r in rows:
-        print(
-            f"| {r['case']} | {100 * r['ok_share']:.1f} "
-            f"| {r['jax_deg_median']:.4f} | {r['cv2_deg_median']:.4f} "
-            f"| {r['jax_m_median']:.5f} | {r['cv2_m_median']:.5f} "
-            f"| {r['jax_s_per_scene']:.3f} | {r['cv2_s_per_scene']:.3f} |"
-        )
+    pair = lambda r, name, digits: [f"{r[f'{who}_{name}']:.{digits}f}" for who in ("jax", "cv2")]  # noqa: E731
+    cells = [
+        [r["case"], f"{100 * r['ok_share']:.1f}"]
+        + [*pair(r, "deg_median", 4), *pair(r, "m_median", 5), *pair(r, "s_per_scene", 3)]
+        for r in rows
+    ]
+    names = ("case", "ok %", "deg jax", "deg cv2", "m jax", "m cv2", "s jax", "s cv2")
+    print(markdown.table(names, cells))
     write_results("pose", {"settings": vars(args), "rows": rows})
 
 

@@ -8,12 +8,12 @@ then run this.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import RESULTS
+from benchmarks.machine import measured_on, read_results
+from mvdust3r_jax import markdown
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
 GIB = 2**30
@@ -73,12 +73,6 @@ _CHANGES = (
 )
 
 
-def results(name: str) -> Any:
-    """Content of a results file, without the machine."""
-    content = json.loads((RESULTS / f"{name}.json").read_text())
-    return content.get("results", content)
-
-
 def cell(value: Any) -> str:
     """Text of a number to three digits; nothing where nothing was measured."""
     if value is None:
@@ -90,9 +84,8 @@ def cell(value: Any) -> str:
 
 def table(columns: Sequence[tuple], rows: Sequence[dict]) -> str:
     """Markdown; a column's function gives a row's cell."""
-    lines = [[name for name, _ in columns], ["---"] * len(columns)]
-    lines += [[cell(value(row)) for _, value in columns] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    cells = ([cell(value(row)) for _, value in columns] for row in rows)
+    return markdown.table([name for name, _ in columns], cells)
 
 
 def training_table(names: Sequence[str]) -> str:
@@ -112,14 +105,14 @@ def training_table(names: Sequence[str]) -> str:
         ("input wait, %", lambda r: 100 * r["input_wait_share"]),
         ("peak GiB", lambda r: r["peak_bytes"] / GIB),
     )  # fmt: skip
-    return table(columns, [results(name) for name in names])
+    return table(columns, [read_results(name) for name in names])
 
 
 def page() -> str:
     """The whole page."""
-    machine = json.loads((RESULTS / "forward.json").read_text())["machine"]
-    forward = sorted(results("forward"), key=lambda r: (r["dtype"] != "float32", r["views"]))
-    splat = json.loads((RESULTS / "splat.json").read_text())["rows"]
+    machine = measured_on("forward")
+    forward = sorted(read_results("forward"), key=lambda r: (r["dtype"] != "float32", r["views"]))
+    splat = read_results("splat")["rows"]
     return f"""# Speed
 
 Made by `python -m benchmarks.speed_page` from `benchmarks/results`. Machine: {machine["cores"]}
@@ -138,7 +131,7 @@ three quarters of the skip CNN's products that the formula counts, so a share ca
 
 Whole commands, from photographs to files (`python -m benchmarks.many_views`):
 
-{table(_COMMANDS, results("many_views"))}
+{table(_COMMANDS, read_results("many_views"))}
 
 ![Time and memory against the number of views, with the formula's floor](images/forward_views.png)
 
@@ -149,7 +142,7 @@ Whole commands, from photographs to files (`python -m benchmarks.many_views`):
 `python -m benchmarks.changes --views 4`: the network compiled anew with one change taken back,
 timed right before the program as it is.
 
-{table(_CHANGES, results("changes")["rows"])}
+{table(_CHANGES, read_results("changes")["rows"])}
 
 "Own view left out" saves a quarter of the scores of 4 views, and less of more; at 4 views attention
 is a small part. Not measured: keys and values projected once (the program never did otherwise).
@@ -159,11 +152,16 @@ is a small part. Not measured: keys and values projected once (the program never
 From the start of a process to the first result of an exported full-size MV-DUSt3R+, 4 views
 (`python -m benchmarks.serving`); `beyond` is what the first result takes beyond one run:
 
-{table(_SERVING, [results("serving")])}
+{table(_SERVING, [read_results("serving")])}
 
 ## Training step
 
-`python -m benchmarks.train`; shares are of processor time.
+Shares are of processor time. The rows come from
+
+```
+python -m benchmarks.train --views 4 dtype=float32 data.num_targets=1
+python -m benchmarks.train --config configs/small_render.py --views 4 --per_device 4
+```
 
 {training_table(("train_mvd", "train_small_mvd"))}
 
@@ -177,7 +175,7 @@ From the start of a process to the first result of an exported full-size MV-DUSt
 
 `python -m benchmarks.rooms`, whole samples of 8 input and 2 new views:
 
-{table(_ROOMS, results("rooms")["samples"])}
+{table(_ROOMS, read_results("rooms")["samples"])}
 """
 
 

@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.clock import matmul_rate, random_variables
-from benchmarks.machine import machine
-from mvdust3r_jax import VARIANTS, MVDust3r
+from benchmarks.machine import read_results, results_path, write_results
+from mvdust3r_jax import VARIANTS, MVDust3r, markdown
 from mvdust3r_jax.splat import rasterize
 from mvdust3r_jax.splat.composite import CPU_SCHEDULE, WIDE_SCHEDULE, composite, composite_gradient
 from mvdust3r_jax.splat.gaussians import gaussians_3d
@@ -220,19 +220,22 @@ def table(results):
     rows = results["rows"]
     head = ["Gaussians", "cameras", "size", "intersections", "forward s (CPU)", "fwd+bwd s (CPU)"]
     head += ["CPU us / intersection", "peak GB"]
-    print("| " + " | ".join(head) + " |")
-    print("| --- " * len(head) + "|")
-    for r in rows:
-        print(
-            f"| {r['gaussians']:,} | {r['cameras']} | {r['size']} | {r['intersections']:,} "
-            f"| {r['forward_s']:.2f} ({r['forward_cpu_s']:.2f}) "
-            f"| {r['both_s']:.2f} ({r['both_cpu_s']:.2f}) "
-            f"| {1e6 * r['both_cpu_s'] / r['intersections']:.2f} | {r['both_peak_gb']:.2f} |"
+    cells = [
+        (
+            f"{r['gaussians']:,}", r["cameras"], r["size"], f"{r['intersections']:,}",
+            f"{r['forward_s']:.2f} ({r['forward_cpu_s']:.2f})",
+            f"{r['both_s']:.2f} ({r['both_cpu_s']:.2f})",
+            f"{1e6 * r['both_cpu_s'] / r['intersections']:.2f}", f"{r['both_peak_gb']:.2f}",
         )
-    print("\n| Gaussians | size | " + " | ".join(rows[0]["stages_cpu_ms"]) + " |")
-    for r in (r for r in rows if r["cameras"] == 1):
-        values = " | ".join(str(v) for v in r["stages_cpu_ms"].values())
-        print(f"| {r['gaussians']:,} | {r['size']} | {values} |")
+        for r in rows
+    ]  # fmt: skip
+    print(markdown.table(head, cells) + "\n")
+    stages = [
+        (f"{r['gaussians']:,}", r["size"], *r["stages_cpu_ms"].values())
+        for r in rows
+        if r["cameras"] == 1
+    ]
+    print(markdown.table(["Gaussians", "size", *rows[0]["stages_cpu_ms"]], stages))
     if results["network"]:
         net = results["network"]
         wall, cpu = (
@@ -312,7 +315,6 @@ def main():
     parser.add_argument("--table", action="store_true", help="print what was measured; run nothing")
     parser.add_argument("--picture", metavar="FOLDER")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=pathlib.Path, default="benchmarks/results/splat.json")
     args = parser.parse_args()
     if args.picture:
         return picture(args.picture)
@@ -321,17 +323,15 @@ def main():
         return print(json.dumps(measured))
     wanted = [f"{v}x{c}x{s}" for v, c, s in ROWS] if args.rows is None else args.rows
     results = dict(network={}, rows=[])
-    if args.out.exists():
-        results |= json.loads(args.out.read_text())
+    if results_path("splat").exists():
+        results = read_results("splat")
     for name in () if args.table else wanted:
         measured = in_own_process("--one", name)
         add_row(results, measured)
         if args.network and name == "8x10x224":
             splat = {k: measured[k] for k in ("both_s", "both_cpu_s")}
             results["network"] = in_own_process("--one", "network") | dict(splat=splat)
-        results["machine"] = machine()
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(results, indent=1) + "\n")
+        write_results("splat", results)
     table(results)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import write_results
+from mvdust3r_jax import markdown
 from tests.splat_golden_test import LARGE_RADIUS, SCENES, run_scene
 
 
@@ -37,13 +38,13 @@ def errors(path: Path) -> dict[str, float | int | str]:
 def main() -> None:
     """Command line."""
     rows = []
-    print("| scene | image | alpha | gradients | radii that differ | counts that differ |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    names = ("scene", "image", "alpha", "gradients", "radii that differ", "counts that differ")
+    print(markdown.head(names))
     for path in SCENES:
         row = errors(path)
         rows.append(row)
         cells = [path.stem, *(f"{row[name]:.0e}" for name in ("image", "alpha", "gradients"))]
-        print("|", " | ".join([*cells, str(row["radii"]), str(row["counts"])]), "|", flush=True)
+        print(markdown.row([*cells, row["radii"], row["counts"]]), flush=True)
     write_results("splat_parity", rows)
 
 

@@ -29,7 +29,7 @@ from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
 from benchmarks.machine import write_results
 from data.iterators import DevicePrefetch
 from data.rooms_stream import RoomsSource
-from mvdust3r_jax import MVDust3r, lpips, render_loss
+from mvdust3r_jax import MVDust3r, lpips, markdown, render_loss
 from mvdust3r_jax.losses import true_pointmaps
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.encoder import Encoder
@@ -252,11 +252,12 @@ def input_wait(source: RoomsSource, step, repeat: int) -> tuple[float, float]:
 def table(row: dict) -> str:
     """Parts with their shares, as Markdown."""
     step = row["step"]
-    lines = ["| part | s | CPU s a core | share |", "|---|---|---|---|"]
+    lines = [markdown.head(("part", "s", "CPU s a core", "share"))]
     for name, part in [*row["parts"].items(), ("whole step", step)]:
         share = part["cpu_s"] / step["cpu_s"] if jax.default_backend() == "cpu" else 0
         share = share or part["s"] / step["s"]
-        lines.append(f"| {name} | {part['s']:.3g} | {part['cpu_s']:.3g} | {share:.0%} |")
+        cells = (name, f"{part['s']:.3g}", f"{part['cpu_s']:.3g}", f"{share:.0%}")
+        lines.append(markdown.row(cells))
     lines.append("")
     lines.append(
         f"utilisation {row['utilisation']['s']:.0%} (of CPU time {row['utilisation']['cpu_s']:.0%})"

@@ -19,6 +19,7 @@ def get_config():
         "height": 64,
         "width": 64,
         "split_file": "",
+        "count": 0,  # evenly spread over the split, 0 = all
     }
     config.views = "4"
     config.num_targets = "0"

@@ -90,9 +90,19 @@ def rooms_set(
 
 
 def records_set(
-    name: str, wanted: Sequence[str] | None, *, folder: str, split: str, height: int, width: int
+    name: str,
+    wanted: Sequence[str] | None,
+    *,
+    folder: str,
+    split: str,
+    height: int,
+    width: int,
+    count: int = 0,
 ) -> EvalSet:
-    """A stored data set (``python -m data.build``), id ``scene/number``, frames not augmented."""
+    """A stored data set (``python -m data.build``), id ``scene/number``, frames not augmented.
+
+    count: at most so many trajectories, evenly spread over those with enough views; 0 = all.
+    """
     from data.records import TrajectorySet, decode_views
 
     stored = TrajectorySet(folder, split)
@@ -110,6 +120,8 @@ def records_set(
                 f"{num_targets} render-only views; they have up to {stored.inputs.shape[1]} and "
                 f"{stored.targets.shape[1]} (num_targets=0 leaves novel views out)"
             )
+        if 0 < count < len(chosen):
+            chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, count).astype(int)]
         return chosen
 
     def load(ids: Sequence[str], num_inputs: int, num_targets: int) -> Batch:

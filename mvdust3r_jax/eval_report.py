@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mvdust3r_jax import markdown
+
 Record = dict[str, Any]
 KEYS = ("dataset", "views", "method", "id")
 # Columns of the table: number, heading, factor, digits. The suffix _release is the published one.
@@ -167,17 +169,9 @@ def table(summary: list[Record], suffix: str = "") -> str:
     for dataset in dict.fromkeys(row["dataset"] for row in summary):
         rows = [row for row in summary if row["dataset"] == dataset]
         used = [c for c in COLUMNS if any(c[0] in row["numbers"] for row in rows)]
-        head = [
-            "method",
-            "views",
-            "scenes",
-            *(c[1] for c in used),
-            "network s",
-            "pose s",
-            "align s",
-        ]
-        lines += [f"**{dataset}**", "", "| " + " | ".join(head) + " |"]
-        lines += ["|" + " --- |" * len(head)]
+        head = ["method", "views", "scenes", *(c[1] for c in used)]
+        head += ["network s", "pose s", "align s"]
+        lines += [f"**{dataset}**", "", markdown.head(head)]
         for row in rows:
             cells = [row["method"], str(row["views"]), str(row["scenes"])]
             for name, _, factor, digits in used:
@@ -187,6 +181,6 @@ def table(summary: list[Record], suffix: str = "") -> str:
             for stage in ("network", "pose", "alignment"):
                 seconds = row["times"].get(f"{stage}_s")
                 cells.append("-" if seconds is None else f"{seconds:.3g}")
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append(markdown.row(cells))
         lines.append("")
     return "\n".join(lines)

@@ -244,6 +244,14 @@ def test_stored_sets_give_the_published_order(stored, tmp_path):
     assert _stored_set(stored, str(tmp_path / "split.json")).ids(4, 1) == ["2/3", "2/7"]
 
 
+def test_a_count_takes_that_many_stored_trajectories_evenly_spread(stored):
+    """First and last are among them; more than there are is all of them."""
+    settings = dict(source="records", folder=str(stored), split="test", height=SIZE, width=SIZE)
+    ids = _stored_set(stored).ids(4, 1)
+    assert make_eval_set("stored", **settings, count=3).ids(4, 1) == [ids[0], ids[4], ids[9]]
+    assert make_eval_set("stored", **settings, count=99).ids(4, 1) == ids
+
+
 def test_rooms_of_other_options():
     """Options change the rooms of the same seeds; one that does not exist is an error."""
     settings = dict(source="rooms", split="test", count=1, height=16, width=16)

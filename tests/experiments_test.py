@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import experiments
+from benchmarks import experiments, speed_page
 from configs import ablation
 
 
@@ -41,6 +41,19 @@ def test_points_alone_are_trained_without_any_rendering(part):
     config = ablation.get_config(part)
     assert config.data.num_targets == 0
     assert (config.loss.rgb, config.loss.lpips, config.loss.scale_clip) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("page", [experiments.PAGE, experiments.CARD], ids=lambda p: p.parent.name)
+def test_tables_of_a_page_are_those_of_the_results(page):
+    """Nobody wrote a number by hand, and nothing was measured again without its page."""
+    text = page.read_text()
+    assert "<!-- table card -->" in text
+    assert experiments.with_tables(text) == text
+
+
+def test_speed_page_is_that_of_the_results():
+    """The same for the page that is wholly made."""
+    assert speed_page.page() == speed_page.PAGE.read_text()
 
 
 def test_unknown_parts_are_refused():

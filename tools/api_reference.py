@@ -30,7 +30,7 @@ PAGES = {
     "splatting": ("Gaussian splatting", "splat"),
     "training": ("Training", "losses objective render_loss lpips optimizer train_step parallel "
                  "metric_log panels"),
-    "evaluation": ("Evaluation", "evaluate eval_methods eval_report eval_plots metrics "
+    "evaluation": ("Evaluation", "evaluate eval_methods eval_report eval_plots markdown metrics "
                    "image_metrics chamfer"),
 }  # fmt: skip
 _SECTIONS = ("Args:", "Returns:", "Raises:", "Yields:", "Attributes:")

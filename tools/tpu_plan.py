@@ -36,7 +36,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 import train
-from mvdust3r_jax import MVDust3r, lpips, parallel
+from mvdust3r_jax import MVDust3r, lpips, markdown, parallel
 from mvdust3r_jax.train_step import init_state, make_train_step
 from mvdust3r_jax.types import Batch
 from tools.config_file import load_config
@@ -263,10 +263,7 @@ COLUMNS = {
 
 def table(rows: list[dict]) -> str:
     """Rows of a results file as Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    for row in rows:
-        lines.append("| " + " | ".join(str(cell(row)) for cell in COLUMNS.values()) + " |")
-    return "\n".join(lines)
+    return markdown.table(list(COLUMNS), ([cell(r) for cell in COLUMNS.values()] for r in rows))
 
 
 def main() -> None:
