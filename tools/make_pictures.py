@@ -57,13 +57,12 @@ def viewer_pictures(scene: Scene, folder: Path) -> None:
     with Viewer(scene, port=0) as viewer:
         script = f"""
 await page.goto("{viewer.url}/");
-const frame = await (await page.waitForSelector("iframe")).contentFrame();
-await frame.getByText("points").first().waitFor({{timeout: 60000}});
+await page.getByText("points").first().waitFor({{timeout: 60000}});
 await page.waitForTimeout(6000);
 await page.screenshot({{path: "{folder}/viewer_points.png"}});
-await frame.getByLabel("Cameras").evaluate((box) => box.click());
-await frame.getByLabel("Gaussians").evaluate((box) => box.click());
-await frame.getByText("Fly to this view").click();
+await page.getByLabel("Cameras").evaluate((box) => box.click());
+await page.getByLabel("Gaussians").evaluate((box) => box.click());
+await page.getByText("Fly to this view").click();
 await page.waitForTimeout(15000);
 await page.screenshot({{path: "{folder}/viewer_gaussians.png"}});
 """

@@ -29,9 +29,8 @@ from mvdust3r_jax.viewer.flight import fly_to, screenshot
 
 # More points than this make a browser without a graphics card slow to turn.
 MAX_POINTS = 600_000
-# Share of the points hidden at first, and the point size as a share of the scene's size.
+# Share of the points hidden at first.
 HIDDEN_PERCENT = 10
-_POINT_SHARE = 0.003
 # Rows of a frustum's picture are thinned to about this many.
 _PICTURE_PX = 128
 
@@ -84,7 +83,9 @@ class SceneView:
 
     def _add_points_panel(self) -> None:
         gui = self.server.gui
-        median = frusta.frustum_depth(self.scene) / frusta.SIZE_SHARE
+        distance = frusta.frustum_depth(self.scene) / frusta.SIZE_SHARE
+        # As wide as a pixel is at the scene's median distance: a surface seen from there is closed.
+        self.unit_size = distance / float(np.median(self.scene.intrinsics[:, 0, 0]))
         with gui.add_folder("Points"):
             self.confidence = gui.add_slider(
                 "Hide least sure %", min=0, max=99, step=1, initial_value=HIDDEN_PERCENT
@@ -94,7 +95,6 @@ class SceneView:
             )
             self.splats = gui.add_checkbox("Gaussians", False)
             self.counter = gui.add_markdown("")
-        self.unit_size = _POINT_SHARE * median
         self.confidence.on_update(lambda _: self._draw_points())
         self.point_size.on_update(lambda _: self._resize_points())
         self.splats.on_update(lambda _: self._draw_points())
