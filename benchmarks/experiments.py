@@ -20,14 +20,16 @@ from pathlib import Path
 
 from PIL import Image
 
+from benchmarks import references
 from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax import eval_report
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
 CARD = ROOT / "weights" / "README.md"
-NAMES = ("card", "views", "other_rooms", "kitchen", "paths", "pairs", "ablation")
-PARTS = ("points", "gaussians", "skip_cnn", "refs2", "refs4", "refs8")
+NAMES = ("card", "views", "other_rooms", "kitchen", "ablation", "pairs", "paths")
+TABLES = (*NAMES, "references")  # the last one by benchmarks.references
+PARTS = ("points", "gaussians", "skip_cnn", "refs4")
 # Plots of an evaluation that the page shows: name in docs/images -> (experiment, file in plots/).
 FIGURES = {
     "small_best.jpg": ("card", "rooms_8_mvdp_best0.png"),
@@ -52,9 +54,29 @@ def trained(part: str, runs: Path) -> list[str]:
 
 def of_part(part: str, runs: Path) -> list[str]:
     """Evaluation of an ablation: 8 views, as many paths as it was trained with."""
-    refs = int(part.removeprefix("refs")) if part.startswith("refs") else 1
-    method = "mvdp" if refs > 1 else "mvd"
-    return evaluation("eval_small", str(runs / part), methods=method, num_refs=refs)
+    method = "mvdp" if part == "refs4" else "mvd"
+    return evaluation("eval_small", str(runs / part), methods=method, num_refs=4)
+
+
+def paths_plan(weights: str, runs: Path) -> tuple:
+    """One path and four, trained equally long; the second, and what ships, with other numbers."""
+    few = dict(views="8,12", num_targets="0")
+    one = evaluation("eval_rooms", str(runs / "one_path"), **few, methods="mean,mvd")
+    several = {
+        f"R = {refs}": evaluation(
+            "eval_rooms", str(runs / "four_paths"), **few, num_refs=refs,
+            methods="mvdp" + ",mvdp_best" * (refs == 4),
+        )
+        for refs in (1, 2, 4, 8)
+    }  # fmt: skip
+    shipped = {
+        f"shipped, R = {refs}": evaluation(
+            "eval_rooms", weights, **few, num_refs=refs, methods="mvdp"
+        )
+        for refs in (1, 4)
+    }
+    parts = ("gaussians", "refs4", "one_path", "four_paths")
+    return [trained(part, runs) for part in parts], {"": one} | several | shipped
 
 
 def kitchen_plan(weights: str, runs: Path, kitchen: str) -> tuple:
@@ -82,16 +104,7 @@ def plan(
         "card": ([], {"": evaluation("eval_small", weights)}),
         "views": ([], {"": evaluation("eval_views", weights)}),
         "other_rooms": ([], {"": evaluation("eval_other_rooms", weights)}),
-        "paths": (
-            [],
-            {
-                f"R = {refs}": evaluation(
-                    "eval_rooms", weights, views="12", num_targets="0", num_refs=refs,
-                    methods="mvdp" + ",mvdp_best" * (refs == 4),
-                )
-                for refs in (1, 2, 4, 8)
-            },
-        ),
+        "paths": paths_plan(weights, runs),
         "kitchen": kitchen_plan(weights, runs, kitchen),
         "pairs": (
             [trained("multi", runs), trained("pairs", runs)],
@@ -143,7 +156,8 @@ def with_tables(text: str) -> str:
         name = f"experiment_{found[2]}"
         if not results_path(name).exists():
             return f"{found[1]}\nNot run yet.\n{found[3]}"
-        return f"{found[1]}\n{eval_report.table(read_results(name))}{found[3]}"
+        table_of = references.table if found[2] == "references" else eval_report.table
+        return f"{found[1]}\n{table_of(read_results(name))}{found[3]}"
 
     pattern = r"(<!-- table (\w+) -->)\n.*?(<!-- end -->)"
     return re.sub(pattern, table, text, flags=re.DOTALL)

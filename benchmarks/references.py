@@ -1,6 +1,6 @@
 """How much the choice of the reference view matters: ND with each view as the reference in turn.
 
-    python -m benchmarks.references --weights WEIGHTS [--views 12 --rooms 50]
+    python -m benchmarks.references --weights WEIGHTS [WEIGHTS ...] [--views 12 --rooms 50]
 
 All views serve as references of a path (R = V), so one pass gives every choice. Reported are means
 over test rooms of the ND in metres of the average, best and worst choice and of their standard
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
-from mvdust3r_jax import MVDust3r, losses, metrics
+from mvdust3r_jax import MVDust3r, losses, markdown, metrics
 from mvdust3r_jax.types import Batch
 from mvdust3r_jax.weights import load_weights
 
@@ -59,28 +59,44 @@ def summary(errors: np.ndarray) -> dict[str, float]:
     return {name: float(value.mean()) for name, value in numbers.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--views", type=int, default=12)
-    parser.add_argument("--rooms", type=int, default=50)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--name", default="references", help="of the results file")
-    args = parser.parse_args()
-    config, variables = load_weights(args.weights)
+def measure(weights: str, args: argparse.Namespace) -> list[dict]:
+    """Rows of one network: its paths in one pass, where they look at each other, and apart."""
+    config, variables = load_weights(weights)
     model = MVDust3r(config)
     ways = {"together": errors_together} if config.cross_ref else {}
     ways["apart"] = errors_apart
-    run = {name: jax.jit(functools.partial(way, model)) for name, way in ways.items()}
-    found: dict[str, list] = {name: [] for name in ways}
-    for room in range(args.rooms):
-        seeds = np.array([SPLITS["test"][0] + room], np.uint32)
-        batch = sample_batch(seeds, args.views, 0, args.size, args.size)
-        for name in ways:
-            found[name].append(np.asarray(run[name](variables, batch))[0])
-    result = {name: summary(np.stack(rows)) for name, rows in found.items()}
-    print(json.dumps(result, indent=1))
-    write_results(args.name, {"views": args.views, "rooms": args.rooms, **result})
+    rows = []
+    for name, way in ways.items():
+        run = jax.jit(functools.partial(way, model))
+        found = []
+        for room in range(args.rooms):
+            seeds = np.array([SPLITS["test"][0] + room], np.uint32)
+            batch = sample_batch(seeds, args.views, 0, args.size, args.size)
+            found.append(np.asarray(run(variables, batch))[0])
+        counts = {"views": args.views, "rooms": args.rooms}
+        rows.append(
+            {"network": Path(weights).stem, "paths": name, **counts, **summary(np.stack(found))}
+        )
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown."""
+    names = list(rows[0])
+    cell = lambda x: f"{x:.3f}" if isinstance(x, float) else x  # noqa: E731
+    return markdown.table(names, ([cell(row[name]) for name in names] for row in rows)) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", nargs="+", required=True)
+    parser.add_argument("--views", type=int, default=12)
+    parser.add_argument("--rooms", type=int, default=50)
+    parser.add_argument("--size", type=int, default=64)
+    args = parser.parse_args()
+    rows = [row for weights in args.weights for row in measure(weights, args)]
+    print(table(rows))
+    write_results("experiment_references", rows)
 
 
 if __name__ == "__main__":

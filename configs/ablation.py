@@ -2,16 +2,40 @@
 
     python train.py --config configs/ablation.py:points --workdir runs/ablation/points
 
-Parts: `points` (no Gaussian is trained), `gaussians` (the second stage as it is), `skip_cnn`,
-`refs2`, `refs4`, `refs8` (cross-reference blocks over so many paths); `multi` and `pairs` (points
-alone, 4 or 2 views a sample, as many images a step): the multi-view network and the pairwise one.
-docs/experiments.md has the table and the evaluation behind it.
+From the first stage: `points` (no Gaussian is trained), `gaussians` (the second stage as it is),
+`skip_cnn`, `refs4` (cross-reference blocks over four paths; any other number goes as well); `multi`
+and `pairs` (points alone, 4 or 2 views a sample, as many images a step): the multi-view network and
+the pairwise one. `one_path` and `four_paths` train `gaussians` and `refs4` on, on points alone.
+docs/experiments.md has the tables and the evaluations behind them.
 """
+
+import re
 
 from configs import small_render
 
-STEPS = 600
+STEPS, LONG = 600, 1000
 RENDERED = ("loss.rgb", "loss.lpips", "loss.scale_clip")
+
+
+def changed_fields(part: str) -> dict:
+    """What a part changes in the second stage's configuration."""
+    points = dict.fromkeys(RENDERED, 0.0) | {"data.num_targets": 0}
+    longer = points | {"total_steps": LONG}
+    refs = int(match[1]) if (match := re.fullmatch(r"refs([2-8])", part)) else 4
+    paths = {"variant": "small", "num_refs": refs, "loss.render_paths": 1}
+    parts = {
+        "gaussians": {},
+        "points": points,
+        "skip_cnn": {"variant": "small_mvd_skip"},
+        f"refs{refs}": paths,
+        "multi": longer | {"data.num_inputs": (4,), "data.batch_size": 8},
+        "pairs": longer | {"data.num_inputs": (2,), "data.batch_size": 16},
+        "one_path": longer | {"init_from": "runs/ablation/gaussians"},
+        "four_paths": longer | paths | {"init_from": "runs/ablation/refs4"},
+    }
+    if part not in parts:
+        raise ValueError(f"parts are {sorted(parts)}, got {part!r}")
+    return parts[part]
 
 
 def get_config(part: str = "gaussians"):
@@ -24,18 +48,5 @@ def get_config(part: str = "gaussians"):
     config.data.batch_size = 2
     config.eval_every = 200
     config.pictures_every = STEPS
-    changes = {
-        "gaussians": {},
-        "points": dict.fromkeys(RENDERED, 0.0) | {"data.num_targets": 0},
-        "skip_cnn": {"variant": "small_mvd_skip"},
-        **{f"refs{r}": {"variant": "small", "num_refs": r} for r in (2, 4, 8)},
-    }
-    longer = changes["points"] | {"total_steps": 1000}
-    changes["multi"] = longer | {"data.num_inputs": (4,), "data.batch_size": 8}
-    changes["pairs"] = longer | {"data.num_inputs": (2,), "data.batch_size": 16}
-    if part not in changes:
-        raise ValueError(f"parts are {sorted(changes)}, got {part!r}")
-    config.update_from_flattened_dict(changes[part])
-    if part.startswith("refs"):
-        config.loss.render_paths = 1
+    config.update_from_flattened_dict(changed_fields(part))
     return config

@@ -31,8 +31,8 @@ def test_commands_name_configs_and_fields_that_exist(name):
 def test_page_has_a_place_for_every_table():
     """Markers of all experiments, each closed."""
     text = experiments.PAGE.read_text()
-    assert all(f"<!-- table {name} -->" in text for name in experiments.NAMES)
-    assert text.count("<!-- table") == text.count("<!-- end -->") == len(experiments.NAMES)
+    assert all(f"<!-- table {name} -->" in text for name in experiments.TABLES)
+    assert text.count("<!-- table") == text.count("<!-- end -->") == len(experiments.TABLES)
 
 
 @pytest.mark.parametrize("part", ["points", "multi", "pairs"])
@@ -58,5 +58,5 @@ def test_speed_page_is_that_of_the_results():
 
 def test_unknown_parts_are_refused():
     """The error lists the parts there are."""
-    with pytest.raises(ValueError, match="refs4.*got 'refs3'"):
-        ablation.get_config("refs3")
+    with pytest.raises(ValueError, match="refs4.*got 'refs9'"):
+        ablation.get_config("refs9")
