@@ -24,6 +24,11 @@ OBJECTIVE = ObjectiveConfig(
 )
 OPTIMIZER = OptimizerConfig(peak_lr=1e-3, warmup_steps=0, total_steps=10)
 STEP = StepConfig(average_decay=0.9)
+# Without rendering, which costs most of a step's compilation; it is in the tests of one process.
+POINTS = dict(
+    network=dataclasses.replace(MODEL, gaussians=False),
+    objective=ObjectiveConfig(num_refs=2, num_targets=1),
+)
 
 
 def batch_of(size=8):
@@ -94,11 +99,10 @@ def test_spread_step_equals_the_step_of_one_device(way):
 
 
 def test_accumulated_step_with_sharded_state_equals_that_of_one_device():
-    """Two micro-batches on every chip; points alone, the rendered terms are in the test above."""
-    options = dict(
+    """Two micro-batches on every chip; without batch statistics, which are a micro-batch's own."""
+    options = POINTS | dict(
         batch=batch_of(16),
         network=dataclasses.replace(MODEL, skip=False, gaussians=False),
-        objective=ObjectiveConfig(num_refs=2, num_targets=1),
         config=StepConfig(accumulation=2),
     )
     expected, one = one_step("1 device", **options)
@@ -162,11 +166,11 @@ whole = t.batch_of()
 mine = jax.tree.map(lambda x: x[4 * jax.process_index():][:4], whole)
 for way in ("pmap", "fsdp"):
     if way == "pmap":
-        _, state, step = t.make(parallel.AXIS)
+        _, state, step = t.make(parallel.AXIS, **t.POINTS)
         chips = parallel.data_parallel(step)
     else:
         mesh = parallel.make_mesh((8, 1))
-        _, state, step = t.make(mesh=mesh)
+        _, state, step = t.make(mesh=mesh, **t.POINTS)
         chips = parallel.fully_sharded(step, state, mesh)
     _, metrics = chips.step(chips.put_state(jax.device_get(state)), chips.put_batch(mine))
     if jax.process_index() == 0:
@@ -179,7 +183,7 @@ def test_two_processes_give_the_step_of_one(tmp_path):
     outputs = run_in_two(tmp_path / "worker.py", _WORKER, timeout_s=600)
     lines = [line.split()[1:] for line in outputs[0].splitlines() if line.startswith("RESULT")]
     assert [line[0] for line in lines] == ["pmap", "fsdp"], outputs[0][-3000:] + outputs[1][-3000:]
-    expected = on_one_device()[0]
+    expected, _ = one_step("1 device", **POINTS)
     for _, loss, norm in lines:
         np.testing.assert_allclose(float(loss), expected["loss"], rtol=1e-5)
         np.testing.assert_allclose(float(norm), expected["grad_norm"], rtol=1e-4)
