@@ -2,13 +2,14 @@
 
 A checkpoint holds the whole ``TrainState``, the position in the data of every process, the
 configuration and the version of the code. orbax writes into a temporary folder and renames it, so a
-run killed while saving leaves no half checkpoint under a step's name; one that is damaged all the
-same is named, passed over, and the one before is used.
+run killed while saving leaves no half checkpoint under a step's name; one that cannot be read all
+the same is named and moved aside, and the one before is used. Restoring deletes nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from jax.experimental import multihost_utils
 
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 
-NEWEST, BEST = "checkpoints", "best"
+NEWEST, BEST, UNREADABLE = "checkpoints", "best", "unreadable"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,29 @@ def check_same_model(saved: dict[str, Any], config: ModelConfig, where: str) -> 
         raise ValueError(f"{where} is a checkpoint of another model: " + "; ".join(different))
 
 
+def described_tree(state: Any) -> dict[str, Any]:
+    """Path of every array of a state -> [shape, type], as JSON holds it."""
+    leaves = jax.tree.leaves_with_path(state)
+    return {jax.tree_util.keystr(path): [list(x.shape), str(x.dtype)] for path, x in leaves}
+
+
+def check_same_tree(saved: dict[str, Any], state: Any, where: str) -> None:
+    """An error that lists the first arrays in which a checkpoint differs from this run's state."""
+    mine = described_tree(state)
+    different = [
+        f"{path}: {saved.get(path, 'nothing')} there, {mine.get(path, 'nothing')} here"
+        for path in sorted(set(saved) | set(mine))
+        if saved.get(path) != mine.get(path)
+    ]
+    if different:
+        more = f"; and {len(different) - 3} more" if len(different) > 3 else ""
+        raise ValueError(
+            f"{where} holds another state than this run's: {'; '.join(different[:3])}{more}. "
+            "config.optimizer, freeze, clip_norm and average_decay decide what a checkpoint holds: "
+            "resume with those of before, or start in another workdir with init_from"
+        )
+
+
 class Checkpoints:
     """Saves to and restores from ``workdir/checkpoints`` and ``workdir/best``."""
 
@@ -112,6 +136,7 @@ class Checkpoints:
             "config": self._config_json,
             "code_version": self._version,
             "data_states": _gather_json(data_state),
+            "tree": described_tree(state),
             **facts,
         }
         arguments = ocp.args.Composite(
@@ -131,13 +156,9 @@ class Checkpoints:
 
         What was half written is removed; it would take the room that the next save needs.
         """
-        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
         logging.error(
-            "saving %s/%d failed (%s: %s); training goes on with the last good checkpoint",
-            place,
-            step,
-            type(error).__name__,
-            first[:300],
+            "saving %s/%d failed (%s); training goes on with the last good checkpoint",
+            *(place, step, _first_line(error)),
         )
         for half in self._folders[place].glob("*.orbax-checkpoint-tmp"):
             shutil.rmtree(half, ignore_errors=True)
@@ -169,41 +190,64 @@ class Checkpoints:
     def restore(self, abstract_state: Any) -> Restored | None:
         """The newest readable checkpoint, or None when there is none at all.
 
-        ``abstract_state`` (``Parallel.abstract``) says shapes, types and where arrays go.
+        ``abstract_state`` (``Parallel.abstract``) says shapes, types and where arrays go. Newer ones
+        that cannot be read are moved aside, so that the run can save those steps again.
+
+        Raises:
+          ValueError: another model's, another state, or nothing is readable; nothing was moved then.
         """
         steps = sorted(self._managers[NEWEST].all_steps(), reverse=True)
+        unreadable: dict[int, Exception] = {}
         for step in steps:
+            folder = self._folders[NEWEST] / str(step)
             try:
                 meta = self._read_meta(NEWEST, step)
             except (OSError, ValueError) as error:
-                self._pass_over(step, error)
+                unreadable[step] = error
                 continue
-            check_same_model(meta["model"], self._model, str(self._folders[NEWEST] / str(step)))
+            check_same_model(meta["model"], self._model, str(folder))
+            # Those of before this field was written say nothing about their tree.
+            if "tree" in meta:
+                check_same_tree(meta["tree"], abstract_state, str(folder))
             try:
                 restored = self._managers[NEWEST].restore(
                     step,
                     args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
                 )
             except Exception as error:
-                self._pass_over(step, error)
+                unreadable[step] = error
                 continue
+            self._move_aside(unreadable)
             return Restored(step, restored["state"], _own(meta["data_states"]), meta)
         if steps:
+            reasons = "; ".join(f"{step}: {_first_line(e)}" for step, e in unreadable.items())
             raise ValueError(
-                f"none of the checkpoints {steps} in {self._folders[NEWEST]} can be read; "
-                "move the folder away to start afresh"
+                f"none of the checkpoints in {self._folders[NEWEST]} can be read ({reasons}). To "
+                "start afresh take another workdir, if need be with init_from: in this one the old "
+                f"{BEST}/ would stay, and whoever loads the run's weights gets those first"
             )
         return None
 
-    def _pass_over(self, step: int, error: Exception) -> None:
-        logging.warning(
-            "checkpoint %s is damaged and passed over (%s: %s)",
-            self._folders[NEWEST] / str(step),
-            type(error).__name__,
-            (str(error).splitlines() or [""])[0][:200],
-        )
-        # A later save of the same step must not find the damaged one in its place.
-        self._managers[NEWEST].delete(step)
+    def _move_aside(self, unreadable: dict[int, Exception]) -> None:
+        """A later save of the same step must not find the unreadable one in its place."""
+        if not unreadable:
+            return
+        place = self._folders[NEWEST].with_name(UNREADABLE)
+        for step, error in unreadable.items() if jax.process_index() == 0 else ():
+            folder, target = self._folders[NEWEST] / str(step), place / f"{NEWEST}-{step}"
+            for again in itertools.count(2):
+                if not target.exists():
+                    break
+                target = place / f"{NEWEST}-{step}-{again}"
+            place.mkdir(exist_ok=True)
+            folder.rename(target)
+            logging.warning(
+                "checkpoint %s cannot be read and was moved to %s (%s)",
+                *(folder, target, _first_line(error)),
+            )
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("unreadable checkpoints moved")
+        self._managers[NEWEST].reload()
 
     def newest_step(self) -> int:
         """Step of the newest checkpoint that was written whole, 0 without any."""
@@ -222,6 +266,11 @@ class Checkpoints:
         self.wait()
         for manager in self._managers.values():
             manager.close()
+
+
+def _first_line(error: Exception) -> str:
+    """Type and beginning of an error's message, for the log."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
 
 
 def _own(data_states: list[Any]) -> Any:

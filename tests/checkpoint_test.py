@@ -1,7 +1,8 @@
-"""Checkpoints: exact restore, damage passed over, other models refused, failed writes survived."""
+"""Checkpoints: exact restore, nothing lost where one cannot be used, failed writes survived."""
 
 import dataclasses
 import logging
+import re
 import shutil
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from absl import logging as absl_logging
 
 from mvdust3r_jax import ModelConfig, parallel
-from mvdust3r_jax.checkpoint import NEWEST, Checkpoints, check_same_model
+from mvdust3r_jax.checkpoint import NEWEST, UNREADABLE, Checkpoints, check_same_model
 from mvdust3r_jax.train_step import TrainState
 
 MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8)
@@ -95,8 +96,8 @@ def test_best_is_kept_apart_and_remembered(tmp_path):
 # tensorstore's other reads of a damaged checkpoint fail after the first, with nobody to hear it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["no_state", "truncated", "no_meta", "empty_meta"])
-def test_damaged_newest_is_named_and_passed_over(tmp_path, damage, messages):
-    """Whatever is missing from the newest one, the one before is used and the log names it."""
+def test_damaged_newest_is_named_and_moved_aside(tmp_path, damage, messages):
+    """Whatever is missing from the newest one, the one before is used; the log says where it is."""
     checkpoints = opened(tmp_path)
     for step in (1, 2):
         checkpoints.save(step, as_numpy(state_at(step)), {"next": step})
@@ -115,7 +116,9 @@ def test_damaged_newest_is_named_and_passed_over(tmp_path, damage, messages):
     restored = again.restore(abstract())
     assert restored.step == 1
     assert_equal(restored.state, state_at(1))
-    assert any(str(folder) in m and "passed over" in m for m in messages)
+    aside = tmp_path / UNREADABLE / f"{NEWEST}-2"
+    assert aside.is_dir() and not folder.exists()
+    assert any(f"{folder} cannot be read and was moved to {aside}" in m for m in messages)
     # The run then reaches step 2 again and can save it.
     assert again.save(2, as_numpy(state_at(2)), {"next": 2})
     again.close()
@@ -133,6 +136,52 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
     check_same_model(
         dataclasses.asdict(MODEL), dataclasses.replace(MODEL, remat=True), "a checkpoint"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (
+            {"average": {}},
+            r"\.average\['a'\]\['kernel'\]: \[\[64, 512\], 'float32'\] there, nothing",
+        ),
+        ({"opt_state": (jnp.int32(7),)}, r"\.opt_state\[0\]: nothing there, \[\[\], 'int32'\]"),
+        ({"skipped": jnp.float32(1)}, r"\.skipped: \[\[\], 'int32'\] there, \[\[\], 'float32'\]"),
+    ],
+)
+def test_checkpoint_of_another_state_is_refused_and_stays(tmp_path, change, named):
+    """Another optimizer or average: an error with the differing arrays, and nothing is touched."""
+    checkpoints = opened(tmp_path, keep=2)
+    for step in (1, 2):
+        checkpoints.save(step, as_numpy(state_at(step)), None)
+    checkpoints.close()
+    other = as_numpy(state_at(0).replace(**change))
+    with pytest.raises(ValueError, match=f"{NEWEST}/2 holds another state.*{named}") as error:
+        opened(tmp_path).restore(other)
+    assert "average_decay" in str(error.value)
+    assert opened(tmp_path).restore(abstract()).step == 2
+
+
+def test_where_nothing_can_be_read_nothing_is_moved(tmp_path):
+    """The error comes each time it is tried, and advises against the old best/ beside a new run."""
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, as_numpy(state_at(1)), None)
+    checkpoints.close()
+    (tmp_path / NEWEST / "1" / "meta" / "metadata").write_text("")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"can be read \(1: JSON.*another workdir.*best/"):
+            opened(tmp_path).restore(abstract())
+
+
+def test_checkpoint_without_a_described_state_is_restored(tmp_path):
+    """One written before the field existed."""
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, as_numpy(state_at(1)), None)
+    checkpoints.close()
+    path = tmp_path / NEWEST / "1" / "meta" / "metadata"
+    path.write_text(re.sub(r', "tree": \{[^{}]*\}', "", path.read_text()))
+    assert "tree" not in path.read_text()
+    assert opened(tmp_path).restore(abstract()).step == 1
 
 
 def test_failed_write_is_reported_and_the_run_goes_on(tmp_path, messages, monkeypatch):
