@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from data.eval_sets import EvalSet, make_eval_set, save_split
+from data.features import CorruptRecord
 from mvdust3r_jax import eval_plots, eval_report, evaluate, lpips
 from mvdust3r_jax.alignment_start import scene_graph
 from mvdust3r_jax.eval_methods import (
@@ -40,7 +42,7 @@ from mvdust3r_jax.eval_methods import (
     numbers_of,
 )
 from mvdust3r_jax.types import Batch
-from mvdust3r_jax.weights import load_weights
+from mvdust3r_jax.weights import digest, load_weights
 
 # --- Plan and its checks, before anything is computed ---------------------------------------------
 
@@ -56,6 +58,18 @@ def check_methods(methods: tuple[str, ...], networks: dict[str, Network]) -> Non
             raise ValueError(
                 f"method {method!r} needs weights of a variant with cross-reference blocks (mvdp, "
                 "small, tiny, ...); these have none: evaluate them as 'mvd'"
+            )
+
+
+def check_size(name: str, dataset: dict, networks: dict[str, Network]) -> None:
+    """ValueError for images that a network cannot take or that metrics have no window for."""
+    size = dataset["height"], dataset["width"]
+    for method, network in networks.items():
+        patch = network.config.patch
+        if any(pixels % patch for pixels in size):
+            raise ValueError(
+                f"{name}: images of {size[0]}x{size[1]} cannot be cut into patches of "
+                f"{patch}x{patch}, which method {method!r} needs"
             )
 
 
@@ -96,11 +110,31 @@ def view_counts(config) -> list[tuple[int, int]]:
 
 
 def batches_of(data: EvalSet, ids: list[str], num_inputs: int, num_targets: int, size: int):
-    """(ids, Batch) with exactly ``size`` samples; the last one is filled by repetition."""
+    """(ids, Batch) with exactly ``size`` samples; the last one is filled by repetition.
+
+    Trajectories with a frame that cannot be read are named and left out.
+    """
     for start in range(0, len(ids), size):
         chunk = list(ids[start : start + size])
-        padded = chunk + [chunk[-1]] * (size - len(chunk))
-        yield chunk, data.load(padded, num_inputs, num_targets)
+        try:
+            yield chunk, data.load(_filled(chunk, size), num_inputs, num_targets)
+        except CorruptRecord:
+            chunk = [i for i in chunk if _readable(data, i, num_inputs, num_targets)]
+            if chunk:
+                yield chunk, data.load(_filled(chunk, size), num_inputs, num_targets)
+
+
+def _filled(chunk: list[str], size: int) -> list[str]:
+    return chunk + [chunk[-1]] * (size - len(chunk))
+
+
+def _readable(data: EvalSet, name: str, num_inputs: int, num_targets: int) -> bool:
+    try:
+        data.load([name], num_inputs, num_targets)
+    except CorruptRecord as error:
+        logging.warning("%s: %s is left out: %s", data.name, name, error)
+        return False
+    return True
 
 
 def records_of(key: dict, ids: list[str], numbers: dict[str, np.ndarray]) -> Iterator[dict]:
@@ -131,19 +165,22 @@ def finished(workdir: Path, own: Path) -> set[tuple]:
     return {tuple(r[k] for k in eval_report.KEYS) for r in records}
 
 
-def check_same_run(workdir: Path, facts: dict) -> None:
-    """Writes down what is evaluated; ValueError if the folder holds another evaluation."""
+def check_same_run(workdir: Path, facts: dict, targets: dict[str, int]) -> None:
+    """Writes down what is evaluated; ValueError if the folder holds another evaluation.
+
+    targets: render-only views by the number of input views; rounds may be added, not changed.
+    """
     path = workdir / "eval.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        changed = [k for k in facts if before.get(k) != facts[k]]
-        if changed:
-            raise ValueError(
-                f"{workdir} holds another evaluation; different: "
-                + ", ".join(f"{k}: {before.get(k)} there, {facts[k]} here" for k in changed)
-            )
-    elif jax.process_index() == 0:
-        path.write_text(json.dumps(facts, indent=1) + "\n")
+    before = json.loads(path.read_text()) if path.exists() else facts | {"targets": {}}
+    known = before.get("targets", {})
+    pairs = {k: (before.get(k), facts[k]) for k in facts}
+    pairs |= {f"num_targets of {v} views": (known.get(v, t), t) for v, t in targets.items()}
+    changed = [f"{k}: {old} there, {new} here" for k, (old, new) in pairs.items() if old != new]
+    if changed:
+        raise ValueError(f"{workdir} holds another evaluation; different: {', '.join(changed)}")
+    if jax.process_index() == 0:
+        content = facts | {"targets": known | targets}
+        path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,13 +199,18 @@ def make_plan(config, weights: str, workdir: Path) -> Plan:
     methods, counts = listed(config.methods), view_counts(config)
     networks = load_networks(config, weights)
     check_methods(methods, networks)
+    for name in config.datasets:
+        check_size(name, dict(config.datasets[name]), networks)
     sets = [make_eval_set(name, **dict(config.datasets[name])) for name in config.datasets]
     rounds = [(d, v, t, list(d.ids(v, t))) for d, (v, t) in itertools.product(sets, counts)]
     training = training_sets(config) if "mean" in methods else {}
     workdir.mkdir(parents=True, exist_ok=True)
     free = ("methods", "views", "num_targets", "pictures", "devices", "batch_per_device")
     settings = {k: v for k, v in json.loads(config.to_json()).items() if k not in free}
-    check_same_run(workdir, settings | {"weights": weights})
+    facts = {"weights": weights and digest(weights), "lpips": lpips.available()}
+    if other := config.pairwise_weights:
+        facts["pairwise_weights"] = digest(other)
+    check_same_run(workdir, settings | facts, {str(v): t for v, t in counts})
     return Plan(config, methods, networks, rounds, training)
 
 
@@ -315,13 +357,20 @@ class Evaluation:
 
 
 def report(workdir: Path) -> str:
-    """Summary, tables and plots from the records of all processes; returns the table."""
+    """Summary and tables from the records of all processes; returns the table."""
     records, times = all_records(workdir, "metrics"), all_records(workdir, "times")
     summary = eval_report.summarize(records, times)
     (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     table = eval_report.table(summary)
     (workdir / "table.md").write_text(table + "\n")
     (workdir / "table_release.md").write_text(eval_report.table(summary, "_release") + "\n")
+    return table
+
+
+def draw_curves(workdir: Path) -> None:
+    """Plots of the summary: errors and times against views, histograms."""
+    records = all_records(workdir, "metrics")
+    summary = json.loads((workdir / "summary.json").read_text())
     plots = workdir / "plots"
     plots.mkdir(exist_ok=True)
     for dataset in dict.fromkeys(row["dataset"] for row in summary):
@@ -330,7 +379,6 @@ def report(workdir: Path) -> str:
         for views in {row["views"] for row in summary if row["dataset"] == dataset}:
             path = plots / f"{dataset}_{views}_histogram.png"
             eval_plots.error_histogram(records, dataset, views, path)
-    return table
 
 
 def wait_for_all() -> None:
@@ -364,12 +412,20 @@ def main(argv: list[str]) -> None:
     elif options.distributed:
         jax.distributed.initialize()
     workdir = Path(options.workdir)
-    evaluation = Evaluation(make_plan(options.config, options.weights, workdir), workdir)
+    try:
+        plan = make_plan(options.config, options.weights, workdir)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    evaluation = Evaluation(plan, workdir)
     evaluation.run()
     wait_for_all()
     if jax.process_index() == 0:
-        evaluation.draw_extremes()
         print(report(workdir))
+        if eval_plots.available():
+            draw_curves(workdir)
+            evaluation.draw_extremes()
+        else:
+            logging.warning("no plots: matplotlib is not installed (pip install matplotlib)")
 
 
 if __name__ == "__main__":

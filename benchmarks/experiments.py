@@ -47,9 +47,16 @@ def evaluation(config: str, weights: str, **fields) -> list[str]:
     return ["eval.py", "--config", f"configs/{config}.py", "--weights", weights, *changes]
 
 
+# What does not start from the first stage, and from which part instead.
+_STARTS = {"one_path": "gaussians", "four_paths": "refs4"}
+
+
 def trained(part: str, runs: Path) -> list[str]:
     """The ``train.py`` command of an ablation."""
-    return ["train.py", "--config", f"configs/ablation.py:{part}", "--workdir", str(runs / part)]
+    command = ["train.py", "--config", f"configs/ablation.py:{part}", "--workdir", str(runs / part)]
+    if part in _STARTS:
+        command.append(f"--config.init_from={runs / _STARTS[part]}")
+    return command
 
 
 def of_part(part: str, runs: Path) -> list[str]:

@@ -5,6 +5,7 @@ Needs matplotlib (the [demo] extra), which is imported only here.
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ _CURVES = ("nd", "cd", "rra15", "rta15", "maa30", "psnr_db")
 _STAGES = ("network", "pose", "alignment")
 # Errors in pictures of scenes are drawn from 0 to this (metres); points in a top view at most.
 _WORST_ERROR_M, _MAX_POINTS = 0.5, 20_000
+
+
+def available() -> bool:
+    """Whether plots can be drawn here."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def _pyplot():

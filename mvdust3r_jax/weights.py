@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -87,6 +88,22 @@ def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
         run = json.loads(json.loads((step / "meta" / "metadata").read_text())["config"])
         return (run["data"]["height"], run["data"]["width"]) if "data" in run else None
     return torch_args.image_size(path)
+
+
+def digest(path: str | os.PathLike) -> str:
+    """What tells weights apart: 16 hexadecimal digits of the content, wherever it lies.
+
+    Of a training run it is that of the checkpoint that `load_weights` takes.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _checkpoint_of_run(path) or path
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()[:16]
 
 
 def load_source(path: str | os.PathLike) -> Mapping[str, Any]:

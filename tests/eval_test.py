@@ -15,6 +15,7 @@ import eval as evaluation
 from configs import eval_rooms
 from data.box import box_views
 from data.eval_sets import EvalSet, make_eval_set, read_split, save_split
+from data.features import CorruptRecord
 from data.pipeline import DataConfig, make_eval_iterator
 from data.store import write_dataset
 from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, losses, metrics
@@ -188,8 +189,9 @@ def test_two_processes_go_on_and_give_the_summary_of_one(tmp_path):
 def test_report_has_tables_and_plots(done):
     """Summary, both tables and plots exist; the table has a row per method."""
     run, workdir = done
-    run.draw_extremes()
     table = evaluation.report(workdir)
+    evaluation.draw_curves(workdir)
+    run.draw_extremes()
     assert table.count("| 4 | 3 |") == 8 and "| oracle | 4 | 3 | 0.000" in table
     summary = json.loads((workdir / "summary.json").read_text())
     assert {row["method"] for row in summary} == {"constant", "mean", "oracle", "mvd"}
@@ -306,14 +308,38 @@ def test_bad_input_is_named(network, tmp_path):
     config = ml_collections.ConfigDict({"views": "4,8,12", "num_targets": "1,2"})
     with pytest.raises(ValueError, match="3 entries"):
         evaluation.view_counts(config)
-    evaluation.check_same_run(tmp_path, {"weights": "a"})
-    with pytest.raises(ValueError, match="a there, b here"):
-        evaluation.check_same_run(tmp_path, {"weights": "b"})
+    odd = dict(source="rooms", height=18, width=16)
+    with pytest.raises(ValueError, match="18x16 cannot be cut into patches of 8x8.*'mvd'"):
+        evaluation.check_size("rooms", odd, {"mvd": network})
     save_split(tmp_path / "split.json", "x", ["1"])
     assert read_split(tmp_path / "split.json") == ["1"]
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(ValueError, match="no split file"):
         read_split(tmp_path / "other.json")
+
+
+def test_a_folder_takes_no_other_evaluation(tmp_path):
+    """Other weights and another number of new views are refused; more rounds are welcome."""
+    evaluation.check_same_run(tmp_path, {"weights": "a"}, {"4": 1})
+    evaluation.check_same_run(tmp_path, {"weights": "a"}, {"8": 2})
+    with pytest.raises(ValueError, match="weights: a there, b here"):
+        evaluation.check_same_run(tmp_path, {"weights": "b"}, {})
+    with pytest.raises(ValueError, match="num_targets of 8 views: 2 there, 3 here"):
+        evaluation.check_same_run(tmp_path, {"weights": "a"}, {"4": 1, "8": 3})
+
+
+def test_unreadable_trajectories_are_left_out():
+    """One of three cannot be read: its batch comes without it, filled up as always."""
+
+    def load(ids, num_inputs, num_targets):
+        if "bad" in ids:
+            raise CorruptRecord("frame 3 is a placeholder")
+        return list(ids)
+
+    data = EvalSet("x", lambda v, t: (), load)
+    batches = evaluation.batches_of(data, ["a", "bad", "b"], 4, 0, 2)
+    assert list(batches) == [(["a"], ["a", "a"]), (["b"], ["b", "b"])]
+    assert list(evaluation.batches_of(data, ["bad"], 4, 0, 2)) == []
 
 
 def test_interval_covers_the_mean():

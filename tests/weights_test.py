@@ -119,6 +119,23 @@ def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
     assert_equal(weights.load_weights(tmp_path / "checkpoints" / "5")[1]["params"], newer["params"])
 
 
+def test_digest_is_that_of_the_content(tmp_path):
+    """The same wherever it lies; another with one byte changed; a run's is its best checkpoint's."""
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    first.write_bytes(b"x" * 100), second.write_bytes(b"x" * 100)
+    assert weights.digest(first) == weights.digest(second)
+    second.write_bytes(b"x" * 99 + b"y")
+    assert weights.digest(first) != weights.digest(second)
+    for step in ("best/10", "checkpoints/20"):
+        folder = tmp_path / "run" / step / "meta"
+        folder.mkdir(parents=True)
+        (folder / "metadata").write_text(step)
+    assert weights.digest(tmp_path / "run") == weights.digest(tmp_path / "run" / "best" / "10")
+    assert weights.digest(tmp_path / "run") != weights.digest(
+        tmp_path / "run" / "checkpoints" / "20"
+    )
+
+
 def test_sources_for_a_warm_start(tmp_path, variables):
     """PyTorch's files give tensors by name (other networks' too), ours give variables."""
     torch_writer.write(tmp_path / "croco.pth", {"model": {"enc_norm.bias": np.ones(2, np.float32)}})
