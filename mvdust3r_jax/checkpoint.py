@@ -191,10 +191,10 @@ class Checkpoints:
         """The newest readable checkpoint, or None when there is none at all.
 
         ``abstract_state`` (``Parallel.abstract``) says shapes, types and where arrays go. Newer ones
-        that cannot be read are moved aside, so that the run can save those steps again.
+        that cannot be read are moved aside: the run saves those steps again.
 
         Raises:
-          ValueError: another model's, another state, or nothing is readable; nothing was moved then.
+          ValueError: another model's or another state, or none is readable; nothing has moved then.
         """
         steps = sorted(self._managers[NEWEST].all_steps(), reverse=True)
         unreadable: dict[int, Exception] = {}

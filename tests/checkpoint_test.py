@@ -141,13 +141,11 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (
-            {"average": {}},
-            r"\.average\['a'\]\['kernel'\]: \[\[64, 512\], 'float32'\] there, nothing",
-        ),
-        ({"opt_state": (jnp.int32(7),)}, r"\.opt_state\[0\]: nothing there, \[\[\], 'int32'\]"),
-        ({"skipped": jnp.float32(1)}, r"\.skipped: \[\[\], 'int32'\] there, \[\[\], 'float32'\]"),
+        ({"average": {}}, r"average\['a'\]\['kernel'\]: \[\[64, 512\], 'float32'\] there, nothing"),
+        ({"opt_state": (jnp.int32(7),)}, r"opt_state\[0\]: nothing there, \[\[\], 'int32'\]"),
+        ({"skipped": jnp.float32(1)}, r"skipped: \[\[\], 'int32'\] there, \[\[\], 'float32'\]"),
     ],
+    ids=["no average", "another optimizer", "another type"],
 )
 def test_checkpoint_of_another_state_is_refused_and_stays(tmp_path, change, named):
     """Another optimizer or average: an error with the differing arrays, and nothing is touched."""
