@@ -120,7 +120,7 @@ def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
 
 
 def test_digest_is_that_of_the_content(tmp_path):
-    """The same wherever it lies; another with one byte changed; a run's is its best checkpoint's."""
+    """The same wherever it lies, another with a byte changed; a run's is its best checkpoint's."""
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     first.write_bytes(b"x" * 100), second.write_bytes(b"x" * 100)
     assert weights.digest(first) == weights.digest(second)
