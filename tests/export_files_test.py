@@ -1,7 +1,9 @@
 """Point clouds, cameras, videos and pages read back by real readers equal the exact scene."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import subprocess
 
@@ -219,6 +221,65 @@ def test_whole_folder_replaces_a_folder_but_not_a_file(tmp_path):
         files.whole_folder(tmp_path / "file"),
     ):
         pass
+
+
+def _old_folder(place):
+    """A folder with a stale file and a folder, both of which a new one is to replace."""
+    (place / "model").mkdir(parents=True)
+    (place / "stale").touch()
+    (place / "model" / "stale").touch()
+    return place
+
+
+def _write_new(place):
+    with files.whole_folder(place) as partial:
+        (partial / "model").mkdir()
+        (partial / "model" / "fresh").touch()
+
+
+def _content(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_whole_folder_follows_a_link(tmp_path):
+    """The link stays, the folder that it leads to is replaced."""
+    real = _old_folder(tmp_path / "disk" / "real")
+    (tmp_path / "link").symlink_to(real)
+    _write_new(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert _content(tmp_path / "disk") == ["real", "real/model", "real/model/fresh"]
+
+
+@pytest.mark.parametrize("mount", [False, True])
+def test_folders_that_cannot_be_renamed_get_new_content(tmp_path, monkeypatch, mount):
+    """As with a mount point, known as one or not: old entries go, new ones come."""
+    place, rename = _old_folder(tmp_path / "out"), os.rename
+
+    def busy(source, target):
+        if source == place:
+            raise OSError(errno.EBUSY, "busy")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", busy)
+    monkeypatch.setattr(os.path, "ismount", lambda path: mount)
+    _write_new(place)
+    assert _content(tmp_path) == ["out", "out/model", "out/model/fresh"]
+
+
+def test_interrupted_renaming_keeps_the_old_folder(tmp_path, monkeypatch):
+    """Ctrl-C after the old folder was put aside brings it back."""
+    place, rename = _old_folder(tmp_path / "out"), os.rename
+
+    def interrupted(source, target):
+        if target == place and not source.name.endswith("-old"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    before = _content(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        _write_new(place)
+    assert _content(tmp_path) == before
 
 
 def test_unknown_format_is_named_before_anything_is_written(tmp_path, scene):

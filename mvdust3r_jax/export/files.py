@@ -35,22 +35,64 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder that takes the place of ``path`` when the block succeeds.
 
-    An earlier folder of that name is replaced; a file of that name is an error.
+    An earlier folder of that name is replaced, through a link too, and goes only once the new one
+    has its name. A mount point cannot be renamed: its content is replaced entry by entry. A file
+    of that name is an error.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file; a folder is to be written there")
     with _writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+        # A link stays as it is; the folder that it leads to is replaced.
+        place = path.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=_workplace(place)))
     try:
         yield partial
         os.chmod(partial, 0o777 & ~_umask())
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(partial, path)
+        _replace_folder(partial, place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _workplace(place: Path) -> Path:
+    """Where the temporary is made: beside ``place``, or in it where that may not be written."""
+    fixed = place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
+    return place if fixed else place.parent
+
+
+def _replace_folder(new: Path, place: Path) -> None:
+    """Give the folder ``new`` the name ``place``; the old one is back if that breaks off."""
+    old = new.with_name(f"{new.name}-old")
+    try:
+        if place.exists():
+            try:
+                os.rename(place, old)
+            except OSError:
+                _replace_content(new, place)
+                return
+        os.rename(new, place)
+    except BaseException:
+        if old.exists() and not place.exists():
+            os.rename(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace_content(new: Path, place: Path) -> None:
+    """Entries of ``new`` take the place of those in ``place``; nothing else stays there."""
+    entries = list(new.iterdir())
+    kept = {new.name, *(entry.name for entry in entries)}
+    for entry in entries:
+        target = place / entry.name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        shutil.move(entry, target)
+    for entry in [entry for entry in place.iterdir() if entry.name not in kept]:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 @contextmanager
