@@ -48,10 +48,11 @@ DEFAULT_REFS = 4
 _FALLBACK_FOCAL_PER_WIDTH = 0.8
 # Weights by name are looked for in these folders, in this order.
 _WEIGHT_FOLDERS = (
-    Path(__file__).parent / "pretrained",
     Path(__file__).parents[1] / "weights",
     Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mvdust3r_jax" / "weights",
 )
+# The network that comes with a clone of the repository, but not with an installed package.
+SMALL = "small"
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", "")
 
 Source = str | os.PathLike | np.ndarray | Image.Image | Photo
@@ -106,7 +107,10 @@ def _find_weights(path_or_name: str | os.PathLike) -> Path:
     if found:
         return found[0]
     folders = ", ".join(str(folder) for folder in _WEIGHT_FOLDERS)
-    raise FileNotFoundError(f"there are no weights {str(given)!r}, here or in {folders}")
+    error = FileNotFoundError(f"there are no weights {str(given)!r}, here or in {folders}")
+    if str(given) == SMALL:
+        error.add_note(f"a clone of the repository holds {SMALL!r}, in its folder weights/")
+    raise error
 
 
 def network_order(num_views: int) -> list[int]:
@@ -300,9 +304,21 @@ def _known_intrinsics(photos, fitted: list[Fitted], known: KnownCameras, focal_p
     focals = np.broadcast_to(np.asarray(focal_px, float), len(photos))
     if not (np.isfinite(focals) & (focals > 0)).all():
         raise ValueError(f"focal lengths must be positive numbers of pixels, got {focals.tolist()}")
-    height, width = fitted[0].mask.shape
-    matrices = np.tile([[0, 0, width / 2], [0, 0, height / 2], [0, 0, 1]], (len(maps), 1, 1))
+    matrices = _centred_intrinsics(photos, maps)
     matrices[:, [0, 1], [0, 1]] = focals[:, None] * maps[:, [0, 1], [0, 1]]
+    return matrices
+
+
+def _centred_intrinsics(photos: list[Photo], maps: np.ndarray) -> np.ndarray:
+    """[V, 3, 3] with focal length 1 and the principal point where the photograph's middle lies.
+
+    The middle of w pixels is (w - 1) / 2. Uncropped it lands on (W - 1) / 2, not on the W / 2 of
+    the published recipe, which moves the pixels by the half for it; here they stay as they are.
+    """
+    height, width = np.array([photo.original_size for photo in photos]).T
+    middles = np.stack([(width - 1) / 2, (height - 1) / 2, np.ones(len(photos))], axis=-1)
+    matrices = np.tile(np.eye(3), (len(photos), 1, 1))
+    matrices[:, :, 2] = np.einsum("vij,vj->vi", maps, middles)
     return matrices
 
 
@@ -310,7 +326,8 @@ def _scene(photos: list[Photo], fitted: list[Fitted], pred: Prediction, valid, i
     maps = np.stack([f.net_from_original for f in fitted])
     confidence = np.where(valid & np.isfinite(pred.points).all(-1), pred.confidence, 0)
     if intrinsics is None:
-        intrinsics = _estimated_intrinsics(pred.points[0], confidence[0], len(photos))
+        centred = _centred_intrinsics(photos, maps)
+        intrinsics = _with_estimated_focal(centred, pred.points[0], confidence[0])
     world_from_cam, ok = _poses(pred.points, confidence, intrinsics)
     return Scene(
         images_01=np.stack([f.pixels for f in fitted]).astype(np.float32) / 255,
@@ -327,15 +344,18 @@ def _scene(photos: list[Photo], fitted: list[Fitted], pred: Prediction, valid, i
     )
 
 
-def _estimated_intrinsics(points, confidence, views: int) -> np.ndarray:
+def _with_estimated_focal(intrinsics: np.ndarray, points, confidence) -> np.ndarray:
     """One focal length from the reference view's pointmap, for all views (as in training)."""
-    height, width = confidence.shape
     mask = np.asarray(pose.confident_mask(jnp.asarray(confidence))) & (confidence > 0)
-    focal_px = float(pose.focal_from_pointmap(jnp.asarray(points), jnp.asarray(mask)))
+    principal_px = jnp.asarray(intrinsics[0, :2, 2], jnp.float32)
+    focal_px = float(
+        pose.focal_from_pointmap(jnp.asarray(points), jnp.asarray(mask), principal_px=principal_px)
+    )
     if not (np.isfinite(focal_px) and focal_px > 0):
-        focal_px = _FALLBACK_FOCAL_PER_WIDTH * max(height, width)
-    matrix = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
-    return np.repeat(matrix[None], views, axis=0)
+        focal_px = _FALLBACK_FOCAL_PER_WIDTH * max(confidence.shape)
+    intrinsics = intrinsics.copy()
+    intrinsics[:, [0, 1], [0, 1]] = focal_px
+    return intrinsics
 
 
 def _poses(points, confidence, intrinsics) -> tuple[np.ndarray, np.ndarray]:

@@ -116,6 +116,9 @@ def test_model_from_a_file(model, tmp_path, monkeypatch):
     assert load_model("w", "bfloat16").config.dtype == "bfloat16"
     with pytest.raises(FileNotFoundError, match="'mvdp'.*" + str(tmp_path)):
         load_model("mvdp")
+    with pytest.raises(FileNotFoundError) as missing:
+        load_model("small")
+    assert "clone of the repository" in missing.value.__notes__[0]
     assert reconstruct_function is reconstruct
 
 
@@ -157,6 +160,8 @@ def posed_box(count):
     v, u = np.mgrid[:height, :width]
     focal = np.full(count, 55.0, np.float32)
     intrinsics = np.array(camera.intrinsics_from_focal(jnp.asarray(focal), height, width))
+    # Of photographs whose middle is the principal point, not of the published recipe's crops.
+    intrinsics[:, :2, 2] -= 0.5
     depth = 4 + np.sin(u / 9 + np.arange(count)[:, None, None]) + 0.5 * np.cos(v / 7)
     tilt = np.array(transforms.rotation_from_axis_angle(jnp.array(rng.normal(0, 0.2, (count, 3)))))
     tilt[0] = np.eye(3)
@@ -198,6 +203,21 @@ def test_cameras_of_perfect_pointmaps(perfect):
     np.testing.assert_allclose(scene.world_from_cam, poses, atol=2e-3)
     np.testing.assert_allclose(scene.original_intrinsics[:, 0, 0], 110, rtol=1e-3)
     assert (scene.depth > 2).all()
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("focal_px", [None, 3000.0])
+def test_principal_point_is_the_middle_of_the_photograph(model, fit, focal_px):
+    """Of whatever size and crop, it is (w - 1) / 2 at the original size, centres at integers."""
+    sizes = [(300, 400), (16, 24), (37, 51)]
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 255, (*size, 3), dtype=np.uint8) for size in sizes]
+    scene = reconstruct(photos, model, fit=fit, focal_px=focal_px)
+    middles = [[(w - 1) / 2, (h - 1) / 2] for h, w in sizes]
+    # float32 holds a few hundred pixels to 1e-4.
+    np.testing.assert_allclose(scene.original_intrinsics[:, :2, 2], middles, atol=1e-3)
+    # A photograph of the network's size is not resampled for that.
+    np.testing.assert_array_equal(scene.images_01[1], photos[1].astype(np.float32) / 255)
 
 
 def test_known_focal_lengths_are_used(perfect):
