@@ -1,9 +1,10 @@
 """Training: one loop, from a configuration to checkpoints.
 
-    python train.py --config configs/small.py --workdir DIR [--config.peak_lr=1e-3 ...]
+    python train.py --config configs/small_mvd.py --workdir DIR [--config.peak_lr=1e-3 ...]
 
 Started again with the same workdir it goes on where the newest readable checkpoint stands, bit for
-bit as if it had never stopped (on CPU). SIGTERM saves and exits with 0. docs/training.md explains
+bit as if it had never stopped (on CPU). SIGTERM (with several processes: to any of them) saves and
+exits with 0. docs/training.md explains
 the fields, docs/tpu_pods.md several machines.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import signal
 import sys
 import time
@@ -22,6 +24,7 @@ import jax
 import ml_collections
 import numpy as np
 from absl import app, flags, logging
+from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from configs import defaults
@@ -67,6 +70,15 @@ def check_fields(config: ml_collections.ConfigDict) -> None:
         wrong += [f"unknown eval.{name}.{k}" for k in sorted(set(overrides) - set(known.data))]
     if wrong:
         raise ValueError("the config does not fit configs/defaults.py: " + "; ".join(wrong))
+    for name, overrides in config.eval.items():
+        # The objective tells render-only views from inputs by this one number.
+        if overrides.get("num_targets", config.data.num_targets) != config.data.num_targets:
+            raise ValueError(
+                f"eval.{name}.num_targets = {overrides.num_targets} must be data.num_targets = "
+                f"{config.data.num_targets}: evaluation has as many render-only views as training"
+            )
+    if config.data.prefetch < 1:
+        raise ValueError(f"data.prefetch must be at least 1, got {config.data.prefetch}")
     if not 0 <= config.stop_step <= config.total_steps:
         raise ValueError(
             f"stop_step must lie in 0..total_steps = {config.total_steps}, got {config.stop_step}"
@@ -115,6 +127,15 @@ def open_source(config: ml_collections.ConfigDict, **overrides: Any):
     return make_source(
         process_index=jax.process_index(), process_count=jax.process_count(), **settings
     )
+
+
+def check_eval_sources(config: ml_collections.ConfigDict) -> None:
+    """Opens what the run will evaluate on: a wrong set is an error before the first step."""
+    for name, overrides in config.eval.items() if config.eval_every else ():
+        try:
+            open_source(config, **overrides.to_dict())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"config.eval.{name} cannot be opened: {error}") from error
 
 
 # --- The chips ------------------------------------------------------------------------------------
@@ -183,7 +204,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
     profile: steps that are traced.
     """
     check_fields(config)
-    stop, compiles = _CatchSigterm(), CompileCounter()
+    stop, compiles, trace = _Preemption(), CompileCounter(), _Trace(workdir / "profile", profile)
     logging.info("devices: %s", jax.devices())
 
     # Model and state
@@ -194,6 +215,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
 
     # Data, and where an earlier run of this workdir stopped
     source = open_source(config)
+    check_eval_sources(config)
     checkpoints = Checkpoints(
         workdir, network, config.to_json_best_effort(), keep=config.keep_checkpoints
     )
@@ -206,7 +228,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
     state = chips.put_state(state)
     del restored
     run = dataclasses.replace(run, state=None)
-    source = DevicePrefetch(source, chips.put_batch, depth=max(config.data.prefetch, 1))
+    source = DevicePrefetch(source, chips.put_batch, depth=config.data.prefetch)
 
     log = MetricLog(
         workdir, first_step, tensorboard=config.tensorboard, active=jax.process_index() == 0
@@ -219,8 +241,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
         return every > 0 and step % every == 0
 
     for step in range(first_step + 1, end + 1):
-        if step == profile.start:
-            jax.profiler.start_trace(str(workdir / "profile"))
+        trace.before(step)
 
         # Input: batches wait on the chips already
         started = time.perf_counter()
@@ -233,9 +254,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
             _settle(config, pending, log, chips, state, checkpoints, source)
         pending = (step, metrics, info)
 
-        if step == profile.stop - 1:
-            jax.block_until_ready(metrics)
-            jax.profiler.stop_trace()
+        last = stop.after(step) or step == end
+        trace.after(step, metrics, last)
         if compiles.count > compiled:
             compiled = compiles.count
             shape = list(batch.images.shape)
@@ -250,7 +270,6 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
             )
 
         # Evaluation, pictures and checkpoints
-        last = step == end or stop.requested
         if due(config.eval_every, step):
             judged = None
             for name, overrides in config.eval.items():
@@ -283,7 +302,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
             f"the checkpoint of the last step, {step}, could not be written (see above); "
             f"the newest one is of step {checkpoints.newest_step()}"
         )
-    if stop.requested:
+    if stop.reached:
         logging.info("SIGTERM: saved after step %d", step)
 
 
@@ -297,8 +316,10 @@ def _settle(config, pending, log, chips, state, checkpoints, source) -> None:
     log.event(step, "skipped", in_row=in_row, terms=terms, ids=list(info.get("ids", ())))
     logging.warning("step %d was not finite and is skipped (%d in a row)", step, in_row)
     if in_row >= config.max_skipped_in_row:
-        # Skipped steps changed no parameter, so this is the state from before the first of them.
-        checkpoints.save(step, chips.host_view(state), source.get_state())
+        # Skipped steps changed no parameter. The step after this one may have run by now: the state
+        # and the position in the data are saved under the state's own number.
+        state = chips.host_view(state)
+        checkpoints.save(int(state.step), state, source.get_state())
         checkpoints.close()
         log.close()
         raise NonFiniteError(
@@ -321,20 +342,52 @@ def _init_variables(
     return variables
 
 
-class _CatchSigterm:
-    """``requested`` becomes true when SIGTERM arrives; the loop then saves and ends."""
+class _Preemption:
+    """Tells after which step to save and end because of SIGTERM.
+
+    Several processes must end after the same step, or those that go on would wait for the others
+    forever. There jax catches the signal of any one of them and agrees on a step that none has
+    passed.
+    """
 
     def __init__(self):
-        self.requested = False
-        signal.signal(signal.SIGTERM, self._request)
+        self.reached = False
+        if jax.process_count() == 1:
+            signal.signal(signal.SIGTERM, self._request)
 
     def _request(self, *_: Any) -> None:
-        self.requested = True
+        self.reached = True
+
+    def after(self, step: int) -> bool:
+        """Whether this step is the last one; all processes ask after each step."""
+        if jax.process_count() > 1:
+            self.reached = multihost_utils.reached_preemption_sync_point(step)
+        return self.reached
+
+
+class _Trace:
+    """The profiler, running during those of ``steps`` that this run takes."""
+
+    def __init__(self, folder: Path, steps: range):
+        self._folder, self._steps, self._running = folder, steps, False
+
+    def before(self, step: int) -> None:
+        """Starts with the first step of the range that this run takes."""
+        if step in self._steps and not self._running:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def after(self, step: int, metrics: Any, last: bool) -> None:
+        """Ends with the range or with the run."""
+        if self._running and (last or step + 1 not in self._steps):
+            jax.block_until_ready(metrics)
+            jax.profiler.stop_trace()
+            self._running = False
 
 
 # --- Command line ---------------------------------------------------------------------------------
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration, e.g. configs/small.py")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Python file, e.g. configs/small_mvd.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and metrics")
 _PROFILE = flags.DEFINE_string("profile", "", "Steps to trace, FIRST:LAST; into WORKDIR/profile")
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -346,20 +399,37 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: which o
 flags.mark_flags_as_required(["config", "workdir"])
 
 
+def traced_steps(text: str) -> range:
+    """``FIRST:LAST`` as the steps to trace, none for ''."""
+    if not text:
+        return range(0)
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    first, last = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise app.UsageError(f"--profile must be FIRST:LAST with 1 <= FIRST <= LAST, got {text!r}")
+    return range(first, last + 1)
+
+
+def work_folder(text: str) -> Path:
+    """The workdir; an address such as gs://BUCKET would become a folder of this host alone."""
+    if "://" in text:
+        raise app.UsageError(f"--workdir must be a folder, got {text!r}: mount the bucket as one")
+    return Path(text)
+
+
 def main(argv: list[str]) -> None:
     """Short on purpose."""
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
+    workdir, profile = work_folder(_WORKDIR.value), traced_steps(_PROFILE.value)
     # Before anything else touches a device.
     if _COORDINATOR.value:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     elif _DISTRIBUTED.value:
         jax.distributed.initialize()
-    first, _, last = _PROFILE.value.partition(":")
-    profile = range(int(first), int(last) + 1) if _PROFILE.value else range(0)
     try:
-        train(_CONFIG.value, Path(_WORKDIR.value), profile)
+        train(_CONFIG.value, workdir, profile)
     except NonFiniteError as error:
         sys.exit(str(error))
     except jax.errors.JaxRuntimeError as error:

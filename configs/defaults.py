@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.height = 224
     config.data.width = 224
     config.data.seed = 0
-    config.data.prefetch = 2  # batches put on the chips ahead of time, 0 = none
+    config.data.prefetch = 2  # batches put on the chips ahead of time, at least 1
     config.data.split = "train"  # or 'validation', 'test': other rooms, other scenes
     config.data.baseline = (0.5, 1.5)  # rooms: how far apart views are; 1 = a few steps
 

@@ -187,3 +187,33 @@ def test_two_processes_give_the_step_of_one(tmp_path):
     for _, loss, norm in lines:
         np.testing.assert_allclose(float(loss), expected["loss"], rtol=1e-5)
         np.testing.assert_allclose(float(norm), expected["grad_norm"], rtol=1e-4)
+
+
+_PREEMPTED = """
+import os, signal, sys, time
+os.environ["XLA_FLAGS"] = ""
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
+sys.path[:0] = [sys.argv[3]]
+import train
+from jax.experimental import multihost_utils
+stop = train._Preemption()
+for step in range(1, 200):
+    # Stands for the training step: it waits for the other process.
+    multihost_utils.process_allgather(jax.numpy.float32(step))
+    if step == 3 and jax.process_index() == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.05)
+    if stop.after(step):
+        print("STOPPED", step)
+        break
+"""
+
+
+def test_sigterm_to_one_of_two_processes_ends_both_after_the_same_step(tmp_path):
+    """Neither waits for the other, and neither is killed."""
+    outputs = run_in_two(tmp_path / "worker.py", _PREEMPTED, timeout_s=120)
+    steps = [[x for x in said.splitlines() if x.startswith("STOPPED")] for said in outputs]
+    assert steps[0] and steps[0] == steps[1], outputs
+    assert 3 <= int(steps[0][0].split()[1]) < 199

@@ -12,11 +12,12 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+from absl import app
 
 import train
 from configs import tiny
 from data.box import BoxSource
-from mvdust3r_jax import VARIANTS
+from mvdust3r_jax import VARIANTS, parallel
 from mvdust3r_jax.weights import load_weights
 
 ROOT = Path(__file__).parents[1]
@@ -170,6 +171,95 @@ def test_run_of_non_finite_steps_stops_with_its_story(tmp_path, monkeypatch):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
     records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sum(r["kind"] == "skipped" for r in records) == 3
+
+
+class Recorder:
+    """Takes any call and keeps its name and arguments."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *given, **_: self.calls.append((name, *given))
+
+
+@pytest.fixture
+def profiler(monkeypatch):
+    """Stands in for jax's profiler, which like it refuses to stop what was not started."""
+    recorder, running = Recorder(), []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda _: running.append(recorder.start()))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: recorder.stop(running.pop()))
+    yield recorder
+    assert not running, "the trace was never closed"
+
+
+@pytest.mark.parametrize(
+    ("first_step", "end", "traced"),
+    [(0, 9, [3, 4, 5]), (3, 9, [4, 5]), (0, 4, [3, 4]), (5, 9, []), (0, 2, [])],
+    ids=["whole", "resumed inside", "ends inside", "resumed after", "ends before"],
+)
+def test_those_steps_of_the_range_are_traced_that_the_run_takes(first_step, end, traced, profiler):
+    """Steps 3 to 5, whatever the run's own first and last steps are; the trace is closed."""
+    trace, seen = train._Trace(Path("unused"), range(3, 6)), []
+    for step in range(first_step + 1, end + 1):
+        trace.before(step)
+        names = [name for name, *_ in profiler.calls]
+        seen += [step] if names.count("start") > names.count("stop") else []
+        trace.after(step, {}, last=step == end)
+    assert seen == traced
+    assert len(profiler.calls) == 2 * bool(traced)
+
+
+def test_profile_and_workdir_of_the_wrong_form_are_usage_errors():
+    """What was given is quoted; the right form is understood."""
+    assert train.traced_steps("") == range(0)
+    assert train.traced_steps("5:7") == range(5, 8)
+    for text in ("5", "5:", ":5", "7:5", "0:3", "a:b"):
+        with pytest.raises(app.UsageError, match=f"FIRST:LAST.*'{text}'"):
+            train.traced_steps(text)
+    assert train.work_folder("runs/a") == Path("runs/a")
+    with pytest.raises(app.UsageError, match="'gs://bucket/run'.*mount"):
+        train.work_folder("gs://bucket/run")
+
+
+def test_state_after_the_last_looked_at_step_is_saved_under_its_own_number():
+    """Step 5's numbers are seen when step 6 has run: the checkpoint is of step 6."""
+    config, state = smallest(), ml_collections.ConfigDict({"step": np.int32(6)})
+    config.max_skipped_in_row = 3
+    chips = parallel.Parallel(*[None] * 4, host_view=lambda x: x, abstract=None)
+    pending = 5, {"skipped_in_row": np.float32(3), "loss": np.float32(np.nan)}, {"ids": ["a"]}
+    checkpoints, source = Recorder(), Recorder()
+    with pytest.raises(train.NonFiniteError, match="last step 5"):
+        train._settle(config, pending, Recorder(), chips, state, checkpoints, source)
+    assert checkpoints.calls[0][:3] == ("save", 6, state)
+
+
+def test_wrong_evaluation_set_is_an_error_before_the_first_step(tmp_path):
+    """The set that cannot be opened is named; without evaluation nobody opens it."""
+    config = smallest()
+    config.eval = {"held_out": {"source": "records", "mixture": ((str(tmp_path / "none"), 1.0),)}}
+    train.check_eval_sources(config)
+    config.eval_every = 1
+    with pytest.raises(ValueError, match="config.eval.held_out cannot be opened.*no data set"):
+        train.check_eval_sources(config)
+
+
+def test_evaluation_with_another_number_of_targets_is_refused():
+    """The evaluation step splits views by the training's number; the same number may be named."""
+    config = smallest()
+    config.eval = {"held_out": {"num_targets": 1}}
+    train.check_fields(config)
+    config.eval = {"held_out": {"num_targets": 2}}
+    with pytest.raises(ValueError, match=r"eval.held_out.num_targets = 2 .*data.num_targets = 1"):
+        train.check_fields(config)
+
+
+def test_a_run_reads_at_least_one_batch_ahead():
+    """0 is refused instead of silently being 1."""
+    config = smallest()
+    config.data.prefetch = 0
+    with pytest.raises(ValueError, match="prefetch must be at least 1"):
+        train.check_fields(config)
 
 
 def test_a_last_checkpoint_that_cannot_be_written_is_no_success(tmp_path, monkeypatch):
