@@ -20,6 +20,7 @@ from data.pipeline import DataConfig, make_eval_iterator
 from data.store import write_dataset
 from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, losses, metrics
 from mvdust3r_jax.eval_methods import Devices, Network
+from mvdust3r_jax.geometry import transforms
 from tests.data_pipeline_test import Boxes
 from tests.two_processes import run_in_two
 
@@ -201,30 +202,38 @@ def test_report_has_tables_and_plots(done):
     assert read_split(workdir / "splits" / "boxes_4.json") == ["0", "1", "2"]
 
 
-def test_known_scale_changes_no_aligned_metric():
-    """A prediction scaled by a known factor scores the same."""
+def test_a_known_similarity_changes_no_aligned_metric():
+    """A prediction scaled, moved and (where axes do not matter) turned scores the same."""
     batch = jax.tree.map(jnp.asarray, _box_set().load(["5"], VIEWS, 0))
     truth = evaluate.ground_truth(batch, VIEWS, jnp.zeros(1, jnp.int32))
     wobbly = truth.points * (1 + 0.1 * jnp.sin(5 * truth.points))
 
-    def score(factor):
+    def score(factor, turn=(0.0, 0.0, 0.0), move=(0.0, 0.0, 0.0)):
+        rotation = transforms.rotation_from_axis_angle(jnp.array(turn))
+        moved = transforms.rigid(rotation, jnp.array(move))
         estimate = evaluate.Estimate(
-            points=factor * wobbly,
+            points=transforms.transform_points(moved[None, None], factor * wobbly),
             confidence=jnp.ones(wobbly.shape[:-1]),
             gaussians=None,
             reference=jnp.zeros(1, jnp.int32),
             focal_px=jnp.full(1, 30.0),
-            ref_from_cam=truth.ref_from_cam.at[..., :3, 3].multiply(factor),
+            ref_from_cam=moved @ truth.ref_from_cam.at[..., :3, 3].multiply(factor),
             pose_ok=jnp.ones((1, VIEWS), bool),
         )
         return jax.jit(evaluate.score)(estimate, batch)
 
-    plain, scaled = score(1.0), score(3.7)
-    assert plain["nd"] > 1e-3
+    plain, moved = score(1.0), score(3.7, move=(0.4, -0.2, 0.3))
+    turned = score(3.7, turn=(0.5, 0.2, -0.3), move=(0.4, -0.2, 0.3))
+    assert plain["nd"] > 1e-3 and abs(turned["nd"] - plain["nd"]) > 1e-4
+    # The release's angles are between poses of cameras to the world, which a turn changes.
+    free = [n for n in plain if not n.startswith(("nd", "dac")) and "release" not in n]
+    assert {"similarity_error_m", "rre_deg", "rte_deg", "maa30"} <= set(free)
     for name, value in plain.items():
         # Hundredths of a degree: an arccos near 1 in float32.
-        atol = 2e-2 if "deg" in name else 1e-3
-        np.testing.assert_allclose(scaled[name], value, rtol=1e-3, atol=atol, err_msg=name)
+        close = dict(rtol=1e-3, atol=2e-2 if "deg" in name else 1e-3, err_msg=name)
+        np.testing.assert_allclose(turned[name], value, **close) if name in free else None
+        if "release" not in name or name.startswith(("nd", "dac")):
+            np.testing.assert_allclose(moved[name], value, **close)
 
 
 def test_stored_sets_give_the_published_order(stored, tmp_path):

@@ -74,10 +74,10 @@ def test_reference_graph_spreads_over_the_scene():
     np.testing.assert_allclose(scale * world, truth, atol=1e-3)
 
 
-@pytest.mark.parametrize("steps", [0, 300])
-def test_exact_pairs_give_exact_poses(steps):
+@pytest.mark.parametrize("graph, steps", [("complete", 0), ("complete", 300), ("window", 300)])
+def test_exact_pairs_give_exact_poses(graph, steps):
     """From exact pairs of random scales the poses come back: the start, and after all steps."""
-    pairs, world_from_cam = _pairs("complete")
+    pairs, world_from_cam = _pairs(graph)
     aligned = global_alignment(pairs, VIEWS, steps=steps, principal_px=jnp.full((VIEWS, 2), CENTRE))
     angle, distance = _pose_errors(aligned, world_from_cam)
     assert angle < 0.1 and distance < 1e-3
