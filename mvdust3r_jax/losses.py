@@ -136,14 +136,6 @@ def confidence_loss(
     return _pool_slots(values, valid, axis_name)
 
 
-def normalized_cameras(
-    world_from_cam: Float[Array, "B S 4 4"], factor: Float[Array, "B R"]
-) -> Float[Array, "B R S 4 4"]:
-    """Camera-to-reference poses of each path, translations divided by the path's factor."""
-    poses = reference_from_cameras(world_from_cam, factor.shape[1])
-    return poses.at[..., :3, 3].divide(factor[..., None, None])
-
-
 def clip_scales(
     scales: Float[Array, "*batch V H W 3"],
     factor: Float[Array, "*batch"],

@@ -37,6 +37,13 @@ class ObjectiveConfig:
     sh_degree: int = 0
     max_scale: float = losses.MAX_SCALE
 
+    def __post_init__(self):
+        if self.sh_colour > 0 and not self.sh_degree:
+            raise ValueError(
+                f"sh_colour = {self.sh_colour} needs sh_degree > 0: of degree 0 every Gaussian has "
+                "its pixel's colour already"
+            )
+
     @property
     def renders(self) -> bool:
         """Whether any term needs the Gaussians."""

@@ -149,7 +149,7 @@ def scene_terms(
     views: Int[Array, "C"],
     perceptual: dict | None,
 ) -> dict[str, Float[Array, "N"]]:
-    """Every term with a weight, and numbers that are only logged, of each scene."""
+    """Every term that has a weight or is logged beside one, of each scene."""
     gaussians = scenes.prediction.gaussians
     clipped = losses.clip_scales(gaussians.scales, scenes.factor, config.max_scale)
     terms = {"mean_scale": clipped.mean(axis=(1, 2, 3, 4))}
@@ -168,7 +168,7 @@ def scene_terms(
             pairs = (x.reshape(-1, *x.shape[2:]) for x in (rendered, wanted))
             distance = lpips.distance(perceptual, *pairs)
             terms["lpips"] = distance.reshape(rendered.shape[:2]).mean(axis=1)
-    if config.sh_colour and config.sh_degree:
+    if config.sh_colour:
         centres = scenes.ref_from_cam[:, : scenes.points.shape[1], :3, 3]
         terms["sh_colour"] = _sh_colour_error(
             scenes.points, gaussians.colors, centres, scenes.pixels, config.sh_degree
@@ -189,8 +189,14 @@ def _one_scene(
     scenes = normalised_scenes(*given)
     terms = scene_terms(config, scenes, views, perceptual)
     terms = jax.tree.map(lambda x: jnp.where(scenes.known, x, 0.0)[0], terms)
-    weighted = [getattr(config, name) * x for name, x in terms.items() if hasattr(config, name)]
-    return sum(weighted), terms
+    weights = {
+        "rgb": config.rgb,
+        "lpips": config.lpips,
+        "scale_clip": config.scale_clip,
+        "sh_colour": config.sh_colour,
+    }
+    weighted = [weights[name] * x for name, x in terms.items() if name in weights]
+    return sum(weighted, start=jnp.float32(0)), terms
 
 
 class _Constants(NamedTuple):

@@ -133,10 +133,12 @@ def load_program(folder: str | os.PathLike) -> Served:
         shape = (facts["views"], facts["height"], facts["width"], 3)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ServingError(f"{folder} holds no exported program: {error!r}") from error
-    if jax.default_backend() not in exported.platforms:
+    # 'cuda' or 'rocm', as in the program; ``default_backend`` calls both 'gpu'.
+    platform = jax_export.default_export_platform()
+    if platform not in exported.platforms:
         raise ServingError(
-            f"the program was exported for {', '.join(exported.platforms)}, this is "
-            f"{jax.default_backend()}; export it here"
+            f"the program was exported for {', '.join(exported.platforms)}, this is {platform}; "
+            "export it here"
         )
     _, variables = weights.load_weights(folder / _WEIGHTS)
     variables = jax.device_put(variables)

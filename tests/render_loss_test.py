@@ -155,6 +155,25 @@ def test_sh_colour_is_measured_towards_the_own_camera():
     np.testing.assert_allclose(value(prediction), safe_norm(pixels).mean(), rtol=1e-5)
 
 
+def test_rendering_without_any_weight_has_a_gradient_of_zero():
+    """Only logged numbers are left: their sum is an array of 0, not Python's, which has none."""
+    batch, config = batch_of(pixels=8), ObjectiveConfig(num_refs=2, num_targets=1)
+
+    def weighted(prediction):
+        return render_terms(config, prediction, batch, jax.random.key(0))
+
+    (value, terms), gradient = jax.value_and_grad(weighted, has_aux=True)(perfect(batch))
+    assert value.dtype == jnp.float32 and float(value) == 0
+    assert set(terms) == {"mean_scale"}
+    assert not any(np.any(np.asarray(x)) for x in jax.tree.leaves(gradient))
+
+
+def test_colour_term_without_harmonics_is_refused():
+    """The published weight of sh_colour on a network of degree 0 is an error, not an empty sum."""
+    with pytest.raises(ValueError, match="sh_colour = 10.0 needs sh_degree > 0"):
+        ObjectiveConfig(sh_colour=10.0)
+
+
 def test_variant_without_gaussians_is_refused():
     """A render weight on a network without Gaussian heads is an error."""
     batch = batch_of()

@@ -71,6 +71,16 @@ def test_what_does_not_fit_is_refused(model, folder, tmp_path):
         serving.load_program(tmp_path)
 
 
+def test_program_of_another_kind_of_device_is_refused(folder, monkeypatch):
+    """Kinds are named as programs name them: on an NVIDIA GPU 'cuda', where the backend is 'gpu'."""
+    monkeypatch.setattr(serving.jax_export, "default_export_platform", lambda: "cuda")
+    with pytest.raises(serving.ServingError, match="exported for cpu, this is cuda"):
+        serving.load_program(folder)
+    monkeypatch.setattr(serving.jax_export, "default_export_platform", lambda: "cpu")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert serving.load_program(folder).shape == (3, 16, 24, 3)
+
+
 def test_command_line(model, tmp_path, capsys, monkeypatch):
     """`mvdust3r export` takes model, views, references and size to the exporter."""
     weights.save_weights(tmp_path / "w.safetensors", model.variables, CONFIG, image_size=(16, 24))
