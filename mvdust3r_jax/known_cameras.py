@@ -142,6 +142,7 @@ def align_to_poses(scene: Scene, world_from_cam: Float[np.ndarray, "V 4 4"]) -> 
         world_from_cam=known.astype(np.float32),
         pose_ok=np.ones_like(scene.pose_ok),
         metric=True,
+        world_is_reference=False,
     )
 
 

@@ -1,8 +1,9 @@
 """A reconstruction: pointmaps, confidences, cameras and Gaussians of one set of photographs.
 
 Conventions: views in the order in which the photographs were given; the world is the camera frame
-of the reference view (view 0, OpenCV axes: x right, y down, z forward), at the network's scale
-unless known poses made it metric. Pixel (0, 0) has its centre at (0, 0). All arrays are NumPy.
+of the reference view (view 0, OpenCV axes: x right, y down, z forward) at the network's scale, or
+that of the known poses, where these were given. Pixel (0, 0) has its centre at (0, 0). All arrays
+are NumPy.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Scene:
     rendered; None for networks without Gaussian heads.
     masks: pixels that show the scene (false on padding, transparency and user masks).
     timings: seconds of each stage. metric: whether one unit of ``points`` is one metre (or
-    whatever unit the known poses were given in).
+    whatever unit the known poses were given in). world_is_reference: whether the world is the
+    reference view's camera frame; false where known poses brought a world of their own.
     """
 
     images_01: Float[np.ndarray, "V H W 3"]
@@ -64,6 +66,8 @@ class Scene:
     masks: Bool[np.ndarray, "V H W"]
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     metric: bool = False
+    # Files of scenes saved before there was this field have no other world.
+    world_is_reference: bool = True
 
     @property
     def colors(self) -> Float[np.ndarray, "V H W 3"]:
@@ -110,6 +114,9 @@ class Scene:
 
     def save_arrays(self, path: str | os.PathLike) -> Path:
         """Write every field to one ``.npz``; float32 arrays, names and timings as JSON."""
+        # The exporters import this module.
+        from mvdust3r_jax.export.files import whole_file
+
         path = Path(path)
         arrays = {
             field.name: getattr(self, field.name)
@@ -123,11 +130,10 @@ class Scene:
             "names": self.names,
             "timings": self.timings,
             "metric": self.metric,
+            "world_is_reference": self.world_is_reference,
         }
-        partial = path.with_name(path.name + ".part")
-        with open(partial, "wb") as file:
+        with whole_file(path) as partial, open(partial, "wb") as file:
             np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
-        os.replace(partial, path)
         return path
 
     @classmethod

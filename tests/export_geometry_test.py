@@ -1,18 +1,21 @@
 """COLMAP models, 3DGS files, point filters and camera paths: geometry that must be exact."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import plyfile
 import pycolmap
 import pytest
+import trimesh
 from export_scene import box_room
 
-from mvdust3r_jax import export, losses
+from mvdust3r_jax import export, known_cameras, losses
 from mvdust3r_jax.export import (
     camera_paths,
     colmap,
+    frusta,
     gaussians,
     point_filter,
     splat_ply,
@@ -152,6 +155,55 @@ def test_stand_in_gaussians_render_the_photograph():
     shift = 48 * np.median((image - room.images_01[0])[inner][..., :2], axis=(0, 1))
     np.testing.assert_allclose(shift, 0, atol=1)
     np.testing.assert_allclose(image[inner][..., 2], 0.5, atol=0.02)
+
+
+def test_sizes_do_not_depend_on_where_the_world_is(scene):
+    """2 km away, frusta, least and stand-in scales are what they were beside the origin."""
+    far = dataclasses.replace(
+        scene,
+        points=scene.points + np.float32([2000, 0, 0]),
+        world_from_cam=scene.world_from_cam.copy(),
+        world_is_reference=False,
+    )
+    far.world_from_cam[:, 0, 3] += 2000
+    # float32 holds 2 km to 1e-4 m.
+    np.testing.assert_allclose(frusta.frustum_depth(far), frusta.frustum_depth(scene), rtol=1e-4)
+    for gaussian_heads in (scene.gaussians, None):
+        clouds = [
+            gaussians.gaussian_cloud(dataclasses.replace(s, gaussians=gaussian_heads))
+            for s in (far, scene)
+        ]
+        np.testing.assert_allclose(*(cloud.scales for cloud in clouds), rtol=1e-4)
+
+
+def test_poses_of_nerfstudio_come_back(tmp_path, scene):
+    """Read, a scene aligned to them and written again: the same matrices; glb keeps the world."""
+    turn = np.eye(4)
+    turn[:3, :3] = transforms.rotation_from_axis_angle(jax.numpy.array([0.3, 1.0, -0.5]))
+    turn[:3, 3] = [5, -2, 1]
+    opengl = turn @ scene.world_from_cam @ np.diag([1.0, -1, -1, 1])
+    frames = [
+        {"file_path": f"images/{name}", "transform_matrix": pose.tolist()}
+        for name, pose in zip(scene.names, opengl, strict=True)
+    ]
+    (tmp_path / "transforms.json").write_text(json.dumps({"frames": frames}))
+    known = known_cameras.read_cameras(tmp_path / "transforms.json", scene.names)
+    aligned = known_cameras.align_to_poses(scene, known.world_from_cam)
+    export.write(aligned, tmp_path, ["nerfstudio", "ply", "glb", "cameras"])
+    again = json.loads((tmp_path / "nerfstudio" / "transforms.json").read_text())
+    poses = [frame["transform_matrix"] for frame in again["frames"]]
+    np.testing.assert_allclose(poses, opengl, atol=1e-6)
+    assert again["applied_transform"] == np.eye(4)[:3].tolist()
+    xyz = plyfile.PlyData.read(tmp_path / "scene.ply")["vertex"]
+    seeds = plyfile.PlyData.read(tmp_path / "nerfstudio" / "sparse_pc.ply")["vertex"]
+    np.testing.assert_array_equal(seeds["y"], xyz["y"])
+    points = trimesh.load(tmp_path / "scene.glb").geometry["points"].vertices
+    np.testing.assert_array_equal(points[:, 1], xyz["y"])
+    assert b"known poses" in (tmp_path / "scene.ply").read_bytes()[:200]
+    said = json.loads((tmp_path / "cameras.json").read_text())["conventions"]
+    assert "known poses" in said["world"] and "known poses" in said["units"]
+    # The room's cameras stand upright: down is theirs.
+    np.testing.assert_allclose(views.down_direction(aligned), turn[:3, 1], atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,31 @@ def test_scene_is_saved_and_loaded(model, tmp_path):
             np.testing.assert_equal(getattr(loaded, field.name), getattr(scene, field.name))
     with pytest.raises(FileNotFoundError):
         Scene.load(tmp_path)
+    # A file from before there were other worlds than the reference's.
+    stored = dict(np.load(tmp_path / "out" / "scene.npz"))
+    meta = json.loads(str(stored["meta"]))
+    del meta["world_is_reference"]
+    np.savez(tmp_path / "old.npz", **stored | {"meta": np.array(json.dumps(meta))})
+    assert Scene.load(tmp_path / "old.npz").world_is_reference
+
+
+def test_a_scene_that_breaks_off_leaves_nothing(model, tmp_path, monkeypatch):
+    """Ctrl-C while `scene.npz` is written: the earlier one stays, no part of the new one."""
+    scene = reconstruct(photographs(2), model)
+    (tmp_path / "scene.npz").write_text("old")
+
+    def interrupted(file, **_):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scene.save_arrays(tmp_path / "scene.npz")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("scene.npz", "old")]
+
+
+def test_other_files_are_no_scene(tmp_path):
+    """An `.npz` of something else is refused."""
     np.savez(tmp_path / "other.npz", a=np.zeros(2))
     with pytest.raises(ValueError, match="no saved scene"):
         Scene.load(tmp_path / "other.npz")
@@ -248,7 +273,7 @@ def test_known_poses_make_the_scene_metric(perfect):
     quat = np.array(transforms.quat_from_rotation(jnp.asarray(turn[:3, :3])))
     got = scene.gaussians.rotations[0, 0, 0]
     np.testing.assert_allclose(got * np.sign(got @ quat), quat, atol=2e-3)
-    assert scene.metric
+    assert scene.metric and not scene.world_is_reference
 
 
 def test_poses_that_give_no_scale_are_refused(perfect):

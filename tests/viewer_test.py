@@ -140,6 +140,19 @@ def test_scene_without_points_or_poses_is_shown():
         assert viewer.view.shown == 0 and not viewer.view.frusta
 
 
+def test_up_is_that_of_the_cameras_in_a_world_of_its_own(shown, monkeypatch):
+    """-y for the reference camera's world, the mean of the cameras' up for that of known poses."""
+    told = []
+    monkeypatch.setattr(type(shown.server.scene), "set_up_direction", lambda _, up: told.append(up))
+    scene = box_room(2)
+    shown.show(scene)
+    turn = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    scene.world_from_cam = (turn @ scene.world_from_cam).astype(np.float32)
+    scene.world_is_reference = False
+    shown.show(scene)
+    np.testing.assert_allclose(told, [[0, -1, 0], [0, 0, 1]], atol=1e-6)
+
+
 def test_listens_on_this_machine_only_unless_told():
     """The default address is the loopback one, for both servers."""
     with Viewer(reconstruct=lambda paths, progress: None, port=0) as viewer:

@@ -11,7 +11,7 @@ from mvdust3r_jax.export.files import whole_file
 from mvdust3r_jax.export.views import posed_views
 from mvdust3r_jax.scene import Scene
 
-CONVENTIONS = {
+_CONVENTIONS = {
     "world": "the camera frame of the reference view (the view whose pose is the identity)",
     "camera_axes": "OpenCV: x right, y down, z forward",
     "world_from_cam": "camera-to-world, 4x4, rows; null where no pose was found",
@@ -20,6 +20,17 @@ CONVENTIONS = {
     "units": "those of scene.ply; arbitrary scale unless poses or a metric scale were given",
     "original": "the photograph after its EXIF rotation, before crop and resize",
 }
+
+
+_KNOWN_WORLD = {
+    "world": "that of the known poses which were given",
+    "units": "those of the known poses",
+}
+
+
+def conventions(scene: Scene) -> dict[str, str]:
+    """What the numbers mean, in words."""
+    return _CONVENTIONS if scene.world_is_reference else _CONVENTIONS | _KNOWN_WORLD
 
 
 def cameras_dict(scene: Scene) -> dict:
@@ -40,7 +51,7 @@ def cameras_dict(scene: Scene) -> dict:
                 ),
             }
         )
-    return {"conventions": CONVENTIONS, "views": views}
+    return {"conventions": conventions(scene), "views": views}
 
 
 def _camera(intrinsics: np.ndarray, height: int, width: int) -> dict:

@@ -1,6 +1,7 @@
 """Coloured points as a binary PLY, and the flat arrays that other formats start from.
 
-World frame (the reference camera: x right, y down, z forward), units of the scene's points.
+World frame (the reference camera: x right, y down, z forward; or that of known poses), units of
+the scene's points.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import numpy as np
 from mvdust3r_jax.export.files import whole_file
 from mvdust3r_jax.export.views import usable_pixels, view_colors
 from mvdust3r_jax.scene import Scene
+
+# What a file says of its frame.
+REFERENCE_FRAME = "frame: reference camera, x right, y down, z forward"
+KNOWN_FRAME = "frame: that of the known poses"
 
 
 def cloud(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -32,7 +37,8 @@ def ply_header(count: int, properties: list[tuple[str, str]], comments: list[str
 
 def write_ply(path: str | Path, scene: Scene) -> None:
     """The scene's points, one vertex per masked pixel, in the world frame."""
-    write_points_ply(path, *cloud(scene), "frame: reference camera, x right, y down, z forward")
+    frame = REFERENCE_FRAME if scene.world_is_reference else KNOWN_FRAME
+    write_points_ply(path, *cloud(scene), frame)
 
 
 def write_points_ply(

@@ -1,6 +1,6 @@
 """Camera frusta as triangles: thin edges that every viewer draws, and the image's rectangle.
 
-Vertices are in the world frame (OpenCV axes), units of the scene's points.
+Vertices are in the world frame, units of the scene's points.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import colorsys
 
 import numpy as np
 
-from mvdust3r_jax.export.views import transform, usable_pixels
+from mvdust3r_jax.export.views import reference_distances, transform, usable_pixels
 from mvdust3r_jax.scene import Scene
 
-# Depth of a frustum's image plane, as a share of the points' median distance to the origin.
+# Depth of a frustum's image plane, as a share of the points' median distance to the reference.
 SIZE_SHARE = 0.08
 # Thickness of an edge, as a share of the frustum's depth.
 _THICKNESS = 0.015
@@ -25,7 +25,7 @@ IMAGE_FACES = np.array([[0, 1, 2], [0, 2, 3]])
 
 def frustum_depth(scene: Scene) -> float:
     """Distance of the image planes from their cameras that suits the scene's size."""
-    distances = np.linalg.norm(np.asarray(scene.points)[usable_pixels(scene)], axis=-1)
+    distances = reference_distances(scene)[usable_pixels(scene)]
     return SIZE_SHARE * float(np.median(distances)) if distances.size else SIZE_SHARE
 
 

@@ -1,7 +1,7 @@
 """The scene's Gaussians as flat arrays, activated: what renderers and the 3DGS file start from.
 
 World frame, units of the scene's points. A standard deviation is at least 1e-4 of the points' mean
-distance to the origin, as in training; the network's upper limit is in the scene already.
+distance to the reference camera, as in training; the network's upper limit is in the scene already.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from mvdust3r_jax.export.views import (
     depth_maps,
+    reference_distances,
     rotation_matrices,
     usable_pixels,
 )
@@ -84,8 +85,8 @@ def gaussian_cloud(scene: Scene) -> GaussianCloud:
 
 
 def mean_distance(scene: Scene) -> float:
-    """Mean distance of all finite points to the origin, every pixel counted as in training."""
-    distance = np.linalg.norm(np.asarray(scene.points, np.float64), axis=-1)
+    """Mean distance of all finite points to the reference camera, every pixel as in training."""
+    distance = reference_distances(scene)
     finite = distance[np.isfinite(distance)]
     return float(max(finite.mean(), 1e-8)) if finite.size else 1e-8
 
@@ -93,11 +94,11 @@ def mean_distance(scene: Scene) -> float:
 def _footprint(scene: Scene) -> np.ndarray:
     """[V, H, W]: standard deviation of a stand-in surfel, at least the lower training limit.
 
-    A view without a pose has no depth of its own: the distance to the origin stands in for it.
+    A view without a pose has no depth of its own: the distance to the reference stands in.
     """
     depth = depth_maps(scene)
-    distance = np.linalg.norm(np.asarray(scene.points, np.float64), axis=-1)
-    depth = np.where(np.isfinite(depth) & (depth > 0), depth, distance)
+    usable = np.isfinite(depth) & (depth > 0)
+    depth = np.where(usable, depth, reference_distances(scene))
     focal = np.asarray(scene.intrinsics, np.float64)[:, 0, 0]
     scale = STAND_IN_PIXELS * depth / focal[:, None, None]
     return np.maximum(scale, MIN_SCALE * mean_distance(scene)).astype(np.float32)

@@ -1,8 +1,9 @@
 """Binary glTF 2.0: coloured points and textured camera frusta, y up.
 
-glTF's frame is x right, y up, z towards the viewer: OpenCV's with y and z negated. Vertex colours
-in glTF are linear, photographs are sRGB: they are converted, to floats so that dark tones stay
-apart. Materials are unlit (``KHR_materials_unlit``), so photographs look as they are.
+glTF's frame is x right, y up, z towards the viewer: OpenCV's with y and z negated. A world that is
+the reference camera's is turned so; that of known poses is kept, whichever way is up in it. Vertex
+colours in glTF are linear, photographs are sRGB: they are converted, to floats so that dark tones
+stay apart. Materials are unlit (``KHR_materials_unlit``), so photographs look as they are.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _COMPONENT = {"float32": 5126, "uint32": 5125}
 
 def write_glb(path: str | Path, scene: Scene) -> None:
     """Write the masked points, and one node per view with a pose, named like the view."""
-    glb = _Builder()
+    glb = _Builder(OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4))
     points, colors, _ = cloud(scene)
     if len(points):
         glb.add_node("points", [glb.primitive(points, _POINTS, colors=colors)])
@@ -68,9 +69,10 @@ def linear_from_srgb(colors: np.ndarray) -> np.ndarray:
 
 
 class _Builder:
-    """Collects the binary buffer and the JSON that describes it."""
+    """Collects the binary buffer, in the frame ``file_from_world``, and the JSON about it."""
 
-    def __init__(self) -> None:
+    def __init__(self, file_from_world: np.ndarray) -> None:
+        self.file_from_world = file_from_world
         self.parts: list[bytes] = []
         self.size = 0
         unlit = {"extensions": {"KHR_materials_unlit": {}}, "doubleSided": True}
@@ -112,8 +114,8 @@ class _Builder:
         faces: np.ndarray | None = None,
         texture: bytes | None = None,
     ) -> dict:
-        """A glTF primitive: OpenCV vertices [n, 3], uint8 sRGB colours [n, 3], faces [m, 3]."""
-        turned = (vertices @ OPENGL_FROM_OPENCV[:3, :3]).astype(np.float32)
+        """A glTF primitive: world vertices [n, 3], uint8 sRGB colours [n, 3], faces [m, 3]."""
+        turned = (vertices @ self.file_from_world[:3, :3].T).astype(np.float32)
         bounds = {"min": turned.min(axis=0).tolist(), "max": turned.max(axis=0).tolist()}
         attributes = {"POSITION": self._accessor(turned, "VEC3", **bounds)}
         primitive = {"attributes": attributes, "mode": mode, "material": 0}

@@ -19,12 +19,12 @@ import numpy as np
 from PIL import Image
 
 from mvdust3r_jax.export import frusta
-from mvdust3r_jax.export.cameras_json import CONVENTIONS, cameras_dict
+from mvdust3r_jax.export.cameras_json import cameras_dict, conventions
 from mvdust3r_jax.export.cloud import cloud
 from mvdust3r_jax.export.files import whole_file
 from mvdust3r_jax.export.point_filter import within_budget
 from mvdust3r_jax.export.preview import confidence_colors, depth_colors
-from mvdust3r_jax.export.views import posed_views, usable_pixels, view_colors
+from mvdust3r_jax.export.views import down_direction, posed_views, usable_pixels, view_colors
 from mvdust3r_jax.scene import Scene
 
 # 200,000 points are 2.7 MB of page and enough to cover a screen.
@@ -67,7 +67,8 @@ def page_data(scene: Scene, max_points: int) -> dict:
         "points": points,
         "total_points": total,
         "timings": timings,
-        "conventions": CONVENTIONS,
+        "conventions": conventions(scene),
+        "down": down_direction(scene).tolist(),
     }
 
 

@@ -1,10 +1,12 @@
 """nerfstudio's ``transforms.json`` and the seed points it names.
 
-Camera axes are OpenGL's (x right, y up, z back), as nerfstudio expects; the world is turned to
-z-up, which its viewer and its default orientation assume: world x = reference x, world y =
-reference z (forward), world z = -reference y (up). Intrinsics are at the original resolution and
-count the centre of the first pixel as (0.5, 0.5). ``file_path`` is the photograph's name: put the
-photographs (EXIF rotation applied) beside the file. Views without a pose are left out.
+Camera axes are OpenGL's (x right, y up, z back), as nerfstudio expects. A world that is the
+reference camera's is turned to z-up, which nerfstudio's viewer and its default orientation assume:
+world x = reference x, world y = reference z (forward), world z = -reference y (up). The world of
+known poses is kept: poses read from a ``transforms.json`` come back as they were. Intrinsics are at
+the original resolution and count the centre of the first pixel as (0.5, 0.5). ``file_path`` is the
+photograph's name: put the photographs (EXIF rotation applied) beside the file. Views without a pose
+are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.export.cloud import cloud, write_points_ply
+from mvdust3r_jax.export.cloud import KNOWN_FRAME, cloud, write_points_ply
 from mvdust3r_jax.export.files import whole_folder
 from mvdust3r_jax.export.views import OPENGL_FROM_OPENCV, posed_views
 from mvdust3r_jax.scene import Scene
@@ -23,13 +25,18 @@ from mvdust3r_jax.scene import Scene
 Z_UP_FROM_WORLD = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
 
+def _turn(scene: Scene) -> np.ndarray:
+    """[4, 4]: what the file's world is of the scene's."""
+    return Z_UP_FROM_WORLD if scene.world_is_reference else np.eye(4)
+
+
 def transforms_dict(scene: Scene, ply_file_path: str) -> dict:
     """The file's content as plain Python data, one frame per view with a pose."""
     frames = []
     for view in posed_views(scene):
         k = np.asarray(scene.original_intrinsics[view], np.float64)
         height, width = (int(n) for n in scene.original_sizes[view])
-        pose = Z_UP_FROM_WORLD @ np.asarray(scene.world_from_cam[view], np.float64)
+        pose = _turn(scene) @ np.asarray(scene.world_from_cam[view], np.float64)
         frames.append(
             {
                 "file_path": str(scene.names[view]),
@@ -49,7 +56,7 @@ def transforms_dict(scene: Scene, ply_file_path: str) -> dict:
         "p1": 0.0,
         "p2": 0.0,
         "ply_file_path": ply_file_path,
-        "applied_transform": Z_UP_FROM_WORLD[:3].tolist(),
+        "applied_transform": _turn(scene)[:3].tolist(),
         "frames": frames,
     }
 
@@ -57,9 +64,9 @@ def transforms_dict(scene: Scene, ply_file_path: str) -> dict:
 def write_nerfstudio(path: str | Path, scene: Scene) -> None:
     """Write the folder ``path`` with ``transforms.json`` and ``sparse_pc.ply``."""
     points, colors, confidence = cloud(scene)
-    turned = (points @ Z_UP_FROM_WORLD[:3, :3].T).astype(np.float32)
+    turned = (points @ _turn(scene)[:3, :3].T).astype(np.float32)
     with whole_folder(path) as folder:
         content = json.dumps(transforms_dict(scene, "sparse_pc.ply"), indent=1, allow_nan=False)
         (folder / "transforms.json").write_text(content + "\n")
-        comment = "frame: x right, y forward, z up"
+        comment = "frame: x right, y forward, z up" if scene.world_is_reference else KNOWN_FRAME
         write_points_ply(folder / "sparse_pc.ply", turned, colors, confidence, comment)

@@ -1,9 +1,10 @@
 """Views of a scene: its cameras, depths and usable pixels, as several file formats need them.
 
-World is the camera frame of the reference view: OpenCV axes (x right, y down, z forward), units
-of the points. Pixels: the first pixel's centre is (0, 0), at both resolutions; a format that
-counts from the pixel's corner (COLMAP, nerfstudio) gets +0.5 in its own module. NumPy in float64:
-files are made on the host, and float32 does not hold 0.01 px at 6000 px after a chain of products.
+World is the camera frame of the reference view (OpenCV axes: x right, y down, z forward) or that of
+known poses, which may lie anywhere; units of the points. Pixels: the first pixel's centre is (0,
+0), at both resolutions; a format that counts from the pixel's corner (COLMAP, nerfstudio) gets +0.5
+in its own module. NumPy in float64: files are made on the host, and float32 does not hold 0.01 px
+at 6000 px after a chain of products.
 """
 
 from __future__ import annotations
@@ -50,6 +51,31 @@ def posed_views(scene: Scene) -> np.ndarray:
     """Indices of the views whose camera is known."""
     finite = np.isfinite(np.asarray(scene.world_from_cam)).all(axis=(-1, -2))
     return np.flatnonzero(np.asarray(scene.pose_ok, bool) & finite)
+
+
+def reference_centre(scene: Scene) -> np.ndarray:
+    """[3]: where the reference camera stands, from which training measures distances."""
+    centre = np.asarray(scene.world_from_cam[0], np.float64)[:3, 3]
+    return centre if np.isfinite(centre).all() else np.zeros(3)
+
+
+def reference_distances(scene: Scene) -> np.ndarray:
+    """[V, H, W]: of all points to the reference camera's centre."""
+    offset = np.asarray(scene.points, np.float64) - reference_centre(scene)
+    return np.linalg.norm(offset, axis=-1)
+
+
+def down_direction(scene: Scene) -> np.ndarray:
+    """[3], unit: y of the reference camera where that is the world, else the mean of all cameras'.
+
+    Known poses do not say which way their world is up, but photographs are seldom upside down.
+    """
+    down = np.array([0.0, 1.0, 0.0])
+    if not scene.world_is_reference:
+        mean = np.asarray(scene.world_from_cam, np.float64)[posed_views(scene), :3, 1].sum(axis=0)
+        length = np.linalg.norm(mean)
+        down = mean / length if length > 0 else down
+    return down
 
 
 def depth_maps(scene: Scene) -> np.ndarray:

@@ -1,7 +1,7 @@
 """One scene in a viser server: points, frusta, Gaussians, and the panel that steers them.
 
-World frame of the scene (x right, y down, z forward); the viewer is told that -y is up. Points
-are sorted by falling confidence, so that a threshold is a prefix of the arrays.
+World frame of the scene; the viewer is told which way is up in it. Points are sorted by falling
+confidence, so that a threshold is a prefix of the arrays.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mvdust3r_jax.export.point_filter import within_budget
 from mvdust3r_jax.export.preview import confidence_colors, depth_colors
 from mvdust3r_jax.export.views import (
     depth_maps,
+    down_direction,
     posed_views,
     quat_from_rotation,
     usable_pixels,
@@ -46,7 +47,6 @@ class SceneView:
         self.server = server
         self._lock = threading.RLock()
         self.scene: Scene | None = None
-        server.scene.set_up_direction("-y")
         # The share button would send the scene to a public server.
         server.gui.configure_theme(show_share_button=False, show_logo=False)
         server.on_client_connect(self._aim)
@@ -57,6 +57,7 @@ class SceneView:
             self.server.scene.reset()
             self.server.gui.reset()
             self.scene = scene
+            self.server.scene.set_up_direction(-down_direction(scene))
             self.size = frusta.frustum_depth(scene)
             self.splat_node = None
             self._sort_points()
