@@ -67,7 +67,7 @@ def of_part(part: str, runs: Path) -> list[str]:
 
 def paths_plan(weights: str, runs: Path) -> tuple:
     """One path and four, trained equally long; the second, and what ships, with other numbers."""
-    few = dict(views="8,12", num_targets="0")
+    few = {"views": "12", "num_targets": "0", "datasets.rooms.count": 50}
     one = evaluation("eval_rooms", str(runs / "one_path"), **few, methods="mean,mvd")
     several = {
         f"R = {refs}": evaluation(
