@@ -302,8 +302,10 @@ def _window(photo: Photo, out: np.ndarray, fit: Fit, principal_point) -> np.ndar
         return whole / 2 + np.array([[-0.5], [0.5]]) * out / scale
     centre = np.asarray(principal_point, float)[::-1] + 0.5
     if not (np.all(centre > 0) and np.all(centre < whole)):
+        u, v = map(float, principal_point)
         raise ImageError(
-            f"{photo.name}: its principal point {tuple(principal_point)} lies outside of it"
+            f"{photo.name} of {photo.original_size[1]} x {photo.original_size[0]} pixels: its "
+            f"principal point ({u:.1f}, {v:.1f}) lies outside of it"
         )
     # Pixels of the result before and after the point, which is to have the coordinate out / 2.
     before, after = out / 2 + 0.5, out / 2 - 0.5

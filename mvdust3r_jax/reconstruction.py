@@ -239,7 +239,9 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
             photo = read_photo(source, name=name, target=(height, width))
         if masks is not None:
             photo = with_mask(photo, masks[i])
-        centre = None if known.intrinsics is None else known.intrinsics[i, :2, 2]
+        centre = None
+        if known.intrinsics is not None:
+            centre = known.intrinsics_of(i, photo.original_size, photo.name)[:2, 2]
         fitted.append(fit_photo(photo, height, width, fit, centre))
         # The decoded pixels are not needed any more; with many views they would be a lot.
         photos.append(dataclasses.replace(photo, pixels=fitted[-1].pixels, mask=fitted[-1].mask))
@@ -293,7 +295,8 @@ def _known_intrinsics(photos, fitted: list[Fitted], known: KnownCameras, focal_p
     """At the network's resolution [V, 3, 3]; None where nothing is known."""
     maps = np.stack([f.net_from_original for f in fitted])
     if known.intrinsics is not None:
-        return maps @ known.intrinsics
+        given = [known.intrinsics_of(i, p.original_size, p.name) for i, p in enumerate(photos)]
+        return maps @ np.stack(given)
     if focal_px is None:
         return None
     if isinstance(focal_px, str):

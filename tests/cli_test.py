@@ -79,6 +79,32 @@ def test_odd_photographs_give_a_valid_result(place, tmp_path):
     assert not Scene.load(tmp_path / "m").masks.any()
 
 
+def test_masks_and_cameras_of_folders_with_the_same_names(place, tmp_path, capsys):
+    """Each photograph has the mask of its own folder; one mask for two is refused."""
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        (tmp_path / "masks" / side).mkdir(parents=True)
+        Image.new("RGB", (30, 20), "teal").save(tmp_path / side / "1.png")
+        white = 255 if side == "left" else 0
+        Image.new("L", (30, 20), white).save(tmp_path / "masks" / side / "1.png")
+    photos = [tmp_path / side / "1.png" for side in ("left", "right")]
+    more = ["--masks", tmp_path / "masks", "--out", tmp_path / "o", "--export", "npz"]
+    assert run(place, *photos, *more) == 0
+    scene = Scene.load(tmp_path / "o")
+    assert scene.masks[0].all() and not scene.masks[1].any()
+    more[1] = tmp_path / "masks" / "left"
+    assert run(place, *photos, *more) == cli.EXIT_INPUT
+    assert "is the mask of both" in capsys.readouterr().err
+    pose = np.eye(4).tolist()
+    cameras = {"frames": [{"file_path": "left/1.png", "transform_matrix": pose}]}
+    (tmp_path / "c.json").write_text(json.dumps(cameras))
+    more = ["--cameras", tmp_path / "c.json", "--out", tmp_path / "o"]
+    assert run(place, *photos, *more) == cli.EXIT_INPUT
+    assert "one camera, left/1.png, for both" in capsys.readouterr().err
+    assert run(place, photos[0], photos[0], *more, "--use", "intrinsics") == cli.EXIT_INPUT
+    assert "no intrinsics for 1.png" in capsys.readouterr().err
+
+
 def test_quiet_says_nothing(place, tmp_path, capsys):
     """Neither on stdout nor on stderr."""
     assert run(place, place / "фото é", "--out", tmp_path / "o", "--quiet", "--export", "npz") == 0

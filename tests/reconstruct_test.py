@@ -318,6 +318,85 @@ def test_cameras_are_read_back_from_our_own_file(perfect, tmp_path):
         known_cameras.read_cameras(tmp_path / "cameras.json", ["9.jpg"])
 
 
+def transforms_file(path, *frames, **common):
+    """A nerfstudio file of frames given as (file_path, further fields); poses are the identity."""
+    frames = [{"file_path": f, "transform_matrix": np.eye(4).tolist(), **x} for f, x in frames]
+    path.write_text(json.dumps({**common, "frames": frames}))
+    return path
+
+
+def test_cameras_are_found_by_the_longest_path(tmp_path):
+    """Photographs of one name in two folders have their own cameras, never each other's."""
+    frames = [
+        (f"{side}/0001.png", {"fl_x": f, "cx": 5, "cy": 5}) for side, f in (("l", 1), ("r", 2))
+    ]
+    path = transforms_file(tmp_path / "t.json", *frames)
+    known = known_cameras.read_cameras(path, ["/data/r/0001.jpg", "/data/l/0001.jpg"])
+    np.testing.assert_array_equal(known.intrinsics[:, 0, 0], [2, 1])
+    with pytest.raises(known_cameras.CameraError, match=r"may be any of l/0001.png, r/0001.png"):
+        known_cameras.read_cameras(path, ["0001.png"])
+    one = transforms_file(tmp_path / "one.json", frames[0])
+    with pytest.raises(known_cameras.CameraError, match="l/0001.png, for both l/0001.png and r/"):
+        known_cameras.read_cameras(one, ["l/0001.png", "r/0001.png"])
+    assert known_cameras.read_cameras(one, ["l/0001.png"] * 2).intrinsics.shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (dict(fl_x=50, fl_y=60, cx=31.0, cy=20.0), (50, 60, 30.5, 19.5)),
+        (dict(fl_x=50, w=64, h=48), (50, 50, 31.5, 23.5)),
+        (dict(camera_angle_x=np.pi / 2, w=64, h=48), (32, 32, 31.5, 23.5)),
+        (dict(camera_angle_x=np.pi / 2), None),
+        (dict(), None),
+    ],
+)
+def test_nerfstudio_intrinsics(tmp_path, fields, expected):
+    """Focal length or field of view; the middle where no centre is given; else said to lack."""
+    path = transforms_file(tmp_path / "t.json", ("a.png", {}), ("b.png", {}), **fields)
+    known = known_cameras.read_cameras(path, ["a.png", "b.png"])
+    assert known.world_from_cam.shape == (2, 4, 4)
+    if expected is None:
+        assert known.intrinsics is None
+        assert "no intrinsics for a.png, b.png, so none are taken" in known.left_out[0]
+    else:
+        k = known.intrinsics[1]
+        np.testing.assert_allclose([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(k1=0.1, p2=-0.01), r"b.png has lens distortion \(k1 = 0.1, p2 = -0.01\)"),
+        (dict(camera_model="OPENCV_FISHEYE"), "OPENCV_FISHEYE"),
+    ],
+)
+def test_lenses_that_are_no_pinholes_are_refused(tmp_path, fields, message):
+    """Unless only the poses are wanted, or the camera is of another photograph."""
+    path = transforms_file(tmp_path / "t.json", ("a.png", {"k1": 0.0}), ("b.png", fields))
+    with pytest.raises(known_cameras.CameraError, match=message):
+        known_cameras.read_cameras(path, ["b.png"])
+    assert known_cameras.read_cameras(path, ["b.png"], "poses").world_from_cam is not None
+    known_cameras.read_cameras(path, ["a.png"])
+
+
+def test_intrinsics_of_another_size_are_scaled_or_refused(perfect):
+    """Half as large an image gives the same scene; an image of another shape does not fit."""
+    model, photos, *_ = perfect
+    at_half = np.tile(np.array([[55.0, 0, 29.75], [0, 55, 24.75], [0, 0, 1]]), (3, 1, 1))
+    sizes = np.tile([48, 64], (3, 1))
+    scene = reconstruct(photos, model, cameras=KnownCameras(at_half, image_sizes=sizes))
+    expected = [[110, 0, 60], [0, 110, 50], [0, 0, 1]]
+    np.testing.assert_allclose(scene.original_intrinsics[1], expected, rtol=1e-5, atol=1e-5)
+    turned = KnownCameras(at_half, image_sizes=sizes[:, ::-1])
+    with pytest.raises(known_cameras.CameraError, match="a has 128 x 96 pixels.* 48 x 64"):
+        reconstruct(photos, model, cameras=turned)
+    with pytest.raises(ValueError, match=r"128 x 96 pixels: its principal point \(300.0, 50.0\)"):
+        outside = at_half.copy()
+        outside[:, :2, 2] = [300.0, 50.0]
+        reconstruct(photos, model, cameras=KnownCameras(outside))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"views": [{}]}', '{"frames": [{"a": 1}]}', "x"])
 def test_other_camera_files_are_refused(tmp_path, text):
     """What is neither format says so."""

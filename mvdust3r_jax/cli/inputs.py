@@ -114,6 +114,11 @@ def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | image
     return found
 
 
+def path_of(source: Path | images.Photo) -> str:
+    """Where a photograph lies, as cameras and masks are found for it; the name of a frame."""
+    return source.name if isinstance(source, images.Photo) else str(source.absolute())
+
+
 def unique_names(sources: Sequence[Path | images.Photo]) -> list[str]:
     """File names; with their folder's name, then a number, where they would repeat."""
     names = [source.name for source in sources]

@@ -13,7 +13,7 @@ from mvdust3r_jax import memory
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.images import SUFFIXES, ImageError
-from mvdust3r_jax.known_cameras import KnownCameras, read_cameras
+from mvdust3r_jax.known_cameras import USES, KnownCameras, read_cameras
 from mvdust3r_jax.reconstruction import Model, reconstruct
 from mvdust3r_jax.scene import SCENE_FILE, Scene
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     known.add_argument(
         "--use",
-        choices=("all", "intrinsics", "poses"),
+        choices=USES,
         default="all",
         help="what to take from --cameras; poses make the scale metric (default: %(default)s)",
     )
@@ -131,16 +131,16 @@ def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Co
 
 def run_network(sources, model: Model, args: argparse.Namespace, console: Console) -> Scene:
     """The scene of the photographs, stage by stage on the console."""
-    file_names = [source.name for source in sources]
+    paths = [inputs.path_of(source) for source in sources]
     scene = reconstruct(
         sources,
         model,
         num_refs=args.refs,
         size=args.size,
         fit=args.fit,
-        cameras=_known_cameras(args, file_names),
+        cameras=_known_cameras(args, paths, console),
         focal_px=_focal(args.focal),
-        masks=None if args.masks is None else [_mask_of(args.masks, n) for n in file_names],
+        masks=None if args.masks is None else _masks_of(args.masks, paths),
         progress=console.step,
         memory_limit=None if args.memory is None else int(args.memory * _GIB),
     )
@@ -149,15 +149,17 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
     return scene
 
 
-def _known_cameras(args: argparse.Namespace, names: list[str]) -> KnownCameras | None:
+def _known_cameras(
+    args: argparse.Namespace, paths: list[str], console: Console
+) -> KnownCameras | None:
     if args.cameras is None:
         return None
-    known = read_cameras(args.cameras, names)
-    intrinsics = known.intrinsics if args.use != "poses" else None
-    poses = known.world_from_cam if args.use != "intrinsics" else None
-    if intrinsics is None and poses is None:
-        raise ValueError(f"{args.cameras} has no {args.use} for all photographs")
-    return KnownCameras(intrinsics, poses)
+    known = read_cameras(args.cameras, paths, args.use)
+    if known.intrinsics is None and known.world_from_cam is None:
+        raise ValueError("; ".join(known.left_out))
+    for sentence in known.left_out:
+        console.say(sentence)
+    return known
 
 
 def _focal(text: str | None) -> float | str | None:
@@ -169,14 +171,30 @@ def _focal(text: str | None) -> float | str | None:
         raise ValueError(f"--focal takes a number of pixels or 'exif', got {text!r}") from None
 
 
-def _mask_of(folder: Path, name: str) -> Path:
-    """The mask with the photograph's name, whatever its ending."""
-    stems = {name, Path(name).stem}
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in SUFFIXES and (path.name in stems or path.stem in stems):
-                return path
-    raise ImageError(f"there is no mask for {name} in {folder}")
+def _masks_of(folder: Path, paths: list[str]) -> list[Path]:
+    """One mask per photograph; ImageError where two different photographs have the same."""
+    masks = [_mask_of(folder, Path(path)) for path in paths]
+    owners: dict[Path, str] = {}
+    for mask, path in zip(masks, paths, strict=True):
+        if owners.setdefault(mask, path) != path:
+            raise ImageError(f"{mask} is the mask of both {owners[mask]} and {path}")
+    return masks
+
+
+def _mask_of(folder: Path, photo: Path) -> Path:
+    """The mask that shares the longest end of the photograph's path, whatever its ending."""
+    for depth in range(len(photo.parts)):
+        place = folder.joinpath(*photo.parts[1 + depth : -1])
+        if not place.is_dir():
+            continue
+        images = [p for p in sorted(place.iterdir()) if p.suffix.lower() in SUFFIXES]
+        found = [p for p in images if photo.name in (p.name, p.stem)]
+        found = found or [p for p in images if p.stem == photo.stem]
+        if len(found) > 1:
+            raise ImageError(f"the mask of {photo.name} may be {found[0]} or {found[1]}")
+        if found:
+            return found[0]
+    raise ImageError(f"there is no mask for {photo.name} in {folder}")
 
 
 def summary(scene: Scene, files: list[Path]) -> dict[str, Any]:
