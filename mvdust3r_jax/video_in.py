@@ -20,6 +20,9 @@ from mvdust3r_jax.images import ImageError, Photo
 Choice = Literal["even", "sharp"]
 CHOICES = ("even", "sharp")
 SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".3gp"}
+# ffmpeg's names of these containers. Others (concat lists, playlists) can name further files, and
+# ffmpeg goes by the content, whatever the file is called.
+_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo"
 # Frames are compared at this size; longer videos than the limit are thinned out before.
 _THUMB = 96
 _MAX_THUMBS = 3000
@@ -108,7 +111,7 @@ def _ffmpeg() -> str:
 def _run(path: Path, *options: str) -> subprocess.CompletedProcess:
     """Run ffmpeg on one input; it may read nothing but that file."""
     command = [_ffmpeg(), "-nostdin", "-hide_banner", "-protocol_whitelist", "file,pipe"]
-    command += ["-max_pixels", str(_MAX_FRAME_PIXELS)]
+    command += ["-format_whitelist", _DEMUXERS, "-max_pixels", str(_MAX_FRAME_PIXELS)]
     command += ["-i", f"file:{path}", "-map", "0:v:0", *options, "-"]
     try:
         return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S)

@@ -70,17 +70,19 @@ def test_any_number_of_frames(total, count):
     assert len(set(video_in.choose_even(total, count))) == count
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "cut", "playlist"])
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "playlist", "list"])
 def test_what_is_no_video_is_named(video, tmp_path, kind):
     """Empty, foreign and truncated files, and playlists that name other files."""
     content = {
         "empty": b"",
         "text": b"hello" * 100,
         "cut": video.read_bytes()[:300],
+        "list": b"ffconcat version 1.0\nfile other.mp4\n",
         "playlist": f"#EXTM3U\n#EXTINF:1,\nfile://{video}\n".encode(),
     }[kind]
     path = tmp_path / "x.mp4"
     path.write_bytes(content)
+    (tmp_path / "other.mp4").write_bytes(video.read_bytes())
     with pytest.raises(images.ImageError, match="x.mp4 cannot be read as a video"):
         video_in.read_frames(path, 2)
 
