@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ _WINOGRAD_FACTOR = 2
 _FIXED_BYTES = 500 << 20
 # Of the free memory, this share is used.
 _USABLE_SHARE = 0.9
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class MemoryLimitError(ValueError):
@@ -121,12 +122,16 @@ def check(
     width: int,
     limit: int | None = None,
 ) -> Estimate:
-    """The estimate, if it fits into ``limit`` bytes (default: what is free).
+    """The estimate, if it fits into ``limit`` bytes in all.
+
+    By default that is what is free and what the weights hold, which are loaded by then.
 
     Raises:
       MemoryLimitError: with the largest number of views that fits.
     """
-    limit = free_bytes() if limit is None else limit
+    if limit is None:
+        # What is free no longer counts the weights, the estimate does.
+        limit = free_bytes() + _FLOAT * parameter_count(config)
     needed = estimate(config, num_views, num_refs, height, width)
     if needed.bytes <= limit:
         return needed
@@ -134,7 +139,7 @@ def check(
     hint = f"at most {fits} views fit" if fits >= 2 else "not even 2 views fit: use smaller images"
     raise MemoryLimitError(
         f"{num_views} views of {height} x {width} need about {needed.bytes / _GIB:.1f} GiB of "
-        f"memory, {limit / _GIB:.1f} GiB are free; {hint}"
+        f"memory, {limit / _GIB:.1f} GiB can be used; {hint}"
     )
 
 
@@ -170,13 +175,16 @@ def _meminfo_available() -> int | None:
 
 
 def _container_available() -> int | None:
-    """The limit of a cgroup (version 2), as containers have it, less what is used."""
-    folder = "/sys/fs/cgroup"
+    """The limit of a cgroup (version 2), as containers have it, less what is used.
+
+    Files that were read lately count as used, but are given up when memory is short.
+    """
     try:
-        with open(os.path.join(folder, "memory.max")) as limit:
-            total = int(limit.read())
-        with open(os.path.join(folder, "memory.current")) as used:
-            return total - int(used.read())
+        limit, used, stat = (
+            (_CGROUP / f"memory.{name}").read_text() for name in ("max", "current", "stat")
+        )
+        fields = dict(line.split() for line in stat.splitlines())
+        return int(limit) - int(used) + int(fields.get("inactive_file", 0))
     except (OSError, ValueError):
         return None
 

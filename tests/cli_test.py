@@ -140,7 +140,7 @@ def test_weights_are_converted(place, tmp_path):
         (["{p}/фото é", "--focal", "exif"], 1, "no EXIF focal length in 0 a.png"),
         (["{p}/фото é", "--masks", "{t}"], 1, "no mask for 0 a.png"),
         (["{p}/фото é", "--cameras", "{t}/c.json"], 1, "c.json"),
-        (["{p}/фото é", "--memory", "0.1"], 3, "GiB are free"),
+        (["{p}/фото é", "--memory", "0.1"], 3, "GiB can be used"),
         (["{p}/фото é", "--drop", "2"], 1, "drop_share"),
     ],
 )

@@ -158,7 +158,7 @@ def test_model_from_a_file(model, tmp_path, monkeypatch):
         (dict(masks=[np.ones((40, 50))]), "1 masks do not fit 2 images"),
         (dict(focal_px=-3.0), "positive"),
         (dict(focal_px="exif"), "no EXIF focal length in image_0000"),
-        (dict(memory_limit=1000), "GiB are free"),
+        (dict(memory_limit=1000), "GiB can be used"),
         (dict(cameras=KnownCameras(np.tile(np.eye(3), (3, 1, 1)))), "3 intrinsics"),
     ],
 )
@@ -451,3 +451,30 @@ def test_estimates_are_what_was_measured():
         size = map(int, row["size"].split("x"))
         needed = memory.estimate(VARIANTS[row["weights"]], row["V"], row["R"], *size)
         assert 0.8 < needed.bytes / 2**30 / row["peak GiB"] < 1.25, row
+
+
+def test_loaded_weights_are_not_counted_twice(monkeypatch):
+    """What is free after loading needs to hold only the rest."""
+    config = VARIANTS["mvdp"]
+    needed = memory.estimate(config, 4, 4, 224, 224).bytes
+    held = 4 * memory.parameter_count(config)
+    assert held > needed / 3
+    for spare, fits in ((0, True), (-1, False)):
+        monkeypatch.setattr(memory, "free_bytes", lambda free=needed - held + spare: free)
+        if fits:
+            memory.check(config, 4, 4, 224, 224)
+        else:
+            with pytest.raises(memory.MemoryLimitError, match="can be used"):
+                memory.check(config, 4, 4, 224, 224)
+
+
+def test_containers_page_cache_is_free(tmp_path, monkeypatch):
+    """A cgroup's limit less its use, of which inactive files can be given up; none without one."""
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory._container_available() is None
+    stat = "anon 300\nfile 500\ninactive_file 400\nactive_file 100\n"
+    for name, text in (("max", "1000\n"), ("current", "800\n"), ("stat", stat)):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory._container_available() == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._container_available() is None
