@@ -11,6 +11,7 @@ point's depth, 30 % of the points anywhere in the room, a focal length that is 1
 import argparse
 import time
 from functools import partial
+from pathlib import Path
 
 import cv2
 import jax
@@ -162,7 +163,10 @@ def large():
 
 
 def network_output(weights, scenes, views, size):
-    """Relative pose errors (degrees) of both on the pointmaps of a network, pairs of views."""
+    """Relative pose errors (degrees) of both on the pointmaps of a network, pairs of views.
+
+    Medians over all pairs, and their difference with a 95 % interval bootstrapped over rooms.
+    """
     config, variables = load_weights(weights)
     seeds = (np.arange(scenes, dtype=np.int64) + SPLITS["test"][0]).astype(np.uint32)
     batch = sample_batch(seeds, views, 0, size, size)
@@ -176,11 +180,19 @@ def network_output(weights, scenes, views, size):
         for scene, f in zip(np.asarray(prediction.points), estimate.focal_px, strict=True)
     ]
     everything = jnp.ones((scenes, views), bool)
-    row = {"case": "network output", "ok_share": float(estimate.pose_ok.mean())}
-    for label, poses in (("jax", estimate.ref_from_cam), ("cv2", jnp.array(oracle, jnp.float32))):
-        found = pair_errors(poses, truth, everything)
-        row[f"{label}_rre_deg_median"] = float(jnp.median(found.rotation_deg))
-        row[f"{label}_rte_deg_median"] = float(jnp.nanmedian(found.translation_deg))
+    row = {"weights": Path(weights).stem, "rooms": scenes, "views": views}
+    row["ok_share"] = float(estimate.pose_ok.mean())
+    both = [
+        pair_errors(poses, truth, everything)
+        for poses in (estimate.ref_from_cam, jnp.array(oracle, jnp.float32))
+    ]
+    drawn = np.random.default_rng(0).integers(0, scenes, (2000, scenes))
+    for name, field in (("rre", "rotation_deg"), ("rte", "translation_deg")):
+        mine, other = (np.asarray(getattr(found, field)) for found in both)
+        row[f"jax_{name}_deg_median"] = float(np.nanmedian(mine))
+        row[f"cv2_{name}_deg_median"] = float(np.nanmedian(other))
+        differences = [np.nanmedian(mine[d]) - np.nanmedian(other[d]) for d in drawn]
+        row[f"{name}_difference_deg"] = [float(x) for x in np.quantile(differences, [0.025, 0.975])]
     return row
 
 
