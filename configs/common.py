@@ -1,4 +1,4 @@
-"""The published training mixtures as plain data: which data sets, in which proportions.
+"""The published recipe as plain data: which data sets in which proportions, how many views.
 
 ``config.data.source = "records"; config.data.mixture = common.paper_mixture("/data")``. Folders are
 what ``python -m data.build`` wrote; a mixture entry is (folder, weight), weights in thousands of

@@ -36,6 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.width = 224
     config.data.seed = 0
     config.data.prefetch = 2  # batches put on the chips ahead of time, at least 1
+    config.data.threads = 4  # records: that decode, in each process
+    config.data.read_ahead = 16  # records: samples decoded in advance, 16 bytes a pixel and view
     config.data.split = "train"  # or 'validation', 'test': other rooms, other scenes
     config.data.baseline = (0.5, 1.5)  # rooms: how far apart views are; 1 = a few steps
 

@@ -1,28 +1,30 @@
 """MV-DUSt3R: 8 input and 2 render-only views at 224x224, one path, global batch 512, 100 epochs.
 
-    python train.py --config configs/mvd.py --workdir DIR \\
+    python train.py --config configs/mvd.py:DATA --workdir DIR \\
         --config.init_from=DUSt3R_ViTLarge_BaseDecoder_224_linear.pth
 
 The published run: 32 GPUs x 8 samples x 2 accumulated, 150,000 trajectories an epoch from ScanNet,
-ScanNet++ and Habitat. Set ``data.mixture`` to the folders of your data sets.
+ScanNet++ and Habitat. DATA holds these data sets under the names in ``configs/common.py``, with the
+splits train and test; for others leave ``:DATA`` away and set ``data.mixture`` to their folders.
 """
 
-from configs import defaults
+from configs import common, defaults
 
 BATCH_SIZE = 512
-EPOCH_STEPS = 150_000 // BATCH_SIZE
+EPOCH_STEPS = common.TRAJECTORIES_PER_EPOCH // BATCH_SIZE
 
 
-def get_config():
-    """The published recipe; bfloat16 products instead of TF32."""
+def get_config(root=""):
+    """The published recipe on the data sets below ``root``; bfloat16 products instead of TF32."""
     config = defaults.get_config()
     config.variant = "mvd"
     config.dtype = "bfloat16"
     config.num_refs = 1
     config.data.source = "records"
+    config.data.mixture = common.paper_mixture(root) if root else ()
     config.data.batch_size = BATCH_SIZE
-    config.data.num_inputs = (8,)
-    config.data.num_targets = 2
+    config.data.num_inputs = common.STAGE_1_INPUTS
+    config.data.num_targets = common.RENDER_ONLY_VIEWS
     config.loss.confidence = 1.0
     config.loss.rgb = 1.0
     config.loss.lpips = 1.0
@@ -31,4 +33,6 @@ def get_config():
     config.warmup_steps = EPOCH_STEPS
     config.accumulation = 2
     config.remat = "full"
+    # The builders of stored data sets write no validation split.
+    config.eval = {"held_out": {"split": "test"}}
     return config

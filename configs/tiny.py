@@ -1,4 +1,4 @@
-"""A network of 0.3 M parameters on boxes, for smoke runs: about a minute on two cores.
+"""A network of 0.2 M parameters on boxes, for smoke runs: about a minute on two cores.
 
 python train.py --config configs/tiny.py --workdir /tmp/tiny
 """

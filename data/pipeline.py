@@ -199,7 +199,10 @@ class RecordsIterator:
             batch_size, drop_remainder=True, batch_fn=batch_from_examples
         )
         self._grain, self.skipped, self._num_targets = iter(batches), 0, cfg.num_targets
-        ordering = cfg.folders, cfg.split, cfg.num_inputs, cfg.num_targets
+        # By name and length, not by path: a data set may be moved between two runs.
+        weights = [weight for _, weight in cfg.folders]
+        named = [(s.root.name, len(s), w) for s, w in zip(sets, weights, strict=True)]
+        ordering = named, cfg.split, cfg.num_inputs, cfg.num_targets
         self._key = zlib.crc32(repr((ordering, seed, batch_size, place)).encode())
 
     def __iter__(self) -> RecordsIterator:
@@ -261,14 +264,16 @@ def make_train_iterator(
 
 
 def records_source(
-    mixture: Sequence[tuple[str, float]],
     *,
+    mixture: Sequence[tuple[str, float]] = (),
     split: str,
     height: int,
     width: int,
     num_inputs: Sequence[int],
     num_targets: int,
     baseline: Sequence[float],
+    threads: int = DataConfig.threads,
+    read_ahead: int = DataConfig.read_ahead,
     **place: int,
 ):
     """``make_train_iterator`` from plain values; only the training split is augmented.
@@ -287,23 +292,18 @@ def records_source(
         augment=training,
         shuffle_views=training,
         baseline=tuple(baseline),
+        threads=threads,
+        read_ahead=read_ahead,
     )
     return make_train_iterator(cfg, **place)
 
 
 def release_order(num_inputs: int) -> Int[np.ndarray, "V"]:
-    """The order in which the release's evaluation shows the input views.
+    """The order in which the release's evaluation shows the input views: ``network_order``."""
+    # Evaluation needs the network's package anyway; training streams do without.
+    from mvdust3r_jax.reconstruction import network_order
 
-    It spreads the R references (the first views) over the trajectory.
-    """
-    order = np.arange(num_inputs)
-    swaps = [(1, 3), (2, 6)]
-    if num_inputs >= 12:
-        swaps = [(k, k * num_inputs // 4 + 1) for k in (1, 2, 3)]
-    for a, b in swaps:
-        if max(a, b) < num_inputs:
-            order[[a, b]] = order[[b, a]]
-    return order
+    return np.array(network_order(num_inputs))
 
 
 def make_eval_iterator(

@@ -42,11 +42,13 @@ def make_source(
             f"data.batch_size = {batch_size} cannot be shared by {process_count} processes"
         )
     settings |= {"batch_size": batch_size // process_count, "process_index": process_index}
-    mixture = settings.pop("mixture", ())
+    # Only stored data sets have these; the other sources compute every batch when it is asked for.
+    names = {"mixture", "threads", "read_ahead"} & set(settings)
+    stored = {name: settings.pop(name) for name in names}
     if source == "records":
         from data.pipeline import records_source
 
-        return records_source(mixture, process_count=process_count, **settings)
+        return records_source(process_count=process_count, **stored, **settings)
     if source == "box":
         from data.box import BoxSource
 

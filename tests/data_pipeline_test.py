@@ -123,6 +123,23 @@ def test_position_of_another_stream_is_refused(folder):
             make_train_iterator(config(folder), **changed).set_state(state)
 
 
+def test_position_goes_on_where_a_data_set_was_moved_to(folder, tmp_path, monkeypatch):
+    """The same set below another folder; one of another name or length is refused."""
+    iterator = make_train_iterator(config(folder), seed=1, batch_size=3)
+    take(iterator, 2)
+    state = iterator.get_state()
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / folder.name)
+    resumed = make_train_iterator(config(moved), seed=1, batch_size=3)
+    resumed.set_state(state)
+    assert_equal(take(resumed, 3), take(iterator, 3))
+    renamed = shutil.copytree(folder, tmp_path / "renamed")
+    with pytest.raises(ValueError, match="other sources"):
+        make_train_iterator(config(renamed), seed=1, batch_size=3).set_state(state)
+    monkeypatch.setattr("data.pipeline.TrajectorySet.__len__", lambda self: len(self.inputs) - 1)
+    with pytest.raises(ValueError, match="other sources"):
+        make_train_iterator(config(moved), seed=1, batch_size=3).set_state(state)
+
+
 def test_every_trajectory_once_before_any_twice(folder):
     """An epoch over one stream is a permutation, and the next one another."""
     batches = take(make_train_iterator(config(folder), seed=0, batch_size=4), 10)
@@ -327,6 +344,20 @@ def test_training_source_reads_built_data_sets(folder):
         assert (len(focal) == 1) == centred
     with pytest.raises(ValueError, match="mixture"):
         make_source(**(settings | {"mixture": ()}), split="train")
+
+
+def test_threads_and_read_ahead_reach_stored_data_sets_and_no_other_source(monkeypatch):
+    """Both are fields of ``config.data``; boxes and rooms are opened with them, and ignore them."""
+    opened = []
+    monkeypatch.setattr("data.pipeline.make_train_iterator", lambda cfg, **_: opened.append(cfg))
+    settings = dict(
+        batch_size=2, process_index=0, process_count=1, seed=0, height=32, width=32, split="train"
+    ) | dict(num_inputs=(4,), num_targets=1, baseline=(1.0, 1.0), threads=7, read_ahead=3)
+    make_source("records", mixture=(("unread", 1.0),), **settings)
+    assert (opened[0].threads, opened[0].read_ahead) == (7, 3)
+    for other in ("box", "rooms"):
+        assert make_source(other, mixture=(), **settings).get_state() == {"next": 0}
+    assert len(opened) == 1
 
 
 def test_black_image_and_jpeg_bytes_are_deterministic():

@@ -12,10 +12,11 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
-from absl import app
+from absl import app, flags
+from ml_collections import config_flags
 
 import train
-from configs import tiny
+from configs import common, tiny
 from data.box import BoxSource
 from mvdust3r_jax import VARIANTS, parallel
 from mvdust3r_jax.weights import load_weights
@@ -311,6 +312,30 @@ def test_bad_choices_are_refused(fields):
         train.model_config(config)
         train.open_source(config)
         train.spread(config, None, {"params": {}})
+
+
+@pytest.mark.parametrize("source", ["box", "rooms"])
+def test_every_field_of_data_has_a_reader(source):
+    """A source made while training opens with the default fields; stored ones have more to read."""
+    config = smallest()
+    config.data.source = source
+    assert train.open_source(config).get_state() == {"next": 0}
+
+
+# ml_collections loads configs in an old way.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("name", ["mvd", "mvdp_stage1", "mvdp_stage2"])
+def test_published_configs_take_the_data_root_from_the_command_line(name):
+    """``--config configs/NAME.py:/data`` trains on the paper's sets and evaluates on their test."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["train.py", f"--config=configs/{name}.py:/data"])
+    config = values.config
+    assert config.data.mixture == common.paper_mixture("/data")
+    assert config.data.num_inputs == (tuple(range(4, 13)) if name == "mvdp_stage2" else (8,))
+    assert config.eval.to_dict() == {"held_out": {"split": "test"}}
+    assert config.total_steps == 100 * (150_000 // 512)
+    train.check_fields(config)
 
 
 NAMES = sorted(p.stem for p in Path("configs").glob("*.py"))
