@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_refused(model, folder, tmp_path):
 
 
 def test_program_of_another_kind_of_device_is_refused(folder, monkeypatch):
-    """Kinds are named as programs name them: on an NVIDIA GPU 'cuda', where the backend is 'gpu'."""
+    """Kinds have the programs' names: an NVIDIA GPU is 'cuda', though the backend is 'gpu'."""
     monkeypatch.setattr(serving.jax_export, "default_export_platform", lambda: "cuda")
     with pytest.raises(serving.ServingError, match="exported for cpu, this is cuda"):
         serving.load_program(folder)
