@@ -28,7 +28,7 @@ _THUMB = 96
 _MAX_THUMBS = 3000
 # Every decoding is stopped after this, and no frame is read at a larger size.
 _TIMEOUT_S = 300
-_MAX_SIDE = 1024
+_MAX_SIDE = 1920
 _MAX_FRAME_PIXELS = 64_000_000
 
 
@@ -38,7 +38,7 @@ def is_video(path: str | os.PathLike) -> bool:
 
 
 def read_frames(path: str | os.PathLike, count: int, choice: Choice = "sharp") -> list[Photo]:
-    """``count`` frames of a video in time order, the longer side at most 1024 pixels.
+    """``count`` frames of a video in time order, the longer side at most 1920 pixels.
 
     ``even``: at equal steps of time. ``sharp``: the video is cut into ``count`` parts between
     which the picture changes by the same amount, so that neighbours overlap alike however fast

@@ -1,5 +1,6 @@
 """The command line: whole runs, and one clear sentence for whatever goes wrong."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvdust3r_jax import ModelConfig, cli, port, weights
+from mvdust3r_jax import ModelConfig, cli, images, port, weights
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.scene import Scene
 
@@ -105,6 +106,36 @@ def test_masks_and_cameras_of_folders_with_the_same_names(place, tmp_path, capsy
     assert "no intrinsics for 1.png" in capsys.readouterr().err
 
 
+def test_photographs_are_written_where_files_cannot_be_named(place, tmp_path):
+    """Turned by EXIF: upright files of the original size, which both formats name, later too."""
+    paths = [tmp_path / "a b.jpg", place / "фото é" / "1 a.png"]
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    Image.new("RGB", (60, 40), "teal").save(paths[0], exif=tag)
+    out = tmp_path / "o"
+    assert run(place, *paths, "--out", out, "--export", "colmap") == 0
+    assert run(place, out, "--export", "nerfstudio,colmap", command="render") == 0
+    sizes = {p.name: images.read_photo(p).pixels.shape[1::-1] for p in (out / "images").iterdir()}
+    assert sizes == {"a_b.jpg": (40, 60), "1_a.png.jpg": (40, 60)}
+    frame = json.loads((out / "nerfstudio" / "transforms.json").read_text())["frames"][0]
+    assert (out / "nerfstudio" / frame["file_path"]).resolve() == out / "images" / "a_b.jpg"
+    assert (frame["w"], frame["h"]) == (40, 60)
+    assert " 1 a_b.jpg\n" in (out / "colmap" / "images.txt").read_text()
+
+
+def test_missing_packages_are_told_before_the_network_runs(place, tmp_path, capsys, monkeypatch):
+    """Videos without their encoder are refused at once, with what to install."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if "ffmpeg" in name else find(name)
+    )
+    monkeypatch.setattr(inputs, "open_model", lambda *_: pytest.fail("the weights were loaded"))
+    arguments = ["--out", tmp_path / "o", "--export", "ply,mp4"]
+    assert run(place, place / "фото é", *arguments) == cli.EXIT_INPUT
+    error = capsys.readouterr().err
+    assert "mp4 needs the package imageio_ffmpeg" in error and "hint: pip install" in error
+
+
 def test_quiet_says_nothing(place, tmp_path, capsys):
     """Neither on stdout nor on stderr."""
     assert run(place, place / "фото é", "--out", tmp_path / "o", "--quiet", "--export", "npz") == 0
@@ -181,6 +212,11 @@ def test_foreign_output_folders_are_not_touched(place, tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("x")
     assert run(place, place / "фото é", "--out", tmp_path) == cli.EXIT_INPUT
     assert "holds other things (thesis.txt)" in capsys.readouterr().err
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    assert run(place, place / "фото é", "--out", tmp_path / "mine") == cli.EXIT_INPUT
+    assert "holds other things (images)" in capsys.readouterr().err
+    (tmp_path / "mine" / "images").rmdir()
+    (tmp_path / "mine").rmdir()
     assert run(place, place / "фото é", "--out", tmp_path / "thesis.txt") == cli.EXIT_INPUT
     assert "is a file" in capsys.readouterr().err
     assert run(place, place / "фото é", "--out", tmp_path / "thesis.txt" / "x") == cli.EXIT_INPUT

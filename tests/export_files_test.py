@@ -23,9 +23,11 @@ from mvdust3r_jax.export import (
     glb,
     html,
     nerfstudio,
+    photographs,
     preview,
     video,
 )
+from mvdust3r_jax.images import Photo
 from mvdust3r_jax.scene import Scene
 
 
@@ -130,6 +132,43 @@ def test_nerfstudio_fields_are_complete_and_opengl(tmp_path, scene):
     np.testing.assert_allclose(v, 3 * (row + 0.5), atol=2e-3)
     # z is up: the ceiling (negative y in the scene) has the larger z.
     assert np.corrcoef(seeds[:, 2], flat_points(scene)[:, 1])[0, 1] < -0.999
+
+
+def test_frames_of_videos_become_files(tmp_path, scene):
+    """Named with an ending and without white space, as large as the cameras say."""
+    frames = [
+        Photo(np.full((48, 81, 3), 80 * i, np.uint8), None, (96, 162), f"a walk_{i}")
+        for i in range(3)
+    ]
+    named = dataclasses.replace(scene, names=[frame.name for frame in frames])
+    assert not photographs.serve_as_they_are(named, frames)
+    assert photographs.written_names(named, tmp_path) is None
+    photographs.write_photographs(tmp_path, named, frames)
+    assert photographs.written_names(named, tmp_path) == [f"a_walk_{i}.jpg" for i in range(3)]
+    with Image.open(tmp_path / "images" / "a_walk_2.jpg") as picture:
+        assert picture.size == (scene.original_sizes[2, 1], scene.original_sizes[2, 0])
+        assert abs(np.asarray(picture).astype(int) - 160).max() < 4
+    same = dataclasses.replace(scene, names=["a b.jpg", "a_b.jpg", "c"])
+    names = photographs.file_names(same)
+    assert names == ["0000_a_b.jpg", "0001_a_b.jpg", "0002_c.jpg"]
+
+
+def test_plain_photographs_serve_as_they_are(tmp_path, scene):
+    """Upright files under their own names need no copy; turned, renamed or spaced ones do."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture = Image.new("RGB", (6, 4))
+    for name in ("a.jpg", "b.png", "c d.png"):
+        picture.save(tmp_path / name)
+    picture.save(tmp_path / "turned.jpg", exif=turned)
+
+    def plain(*names, under=None):
+        named = dataclasses.replace(scene, names=list(under or names))
+        return photographs.serve_as_they_are(named, [tmp_path / name for name in names])
+
+    assert plain("a.jpg", "b.png")
+    assert not plain("a.jpg", "turned.jpg") and not plain("c d.png", "a.jpg")
+    assert not plain("a.jpg", "b.png", under=["x_a.jpg", "x_b.png"])
 
 
 def test_npz_is_a_scene(tmp_path, scene):

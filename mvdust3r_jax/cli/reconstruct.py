@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,42 +72,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Reconstruct and write; nothing is written unless all of it is."""
     from mvdust3r_jax import export
+    from mvdust3r_jax.export import photographs
     from mvdust3r_jax.export.files import whole_folder
 
-    formats = _formats(args.export, export.EXPORTERS)
+    formats = [name.strip() for name in args.export.split(",") if name.strip()]
+    export.check(formats)
     points = export.PointFilter(args.min_confidence, args.drop, args.consistent, args.max_points)
-    check_output_folder(args.out, {SCENE_FILE, *(e.file_name for e in export.EXPORTERS.values())})
+    own_names = {photographs.FOLDER, *(e.file_name for e in export.EXPORTERS.values())}
+    check_output_folder(args.out, SCENE_FILE, own_names)
     sources = inputs.gather(args.inputs, args)
     model = inputs.open_model(args, console)
     say_estimate(model, len(sources), args, console)
     with whole_folder(args.out) as folder:
         scene = run_network(sources, model, args, console)
-        with console.stage("write"):
-            scene.save_arrays(folder / SCENE_FILE)
-            exporters = export.with_videos(progress=console.advance)
-            files = export.write(scene, folder, formats, points, exporters)
+        files = write_results(scene, sources, folder, formats, points, console)
     lost = [n for n, ok in zip(scene.names, scene.pose_ok, strict=True) if not ok]
     if lost:
         console.say(f"no pose was found for {len(lost)} views: {', '.join(lost[:5])}")
-    written = [args.out / SCENE_FILE, *(args.out / path.name for path in files)]
+    written = [args.out / path.relative_to(folder) for path in files]
     console.say("\n".join(f"wrote {path}" for path in written))
     return summary(scene, written)
 
 
-def _formats(text: str, known: Iterable[str]) -> list[str]:
-    formats = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in formats if name not in known]
-    if unknown:
-        raise ValueError(f"unknown export format {unknown[0]!r}; there are: {', '.join(known)}")
-    return formats
+def write_results(scene, sources, folder: Path, formats, points, console: Console) -> list[Path]:
+    """`scene.npz`, photographs that formats name but that are no files as they are, the formats."""
+    from mvdust3r_jax import export
+    from mvdust3r_jax.export import photographs
+
+    console.step(f"write {SCENE_FILE}")
+    files = [scene.save_arrays(folder / SCENE_FILE)]
+    named = set(formats) & set(photographs.FORMATS)
+    if named and not photographs.serve_as_they_are(scene, sources):
+        console.step(f"write {photographs.FOLDER}")
+        photographs.write_photographs(folder, scene, sources)
+        files.append(folder / photographs.FOLDER)
+    told = lambda name: console.step(f"write {name}")  # noqa: E731
+    exporters = export.with_videos(progress=console.advance)
+    files += export.write(scene, folder, formats, points, exporters, told)
+    console.step("")
+    return files
 
 
-def check_output_folder(folder: Path, own_names: set[str]) -> None:
-    """ValueError if the folder holds anything but an earlier run's results."""
+def check_output_folder(folder: Path, marker: str, own_names: set[str]) -> None:
+    """ValueError if the folder holds anything but an earlier run's results.
+
+    Every run writes ``marker``; what has other own names may be anybody's where that is missing.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; --out names a folder")
     present = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    foreign = sorted(present - own_names)
+    foreign = sorted(present - own_names - {marker} if marker in present else present)
     if foreign:
         raise ValueError(
             f"{folder} holds other things ({', '.join(foreign[:3])}); choose an empty or new folder"
@@ -123,8 +136,8 @@ def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Co
     needed = memory.check(model.config, views, refs, height, width, limit)
     rate = memory.measured_flops_per_second(model.config.dtype)
     console.say(
-        f"{views} views of {height}x{width}: about {needed}, {needed.seconds(rate):.0f} s after "
-        "compiling"
+        f"{views} views of {height}x{width}: about {needed}; the network takes about "
+        f"{max(needed.seconds(rate), 1):.0f} s once it is compiled"
     )
     console.expected = {"network": needed.seconds(rate)}
 

@@ -52,7 +52,8 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     exporters = export.with_videos(
         num_frames=args.frames, longest_px=args.size, progress=console.advance
     )
-    with console.stage(f"write {', '.join(formats)}"):
-        files = export.write(scene, folder, formats, points, exporters)
+    told = lambda name: console.step(f"write {name}")  # noqa: E731
+    files = export.write(scene, folder, formats, points, exporters, told)
+    console.step("")
     console.say("\n".join(f"wrote {path}" for path in files))
     return {"files": [str(path) for path in files]}

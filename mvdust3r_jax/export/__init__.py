@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,11 +29,15 @@ __all__ = ["EXPORTERS", "Exporter", "PointFilter", "with_videos", "write"]
 
 
 class Exporter(NamedTuple):
-    """A format: its writer, the name it writes under, and what to say about it in ``--help``."""
+    """A format: its writer, the name it writes under, what to say about it in ``--help``.
+
+    requirement: the optional module that it takes, None for none.
+    """
 
     function: Callable[[Path, Scene], None]
     file_name: str
     help: str
+    requirement: str | None = None
 
 
 def _write_npz(path: Path, scene: Scene) -> None:
@@ -50,7 +55,9 @@ EXPORTERS: dict[str, Exporter] = {
     "cameras": Exporter(write_cameras, "cameras.json", "poses and intrinsics, both resolutions"),
     "preview": Exporter(write_preview, "preview.png", "contact sheet: input, depth, confidence"),
     "html": Exporter(write_html, "scene.html", "one self-contained page with a 3-D view"),
-    "mp4": Exporter(write_videos, "videos", "orbit and fly-through of the Gaussians"),
+    "mp4": Exporter(
+        write_videos, "videos", "orbit and fly-through of the Gaussians", "imageio_ffmpeg"
+    ),
 }
 
 
@@ -60,26 +67,43 @@ def with_videos(**options) -> dict[str, Exporter]:
     return EXPORTERS | {"mp4": videos}
 
 
+def check(formats: Sequence[str], exporters: Mapping[str, Exporter] = EXPORTERS) -> None:
+    """That all of the named formats can be written, before anything costly is done for them.
+
+    Raises:
+      ValueError: an unknown one, naming those that exist. ModuleNotFoundError: one that takes a
+      package which is not installed.
+    """
+    for name in formats:
+        if name not in exporters:
+            raise ValueError(f"unknown export format {name!r}; there are: {', '.join(exporters)}")
+        module = exporters[name].requirement
+        if module and importlib.util.find_spec(module) is None:
+            error = ModuleNotFoundError(f"the format {name} needs the package {module}")
+            error.add_note(f"pip install 'mvdust3r-jax[demo]' (or {module.replace('_', '-')})")
+            raise error
+
+
 def write(
     scene: Scene,
     folder: str | Path,
     formats: Sequence[str],
     points: PointFilter | None = None,
     exporters: Mapping[str, Exporter] = EXPORTERS,
+    progress: Callable[[str], None] = lambda name: None,
 ) -> list[Path]:
     """Write the named formats into ``folder`` and return their paths, in the order of ``formats``.
 
     points: which points to keep (default: all but the least confident tenth). exporters: other
-    writers than the usual ones (`with_videos`). All names are checked before anything is written:
-    ValueError for an unknown one, naming those that exist.
+    writers than the usual ones (`with_videos`). progress: called with each format's name as it
+    begins. All formats are checked before anything is written, and raise what `check` raises.
     """
-    unknown = [name for name in formats if name not in exporters]
-    if unknown:
-        raise ValueError(f"unknown export format {unknown[0]!r}; there are: {', '.join(exporters)}")
+    check(formats, exporters)
     kept = dataclasses.replace(scene, masks=keep_mask(scene, points or PointFilter()))
     paths = []
     for name in formats:
         exporter = exporters[name]
+        progress(name)
         paths.append(Path(folder) / exporter.file_name)
         exporter.function(paths[-1], kept)
     return paths

@@ -3,7 +3,8 @@
 Intrinsics and image points are at the resolution of the original photographs (after EXIF
 rotation). COLMAP counts the centre of the first pixel as (0.5, 0.5): 0.5 is added to principal
 points and image points. Poses are camera-from-world, OpenCV axes. Views without a pose are left
-out, as COLMAP leaves out images that it could not register.
+out, as COLMAP leaves out images that it could not register. Images are named as the photographs,
+or as the files in ``images/`` beside the model's folder, where `export.photographs` wrote them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mvdust3r_jax.export.files import whole_folder
+from mvdust3r_jax.export.photographs import spaceless_names, written_names
 from mvdust3r_jax.export.point_filter import within_budget
 from mvdust3r_jax.export.tracks import Tracks, build_tracks, mean_errors
 from mvdust3r_jax.export.views import (
@@ -31,10 +33,11 @@ MAX_POINTS = 100_000
 def write_colmap(path: str | Path, scene: Scene, max_points: int = MAX_POINTS) -> None:
     """Write the model into the folder ``path``; at most ``max_points`` start a track."""
     views = posed_views(scene)
+    names = written_names(scene, Path(path).parent) or spaceless_names(scene)
     tracks = build_tracks(scene, within_budget(usable_pixels(scene), max_points))
     with whole_folder(path) as folder:
         (folder / "cameras.txt").write_text(_cameras_txt(scene, views))
-        (folder / "images.txt").write_text(_images_txt(scene, views, tracks), "utf-8")
+        (folder / "images.txt").write_text(_images_txt(scene, views, tracks, names), "utf-8")
         (folder / "points3D.txt").write_text(_points_txt(scene, tracks))
 
 
@@ -49,18 +52,12 @@ def _cameras_txt(scene: Scene, views: np.ndarray) -> str:
     return "\n".join(lines) + "\n"
 
 
-def file_names(scene: Scene) -> list[str]:
-    """The views' names without white space, which COLMAP's text format cannot hold."""
-    return ["_".join(str(name).split()) for name in scene.names]
-
-
-def _images_txt(scene: Scene, views: np.ndarray, tracks: Tracks) -> str:
+def _images_txt(scene: Scene, views: np.ndarray, tracks: Tracks, names: list[str]) -> str:
     lines = [
         "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME",
         "# POINTS2D[] as (X, Y, POINT3D_ID)",
     ]
     cam_from_world = invert_rigid(scene.world_from_cam)
-    names = file_names(scene)
     for view in views:
         pose = cam_from_world[view]
         numbers = [*quat_from_rotation(pose[:3, :3]), *pose[:3, 3]]

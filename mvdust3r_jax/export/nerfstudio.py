@@ -4,20 +4,23 @@ Camera axes are OpenGL's (x right, y up, z back), as nerfstudio expects. A world
 reference camera's is turned to z-up, which nerfstudio's viewer and its default orientation assume:
 world x = reference x, world y = reference z (forward), world z = -reference y (up). The world of
 known poses is kept: poses read from a ``transforms.json`` come back as they were. Intrinsics are at
-the original resolution and count the centre of the first pixel as (0.5, 0.5). ``file_path`` is the
-photograph's name: put the photographs (EXIF rotation applied) beside the file. Views without a pose
-are left out.
+the original resolution and count the centre of the first pixel as (0.5, 0.5). ``file_path`` leads
+to ``images/`` beside the folder, where `export.photographs` wrote it; else it is the photograph's
+name: put the photographs (EXIF rotation applied) beside the file. Views without a pose are left
+out.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mvdust3r_jax.export.cloud import KNOWN_FRAME, cloud, write_points_ply
 from mvdust3r_jax.export.files import whole_folder
+from mvdust3r_jax.export.photographs import FOLDER, written_names
 from mvdust3r_jax.export.views import OPENGL_FROM_OPENCV, posed_views
 from mvdust3r_jax.scene import Scene
 
@@ -30,7 +33,7 @@ def _turn(scene: Scene) -> np.ndarray:
     return Z_UP_FROM_WORLD if scene.world_is_reference else np.eye(4)
 
 
-def transforms_dict(scene: Scene, ply_file_path: str) -> dict:
+def transforms_dict(scene: Scene, ply_file_path: str, image_paths: Sequence[str]) -> dict:
     """The file's content as plain Python data, one frame per view with a pose."""
     frames = []
     for view in posed_views(scene):
@@ -39,7 +42,7 @@ def transforms_dict(scene: Scene, ply_file_path: str) -> dict:
         pose = _turn(scene) @ np.asarray(scene.world_from_cam[view], np.float64)
         frames.append(
             {
-                "file_path": str(scene.names[view]),
+                "file_path": image_paths[view],
                 "fl_x": float(k[0, 0]),
                 "fl_y": float(k[1, 1]),
                 "cx": float(k[0, 2] + 0.5),
@@ -65,8 +68,11 @@ def write_nerfstudio(path: str | Path, scene: Scene) -> None:
     """Write the folder ``path`` with ``transforms.json`` and ``sparse_pc.ply``."""
     points, colors, confidence = cloud(scene)
     turned = (points @ _turn(scene)[:3, :3].T).astype(np.float32)
+    written = written_names(scene, Path(path).parent)
+    images = [f"../{FOLDER}/{name}" for name in written] if written else list(map(str, scene.names))
     with whole_folder(path) as folder:
-        content = json.dumps(transforms_dict(scene, "sparse_pc.ply"), indent=1, allow_nan=False)
+        content = transforms_dict(scene, "sparse_pc.ply", images)
+        content = json.dumps(content, indent=1, allow_nan=False)
         (folder / "transforms.json").write_text(content + "\n")
         comment = "frame: x right, y forward, z up" if scene.world_is_reference else KNOWN_FRAME
         write_points_ply(folder / "sparse_pc.ply", turned, colors, confidence, comment)

@@ -1,0 +1,81 @@
+"""Photographs for the formats that name image files, where the files given cannot serve.
+
+COLMAP and nerfstudio read a file per view, upright and at the original size. Frames of a video are
+no files; photographs may be turned by EXIF, or share their names. They are then written as
+``images/NAME.jpg`` in the output folder, beside the formats' own folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import ExifTags, Image
+
+from mvdust3r_jax.export.files import whole_file
+from mvdust3r_jax.images import Photo, read_photo
+from mvdust3r_jax.scene import Scene
+
+FOLDER = "images"
+# Formats that refer to image files.
+FORMATS = ("colmap", "nerfstudio")
+_JPEG_SUFFIXES = {".jpg", ".jpeg"}
+# What every program reads that reads these formats.
+_PLAIN_SUFFIXES = {*_JPEG_SUFFIXES, ".png"}
+_QUALITY = 95
+
+
+def spaceless_names(scene: Scene) -> list[str]:
+    """The views' names without white space, which COLMAP's text format cannot hold."""
+    return ["_".join(str(name).split()) for name in scene.names]
+
+
+def file_names(scene: Scene) -> list[str]:
+    """Name of each view's file in ``images/``: distinct, without white space, a JPEG's ending."""
+    names = [
+        name if Path(name).suffix.lower() in _JPEG_SUFFIXES else f"{name}.jpg"
+        for name in (Path(name).name for name in spaceless_names(scene))
+    ]
+    distinct = len({name.lower() for name in names}) == len(names)
+    return names if distinct else [f"{i:04d}_{name}" for i, name in enumerate(names)]
+
+
+def written_names(scene: Scene, folder: Path) -> list[str] | None:
+    """`file_names` if the output folder holds all of these files in ``images/``, else None."""
+    names = file_names(scene)
+    return names if all((folder / FOLDER / name).is_file() for name in names) else None
+
+
+def serve_as_they_are(scene: Scene, sources: Sequence[Path | Photo]) -> bool:
+    """Whether all views are plain upright files under the names that the scene has for them."""
+    pairs = zip(sources, spaceless_names(scene), strict=True)
+    return all(
+        isinstance(source, Path)
+        and source.name == name
+        and source.suffix.lower() in _PLAIN_SUFFIXES
+        and _is_upright(source)
+        for source, name in pairs
+    )
+
+
+def _is_upright(path: Path) -> bool:
+    with Image.open(path) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def write_photographs(folder: Path, scene: Scene, sources: Sequence[Path | Photo]) -> list[Path]:
+    """Write ``images/`` into the output folder: upright, at the size the intrinsics belong to.
+
+    Frames of very large videos are decoded smaller; they are enlarged again.
+    """
+    paths = []
+    for source, name, size in zip(sources, file_names(scene), scene.original_sizes, strict=True):
+        photo = source if isinstance(source, Photo) else read_photo(source)
+        picture = Image.fromarray(photo.pixels)
+        width_height = int(size[1]), int(size[0])
+        if picture.size != width_height:
+            picture = picture.resize(width_height, Image.Resampling.LANCZOS)
+        paths.append(folder / FOLDER / name)
+        with whole_file(paths[-1]) as partial:
+            picture.save(partial, "JPEG", quality=_QUALITY)
+    return paths
