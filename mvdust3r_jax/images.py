@@ -131,7 +131,7 @@ def read_photo(
         # Warnings of the decoder are about damage that either matters (then it raises) or not.
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(path, formats=_formats()) as image,
+            Image.open(path, formats=readable_formats()) as image,
         ):
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
@@ -152,7 +152,7 @@ def read_photo(
         raise told from error
 
 
-def _formats() -> list[str]:
+def readable_formats() -> list[str]:
     """Readable formats of this installation; HEIC where pillow-heif is installed."""
     Image.init()
     try:
@@ -168,7 +168,7 @@ def _reason(path: Path, error: Exception | None) -> str:
         return "it is a folder" if path.is_dir() else "it is no regular file"
     if path.stat().st_size == 0:
         return "it is empty"
-    if path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in _formats():
+    if path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in readable_formats():
         return "HEIC files need another package: pip install 'mvdust3r-jax[heic]'"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels; make it smaller"

@@ -1,19 +1,23 @@
 """The viewer without a browser: nodes, controls, and what the drop page's server refuses."""
 
+import contextlib
 import http.client
 import io
 import json
 import os
+import socket
 import threading
 import time
 import urllib.parse
+import urllib.request
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from export_scene import box_room
 from PIL import Image
 
-from mvdust3r_jax.viewer import Limits, Viewer
+from mvdust3r_jax.viewer import Limits, Viewer, uploads
 from mvdust3r_jax.viewer.uploads import LOOPBACK
 
 
@@ -160,6 +164,41 @@ def test_listens_on_this_machine_only_unless_told():
         assert viewer.server.get_host() in LOOPBACK
         assert viewer.uploads._server.server_address[0] == "127.0.0.1"
         assert viewer.url == f"http://127.0.0.1:{viewer.uploads.port}"
+
+
+def test_ipv6_loopback_is_local_and_has_a_valid_address():
+    """Its address opens the page, under its own name only."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with Viewer(reconstruct=lambda paths, progress: None, host="::1", port=0) as viewer:
+        assert viewer.local_only and viewer.url == f"http://[::1]:{viewer.uploads.port}"
+        with urllib.request.urlopen(viewer.url, timeout=10) as page:
+            assert viewer.uploads.token.encode() in page.read()
+        assert not viewer.uploads.allows_host(f"evil.example:{viewer.uploads.port}")
+
+
+def test_drop_page_takes_the_next_free_port():
+    """Where the wanted port is in use, and the viewer has the one after it."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        wanted = busy.getsockname()[1]
+        with Viewer(reconstruct=lambda paths, progress: None, port=wanted) as viewer:
+            # Other programs may hold some of the ports that follow.
+            assert wanted < viewer.uploads.port < wanted + 100
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_heic_is_accepted_where_its_reader_is_installed(monkeypatch, installed):
+    """A stand-in for the reader, which is an extra; without it the answer names other formats."""
+    header = contextlib.nullcontext(SimpleNamespace(format="HEIF", size=(8, 6)))
+    monkeypatch.setattr(uploads.Image, "open", lambda *_, **__: header)
+    monkeypatch.setattr(uploads, "readable_formats", lambda: ["JPEG"] + installed * ["HEIF"])
+    if installed:
+        assert uploads._photograph_suffix(b"", 100, "a.heic") == ".heic"
+    else:
+        with pytest.raises(uploads.Refused, match="a.heic is HEIF; JPEG, PNG"):
+            uploads._photograph_suffix(b"", 100, "a.heic")
 
 
 def test_viewer_needs_something_to_show():

@@ -7,6 +7,7 @@ scene that it is given; no folder of this machine is reachable through either se
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import threading
 from types import TracebackType
@@ -15,9 +16,18 @@ import viser
 
 from mvdust3r_jax.scene import Scene
 from mvdust3r_jax.viewer.scene_view import SceneView
-from mvdust3r_jax.viewer.uploads import LOOPBACK, Limits, Reconstruct, Session, UploadServer
+from mvdust3r_jax.viewer.uploads import (
+    LOOPBACK,
+    Limits,
+    Reconstruct,
+    Session,
+    UploadServer,
+    url_host,
+)
 
 DEFAULT_PORT = 8080
+# From the wanted one on; the viewer itself, which starts first, may hold the one after it.
+_PORTS_TRIED = 100
 
 
 class Viewer:
@@ -61,7 +71,8 @@ class Viewer:
     def url(self) -> str:
         """Address of the page for a browser on this machine."""
         port = self.uploads.port if self.uploads else self.server.get_port()
-        return f"http://{'127.0.0.1' if self.host in ('0.0.0.0', '::') else self.host}:{port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{url_host(host)}:{port}"
 
     @property
     def local_only(self) -> bool:
@@ -93,8 +104,11 @@ class Viewer:
 
 
 def _first_free(session: Session, host: str, port: int, viewer_port: int) -> UploadServer:
-    """The drop page on ``port``, or on any free port where that one is in use."""
-    try:
-        return UploadServer(session, host, port, viewer_port)
-    except OSError:
-        return UploadServer(session, host, 0, viewer_port)
+    """The drop page on ``port``, or on the next one that is free."""
+    for candidate in range(port, min(port + _PORTS_TRIED, 1 << 16) if port else 1):
+        try:
+            return UploadServer(session, host, candidate, viewer_port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, f"ports {port} to {candidate} are all in use", host)

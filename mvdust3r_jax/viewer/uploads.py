@@ -13,6 +13,7 @@ import hmac
 import io
 import json
 import secrets
+import socket
 import tempfile
 import threading
 import urllib.parse
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from mvdust3r_jax.images import readable_formats
 from mvdust3r_jax.scene import Scene
 
 # How a job tells how far it is: share done in [0, 1], and a phrase.
@@ -32,10 +34,17 @@ Progress = Callable[[float, str], None]
 # Photographs and a progress callback in, a scene out.
 Reconstruct = Callable[[list[Path], Progress], Scene]
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Seconds that a silent connection may block a thread.
 _TIMEOUT_S = 30
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
+# iPhones' photographs, where the package that reads them is installed.
+_HEIF = {"HEIF": ".heic"}
+
+
+def url_host(host: str) -> str:
+    """As it stands in addresses, where IPv6 takes brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 class Limits(NamedTuple):
@@ -145,19 +154,27 @@ def _label(name: str, index: int) -> str:
 def _photograph_suffix(data: bytes, max_pixels: int, name: str) -> str:
     """The suffix that fits the data's own format; Refused where it is no acceptable picture."""
     label = _label(name, 0)
+    readable = readable_formats()
+    suffixes = _SUFFIXES | (_HEIF if "HEIF" in readable else {})
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=readable) as image:
             kind, size = image.format, image.size
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         message = f"{label} is not a picture that can be read"
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message) from error
-    if kind not in _SUFFIXES:
-        message = f"{label} is {kind}; {', '.join(_SUFFIXES)} are accepted"
+    if kind not in suffixes:
+        message = f"{label} is {kind}; {', '.join(suffixes)} are accepted"
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
     if size[0] * size[1] > max_pixels:
         message = f"{label} has {size[0]} x {size[1]} pixels; at most {max_pixels:,} are accepted"
         raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-    return _SUFFIXES[kind]
+    return suffixes[kind]
+
+
+class _Server6(ThreadingHTTPServer):
+    """For addresses of IPv6."""
+
+    address_family = socket.AF_INET6
 
 
 class UploadServer:
@@ -174,7 +191,8 @@ class UploadServer:
         }
         self.page = page.replace("{{settings}}", json.dumps(settings), 1).encode()
         handler = type("Handler", (_Handler,), {"owner": self, "timeout": _TIMEOUT_S})
-        self._server = ThreadingHTTPServer((host, port), handler)
+        server = _Server6 if ":" in host else ThreadingHTTPServer
+        self._server = server((host, port), handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -190,8 +208,8 @@ class UploadServer:
 
         A page of another site whose name was made to point to 127.0.0.1 sends its own name.
         """
-        local = {f"{name}:{self.port}" for name in LOOPBACK}
-        return f"{self._bound}:{self.port}" not in local or header in local
+        local = {f"{url_host(name)}:{self.port}" for name in LOOPBACK}
+        return self._bound not in LOOPBACK or header in local
 
 
 class _Handler(BaseHTTPRequestHandler):
