@@ -190,8 +190,8 @@ class Checkpoints:
     def restore(self, abstract_state: Any) -> Restored | None:
         """The newest readable checkpoint, or None when there is none at all.
 
-        ``abstract_state`` (``Parallel.abstract``) says shapes, types and where arrays go. Those that
-        are newer but unreadable are moved aside: the run saves these steps again.
+        ``abstract_state`` (``Parallel.abstract``) says shapes, types and where arrays go. Newer,
+        unreadable ones are moved aside: the run saves these steps again.
 
         Raises:
           ValueError: another model's or another state, or none is readable; nothing has moved then.
