@@ -66,8 +66,13 @@ def photographs_to_scene(
     """All that is served, as one jittable function."""
     pred = forward(config, num_refs, variables, pixels)
     mask = pose.confident_mask(pred.confidence[0])
-    focal_px = pose.focal_from_pointmap(pred.points[0], mask)
-    found = pose.poses_from_pointmaps(pred.points, pred.confidence, focal_px)
+    # Where the middle of an uncropped photograph lies, as `reconstruct` takes it.
+    num_views, height, width = pixels.shape[:3]
+    middle = jnp.array([width - 1, height - 1]) / 2
+    focal_px = pose.focal_from_pointmap(pred.points[0], mask, principal_px=middle)
+    found = pose.poses_from_pointmaps(
+        pred.points, pred.confidence, focal_px, principal_px=jnp.tile(middle, (num_views, 1))
+    )
     result = {
         "points": pred.points,
         "confidence": pred.confidence,
