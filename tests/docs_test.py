@@ -159,6 +159,7 @@ def place(tmp_path, monkeypatch):
         image = Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8))
         image.save(tmp_path / name)
         image.save(tmp_path / "photos" / name)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(inputs, "DEFAULT_WEIGHTS", str(tmp_path / "small.safetensors"))
     monkeypatch.chdir(tmp_path)
