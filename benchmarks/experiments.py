@@ -136,23 +136,32 @@ def run(command: list[str]) -> None:
     subprocess.run([sys.executable, *command], check=True)
 
 
+def folder_of(name: str, label: str, runs: Path) -> Path:
+    """Where an evaluation is written."""
+    return runs / "evaluated" / name / (re.sub(r"\W+", "", label) or "all")
+
+
 def carry_out(name: str, weights: str, runs: Path, kitchen: str) -> None:
-    """Trains, evaluates and keeps the summaries of one experiment."""
+    """Trains and evaluates."""
     trainings, evaluations = plan(name, weights, runs, kitchen)
     for command in trainings:
         run(command)
-    rows = []
     for label, command in evaluations.items():
-        workdir = runs / "evaluated" / name / (re.sub(r"\W+", "", label) or "all")
-        run([*command, "--workdir", str(workdir)])
-        for row in json.loads((workdir / "summary.json").read_text()):
+        run([*command, "--workdir", str(folder_of(name, label, runs))])
+
+
+def keep(name: str, weights: str, runs: Path) -> None:
+    """Puts the summaries of an experiment that was carried out into the repository."""
+    rows = []
+    for label in plan(name, weights, runs)[1]:
+        for row in json.loads((folder_of(name, label, runs) / "summary.json").read_text()):
             numbers = {k: v for k, v in row["numbers"].items() if k in _KEPT}
             method = " ".join(filter(None, (label, row["method"])))
             rows.append(row | {"numbers": numbers, "method": method})
     write_results(f"experiment_{name}", rows)
     for image, (experiment, plot) in FIGURES.items():
         if experiment == name:
-            picture = Image.open(runs / "evaluated" / name / "all" / "plots" / plot)
+            picture = Image.open(folder_of(name, "", runs) / "plots" / plot)
             picture.convert("RGB").save(ROOT / "docs" / "images" / image, quality=88)
 
 
@@ -176,14 +185,17 @@ def main() -> None:
     parser.add_argument("--weights", default="weights/small.safetensors")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--kitchen", help="a built set of a real room (docs/training.md)")
+    parser.add_argument("--keep", action="store_true", help="only keep what was evaluated before")
     parser.add_argument("--tables", action="store_true", help="only write the page's tables")
     args = parser.parse_args()
     if unknown := [name for name in args.names if name not in NAMES]:
         parser.error(f"experiments are {', '.join(NAMES)}; got {unknown[0]!r}")
-    if "kitchen" in args.names and not args.kitchen:
+    if "kitchen" in args.names and not (args.kitchen or args.keep):
         parser.error("the experiment kitchen needs --kitchen FOLDER")
     for name in args.names:
-        carry_out(name, args.weights, args.runs, args.kitchen)
+        if not args.keep:
+            carry_out(name, args.weights, args.runs, args.kitchen)
+        keep(name, args.weights, args.runs)
     for page in (PAGE, CARD):
         page.write_text(with_tables(page.read_text()))
 
