@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -150,14 +151,26 @@ def carry_out(name: str, weights: str, runs: Path, kitchen: str) -> None:
         run([*command, "--workdir", str(folder_of(name, label, runs))])
 
 
+def step_time(log: Path) -> float:
+    """Median seconds of a training's steps."""
+    lines = map(json.loads, log.read_text().splitlines())
+    return statistics.median(x["step_time_s"] for x in lines if x["kind"] == "train")
+
+
 def keep(name: str, weights: str, runs: Path) -> None:
-    """Puts the summaries of an experiment that was carried out into the repository."""
+    """Puts the summaries of an experiment that was carried out into the repository.
+
+    Rows labelled with the name of a training get the median of its seconds a step as well.
+    """
     rows = []
     for label in plan(name, weights, runs)[1]:
         for row in json.loads((folder_of(name, label, runs) / "summary.json").read_text()):
             numbers = {k: v for k, v in row["numbers"].items() if k in _KEPT}
             method = " ".join(filter(None, (label, row["method"])))
-            rows.append(row | {"numbers": numbers, "method": method})
+            row |= {"numbers": numbers, "method": method}
+            if label and (log := runs / label / "metrics.jsonl").exists():
+                row["train_step_s"] = step_time(log)
+            rows.append(row)
     write_results(f"experiment_{name}", rows)
     for image, (experiment, plot) in FIGURES.items():
         if experiment == name:
