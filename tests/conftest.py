@@ -6,6 +6,7 @@ tests cost: programs are optimised less than a user's (also in child processes),
 that compare with published numbers (``PUBLISHED``).
 """
 
+import logging
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -36,6 +37,15 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 def key():
     """One fixed random key."""
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def absl_level():
+    """The command line quietens absl's logger for its process; not for the tests after it."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="module")
