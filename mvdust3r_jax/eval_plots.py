@@ -39,7 +39,8 @@ def _methods(rows: list[Record]) -> list[str]:
 
 
 def _curve(ax, rows: list[Record], name: str, heading: str, factor: float) -> None:
-    for method in _methods(rows):
+    # A method has its colour in every panel, also where others have no value.
+    for index, method in enumerate(_methods(rows)):
         found = [
             (
                 row["views"],
@@ -50,8 +51,9 @@ def _curve(ax, rows: list[Record], name: str, heading: str, factor: float) -> No
         ]
         found = np.array(sorted(f for f in found if np.isfinite(f).all())).reshape(-1, 4)
         if len(found):
-            ax.plot(found[:, 0], found[:, 1], marker="o", label=method)
-            ax.fill_between(found[:, 0], found[:, 2], found[:, 3], alpha=0.2)
+            color = f"C{index}"
+            ax.plot(found[:, 0], found[:, 1], marker="o", label=method, color=color)
+            ax.fill_between(found[:, 0], found[:, 2], found[:, 3], alpha=0.2, color=color)
     ax.set(title=heading, xlabel="input views")
     ax.grid(alpha=0.3)
 
