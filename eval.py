@@ -28,10 +28,11 @@ from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from data.eval_sets import EvalSet, make_eval_set, save_split
-from data.features import CorruptRecord
-from mvdust3r_jax import eval_plots, eval_report, evaluate, lpips
-from mvdust3r_jax.alignment_start import scene_graph
-from mvdust3r_jax.eval_methods import (
+from data.stored.schema import CorruptRecord
+from mvdust3r_jax.evaluation import plots as eval_plots
+from mvdust3r_jax.evaluation import report as eval_report
+from mvdust3r_jax.evaluation import scores
+from mvdust3r_jax.evaluation.methods import (
     BASELINES,
     NETWORKS,
     Devices,
@@ -41,8 +42,10 @@ from mvdust3r_jax.eval_methods import (
     novel_images,
     numbers_of,
 )
+from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.pairwise.alignment_start import scene_graph
 from mvdust3r_jax.types import Batch
-from mvdust3r_jax.weights import digest, load_weights
+from mvdust3r_jax.weights.files import digest, load_weights
 
 # --- Plan and its checks, before anything is computed ---------------------------------------------
 
@@ -233,12 +236,12 @@ def method_settings(config, num_inputs: int) -> Settings:
 def mean_of(data: EvalSet, num_inputs: int, samples: int, batch_size: int) -> np.ndarray:
     """Mean pointmaps of the first ``samples`` trajectories of a set."""
     ids = list(data.ids(num_inputs, 0))[:samples]
-    sums = jax.jit(functools.partial(evaluate.pointmap_sums, num_inputs=num_inputs))
+    sums = jax.jit(functools.partial(scores.pointmap_sums, num_inputs=num_inputs))
     total, count = 0.0, 0.0
     for chunk, batch in batches_of(data, ids, num_inputs, 0, batch_size):
         points, known = (np.asarray(x, np.float64)[: len(chunk)].sum(0) for x in sums(batch))
         total, count = total + points, count + known
-    return evaluate.mean_pointmaps(total, count)
+    return scores.mean_pointmaps(total, count)
 
 
 class Evaluation:
@@ -339,7 +342,7 @@ class Evaluation:
         settings = self.settings(method, data.name, views)
         estimate, _, _ = answer(self.devices, method, network, batch, settings)
         (points, truth, valid), _, _ = self.devices.run(
-            "clouds", evaluate.aligned_clouds, (estimate.replace(gaussians=None), batch)
+            "clouds", scores.aligned_clouds, (estimate.replace(gaussians=None), batch)
         )
         novel, _ = novel_images(self.devices, estimate, batch, network)
         shape = estimate.points.shape[1:]

@@ -28,16 +28,19 @@ from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from configs import defaults
-from data.iterators import DevicePrefetch
-from data.sources import make_source
-from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r, lpips, parallel, port
-from mvdust3r_jax.checkpoint import Checkpoints
-from mvdust3r_jax.metric_log import CompileCounter, MetricLog, Progress
-from mvdust3r_jax.objective import ObjectiveConfig
-from mvdust3r_jax.optimizer import OptimizerConfig
-from mvdust3r_jax.panels import contact_sheet, make_picture_step
-from mvdust3r_jax.train_step import StepConfig, init_state, make_eval_step, make_train_step
-from mvdust3r_jax.weights import load_source
+from data.mixture import DevicePrefetch
+from data.training_batches import make_source
+from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
+from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.training import parallel
+from mvdust3r_jax.training.checkpoint import Checkpoints
+from mvdust3r_jax.training.metric_log import CompileCounter, MetricLog, Progress
+from mvdust3r_jax.training.objective import ObjectiveConfig
+from mvdust3r_jax.training.optimizer import OptimizerConfig
+from mvdust3r_jax.training.progress_pictures import contact_sheet, make_picture_step
+from mvdust3r_jax.training.step import StepConfig, init_state, make_eval_step, make_train_step
+from mvdust3r_jax.weights import port
+from mvdust3r_jax.weights.files import load_source
 
 OUT_OF_MEMORY = (
     "The device ran out of memory. In this order, try: a smaller config.data.batch_size, or the "

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvdust3r_jax import port
+from mvdust3r_jax.weights import port
 
 
 def random_variables(config):

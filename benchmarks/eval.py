@@ -20,11 +20,11 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
-from mvdust3r_jax import markdown
-from mvdust3r_jax.alignment_start import scene_graph
+from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.geometry import camera, transforms
-from mvdust3r_jax.global_alignment import global_alignment
-from mvdust3r_jax.pairwise import exact_pairs
+from mvdust3r_jax.pairwise.alignment_start import scene_graph
+from mvdust3r_jax.pairwise.global_alignment import global_alignment
+from mvdust3r_jax.pairwise.network import exact_pairs
 
 
 def scene_errors(aligned, world_from_cam, spread):
@@ -89,7 +89,7 @@ def main():
         return
     rows = []
     names = ("views", "graph", "pairs", "deg start", "deg end", "rel start", "rel end", "s")
-    print(markdown.head([*names, "temp GB"]), flush=True)
+    print(tables.head([*names, "temp GB"]), flush=True)
     for views in args.views:
         for graph in ("complete", "reference"):
             command = [sys.executable, "-m", "benchmarks.eval", "--row", str(views), graph]
@@ -101,7 +101,7 @@ def main():
             cells += [f"{r[key]:.5f}" for key in ("start_deg", "end_deg")]
             cells += [f"{r[key]:.2e}" for key in ("start_relative", "end_relative")]
             cells += [f"{r['seconds']:.1f}", f"{r['temporary_gb']:.2f}"]
-            print(markdown.row(cells), flush=True)
+            print(tables.row(cells), flush=True)
             rows.append(r)
     write_results("alignment_noise" if args.noise else "alignment", rows)
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from benchmarks import references
 from benchmarks.machine import read_results, results_path, write_results
-from mvdust3r_jax import eval_report
+from mvdust3r_jax.evaluation import report as eval_report
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "experiments.md"

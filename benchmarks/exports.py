@@ -21,7 +21,8 @@ import pycolmap
 import trimesh
 
 from benchmarks.machine import write_results
-from mvdust3r_jax import export, markdown
+from mvdust3r_jax import export
+from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.export import gaussians, splat_ply, video
 from tests.export_scene import box_room
 
@@ -90,7 +91,7 @@ def main() -> None:
     args = parser.parse_args()
     scene = box_room(args.views, args.height, args.width)
     rows = []
-    print(markdown.head(("format", "seconds", "MB", "read by", "measure", "value")))
+    print(tables.head(("format", "seconds", "MB", "read by", "measure", "value")))
     with tempfile.TemporaryDirectory() as folder:
         for name, read in READERS.items():
             start = time.perf_counter()
@@ -102,7 +103,7 @@ def main() -> None:
             rows.append(row)
             shown = f"{value:.2g}" if read else ""
             times = [f"{row['seconds']:.2f}", f"{row['megabytes']:.2f}"]
-            print(markdown.row([name, *times, reader, measure, shown]), flush=True)
+            print(tables.row([name, *times, reader, measure, shown]), flush=True)
     content = {"scene": vars(args), "points": int(scene.masks.sum())}
     write_results("exports", content | {"formats": rows})
 

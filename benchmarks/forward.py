@@ -26,11 +26,11 @@ import numpy as np
 from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
 from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax import VARIANTS, MVDust3r
+from mvdust3r_jax.cameras.from_pointmaps import poses_from_pointmaps
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.heads import SkipCnn
-from mvdust3r_jax.pose import poses_from_pointmaps
 
 
 def stage_times(config, variables, images, num_refs: int, repeat: int) -> dict:

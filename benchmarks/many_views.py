@@ -26,7 +26,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import read_results, results_path, write_results
-from mvdust3r_jax import VARIANTS, markdown, memory, port, weights
+from mvdust3r_jax import VARIANTS
+from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.reconstruction import memory
+from mvdust3r_jax.weights import files as weight_files
+from mvdust3r_jax.weights import port
 
 _GIB = 1 << 30
 _HEADINGS = ("weights", "size", "V", "R", "peak GiB", "estimate GiB", "compile s", "network s")
@@ -38,7 +42,7 @@ def write_weights(path: Path, variant: str, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     draw = lambda x: (0.02 * rng.standard_normal(x.shape, np.float32)) ** 2  # noqa: E731
     variables = jax.tree.map(draw, port.abstract_variables(VARIANTS[variant]))
-    weights.save_weights(path, variables, VARIANTS[variant], image_size=size)
+    weight_files.save_weights(path, variables, VARIANTS[variant], image_size=size)
 
 
 def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
@@ -95,7 +99,7 @@ def run_case(variant: str, views: int, refs: int, size: tuple[int, int], export:
 def table(rows: list[dict]) -> str:
     """Markdown."""
     text = lambda x: f"{x:.3g}" if isinstance(x, float) else x  # noqa: E731
-    return markdown.table(_HEADINGS, ([text(row.get(name)) for name in _HEADINGS] for row in rows))
+    return tables.table(_HEADINGS, ([text(row.get(name)) for name in _HEADINGS] for row in rows))
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks.machine import measured_on, read_results
-from mvdust3r_jax import VARIANTS, memory
+from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.reconstruction import memory
 
 GIB = 2**30
 VIEWS = np.unique(np.geomspace(2, 100, 40).astype(int))

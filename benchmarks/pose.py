@@ -20,12 +20,13 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
-from mvdust3r_jax import markdown, pose
-from mvdust3r_jax.evaluate import add_poses, ground_truth
-from mvdust3r_jax.evaluate import predict as predict_path
+from mvdust3r_jax.cameras import from_pointmaps
+from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.evaluation.scores import add_poses, ground_truth
+from mvdust3r_jax.evaluation.scores import predict as predict_path
 from mvdust3r_jax.geometry.transforms import rotation_angle_deg
-from mvdust3r_jax.metrics import pair_errors
-from mvdust3r_jax.weights import load_weights
+from mvdust3r_jax.metrics.pointmaps import pair_errors
+from mvdust3r_jax.weights.files import load_weights
 
 # Noise as a share of depth, share of outliers, factor on the focal length.
 CASES = {
@@ -108,7 +109,7 @@ def compare(scenes, views, size):
         for _ in range(2):  # the second one without compilation
             start = time.perf_counter()
             found = jax.block_until_ready(
-                pose.poses_from_pointmaps(noisy, ones, focals, principal_px=centre)
+                from_pointmaps.poses_from_pointmaps(noisy, ones, focals, principal_px=centre)
             )
             ours_s = (time.perf_counter() - start) / scenes
         start = time.perf_counter()
@@ -142,7 +143,7 @@ def large():
     for _ in range(4):
         start = time.perf_counter()
         found = jax.block_until_ready(
-            pose.poses_from_pointmaps(noisy, ones, focal_px, principal_px=centre)
+            from_pointmaps.poses_from_pointmaps(noisy, ones, focal_px, principal_px=centre)
         )
         seconds.append(time.perf_counter() - start)
     start = time.perf_counter()
@@ -223,7 +224,7 @@ def main():
         for r in rows
     ]
     names = ("case", "ok %", "deg jax", "deg cv2", "m jax", "m cv2", "s jax", "s cv2")
-    print(markdown.table(names, cells))
+    print(tables.table(names, cells))
     write_results("pose", {"settings": vars(args), "rows": rows})
 
 

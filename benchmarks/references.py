@@ -19,9 +19,12 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
-from mvdust3r_jax import MVDust3r, losses, markdown, metrics
+from mvdust3r_jax import MVDust3r
+from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.metrics import pointmaps as metrics
+from mvdust3r_jax.training import losses
 from mvdust3r_jax.types import Batch
-from mvdust3r_jax.weights import load_weights
+from mvdust3r_jax.weights.files import load_weights
 
 
 def errors_together(model: MVDust3r, variables: dict, batch: Batch) -> jax.Array:
@@ -84,7 +87,7 @@ def table(rows: list[dict]) -> str:
     """Markdown."""
     names = list(rows[0])
     cell = lambda x: f"{x:.3f}" if isinstance(x, float) else x  # noqa: E731
-    return markdown.table(names, ([cell(row[name]) for name in names] for row in rows)) + "\n"
+    return tables.table(names, ([cell(row[name]) for name in names] for row in rows)) + "\n"
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import measured_on, read_results
-from mvdust3r_jax import markdown
+from mvdust3r_jax.evaluation import tables
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
 GIB = 2**30
@@ -85,7 +85,7 @@ def cell(value: Any) -> str:
 def table(columns: Sequence[tuple], rows: Sequence[dict]) -> str:
     """Markdown; a column's function gives a row's cell."""
     cells = ([cell(value(row)) for _, value in columns] for row in rows)
-    return markdown.table([name for name, _ in columns], cells)
+    return tables.table([name for name, _ in columns], cells)
 
 
 def training_table(names: Sequence[str]) -> str:

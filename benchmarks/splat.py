@@ -29,7 +29,8 @@ import numpy as np
 
 from benchmarks.clock import matmul_rate, random_variables
 from benchmarks.machine import read_results, results_path, write_results
-from mvdust3r_jax import VARIANTS, MVDust3r, markdown
+from mvdust3r_jax import VARIANTS, MVDust3r
+from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.splat import rasterize
 from mvdust3r_jax.splat.composite import CPU_SCHEDULE, WIDE_SCHEDULE, composite, composite_gradient
 from mvdust3r_jax.splat.gaussians import gaussians_3d
@@ -229,13 +230,13 @@ def table(results):
         )
         for r in rows
     ]  # fmt: skip
-    print(markdown.table(head, cells) + "\n")
+    print(tables.table(head, cells) + "\n")
     stages = [
         (f"{r['gaussians']:,}", r["size"], *r["stages_cpu_ms"].values())
         for r in rows
         if r["cameras"] == 1
     ]
-    print(markdown.table(["Gaussians", "size", *rows[0]["stages_cpu_ms"]], stages))
+    print(tables.table(["Gaussians", "size", *rows[0]["stages_cpu_ms"]], stages))
     if results["network"]:
         net = results["network"]
         wall, cpu = (

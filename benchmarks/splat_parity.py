@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import write_results
-from mvdust3r_jax import markdown
+from mvdust3r_jax.evaluation import tables
 from tests.splat_golden_test import LARGE_RADIUS, SCENES, run_scene
 
 
@@ -39,12 +39,12 @@ def main() -> None:
     """Command line."""
     rows = []
     names = ("scene", "image", "alpha", "gradients", "radii that differ", "counts that differ")
-    print(markdown.head(names))
+    print(tables.head(names))
     for path in SCENES:
         row = errors(path)
         rows.append(row)
         cells = [path.stem, *(f"{row[name]:.0e}" for name in ("image", "alpha", "gradients"))]
-        print(markdown.row([*cells, row["radii"], row["counts"]]), flush=True)
+        print(tables.row([*cells, row["radii"], row["counts"]]), flush=True)
     write_results("splat_parity", rows)
 
 

@@ -27,14 +27,17 @@ import jax.numpy as jnp
 import train
 from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
 from benchmarks.machine import write_results
-from data.iterators import DevicePrefetch
-from data.rooms_stream import RoomsSource
-from mvdust3r_jax import MVDust3r, lpips, markdown, render_loss
-from mvdust3r_jax.losses import true_pointmaps
+from data.mixture import DevicePrefetch
+from data.rooms.stream import RoomsSource
+from mvdust3r_jax import MVDust3r
+from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.flops import forward_flops
-from mvdust3r_jax.train_step import init_state, make_train_step
+from mvdust3r_jax.training import render_loss
+from mvdust3r_jax.training.losses import true_pointmaps
+from mvdust3r_jax.training.step import init_state, make_train_step
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
 from tools.config_file import load_config
 
@@ -252,12 +255,12 @@ def input_wait(source: RoomsSource, step, repeat: int) -> tuple[float, float]:
 def table(row: dict) -> str:
     """Parts with their shares, as Markdown."""
     step = row["step"]
-    lines = [markdown.head(("part", "s", "CPU s a core", "share"))]
+    lines = [tables.head(("part", "s", "CPU s a core", "share"))]
     for name, part in [*row["parts"].items(), ("whole step", step)]:
         share = part["cpu_s"] / step["cpu_s"] if jax.default_backend() == "cpu" else 0
         share = share or part["s"] / step["s"]
         cells = (name, f"{part['s']:.3g}", f"{part['cpu_s']:.3g}", f"{share:.0%}")
-        lines.append(markdown.row(cells))
+        lines.append(tables.row(cells))
     lines.append("")
     lines.append(
         f"utilisation {row['utilisation']['s']:.0%} (of CPU time {row['utilisation']['cpu_s']:.0%})"

@@ -28,29 +28,32 @@ def make_checkpoint(path: Path, variant: str) -> int:
     import jax
     import numpy as np
 
-    from mvdust3r_jax import VARIANTS, port, weights
+    from mvdust3r_jax import VARIANTS
+    from mvdust3r_jax.weights import files as weight_files
+    from mvdust3r_jax.weights import port
 
     rng = np.random.default_rng(0)
     tree = port.abstract_variables(VARIANTS[variant])
     variables = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), tree)
-    weights.save_weights(path, variables, VARIANTS[variant], image_size=(224, 224))
+    weight_files.save_weights(path, variables, VARIANTS[variant], image_size=(224, 224))
     return sum(x.nbytes for x in jax.tree.leaves(variables))
 
 
 def run_step(step: str, path: Path) -> None:
     """One step in this process; prints seconds and peak memory before and after."""
-    from mvdust3r_jax import port, weights
+    from mvdust3r_jax.weights import files as weight_files
+    from mvdust3r_jax.weights import port
 
     converted = path.with_suffix(".safetensors")
     begin, begin_cpu = time.perf_counter(), time.process_time()
     if step == "state dict":
         port.load_torch_checkpoint(path)
     elif step == "network":
-        weights.load_weights(path)
+        weight_files.load_weights(path)
     elif step == "to safetensors":
-        weights.convert(path, converted)
+        weight_files.convert(path, converted)
     else:
-        weights.load_weights(converted)
+        weight_files.load_weights(converted)
     row = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - begin_cpu}
     print(json.dumps(row | {"peak_mib": peak_mib()}))
 

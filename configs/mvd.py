@@ -8,10 +8,10 @@ ScanNet++ and Habitat. DATA holds these data sets under the names in ``configs/c
 splits train and test; for others leave ``:DATA`` away and set ``data.mixture`` to their folders.
 """
 
-from configs import common, defaults
+from configs import defaults, paper_mixture
 
 BATCH_SIZE = 512
-EPOCH_STEPS = common.TRAJECTORIES_PER_EPOCH // BATCH_SIZE
+EPOCH_STEPS = paper_mixture.TRAJECTORIES_PER_EPOCH // BATCH_SIZE
 
 
 def get_config(root=""):
@@ -21,10 +21,10 @@ def get_config(root=""):
     config.dtype = "bfloat16"
     config.num_refs = 1
     config.data.source = "records"
-    config.data.mixture = common.paper_mixture(root) if root else ()
+    config.data.mixture = paper_mixture.paper_mixture(root) if root else ()
     config.data.batch_size = BATCH_SIZE
-    config.data.num_inputs = common.STAGE_1_INPUTS
-    config.data.num_targets = common.RENDER_ONLY_VIEWS
+    config.data.num_inputs = paper_mixture.STAGE_1_INPUTS
+    config.data.num_targets = paper_mixture.RENDER_ONLY_VIEWS
     config.loss.confidence = 1.0
     config.loss.rgb = 1.0
     config.loss.lpips = 1.0

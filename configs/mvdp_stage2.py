@@ -7,11 +7,11 @@ Every batch has one number of views, and each of the nine numbers is compiled on
 ``--config.data.num_inputs="(4,6,8,10,12)"``, save compilations.
 """
 
-from configs import common, mvdp_stage1
+from configs import mvdp_stage1, paper_mixture
 
 
 def get_config(root=""):
     """As stage 1 with mixed numbers of views."""
     config = mvdp_stage1.get_config(root)
-    config.data.num_inputs = common.STAGE_2_INPUTS
+    config.data.num_inputs = paper_mixture.STAGE_2_INPUTS
     return config

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.overlap import Rule
 from data.rgbd.builder import Rgbd
 from data.rgbd.choose import Choice, choose, plan
 from data.rgbd.layouts import LAYOUTS
-from data.sampling import Rule
-from data.store import write_dataset
+from data.stored.builder import write_dataset
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,7 +145,7 @@ def _released(args: argparse.Namespace):
 
 
 def _rooms(args: argparse.Namespace):
-    from data.rooms_builder import RoomsDataset
+    from data.rooms.builder import RoomsDataset
 
     counts = {name: getattr(args, name) for name in ("train", "validation", "test")}
     common = {
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     make = {"rgbd": _rgbd, "released": _released, "rooms": _rooms}[args.command](args)
     options = None
     if args.beam:
-        from data.beam import local_options
+        from data.stored.beam import local_options
 
         options = local_options(args.beam)
     folder, skipped = write_dataset(

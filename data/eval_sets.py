@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data.pipeline import release_order
+from data.stored.stream import release_order
 from mvdust3r_jax.types import Batch
 
 
@@ -103,7 +103,7 @@ def records_set(
 
     count: at most so many trajectories, evenly spread over those with enough views; 0 = all.
     """
-    from data.records import TrajectorySet, decode_views
+    from data.stored.reader import TrajectorySet, decode_views
 
     stored = TrajectorySet(folder, split)
     names = [f"{scene}/{i}" for i, scene in enumerate(stored.scenes)]

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data.features import CorruptRecord
-from data.records import TrajectorySet, Views, decode_views
-from data.sampling import world_points
+from data.overlap import world_points
+from data.stored.reader import TrajectorySet, Views, decode_views
+from data.stored.schema import CorruptRecord
 
 _RED, _BLUE, _GREEN = (220, 30, 30), (40, 80, 230), (20, 150, 40)
 _WHITE = 255

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from data.box import BoxSource
-from data.sources import make_source
-from mvdust3r_jax.losses import true_pointmaps
+from data.training_batches import make_source
+from mvdust3r_jax.training.losses import true_pointmaps
 
 SETTINGS = dict(num_inputs=(2, 3), num_targets=1, height=8, width=10, seed=5)
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from absl import logging as absl_logging
 
-from mvdust3r_jax import ModelConfig, parallel
-from mvdust3r_jax.checkpoint import NEWEST, UNREADABLE, Checkpoints, check_same_model
-from mvdust3r_jax.train_step import TrainState
+from mvdust3r_jax import ModelConfig
+from mvdust3r_jax.training import parallel
+from mvdust3r_jax.training.checkpoint import NEWEST, UNREADABLE, Checkpoints, check_same_model
+from mvdust3r_jax.training.step import TrainState
 
 MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8)
 

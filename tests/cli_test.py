@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvdust3r_jax import ModelConfig, cli, images, port, weights
+from mvdust3r_jax import ModelConfig, cli
 from mvdust3r_jax.cli import inputs
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.media import photographs
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.weights import files as weight_files
+from mvdust3r_jax.weights import port
 
 CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
 
@@ -26,7 +29,7 @@ def place(tmp_path_factory):
     rng = np.random.default_rng(0)
     tree = port.abstract_variables(CONFIG)
     variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
-    weights.save_weights(folder / "w.safetensors", variables, CONFIG, image_size=(16, 24))
+    weight_files.save_weights(folder / "w.safetensors", variables, CONFIG, image_size=(16, 24))
     (folder / "фото é").mkdir()
     for i, size in enumerate([(40, 60), (60, 40), (33, 47)]):
         array = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
@@ -115,7 +118,9 @@ def test_photographs_are_written_where_files_cannot_be_named(place, tmp_path):
     out = tmp_path / "o"
     assert run(place, *paths, "--out", out, "--export", "colmap") == 0
     assert run(place, out, "--export", "nerfstudio,colmap", command="render") == 0
-    sizes = {p.name: images.read_photo(p).pixels.shape[1::-1] for p in (out / "images").iterdir()}
+    sizes = {
+        p.name: photographs.read_photo(p).pixels.shape[1::-1] for p in (out / "images").iterdir()
+    }
     assert sizes == {"a_b.jpg": (40, 60), "1_a.png.jpg": (40, 60)}
     frame = json.loads((out / "nerfstudio" / "transforms.json").read_text())["frames"][0]
     assert (out / "nerfstudio" / frame["file_path"]).resolve() == out / "images" / "a_b.jpg"
@@ -154,7 +159,7 @@ def test_saved_scenes_are_exported_later(place, tmp_path):
 def test_weights_are_converted(place, tmp_path):
     """safetensors to .pth and back gives the same network."""
     assert run(place, place / "w.safetensors", tmp_path / "w.pth", command="convert") == 0
-    config, _ = weights.load_weights(tmp_path / "w.pth")
+    config, _ = weight_files.load_weights(tmp_path / "w.pth")
     assert config == CONFIG
 
 

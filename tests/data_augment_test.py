@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.augment import Jitter, Window, resample, resample_image
-from data.features import CorruptRecord, decode_image, decode_image_half, encode_jpeg
+from data.stored.schema import CorruptRecord, decode_image, decode_image_half, encode_jpeg
 from mvdust3r_jax.geometry.camera import project, unproject
 from tests.posed_folders import box_scene
 

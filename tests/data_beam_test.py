@@ -1,7 +1,7 @@
 import pytest
 
 from data import build
-from data.records import TrajectorySet
+from data.stored.reader import TrajectorySet
 from tests.posed_folders import box_scene, write_seven_scenes
 
 pytest.importorskip("apache_beam", reason="the extra [beam] is not installed")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from data import build
-from data.features import CorruptRecord
-from data.records import TrajectorySet
+from data.overlap import Rule
 from data.rgbd import choose as choose_module
 from data.rgbd.builder import Rgbd
 from data.rgbd.choose import Choice, choose, choose_scene, plan
 from data.rgbd.layouts import LAYOUTS, checked_pose
-from data.sampling import Rule
-from data.store import write_dataset
+from data.stored.builder import write_dataset
+from data.stored.reader import TrajectorySet
+from data.stored.schema import CorruptRecord
 from tests.posed_folders import (
     WRITERS,
     box_scene,
@@ -94,7 +94,7 @@ def test_released_files_give_the_same_examples_as_the_folder(scene, tmp_path, ra
 
 def test_wide_images_are_cut_into_their_views(scene, tmp_path):
     """nv views side by side, depth as one .npy in metres."""
-    from data.features import decode_depth_units, decode_image, encode_jpeg
+    from data.stored.schema import decode_depth_units, decode_image, encode_jpeg
 
     views = [decode_image(data, "") for data in scene.jpegs[:4]]
     (tmp_path / "a").mkdir()

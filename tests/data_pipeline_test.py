@@ -7,17 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.features import CorruptRecord, Frame, Scene, Trajectories, encode_depth, encode_jpeg
-from data.iterators import DevicePrefetch, MixedIterator
-from data.pipeline import (
+from data.mixture import DevicePrefetch, MixedIterator
+from data.stored.builder import SceneBuilder, write_dataset
+from data.stored.schema import CorruptRecord, Frame, Scene, Trajectories, encode_depth, encode_jpeg
+from data.stored.stream import (
     DataConfig,
     make_eval_iterator,
     make_train_iterator,
     release_order,
     slot_of_step,
 )
-from data.sources import make_source
-from data.store import SceneBuilder, write_dataset
+from data.training_batches import make_source
 from mvdust3r_jax.geometry.camera import depth_to_world, project
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from tests.posed_folders import box_scene
@@ -135,7 +135,9 @@ def test_position_goes_on_where_a_data_set_was_moved_to(folder, tmp_path, monkey
     renamed = shutil.copytree(folder, tmp_path / "renamed")
     with pytest.raises(ValueError, match="other sources"):
         make_train_iterator(config(renamed), seed=1, batch_size=3).set_state(state)
-    monkeypatch.setattr("data.pipeline.TrajectorySet.__len__", lambda self: len(self.inputs) - 1)
+    monkeypatch.setattr(
+        "data.stored.stream.TrajectorySet.__len__", lambda self: len(self.inputs) - 1
+    )
     with pytest.raises(ValueError, match="other sources"):
         make_train_iterator(config(moved), seed=1, batch_size=3).set_state(state)
 
@@ -349,7 +351,9 @@ def test_training_source_reads_built_data_sets(folder):
 def test_threads_and_read_ahead_reach_stored_data_sets_and_no_other_source(monkeypatch):
     """Both are fields of ``config.data``; boxes and rooms are opened with them, and ignore them."""
     opened = []
-    monkeypatch.setattr("data.pipeline.make_train_iterator", lambda cfg, **_: opened.append(cfg))
+    monkeypatch.setattr(
+        "data.stored.stream.make_train_iterator", lambda cfg, **_: opened.append(cfg)
+    )
     settings = dict(
         batch_size=2, process_index=0, process_count=1, seed=0, height=32, width=32, split="train"
     ) | dict(num_inputs=(4,), num_targets=1, baseline=(1.0, 1.0), threads=7, read_ahead=3)

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from data import show
-from data.pipeline import DataConfig, make_eval_iterator, make_train_iterator
-from data.records import TrajectorySet
+from data.overlap import Rule
 from data.rgbd.builder import Rgbd
 from data.rgbd.choose import Choice, choose_scene, plan
 from data.rooms import sample_trajectory
-from data.rooms_builder import RoomsDataset
-from data.sampling import Rule
-from data.store import write_dataset
+from data.rooms.builder import RoomsDataset
+from data.stored.builder import write_dataset
+from data.stored.reader import TrajectorySet
+from data.stored.stream import DataConfig, make_eval_iterator, make_train_iterator
 from mvdust3r_jax.geometry.camera import depth_to_world, project
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from tests.posed_folders import WRITERS, PosedScene, released_entry, write_h5

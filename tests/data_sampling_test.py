@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from data import sampling
-from data.sampling import (
+from data import overlap
+from data.overlap import (
     Rule,
     Surfaces,
     choose_inputs,
@@ -38,11 +38,11 @@ class BruteForce(Surfaces):
         return cdist(self.points[a], self.points[b]).min(axis=1) < self.radius_m
 
 
-@pytest.mark.parametrize("max_cells", [sampling._MAX_CELLS, 100])
+@pytest.mark.parametrize("max_cells", [overlap._MAX_CELLS, 100])
 def test_choice_is_that_of_brute_force(surfaces, monkeypatch, max_cells):
     """Grids and trees, or trees alone where a grid would be too large, change no covered point and
     no chosen view."""
-    monkeypatch.setattr(sampling, "_MAX_CELLS", max_cells)
+    monkeypatch.setattr(overlap, "_MAX_CELLS", max_cells)
     fast, slow = (
         kind(surfaces.points[:8], RULE.radius_m, workers=1) for kind in (Surfaces, BruteForce)
     )

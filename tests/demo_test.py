@@ -5,7 +5,7 @@ from PIL import Image
 
 from data.rooms import SPLITS
 from mvdust3r_jax.geometry.camera import depth_to_world
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
 from tools.demo import EXAMPLE, judge, read_truth
 
 

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvdust3r_jax import ModelConfig, cli, port, serving, weights
+from mvdust3r_jax import ModelConfig, cli
 from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.reconstruction import serving
+from mvdust3r_jax.weights import files as weight_files
+from mvdust3r_jax.weights import port
 from tools import api_reference
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +156,7 @@ def place(tmp_path, monkeypatch):
     variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
     for name in ("small.safetensors", "MVDp_s2.pth", "runs/small"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        weights.save_weights(tmp_path / name, variables, CONFIG, image_size=(16, 24))
+        weight_files.save_weights(tmp_path / name, variables, CONFIG, image_size=(16, 24))
     (tmp_path / "photos").mkdir()
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         image = Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8))

@@ -15,12 +15,16 @@ import eval as evaluation
 from configs import eval_rooms
 from data.box import box_views
 from data.eval_sets import EvalSet, make_eval_set, read_split, save_split
-from data.features import CorruptRecord
-from data.pipeline import DataConfig, make_eval_iterator
-from data.store import write_dataset
-from mvdust3r_jax import VARIANTS, MVDust3r, eval_report, evaluate, losses, metrics
-from mvdust3r_jax.eval_methods import Devices, Network
+from data.stored.builder import write_dataset
+from data.stored.schema import CorruptRecord
+from data.stored.stream import DataConfig, make_eval_iterator
+from mvdust3r_jax import VARIANTS, MVDust3r
+from mvdust3r_jax.evaluation import report as eval_report
+from mvdust3r_jax.evaluation import scores
+from mvdust3r_jax.evaluation.methods import Devices, Network
 from mvdust3r_jax.geometry import transforms
+from mvdust3r_jax.metrics import pointmaps as metrics
+from mvdust3r_jax.training import losses
 from tests.data_pipeline_test import Boxes
 from tests.two_processes import run_in_two
 
@@ -107,7 +111,7 @@ def test_mean_is_over_the_known_pixels_of_each_role(done):
     data = _box_set()
     batch = jax.tree.map(jnp.asarray, data.load(data.ids(VIEWS, 0), VIEWS, 0))
     batch = dataclasses.replace(batch, depth_m=batch.depth_m * (batch.images[..., 0] > 0))
-    truth = evaluate.ground_truth(batch, VIEWS, jnp.zeros(SCENES, jnp.int32))
+    truth = scores.ground_truth(batch, VIEWS, jnp.zeros(SCENES, jnp.int32))
     points = np.where(truth.valid[..., None], truth.points, np.nan)
     known = EvalSet(
         "boxes", data.ids, lambda ids, v, t: jax.tree.map(lambda x: x[: len(ids)], batch)
@@ -205,13 +209,13 @@ def test_report_has_tables_and_plots(done):
 def test_a_known_similarity_changes_no_aligned_metric():
     """A prediction scaled, moved and (where axes do not matter) turned scores the same."""
     batch = jax.tree.map(jnp.asarray, _box_set().load(["5"], VIEWS, 0))
-    truth = evaluate.ground_truth(batch, VIEWS, jnp.zeros(1, jnp.int32))
+    truth = scores.ground_truth(batch, VIEWS, jnp.zeros(1, jnp.int32))
     wobbly = truth.points * (1 + 0.1 * jnp.sin(5 * truth.points))
 
     def score(factor, turn=(0.0, 0.0, 0.0), move=(0.0, 0.0, 0.0)):
         rotation = transforms.rotation_from_axis_angle(jnp.array(turn))
         moved = transforms.rigid(rotation, jnp.array(move))
-        estimate = evaluate.Estimate(
+        estimate = scores.Estimate(
             points=transforms.transform_points(moved[None, None], factor * wobbly),
             confidence=jnp.ones(wobbly.shape[:-1]),
             gaussians=None,
@@ -220,7 +224,7 @@ def test_a_known_similarity_changes_no_aligned_metric():
             ref_from_cam=moved @ truth.ref_from_cam.at[..., :3, 3].multiply(factor),
             pose_ok=jnp.ones((1, VIEWS), bool),
         )
-        return jax.jit(evaluate.score)(estimate, batch)
+        return jax.jit(scores.score)(estimate, batch)
 
     plain, moved = score(1.0), score(3.7, move=(0.4, -0.2, 0.3))
     turned = score(3.7, turn=(0.5, 0.2, -0.3), move=(0.4, -0.2, 0.3))
@@ -279,11 +283,11 @@ def test_rooms_of_other_options():
 def test_best_path_is_chosen_by_the_truth():
     """Of two paths the one that equals the truth is taken, with its own reference view."""
     batch = jax.tree.map(jnp.asarray, _box_set().load(["5", "6"], VIEWS, 0))
-    exact = [evaluate.ground_truth(batch, VIEWS, jnp.full(2, r)).points for r in range(2)]
+    exact = [scores.ground_truth(batch, VIEWS, jnp.full(2, r)).points for r in range(2)]
     paths = jnp.stack([exact[0].at[0].multiply(jnp.array([1.0, 2.0, 1.0])), exact[1]], axis=1)
     paths = paths.at[1, 1, ..., 0].add(paths[1, 1, ..., 2] ** 2)
-    prediction = evaluate.Prediction(paths, jnp.ones(paths.shape[:-1]))
-    chosen, reference = evaluate.best_path(prediction, batch)
+    prediction = scores.Prediction(paths, jnp.ones(paths.shape[:-1]))
+    chosen, reference = scores.best_path(prediction, batch)
     np.testing.assert_array_equal(reference, [1, 0])
     np.testing.assert_allclose(chosen.points[0], exact[1][0])
 
@@ -356,18 +360,18 @@ def test_interval_covers_the_mean():
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(200):
-        mean, low, high = eval_report.interval(rng.normal(size=40), resamples=500)
+        mean, low, high = report.interval(rng.normal(size=40), resamples=500)
         assert low <= mean <= high
         hits += low <= 0 <= high
     assert 0.88 <= hits / 200 <= 0.99
-    assert all(np.isnan(eval_report.interval(np.zeros(0))))
+    assert all(np.isnan(report.interval(np.zeros(0))))
 
 
 def test_records_keep_what_has_no_value():
     """NaN and infinity survive JSON; a scene without value is counted apart, not averaged."""
     for value in (1.5, float("inf"), -float("inf")):
-        assert eval_report.decode(json.loads(json.dumps(eval_report.encode(value)))) == value
-    assert np.isnan(eval_report.decode(eval_report.encode(float("nan"))))
+        assert report.decode(json.loads(json.dumps(eval_report.encode(value)))) == value
+    assert np.isnan(report.decode(eval_report.encode(float("nan"))))
     key = {"dataset": "d", "views": 4, "method": "m"}
     records = [key | {"id": "a", "nd": 1.0}, key | {"id": "b", "nd": None}]
     (row,) = eval_report.summarize(records, [])
@@ -383,13 +387,13 @@ def test_fixed_splats_show_true_points_as_the_oracle_does_nearly():
     )
     waves = jnp.sin(2 * losses.true_pointmaps(batch, 1)[:, 0])
     batch = batch.replace(images=waves)
-    true = evaluate.oracle_prediction(batch, VIEWS)
+    true = scores.oracle_prediction(batch, VIEWS)
     psnr = {}
-    for name, prediction in (("oracle", true), ("fixed", evaluate.fixed_splats(true, batch))):
-        estimate = evaluate.add_poses(prediction, batch, jnp.zeros(1, jnp.int32))
-        draw = functools.partial(evaluate.novel_views, sh_degree=0, max_scale=1.0)
+    for name, prediction in (("oracle", true), ("fixed", scores.fixed_splats(true, batch))):
+        estimate = scores.add_poses(prediction, batch, jnp.zeros(1, jnp.int32))
+        draw = functools.partial(scores.novel_views, sh_degree=0, max_scale=1.0)
         images = jax.jit(draw)(estimate, batch)
-        psnr[name] = float(evaluate.score_images_plain(images, waves[:, VIEWS:])["psnr_db"][0])
-    grey = evaluate.score_images_plain(jnp.zeros_like(images), waves[:, VIEWS:])["psnr_db"][0]
+        psnr[name] = float(scores.score_images_plain(images, waves[:, VIEWS:])["psnr_db"][0])
+    grey = scores.score_images_plain(jnp.zeros_like(images), waves[:, VIEWS:])["psnr_db"][0]
     assert psnr["fixed"] > grey + 3
     assert psnr["fixed"] > psnr["oracle"] - 5

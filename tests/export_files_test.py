@@ -18,7 +18,6 @@ from mvdust3r_jax import export
 from mvdust3r_jax.export import (
     camera_paths,
     cameras_json,
-    files,
     frusta,
     glb,
     html,
@@ -27,8 +26,9 @@ from mvdust3r_jax.export import (
     preview,
     video,
 )
-from mvdust3r_jax.images import Photo
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage import atomic
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_failed_encoding_leaves_no_file(tmp_path):
 def test_whole_file_keeps_the_old_one_on_failure(tmp_path):
     """A writer that breaks off (Ctrl-C too) leaves the earlier file and no partial one."""
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(KeyboardInterrupt), files.whole_file(tmp_path / "a.txt") as partial:
+    with pytest.raises(KeyboardInterrupt), atomic.whole_file(tmp_path / "a.txt") as partial:
         partial.write_text("half")
         raise KeyboardInterrupt
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
@@ -251,13 +251,13 @@ def test_whole_folder_replaces_a_folder_but_not_a_file(tmp_path):
     """An earlier folder of that name goes as a whole; a file of that name is an error."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "stale").touch()
-    with files.whole_folder(tmp_path / "model") as partial:
+    with atomic.whole_folder(tmp_path / "model") as partial:
         (partial / "fresh").touch()
     assert [p.name for p in (tmp_path / "model").iterdir()] == ["fresh"]
     (tmp_path / "file").touch()
     with (
         pytest.raises(NotADirectoryError, match="is a file"),
-        files.whole_folder(tmp_path / "file"),
+        atomic.whole_folder(tmp_path / "file"),
     ):
         pass
 
@@ -271,7 +271,7 @@ def _old_folder(place):
 
 
 def _write_new(place):
-    with files.whole_folder(place) as partial:
+    with atomic.whole_folder(place) as partial:
         (partial / "model").mkdir()
         (partial / "model" / "fresh").touch()
 

@@ -11,18 +11,20 @@ import pytest
 import trimesh
 from export_scene import box_room
 
-from mvdust3r_jax import export, known_cameras, losses
+from mvdust3r_jax import export
+from mvdust3r_jax.cameras import known as known_cameras
 from mvdust3r_jax.export import (
     camera_paths,
     colmap,
     frusta,
     gaussians,
     point_filter,
+    posed_views,
     splat_ply,
     video,
-    views,
 )
 from mvdust3r_jax.geometry import transforms
+from mvdust3r_jax.training import losses
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,7 @@ def test_poses_of_nerfstudio_come_back(tmp_path, scene):
     said = json.loads((tmp_path / "cameras.json").read_text())["conventions"]
     assert "known poses" in said["world"] and "known poses" in said["units"]
     # The room's cameras stand upright: down is theirs.
-    np.testing.assert_allclose(views.down_direction(aligned), turn[:3, 1], atol=1e-2)
+    np.testing.assert_allclose(posed_views.down_direction(aligned), turn[:3, 1], atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +295,7 @@ def test_flight_passes_through_every_camera(scene):
 def test_quaternions_agree_with_the_geometry_package(key):
     """The NumPy quaternions of the exporters are those of `geometry.transforms`, up to sign."""
     rotations = transforms.rotation_from_quat(jax.random.normal(key, (50, 4)))
-    quats = views.quat_from_rotation(rotations)
-    np.testing.assert_allclose(views.rotation_matrices(quats), rotations, atol=1e-6)
+    quats = posed_views.quat_from_rotation(rotations)
+    np.testing.assert_allclose(posed_views.rotation_matrices(quats), rotations, atol=1e-6)
     theirs = np.asarray(transforms.quat_from_rotation(rotations))
     np.testing.assert_allclose(np.abs(np.sum(theirs * quats, axis=-1)), 1, atol=1e-6)

@@ -5,7 +5,7 @@ Depth is the analytic distance to the walls, so every camera, point and reprojec
 
 import numpy as np
 
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import Gaussians
 
 HALF = np.array([2.0, 1.4, 3.0])

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r, port
+from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.weights import port
 
 CONFIG = ModelConfig(32, 3, 2, 32, 4, 2, patch=8, skip=False, gaussian_hidden=16, cross_ref=True)
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import VARIANTS, MVDust3r, pairwise
-from mvdust3r_jax.alignment_start import scene_graph, spread_over_tree
+from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry import camera, transforms
-from mvdust3r_jax.global_alignment import global_alignment
+from mvdust3r_jax.pairwise import network
+from mvdust3r_jax.pairwise.alignment_start import scene_graph, spread_over_tree
+from mvdust3r_jax.pairwise.global_alignment import global_alignment
 
 VIEWS, SIZE, FOCAL = 4, 16, 10.0
 CENTRE = 0.5 * (SIZE - 1)
@@ -36,7 +37,7 @@ def _pairs(graph, noise=0.0):
     points, world_from_cam, valid = _scene()
     first, second = scene_graph(VIEWS, graph, window=1)
     scales = jnp.exp(0.3 * jax.random.normal(jax.random.key(4), (len(first),)))
-    pairs = pairwise.exact_pairs(points, world_from_cam, valid, first, second, scales)
+    pairs = network.exact_pairs(points, world_from_cam, valid, first, second, scales)
     jitter = noise * jax.random.normal(jax.random.key(5), pairs.points.shape)
     return pairs.replace(points=pairs.points + jitter), world_from_cam
 
@@ -102,7 +103,7 @@ def test_pairs_come_from_the_two_view_network():
     variables = jax.jit(MVDust3r(config).init)(jax.random.key(1), images[None, :2])
     graph = scene_graph(3)
     predict = functools.partial(
-        pairwise.predict_pairs, first=graph[0], second=graph[1], config=config, pairs_at_once=4
+        network.predict_pairs, first=graph[0], second=graph[1], config=config, pairs_at_once=4
     )
     pairs = jax.jit(predict)(variables, images)
     assert pairs.points.shape == (6, 2, 16, 16, 3)

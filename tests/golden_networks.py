@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax import port
+from mvdust3r_jax.weights import port
 
 FOLDER = Path(__file__).parent / "golden" / "model"
 OUTPUTS = ("pts3d", "conf", "rgb", "opacity", "scale", "rotation")

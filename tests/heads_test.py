@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from mvdust3r_jax import ModelConfig, MVDust3r, port
+from mvdust3r_jax import ModelConfig, MVDust3r
 from mvdust3r_jax.models import dpt, heads, winograd
 from mvdust3r_jax.models.encoder import patchify
+from mvdust3r_jax.weights import port
 
 
 def test_pixel_shuffle_undoes_patchify(key):

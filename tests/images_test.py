@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mvdust3r_jax import images
+from mvdust3r_jax.media import photographs
 
 GRADIENT = (np.add.outer(np.arange(40), np.arange(60))[..., None] * [1, 2, 0.5]).astype(np.uint8)
 
@@ -33,7 +33,7 @@ def exif(**tags):
 def test_formats(tmp_path, suffix):
     """Every format is read upright with its own size; lossless ones exactly."""
     options = {"lossless": True} if suffix == "webp" else {}
-    photo = images.read_photo(save(tmp_path / f"a.{suffix}", **options))
+    photo = photographs.read_photo(save(tmp_path / f"a.{suffix}", **options))
     assert photo.original_size == (40, 60) and photo.mask.all() and photo.name == f"a.{suffix}"
     tolerance = 0 if suffix in ("png", "tif", "bmp", "ppm", "webp") else 80
     assert np.abs(photo.pixels.astype(int) - GRADIENT).max() <= tolerance
@@ -55,7 +55,7 @@ def test_exif_orientation(tmp_path, orientation):
     if orientation > 1:
         stored = stored.transpose(transposes[orientation])
     stored.save(tmp_path / "a.png", exif=exif(orientation=orientation))
-    photo = images.read_photo(tmp_path / "a.png")
+    photo = photographs.read_photo(tmp_path / "a.png")
     assert photo.original_size == (40, 60)
     np.testing.assert_array_equal(photo.pixels, GRADIENT)
 
@@ -65,9 +65,9 @@ def test_exif_focal_length(tmp_path):
     data = exif()
     data.get_ifd(0x8769)[0xA405] = 26
     save(tmp_path / "a.jpg", exif=data)
-    focal = images.read_photo(tmp_path / "a.jpg").exif_focal_px
+    focal = photographs.read_photo(tmp_path / "a.jpg").exif_focal_px
     np.testing.assert_allclose(focal, 26 / 43.27 * np.hypot(40, 60))
-    assert images.read_photo(save(tmp_path / "b.jpg")).exif_focal_px is None
+    assert photographs.read_photo(save(tmp_path / "b.jpg")).exif_focal_px is None
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_exif_focal_length(tmp_path):
 def test_grey_images_of_any_depth(tmp_path, array, expected):
     """8-bit, 16-bit, float and one-bit grey are scaled, not clipped."""
     path = save(tmp_path / "a.tif", array)
-    np.testing.assert_array_equal(images.read_photo(path).pixels, np.full((4, 5, 3), expected))
+    np.testing.assert_array_equal(photographs.read_photo(path).pixels, np.full((4, 5, 3), expected))
 
 
 def test_transparency_is_white_and_masked(tmp_path):
     """Alpha blends over white; what is less than half opaque is no part of the scene."""
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0, 0, 3], rgba[0, 1, 3] = 255, 127
-    photo = images.read_photo(save(tmp_path / "a.png", rgba))
+    photo = photographs.read_photo(save(tmp_path / "a.png", rgba))
     np.testing.assert_array_equal(photo.pixels[..., 0], [[0, 128], [255, 255]])
     np.testing.assert_array_equal(photo.mask, [[True, False], [False, False]])
 
@@ -97,7 +97,7 @@ def test_transparency_is_white_and_masked(tmp_path):
 def test_arrays_and_pil_images():
     """Arrays and PIL images are taken as files are; wrong ones say what is expected."""
     for source in (GRADIENT, Image.fromarray(GRADIENT), GRADIENT / np.float32(255)):
-        np.testing.assert_array_equal(images.read_photo(source).pixels, GRADIENT)
+        np.testing.assert_array_equal(photographs.read_photo(source).pixels, GRADIENT)
     for wrong, message in [
         (np.zeros((2, 3, 5), np.uint8), r"\[h, w, 3\].*\(2, 3, 5\)"),
         (np.full((2, 3, 3), 7.0), r"\[0, 1\].*7"),
@@ -105,8 +105,8 @@ def test_arrays_and_pil_images():
         (np.zeros((2, 3, 3), np.int64), "int64"),
         (np.zeros((0, 3, 3), np.uint8), "shape"),
     ]:
-        with pytest.raises(images.ImageError, match=message):
-            images.read_photo(wrong)
+        with pytest.raises(photographs.ImageError, match=message):
+            photographs.read_photo(wrong)
 
 
 @pytest.mark.parametrize(
@@ -121,32 +121,34 @@ def test_what_is_no_image_is_named(tmp_path, content, message):
     """Empty files, other files, and formats that would start another program."""
     path = tmp_path / "ü b.jpg"
     path.write_bytes(content)
-    with pytest.raises(images.ImageError, match=f"ü b.jpg cannot be read as an image: .*{message}"):
-        images.read_photo(path)
+    with pytest.raises(
+        photographs.ImageError, match=f"ü b.jpg cannot be read as an image: .*{message}"
+    ):
+        photographs.read_photo(path)
 
 
 def test_places_without_images(tmp_path):
     """Missing files, folders in place of files, folders without images."""
     with pytest.raises(FileNotFoundError, match="no image at"):
-        images.read_photo(tmp_path / "a.jpg")
-    with pytest.raises(images.ImageError, match="it is a folder"):
-        images.read_photo(tmp_path)
-    with pytest.raises(images.ImageError, match="holds no images"):
-        images.list_images(tmp_path)
+        photographs.read_photo(tmp_path / "a.jpg")
+    with pytest.raises(photographs.ImageError, match="it is a folder"):
+        photographs.read_photo(tmp_path)
+    with pytest.raises(photographs.ImageError, match="holds no images"):
+        photographs.list_images(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(images.ImageError, match="no regular file"):
-        images.read_photo(tmp_path / "pipe.jpg")
+    with pytest.raises(photographs.ImageError, match="no regular file"):
+        photographs.read_photo(tmp_path / "pipe.jpg")
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(images.ImageError, match="a.heic"):
-        images.read_photo(tmp_path / "a.heic")
+    with pytest.raises(photographs.ImageError, match="a.heic"):
+        photographs.read_photo(tmp_path / "a.heic")
 
 
 def test_huge_dimensions_are_refused_before_decoding(tmp_path):
     """A header that promises 10^10 pixels costs no memory."""
     header = b"P6\n100000 100000\n255\n"
     (tmp_path / "huge.ppm").write_bytes(header + b"\0" * 1000)
-    with pytest.raises(images.ImageError, match="more than 150,000,000 pixels"):
-        images.read_photo(tmp_path / "huge.ppm")
+    with pytest.raises(photographs.ImageError, match="more than 150,000,000 pixels"):
+        photographs.read_photo(tmp_path / "huge.ppm")
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -162,8 +164,8 @@ def test_damaged_images_raise_only_the_clear_error(tmp_path_factory, kind, data)
     path = tmp_path_factory.getbasetemp() / "fuzzed.bin"
     path.write_bytes(content)
     try:
-        images.read_photo(path)
-    except images.ImageError as error:
+        photographs.read_photo(path)
+    except photographs.ImageError as error:
         assert "fuzzed.bin" in str(error)
 
 
@@ -171,7 +173,7 @@ def test_natural_order_and_hidden_files(tmp_path):
     """2.jpg comes before 10.jpg; hidden and other files are not taken."""
     for name in ["10.jpg", "2.JPG", "a b.png", ".hidden.jpg", "notes.txt"]:
         (tmp_path / name).write_bytes(b"x")
-    assert [p.name for p in images.list_images(tmp_path)] == ["2.JPG", "10.jpg", "a b.png"]
+    assert [p.name for p in photographs.list_images(tmp_path)] == ["2.JPG", "10.jpg", "a b.png"]
 
 
 # ---------------------------------------------------------------- fitting
@@ -180,10 +182,10 @@ def test_natural_order_and_hidden_files(tmp_path):
 def coordinates(height, width):
     """A photograph whose red is its column and green its row."""
     v, u = np.mgrid[:height, :width]
-    return images.read_photo(np.stack([u, v, 0 * u], axis=-1).astype(np.uint8))
+    return photographs.read_photo(np.stack([u, v, 0 * u], axis=-1).astype(np.uint8))
 
 
-@pytest.mark.parametrize("fit", images.FITS)
+@pytest.mark.parametrize("fit", photographs.FITS)
 @pytest.mark.parametrize("size", [(120, 200), (200, 120), (90, 90), (30, 40), (241, 77)])
 @pytest.mark.parametrize("out", [(48, 48), (32, 64)])
 @pytest.mark.parametrize("point", [None, (0.45, 0.6)])
@@ -191,7 +193,7 @@ def test_pixels_come_from_where_the_map_says(fit, size, out, point):
     """What is seen at a pixel of the result is the file's pixel that the affine map gives."""
     photo = coordinates(*size)
     point = None if point is None else (point[0] * size[1], point[1] * size[0])
-    fitted = images.fit_photo(photo, *out, fit, point)
+    fitted = photographs.fit_photo(photo, *out, fit, point)
     assert fitted.pixels.shape == (*out, 3)
     inner = fitted.mask.copy()
     # Lanczos rings at the border of the photograph; the coordinates inside are linear.
@@ -212,14 +214,14 @@ def test_pixels_come_from_where_the_map_says(fit, size, out, point):
 
 def test_crop_takes_the_largest_centred_window():
     """Of 120 x 200 to a square: all rows, the middle 120 columns."""
-    fitted = images.fit_photo(coordinates(120, 200), 60, 60)
+    fitted = photographs.fit_photo(coordinates(120, 200), 60, 60)
     corners = np.linalg.inv(fitted.net_from_original) @ [[-0.5, 59.5], [-0.5, 59.5], [1, 1]]
     np.testing.assert_allclose(corners[:2], [[39.5, 159.5], [-0.5, 119.5]], atol=1e-9)
 
 
 def test_padding_is_white_and_masked():
     """The whole photograph is shown, the rest is no part of the scene."""
-    fitted = images.fit_photo(coordinates(100, 200), 64, 64, "pad")
+    fitted = photographs.fit_photo(coordinates(100, 200), 64, 64, "pad")
     assert fitted.mask.sum() == 32 * 64 and fitted.mask[16:48].all()
     assert (fitted.pixels[~fitted.mask] == 255).all()
 
@@ -229,9 +231,12 @@ def test_reduced_decoding_keeps_the_geometry(tmp_path):
     v, u = np.mgrid[:960, :1280]
     array = np.stack([u / 6, v / 5, 0 * u], axis=-1).astype(np.uint8)
     path = save(tmp_path / "big.jpg", array, quality=95)
-    small = images.read_photo(path, target=(32, 32))
+    small = photographs.read_photo(path, target=(32, 32))
     assert small.pixels.shape[0] < 960 and small.original_size == (960, 1280)
-    a, b = images.fit_photo(small, 32, 32), images.fit_photo(images.read_photo(path), 32, 32)
+    a, b = (
+        photographs.fit_photo(small, 32, 32),
+        photographs.fit_photo(photographs.read_photo(path), 32, 32),
+    )
     np.testing.assert_allclose(a.net_from_original, b.net_from_original)
     assert np.abs(a.pixels.astype(int) - b.pixels).max() <= 3
 
@@ -242,25 +247,25 @@ def test_masks_are_combined(tmp_path):
     mask = np.zeros((20, 30), np.uint8)
     mask[:, :15] = 255
     for source in (mask, save(tmp_path / "m.png", mask)):
-        masked = images.with_mask(photo, source)
+        masked = photographs.with_mask(photo, source)
         np.testing.assert_array_equal(masked.mask.mean(axis=0), np.arange(60) < 30)
-    with pytest.raises(images.ImageError, match="does not fit"):
-        images.with_mask(photo, np.ones((30, 20)))
+    with pytest.raises(photographs.ImageError, match="does not fit"):
+        photographs.with_mask(photo, np.ones((30, 20)))
 
 
 def test_wrong_requests():
     """Unknown policies and impossible principal points."""
     with pytest.raises(ValueError, match="crop, pad"):
-        images.fit_photo(coordinates(20, 20), 8, 8, "stretch")
-    with pytest.raises(images.ImageError, match="outside"):
-        images.fit_photo(coordinates(20, 20), 8, 8, "crop", (30, 5))
+        photographs.fit_photo(coordinates(20, 20), 8, 8, "stretch")
+    with pytest.raises(photographs.ImageError, match="outside"):
+        photographs.fit_photo(coordinates(20, 20), 8, 8, "crop", (30, 5))
 
 
 def test_intrinsics_at_the_original_size():
     """A ray through a pixel is the same ray at both resolutions."""
-    fitted = images.fit_photo(coordinates(120, 200), 32, 48)
+    fitted = photographs.fit_photo(coordinates(120, 200), 32, 48)
     network = np.array([[40.0, 0, 24], [0, 40, 16], [0, 0, 1]])
-    original = images.original_intrinsics(network, fitted.net_from_original)
+    original = photographs.original_intrinsics(network, fitted.net_from_original)
     pixel = np.array([70.0, 30, 1])
     ray = np.linalg.inv(original) @ pixel
     np.testing.assert_allclose(np.linalg.inv(network) @ fitted.net_from_original @ pixel, ray)
@@ -273,6 +278,6 @@ def test_heic_is_read_where_its_reader_is_installed(tmp_path):
     y, x = np.mgrid[:48, :64]
     pixels = np.stack([2 * x, 3 * y, x + y], axis=-1).astype(np.uint8)
     heif.from_pillow(Image.fromarray(pixels)).save(tmp_path / "a.heic", quality=90)
-    photo = images.read_photo(tmp_path / "a.heic")
+    photo = photographs.read_photo(tmp_path / "a.heic")
     assert photo.name == "a.heic" and photo.original_size == (48, 64)
     assert np.abs(photo.pixels.astype(int) - pixels).mean() < 4

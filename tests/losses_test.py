@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import losses
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.training import losses
 
 GOLDEN = Path(__file__).parent / "golden" / "losses"
 CASES = ["dense", "sparse", "empty_sample", "render_view"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import lpips
+from mvdust3r_jax.metrics import lpips
 
 
 def fake_weights(key):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvdust3r_jax import metric_log
-from mvdust3r_jax.metric_log import CompileCounter, MetricLog, Progress
+from mvdust3r_jax.training import metric_log
+from mvdust3r_jax.training.metric_log import CompileCounter, MetricLog, Progress
 
 
 def records(folder):

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import chamfer, image_metrics, metrics
 from mvdust3r_jax.geometry import transforms
+from mvdust3r_jax.metrics import chamfer
+from mvdust3r_jax.metrics import images as image_metrics
+from mvdust3r_jax.metrics import pointmaps as metrics
 
 GOLDEN = Path(__file__).parent / "golden" / "losses"
 CASES = ["dense", "sparse", "empty_sample", "render_view", "eval_levels", "eval_far_degenerate"]

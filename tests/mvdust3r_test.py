@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r, port
+from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax.models.decoder import Decoder
+from mvdust3r_jax.weights import port
 
 FILES = sorted(f.stem for f in golden_networks.FOLDER.glob("*.npz") if "grads" not in f.stem)
 SMALL = ModelConfig(

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from mvdust3r_jax.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from mvdust3r_jax.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
 
 PARAMS = {
     "encoder": {

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from data.box import box_views
-from mvdust3r_jax import ModelConfig, MVDust3r, parallel
-from mvdust3r_jax.objective import ObjectiveConfig
-from mvdust3r_jax.optimizer import OptimizerConfig
-from mvdust3r_jax.train_step import StepConfig, init_state, make_eval_step, make_train_step
+from mvdust3r_jax import ModelConfig, MVDust3r
+from mvdust3r_jax.training import parallel
+from mvdust3r_jax.training.objective import ObjectiveConfig
+from mvdust3r_jax.training.optimizer import OptimizerConfig
+from mvdust3r_jax.training.step import StepConfig, init_state, make_eval_step, make_train_step
 from tests.two_processes import run_in_two
 
 # With skip CNN: its batch statistics must be those of the whole batch.

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from mvdust3r_jax import ModelConfig, MVDust3r, port
+from mvdust3r_jax import ModelConfig, MVDust3r
+from mvdust3r_jax.weights import port
 
 FILES = sorted(f.stem for f in golden_networks.FOLDER.glob("*.npz"))
 CONFIG = ModelConfig(16, 2, 2, 16, 2, 2, patch=4, gaussian_hidden=8, cross_ref=True, sh_degree=1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import pnp, pose
+from mvdust3r_jax.cameras import from_pointmaps, pnp
 from mvdust3r_jax.geometry import transforms
 
 GOLDEN = Path(__file__).parent / "golden" / "losses"
@@ -18,7 +18,11 @@ HEIGHT, WIDTH, FOCAL = 48, 64, 70.0
 def _views(num_views, noise=0.0, outliers=0.0, seed=0):
     """Pointmaps of wavy walls in a reference frame, and the true poses."""
     rng = np.random.default_rng(seed)
-    pixels = np.asarray(pose.centred_pixels(HEIGHT, WIDTH, pose.published_principal(HEIGHT, WIDTH)))
+    pixels = np.asarray(
+        from_pointmaps.centred_pixels(
+            HEIGHT, WIDTH, from_pointmaps.published_principal(HEIGHT, WIDTH)
+        )
+    )
     phase = np.arange(num_views)[:, None, None]
     wave = np.sin(pixels[None, ..., 0] / 12 + phase) + (pixels[None, ..., 1] > 4)
     depth = 3 + np.where(phase % 3 == 0, pixels[None, ..., 0] / 60, wave)
@@ -37,7 +41,7 @@ def _views(num_views, noise=0.0, outliers=0.0, seed=0):
 def _poses(points, confidence=None, focal_px=FOCAL):
     """Four views as two scenes of two, so that all tests share one compiled program."""
     confidence = jnp.ones(points.shape[:-1]) if confidence is None else confidence
-    found = pose.poses_from_pointmaps(
+    found = from_pointmaps.poses_from_pointmaps(
         points.reshape(2, 2, HEIGHT, WIDTH, 3),
         confidence.reshape(2, 2, HEIGHT, WIDTH),
         jnp.full(2, focal_px),
@@ -72,18 +76,18 @@ def _opencv_pose(points, focal_px):
 def test_focal_matches_golden():
     """Clean, noisy, outliers, Z = 0, sparse, empty (NaN) and behind-camera cases all agree."""
     golden = np.load(GOLDEN / "focal.npz")
-    focal = pose.focal_from_pointmap(golden["pts3d"], golden["mask"])
+    focal = from_pointmaps.focal_from_pointmap(golden["pts3d"], golden["mask"])
     np.testing.assert_allclose(focal, golden["focal"], rtol=2e-5)
-    mask = pose.confident_mask(jnp.asarray(golden["conf"]))
+    mask = from_pointmaps.confident_mask(jnp.asarray(golden["conf"]))
     np.testing.assert_array_equal(mask, golden["conf_mask"])
-    focal = pose.focal_from_pointmap(golden["pts3d"], mask)
+    focal = from_pointmaps.focal_from_pointmap(golden["pts3d"], mask)
     np.testing.assert_allclose(focal, golden["focal_confmask"], rtol=2e-5)
 
 
 def test_focal_rejects_another_mask():
     """A mask of another shape is named in the error."""
     with pytest.raises(ValueError, match=r"\(4, 5\)"):
-        pose.focal_from_pointmap(jnp.ones((4, 5, 3)), jnp.ones((4, 4), bool))
+        from_pointmaps.focal_from_pointmap(jnp.ones((4, 5, 3)), jnp.ones((4, 4), bool))
 
 
 def test_p3p_contains_the_truth(key):
@@ -155,4 +159,6 @@ def test_failures_are_flagged(key):
 def test_shapes_are_checked():
     """An error quotes what was expected and what came."""
     with pytest.raises(ValueError, match="expected"):
-        pose.poses_from_pointmaps(jnp.ones((2, 4, 4, 3)), jnp.ones((2, 4, 4)), jnp.ones(2))
+        from_pointmaps.poses_from_pointmaps(
+            jnp.ones((2, 4, 4, 3)), jnp.ones((2, 4, 4)), jnp.ones(2)
+        )

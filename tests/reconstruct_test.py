@@ -10,21 +10,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r, known_cameras, memory, port, weights
+from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax import reconstruct as reconstruct_function
+from mvdust3r_jax.cameras import known as known_cameras
+from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.geometry import camera, transforms
-from mvdust3r_jax.images import Photo
-from mvdust3r_jax.known_cameras import KnownCameras
-from mvdust3r_jax.reconstruction import Model, forward, load_model, network_order, reconstruct
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.reconstruction import memory
+from mvdust3r_jax.reconstruction.reconstruct import (
+    Model,
+    forward,
+    load_model,
+    network_order,
+    reconstruct,
+)
+from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import Gaussians, Prediction
+from mvdust3r_jax.weights import files as weight_files
+from mvdust3r_jax.weights import port
 
 CONFIG = ModelConfig(
     16, 1, 1, 16, 2, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True, sh_degree=1
 )
 SIZE = (16, 24)
 # The package's attribute of this name is the function.
-MODULE = sys.modules["mvdust3r_jax.reconstruction"]
+MODULE = sys.modules["mvdust3r_jax.reconstruction.reconstruct"]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +144,9 @@ def test_other_files_are_no_scene(tmp_path):
 
 def test_model_from_a_file(model, tmp_path, monkeypatch):
     """By path and by name, with the size that it was trained at; a missing one says where."""
-    weights.save_weights(tmp_path / "w.safetensors", model.variables, CONFIG, image_size=(16, 32))
+    weight_files.save_weights(
+        tmp_path / "w.safetensors", model.variables, CONFIG, image_size=(16, 32)
+    )
     loaded = load_model(tmp_path / "w.safetensors")
     assert loaded.config == CONFIG and loaded.image_size == (16, 32) and loaded.name == "w"
     monkeypatch.setattr(MODULE, "_WEIGHT_FOLDERS", (tmp_path,))
@@ -296,7 +308,7 @@ def test_rotated_sh_shows_the_same_colour(degree):
     directions = rng.normal(size=(5, 3)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     colour = lambda c, d: np.einsum(  # noqa: E731
-        "nk,nkc->nc", known_cameras._sh_matrix(d, count), c.reshape(5, count, 3)
+        "nk,nkc->nc", known._sh_matrix(d, count), c.reshape(5, count, 3)
     )
     want = colour(coefficients, directions)
     np.testing.assert_allclose(colour(turned, directions @ rotation.T), want, atol=1e-5)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data.box import box_views
-from mvdust3r_jax import losses
 from mvdust3r_jax.geometry.transforms import safe_norm
-from mvdust3r_jax.objective import ObjectiveConfig, total_loss
-from mvdust3r_jax.render_loss import normalised_scenes, render, render_terms, scene_terms
+from mvdust3r_jax.training import losses
+from mvdust3r_jax.training.objective import ObjectiveConfig, total_loss
+from mvdust3r_jax.training.render_loss import normalised_scenes, render, render_terms, scene_terms
 from mvdust3r_jax.types import Gaussians, Prediction
 
 CONFIG = ObjectiveConfig(num_refs=2, num_targets=1, rgb=1.0, scale_clip=1.0)

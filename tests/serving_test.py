@@ -7,8 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from mvdust3r_jax import ModelConfig, cli, port, serving, weights
-from mvdust3r_jax.reconstruction import Model, reconstruct
+from mvdust3r_jax import ModelConfig, cli
+from mvdust3r_jax.reconstruction import serving
+from mvdust3r_jax.reconstruction.reconstruct import Model, reconstruct
+from mvdust3r_jax.weights import files as weight_files
+from mvdust3r_jax.weights import port
 
 pytest.importorskip("flatbuffers")
 
@@ -83,7 +86,9 @@ def test_program_of_another_kind_of_device_is_refused(folder, monkeypatch):
 
 def test_command_line(model, tmp_path, capsys, monkeypatch):
     """`mvdust3r export` takes model, views, references and size to the exporter."""
-    weights.save_weights(tmp_path / "w.safetensors", model.variables, CONFIG, image_size=(16, 24))
+    weight_files.save_weights(
+        tmp_path / "w.safetensors", model.variables, CONFIG, image_size=(16, 24)
+    )
     calls = []
     monkeypatch.setattr(serving, "export_program", lambda *given: calls.append(given))
     arguments = ["--weights", str(tmp_path / "w.safetensors"), "--views", "2", "--json"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvdust3r_jax import torch_args, torch_file, torch_writer
+from mvdust3r_jax.weights import torch_args, torch_file, torch_writer
 
 GOLDEN = Path(__file__).parent / "golden" / "weights"
 PTH = GOLDEN / "every_dtype.pth"

@@ -9,9 +9,9 @@ import pytest
 
 from data.box import box_views
 from mvdust3r_jax import ModelConfig, MVDust3r
-from mvdust3r_jax.objective import ObjectiveConfig
-from mvdust3r_jax.optimizer import OptimizerConfig
-from mvdust3r_jax.train_step import (
+from mvdust3r_jax.training.objective import ObjectiveConfig
+from mvdust3r_jax.training.optimizer import OptimizerConfig
+from mvdust3r_jax.training.step import (
     StepConfig,
     init_state,
     make_eval_step,

@@ -16,10 +16,11 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import train
-from configs import common, tiny
+from configs import paper_mixture, tiny
 from data.box import BoxSource
-from mvdust3r_jax import VARIANTS, parallel
-from mvdust3r_jax.weights import load_weights
+from mvdust3r_jax import VARIANTS
+from mvdust3r_jax.training import parallel
+from mvdust3r_jax.weights.files import load_weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -331,7 +332,7 @@ def test_published_configs_take_the_data_root_from_the_command_line(name):
     config_flags.DEFINE_config_file("config", flag_values=values)
     values(["train.py", f"--config=configs/{name}.py:/data"])
     config = values.config
-    assert config.data.mixture == common.paper_mixture("/data")
+    assert config.data.mixture == paper_mixture.paper_mixture("/data")
     assert config.data.num_inputs == (tuple(range(4, 13)) if name == "mvdp_stage2" else (8,))
     assert config.eval.to_dict() == {"held_out": {"split": "test"}}
     assert config.total_steps == 100 * (150_000 // 512)

@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from mvdust3r_jax import images, video_in
+from mvdust3r_jax.media import photographs, video_frames
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
@@ -28,7 +28,7 @@ def brightness(frames):
 
 def test_even_frames(video):
     """The middles of equal parts, named by their number, in order."""
-    frames = video_in.read_frames(video, 4, "even")
+    frames = video_frames.read_frames(video, 4, "even")
     np.testing.assert_allclose(brightness(frames), [2, 7, 12, 17], atol=0.5)
     assert [f.name for f in frames] == [f"a clip é_{i:06d}" for i in (2, 7, 12, 17)]
     assert frames[0].pixels.shape == (48, 64, 3) and frames[0].original_size == (48, 64)
@@ -39,7 +39,7 @@ def test_rotated_videos_are_upright(video, tmp_path):
     turned = tmp_path / "turned.mp4"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-display_rotation", "90"]
     subprocess.run([*command, "-i", str(video), "-c", "copy", str(turned)], check=True)
-    assert video_in.read_frames(turned, 2)[0].pixels.shape == (64, 48, 3)
+    assert video_frames.read_frames(turned, 2)[0].pixels.shape == (64, 48, 3)
 
 
 def test_sharpest_frame_of_each_part():
@@ -49,7 +49,7 @@ def test_sharpest_frame_of_each_part():
     blurred = np.ones(12, bool)
     blurred[[1, 6, 10]] = False
     thumbs[blurred] = thumbs[blurred] // 8 + 100
-    chosen = video_in.choose_sharp(thumbs, 3)
+    chosen = video_frames.choose_sharp(thumbs, 3)
     assert chosen == sorted(set(chosen)) and {1, 10} < set(chosen)
 
 
@@ -57,7 +57,7 @@ def test_parts_have_equal_change():
     """A camera that stands still most of the time gives most frames where it moves."""
     ramp = np.concatenate([np.zeros(50), np.arange(50)]).astype(np.uint8)
     thumbs = np.broadcast_to(ramp[:, None, None], (100, 8, 8))
-    assert sum(i >= 50 for i in video_in.choose_sharp(thumbs, 10)) >= 8
+    assert sum(i >= 50 for i in video_frames.choose_sharp(thumbs, 10)) >= 8
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
@@ -65,9 +65,9 @@ def test_parts_have_equal_change():
 def test_any_number_of_frames(total, count):
     """Standing scenes and as many parts as frames: distinct frames in order."""
     for thumbs in (np.zeros((total, 4, 4), np.uint8), np.eye(total, 16, dtype=np.uint8) * 200):
-        chosen = video_in.choose_sharp(thumbs.reshape(total, 4, 4), count)
+        chosen = video_frames.choose_sharp(thumbs.reshape(total, 4, 4), count)
         assert len(set(chosen)) == count and chosen == sorted(chosen) and chosen[-1] < total
-    assert len(set(video_in.choose_even(total, count))) == count
+    assert len(set(video_frames.choose_even(total, count))) == count
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "cut", "playlist", "list"])
@@ -83,15 +83,15 @@ def test_what_is_no_video_is_named(video, tmp_path, kind):
     path = tmp_path / "x.mp4"
     path.write_bytes(content)
     (tmp_path / "other.mp4").write_bytes(video.read_bytes())
-    with pytest.raises(images.ImageError, match="x.mp4 cannot be read as a video"):
-        video_in.read_frames(path, 2)
+    with pytest.raises(photographs.ImageError, match="x.mp4 cannot be read as a video"):
+        video_frames.read_frames(path, 2)
 
 
 def test_too_few_frames_and_wrong_requests(video, tmp_path):
     """More frames than there are; missing files; unknown ways to choose."""
-    with pytest.raises(images.ImageError, match="20 frames, 50 are needed"):
-        video_in.read_frames(video, 50)
+    with pytest.raises(photographs.ImageError, match="20 frames, 50 are needed"):
+        video_frames.read_frames(video, 50)
     with pytest.raises(FileNotFoundError, match="no video at"):
-        video_in.read_frames(tmp_path / "a.mp4", 2)
+        video_frames.read_frames(tmp_path / "a.mp4", 2)
     with pytest.raises(ValueError, match="even, sharp"):
-        video_in.read_frames(video, 2, "best")
+        video_frames.read_frames(video, 2, "best")

@@ -12,14 +12,9 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvdust3r_jax import (
-    ModelConfig,
-    port,
-    safetensors_file,
-    torch_file,
-    torch_writer,
-    weights,
-)
+from mvdust3r_jax import ModelConfig
+from mvdust3r_jax.weights import files as weight_files
+from mvdust3r_jax.weights import port, safetensors_file, torch_file, torch_writer
 
 # Small, but with every part that a file can hold: batch statistics, Gaussians, cross references.
 CONFIG = ModelConfig(
@@ -46,9 +41,9 @@ def assert_equal(a, b):
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
 def test_saved_weights_come_back(tmp_path, variables, name):
     """Config (heads, clip and SH degree too), image size and arrays, in all three formats."""
-    weights.save_weights(tmp_path / name, variables, CONFIG, image_size=(32, 48))
-    config, loaded = weights.load_weights(tmp_path / name)
-    assert config == CONFIG and weights.image_size(tmp_path / name) == (32, 48)
+    weight_files.save_weights(tmp_path / name, variables, CONFIG, image_size=(32, 48))
+    config, loaded = weight_files.load_weights(tmp_path / name)
+    assert config == CONFIG and weight_files.image_size(tmp_path / name) == (32, 48)
     assert_equal(loaded, variables)
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -57,8 +52,8 @@ def test_saved_weights_come_back(tmp_path, variables, name):
 @pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 2**-8), ("float16", 2**-11)])
 def test_half_precision_files(tmp_path, variables, name, dtype, error):
     """Parameters are rounded once and load as float32; batch statistics keep every bit."""
-    weights.save_weights(tmp_path / name, variables, CONFIG, dtype=dtype)
-    _, loaded = weights.load_weights(tmp_path / name)
+    weight_files.save_weights(tmp_path / name, variables, CONFIG, dtype=dtype)
+    _, loaded = weight_files.load_weights(tmp_path / name)
     assert_equal(loaded["batch_stats"], variables["batch_stats"])
     compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=error, atol=1e-6)  # noqa: E731
     jax.tree.map(compare, loaded["params"], variables["params"])
@@ -80,9 +75,9 @@ def test_conversion_round_trip_is_exact(tmp_path, variables):
         ),
     }
     torch_writer.write(tmp_path / "release.pth", release)
-    weights.convert(tmp_path / "release.pth", tmp_path / "ours.safetensors")
-    weights.convert(tmp_path / "ours.safetensors", tmp_path / "again.pth")
-    assert weights.image_size(tmp_path / "again.pth") == (224, 224)
+    weight_files.convert(tmp_path / "release.pth", tmp_path / "ours.safetensors")
+    weight_files.convert(tmp_path / "ours.safetensors", tmp_path / "again.pth")
+    assert weight_files.image_size(tmp_path / "again.pth") == (224, 224)
     back, config = port.load_torch_checkpoint(tmp_path / "again.pth")
     assert config == CONFIG and set(back) == set(state)
     for name, array in state.items():
@@ -95,15 +90,15 @@ def test_safetensors_with_pytorch_names(tmp_path, variables):
     config = dataclasses.replace(CONFIG, enc_heads=1, dec_heads=1, conf_max=1e9)
     state = port.flax_to_torch(variables, config)
     safetensors.numpy.save_file(state, tmp_path / "torch.safetensors")
-    loaded_config, loaded = weights.load_weights(tmp_path / "torch.safetensors")
+    loaded_config, loaded = weight_files.load_weights(tmp_path / "torch.safetensors")
     assert loaded_config == config
     assert_equal(loaded, variables)
 
 
 def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
     """The best checkpoint goes before the newest, averages before the last step's parameters."""
-    checkpoint = pytest.importorskip("mvdust3r_jax.checkpoint")
-    from mvdust3r_jax.train_step import StepConfig, init_state
+    checkpoint = pytest.importorskip("mvdust3r_jax.training.checkpoint")
+    from mvdust3r_jax.training.step import StepConfig, init_state
 
     run = checkpoint.Checkpoints(tmp_path, CONFIG, "{}")
     newer = random_variables(seed=1)
@@ -113,25 +108,29 @@ def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
             state = dataclasses.replace(state, params=newer["params"])
         assert run.save(5, state, {}, place=place)
     run.close()
-    config, loaded = weights.load_weights(tmp_path)
+    config, loaded = weight_files.load_weights(tmp_path)
     assert config == CONFIG
     assert_equal(loaded, variables)
-    assert_equal(weights.load_weights(tmp_path / "checkpoints" / "5")[1]["params"], newer["params"])
+    assert_equal(
+        weight_files.load_weights(tmp_path / "checkpoints" / "5")[1]["params"], newer["params"]
+    )
 
 
 def test_digest_is_that_of_the_content(tmp_path):
     """The same wherever it lies, another with a byte changed; a run's is its best checkpoint's."""
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     first.write_bytes(b"x" * 100), second.write_bytes(b"x" * 100)
-    assert weights.digest(first) == weights.digest(second)
+    assert weight_files.digest(first) == weight_files.digest(second)
     second.write_bytes(b"x" * 99 + b"y")
-    assert weights.digest(first) != weights.digest(second)
+    assert weight_files.digest(first) != weight_files.digest(second)
     for step in ("best/10", "checkpoints/20"):
         folder = tmp_path / "run" / step / "meta"
         folder.mkdir(parents=True)
         (folder / "metadata").write_text(step)
-    assert weights.digest(tmp_path / "run") == weights.digest(tmp_path / "run" / "best" / "10")
-    assert weights.digest(tmp_path / "run") != weights.digest(
+    assert weight_files.digest(tmp_path / "run") == weight_files.digest(
+        tmp_path / "run" / "best" / "10"
+    )
+    assert weight_files.digest(tmp_path / "run") != weight_files.digest(
         tmp_path / "run" / "checkpoints" / "20"
     )
 
@@ -139,9 +138,9 @@ def test_digest_is_that_of_the_content(tmp_path):
 def test_sources_for_a_warm_start(tmp_path, variables):
     """PyTorch's files give tensors by name (other networks' too), ours give variables."""
     torch_writer.write(tmp_path / "croco.pth", {"model": {"enc_norm.bias": np.ones(2, np.float32)}})
-    assert list(weights.load_source(tmp_path / "croco.pth")) == ["enc_norm.bias"]
-    weights.save_weights(tmp_path / "w.safetensors", variables, CONFIG)
-    assert_equal(weights.load_source(tmp_path / "w.safetensors"), variables)
+    assert list(weight_files.load_source(tmp_path / "croco.pth")) == ["enc_norm.bias"]
+    weight_files.save_weights(tmp_path / "w.safetensors", variables, CONFIG)
+    assert_equal(weight_files.load_source(tmp_path / "w.safetensors"), variables)
 
 
 def test_files_of_another_network_are_refused(tmp_path, variables):
@@ -149,16 +148,16 @@ def test_files_of_another_network_are_refused(tmp_path, variables):
     params = dict(variables["params"])
     params["extra"] = params.pop("src_point_head")
     params["decoder"] = params["decoder"] | {"norm": {"bias": np.ones(3, np.float32)}}
-    weights.save_weights(tmp_path / "w.safetensors", variables | {"params": params}, CONFIG)
-    with pytest.raises(weights.WeightsError) as caught:
-        weights.load_weights(tmp_path / "w.safetensors")
+    weight_files.save_weights(tmp_path / "w.safetensors", variables | {"params": params}, CONFIG)
+    with pytest.raises(weight_files.WeightsError) as caught:
+        weight_files.load_weights(tmp_path / "w.safetensors")
     message = str(caught.value)
     assert "missing params/src_point_head/proj/bias" in message
     assert "unexpected params/extra/proj/bias" in message
     assert "params/decoder/norm/bias: expected (16,), got (3,)" in message
     torch_writer.write(tmp_path / "resnet.pth", {"conv1.weight": np.ones((2, 3, 7, 7), np.float32)})
-    with pytest.raises(weights.WeightsError, match="resnet.pth: not a DUSt3R or MV-DUSt3R"):
-        weights.load_weights(tmp_path / "resnet.pth")
+    with pytest.raises(weight_files.WeightsError, match="resnet.pth: not a DUSt3R or MV-DUSt3R"):
+        weight_files.load_weights(tmp_path / "resnet.pth")
 
 
 @pytest.mark.parametrize(
@@ -174,8 +173,8 @@ def test_files_of_another_network_are_refused(tmp_path, variables):
 def test_broken_files_are_named(tmp_path, name, content, message):
     """Empty, random and foreign files end in one clear error."""
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(weights.WeightsError, match=message):
-        weights.load_weights(tmp_path / name)
+    with pytest.raises(weight_files.WeightsError, match=message):
+        weight_files.load_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "bool", "uint16"])
@@ -210,32 +209,32 @@ def test_damaged_safetensors_raise_only_the_clear_error(tmp_path_factory, data):
 def test_missing_and_empty_places(tmp_path):
     """No file, and a folder without weights."""
     with pytest.raises(FileNotFoundError, match="no weights at"):
-        weights.load_weights(tmp_path / "none.pth")
-    with pytest.raises(weights.WeightsError, match="neither config.json nor"):
-        weights.load_weights(tmp_path)
+        weight_files.load_weights(tmp_path / "none.pth")
+    with pytest.raises(weight_files.WeightsError, match="neither config.json nor"):
+        weight_files.load_weights(tmp_path)
 
 
 def test_config_of_a_newer_version(tmp_path, variables):
     """Fields that this version does not know are named."""
-    weights.save_weights(tmp_path / "w", variables, CONFIG)
+    weight_files.save_weights(tmp_path / "w", variables, CONFIG)
     fields = dataclasses.asdict(CONFIG) | {"rope3d": True}
     (tmp_path / "w" / "config.json").write_text(json.dumps(fields))
-    with pytest.raises(weights.WeightsError, match="rope3d"):
-        weights.load_weights(tmp_path / "w")
+    with pytest.raises(weight_files.WeightsError, match="rope3d"):
+        weight_files.load_weights(tmp_path / "w")
 
 
 def test_a_failed_save_leaves_nothing(tmp_path, variables):
     """Neither the target nor a partial file stays behind; existing folders are not replaced."""
     broken = {"params": {"a": np.zeros(2, np.float32)}}
     with pytest.raises(ValueError, match="missing"):
-        weights.save_weights(tmp_path / "w.pth", broken, CONFIG)
+        weight_files.save_weights(tmp_path / "w.pth", broken, CONFIG)
     for name, dtype, message in [("w.onnx", "float32", ".safetensors"), ("w", "int8", "bfloat16")]:
         with pytest.raises(ValueError, match=message):
-            weights.save_weights(tmp_path / name, variables, CONFIG, dtype=dtype)
+            weight_files.save_weights(tmp_path / name, variables, CONFIG, dtype=dtype)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "there").mkdir()
     with pytest.raises(FileExistsError):
-        weights.save_weights(tmp_path / "there", variables, CONFIG)
+        weight_files.save_weights(tmp_path / "there", variables, CONFIG)
 
 
 def test_written_safetensors_lie_where_jax_takes_them(tmp_path):

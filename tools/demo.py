@@ -20,12 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from mvdust3r_jax import Scene, evaluate
-from mvdust3r_jax.export.files import whole_file
-from mvdust3r_jax.image_metrics import psnr
-from mvdust3r_jax.panels import contact_sheet
+from mvdust3r_jax import Scene
+from mvdust3r_jax.evaluation import scores
+from mvdust3r_jax.metrics.images import psnr
+from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.training.progress_pictures import contact_sheet
 from mvdust3r_jax.types import Batch
-from mvdust3r_jax.weights import load_weights
+from mvdust3r_jax.weights.files import load_weights
 
 EXAMPLE = Path("examples/room")
 WEIGHTS = Path("weights/small.safetensors")
@@ -51,10 +52,10 @@ def read_truth(path: Path) -> Batch:
         )
 
 
-def estimate_of(scene: Scene) -> evaluate.Estimate:
+def estimate_of(scene: Scene) -> scores.Estimate:
     """The reconstruction as evaluation takes it; its world is the first view's camera."""
     batched = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)  # noqa: E731
-    return evaluate.Estimate(
+    return scores.Estimate(
         points=batched(scene.points),
         confidence=batched(scene.confidence),
         gaussians=batched(scene.gaussians),
@@ -72,9 +73,9 @@ def judge(scene: Scene, truth: Batch, max_scale: float) -> tuple[dict, dict, np.
     where there are Gaussians.
     """
     views = len(scene.points)
-    wall = evaluate.constant_prediction(truth, views)
-    wall = evaluate.add_poses(wall, truth, jnp.zeros(1, jnp.int32))
-    score = jax.jit(evaluate.score)
+    wall = scores.constant_prediction(truth, views)
+    wall = scores.add_poses(wall, truth, jnp.zeros(1, jnp.int32))
+    score = jax.jit(scores.score)
     estimate = estimate_of(scene)
     ours, baseline = (
         {name: float(x[0]) for name, x in score(e, truth).items()} for e in (estimate, wall)
@@ -82,7 +83,7 @@ def judge(scene: Scene, truth: Batch, max_scale: float) -> tuple[dict, dict, np.
     held_back = np.asarray(truth.images[0, views:]) / 2 + 0.5
     if scene.gaussians is None:
         return ours, baseline, held_back
-    rendered = evaluate.novel_views(estimate, truth, sh_degree=0, max_scale=max_scale)
+    rendered = scores.novel_views(estimate, truth, sh_degree=0, max_scale=max_scale)
     rendered = np.clip(np.asarray(rendered[0]) / 2 + 0.5, 0, 1)
     ours["psnr_db"] = float(psnr(jnp.asarray(rendered), jnp.asarray(held_back)).mean())
     return ours, baseline, np.concatenate([rendered, held_back])

@@ -36,8 +36,11 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 import train
-from mvdust3r_jax import MVDust3r, lpips, markdown, parallel
-from mvdust3r_jax.train_step import init_state, make_train_step
+from mvdust3r_jax import MVDust3r
+from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.training import parallel
+from mvdust3r_jax.training.step import init_state, make_train_step
 from mvdust3r_jax.types import Batch
 from tools.config_file import load_config
 
@@ -263,7 +266,7 @@ COLUMNS = {
 
 def table(rows: list[dict]) -> str:
     """Rows of a results file as Markdown."""
-    return markdown.table(list(COLUMNS), ([cell(r) for cell in COLUMNS.values()] for r in rows))
+    return tables.table(list(COLUMNS), ([cell(r) for cell in COLUMNS.values()] for r in rows))
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data.features import NO_FRAME, CorruptRecord, Scene, Trajectories
 from data.released.reader import (
     FrameKey,
     PathMap,
@@ -17,7 +16,8 @@ from data.released.reader import (
     parse_trajectory,
     read_strings,
 )
-from data.store import SceneBuilder
+from data.stored.builder import SceneBuilder
+from data.stored.schema import NO_FRAME, CorruptRecord, Scene, Trajectories
 
 
 @dataclasses.dataclass(frozen=True)

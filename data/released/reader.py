@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from data.features import (
+from data.rgbd.layouts import checked_pose, read_matrix
+from data.stored.schema import (
     CorruptRecord,
     Frame,
     decode_depth_units,
@@ -30,7 +31,6 @@ from data.features import (
     encode_depth_units,
     encode_jpeg,
 )
-from data.rgbd.layouts import checked_pose, read_matrix
 
 
 @dataclasses.dataclass(frozen=True)

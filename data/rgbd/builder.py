@@ -6,11 +6,11 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.features import CorruptRecord, Frame, Scene
 from data.rgbd.choose import Choice
 from data.rgbd.frames import encoded_frame
 from data.rgbd.layouts import LAYOUTS, FramePaths
-from data.store import SceneBuilder
+from data.stored.builder import SceneBuilder
+from data.stored.schema import CorruptRecord, Frame, Scene
 
 
 class Rgbd(SceneBuilder, skip_registration=True):

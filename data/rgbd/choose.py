@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from data.features import CorruptRecord, Trajectories
+from data.overlap import Rule, Surfaces, choose_trajectories, world_points
 from data.rgbd.frames import check_frames
 from data.rgbd.layouts import LAYOUTS, FramePaths
-from data.sampling import Rule, Surfaces, choose_trajectories, world_points
+from data.stored.schema import CorruptRecord, Trajectories
 
 _TABLES = ("frames", "inputs", "targets", "needs")
 

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from data.augment import Window, resample
-from data.features import (
+from data.rgbd.layouts import FramePaths
+from data.stored.schema import (
     CorruptRecord,
     Frame,
     decode_depth_units,
@@ -22,7 +23,6 @@ from data.features import (
     encode_depth_units,
     encode_jpeg,
 )
-from data.rgbd.layouts import FramePaths
 
 # Some recorders write this for "no measurement".
 _NO_DEPTH = 65535

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from data.features import CorruptRecord
+from data.stored.schema import CorruptRecord
 
 _SEVEN_SCENES = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

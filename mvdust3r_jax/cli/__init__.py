@@ -70,7 +70,7 @@ def command_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argum
 
 def _explain(error: Exception, console: Console) -> int:
     """One sentence and, where there is one, a hint; the exit code."""
-    from mvdust3r_jax.memory import MemoryLimitError
+    from mvdust3r_jax.reconstruction.memory import MemoryLimitError
 
     hints = getattr(error, "__notes__", [])
     if isinstance(error, MemoryLimitError):

@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvdust3r_jax import memory, port
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.models.mvdust3r import VARIANTS
-from mvdust3r_jax.reconstruction import Model, compiled_program
+from mvdust3r_jax.reconstruction import memory
+from mvdust3r_jax.reconstruction.reconstruct import Model, compiled_program
+from mvdust3r_jax.weights import port
 
 HELP = "forward time for several numbers of views, as a share of this machine's matmul rate"
 EXAMPLES = (

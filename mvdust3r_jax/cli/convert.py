@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mvdust3r_jax import weights
 from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.weights import files as weight_files
 
 HELP = "weights between PyTorch's .pth, .safetensors and orbax folders"
 EXAMPLES = (
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=tuple(weights.DTYPES),
+        choices=tuple(weight_files.DTYPES),
         default="float32",
         help="of the stored parameters (default: %(default)s)",
     )
@@ -35,6 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Rewrite the weights."""
     with console.stage("convert"):
-        weights.convert(args.source, args.target, args.dtype)
+        weight_files.convert(args.source, args.target, args.dtype)
     console.say(f"wrote {args.target}")
     return {"files": [str(args.target)]}

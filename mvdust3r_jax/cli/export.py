@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Export, compile, write."""
-    from mvdust3r_jax import serving
+    from mvdust3r_jax.reconstruction import serving
 
     check_output_folder(args.folder, serving.FILES[2], set(serving.FILES))
     model = inputs.open_model(args, console)

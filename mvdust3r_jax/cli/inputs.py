@@ -9,9 +9,9 @@ from pathlib import Path
 
 import jax
 
-from mvdust3r_jax import images, video_in
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.reconstruction import DEFAULT_REFS, Model, load_model
+from mvdust3r_jax.media import photographs, video_frames
+from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS, Model, load_model
 
 DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", "small")
 DEFAULT_FRAMES = 12
@@ -52,7 +52,7 @@ def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("photographs")
     group.add_argument(
         "--fit",
-        choices=images.FITS,
+        choices=photographs.FITS,
         default="crop",
         help="crop to the network's shape (as in training), or pad to it (default: %(default)s)",
     )
@@ -68,7 +68,7 @@ def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--frame-choice",
-        choices=video_in.CHOICES,
+        choices=video_frames.CHOICES,
         default="sharp",
         help="frames evenly in time, or sharp ones with equal change between (default: sharp)",
     )
@@ -90,41 +90,41 @@ def size_argument(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
-def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | images.Photo]:
+def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | photographs.Photo]:
     """Files of the given files and folders, and frames of the given videos, in order.
 
     Raises:
       ValueError: fewer than two. FileNotFoundError: naming the one that is not there.
     """
-    found: list[Path | images.Photo] = []
+    found: list[Path | photographs.Photo] = []
     for text in inputs:
         path = Path(text)
         if not path.exists():
             raise FileNotFoundError(f"there is no file or folder {text!r}")
         if path.is_dir():
-            found += images.list_images(path)
-        elif video_in.is_video(path):
-            found += video_in.read_frames(path, args.frames, args.frame_choice)
+            found += photographs.list_images(path)
+        elif video_frames.is_video(path):
+            found += video_frames.read_frames(path, args.frames, args.frame_choice)
         else:
             found.append(path)
     if args.max_views and len(found) > args.max_views:
-        found = [found[i] for i in video_in.choose_even(len(found), args.max_views)]
+        found = [found[i] for i in video_frames.choose_even(len(found), args.max_views)]
     if len(found) < 2:
         raise ValueError(f"at least 2 photographs are needed, got {len(found)}")
     return found
 
 
-def path_of(source: Path | images.Photo) -> str:
+def path_of(source: Path | photographs.Photo) -> str:
     """Where a photograph lies, as cameras and masks are found for it; the name of a frame."""
-    return source.name if isinstance(source, images.Photo) else str(source.absolute())
+    return source.name if isinstance(source, photographs.Photo) else str(source.absolute())
 
 
-def unique_names(sources: Sequence[Path | images.Photo]) -> list[str]:
+def unique_names(sources: Sequence[Path | photographs.Photo]) -> list[str]:
     """File names; with their folder's name, then a number, where they would repeat."""
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         names = [
-            name if isinstance(s, images.Photo) else f"{s.parent.name}_{name}".lstrip("_")
+            name if isinstance(s, photographs.Photo) else f"{s.parent.name}_{name}".lstrip("_")
             for s, name in zip(sources, names, strict=True)
         ]
     if len(set(names)) < len(names):

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mvdust3r_jax import memory
+from mvdust3r_jax.cameras.known import USES, KnownCameras, read_cameras
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.images import SUFFIXES, ImageError
-from mvdust3r_jax.known_cameras import USES, KnownCameras, read_cameras
-from mvdust3r_jax.reconstruction import Model, reconstruct
-from mvdust3r_jax.scene import SCENE_FILE, Scene
+from mvdust3r_jax.media.photographs import SUFFIXES, ImageError
+from mvdust3r_jax.reconstruction import memory
+from mvdust3r_jax.reconstruction.reconstruct import Model, reconstruct
+from mvdust3r_jax.reconstruction.scene import SCENE_FILE, Scene
 
 HELP = "photographs, a folder or a video to points, cameras and Gaussians"
 EXAMPLES = (
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Reconstruct and write; nothing is written unless all of it is."""
     from mvdust3r_jax import export
     from mvdust3r_jax.export import photographs
-    from mvdust3r_jax.export.files import whole_folder
+    from mvdust3r_jax.storage.atomic import whole_folder
 
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
     export.check(formats)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.inputs import positive, use_compilation_cache
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
 
 HELP = "videos (orbit, fly-through) or other formats of a saved scene, without the network"
 EXAMPLES = (

@@ -23,7 +23,7 @@ from mvdust3r_jax.export.point_filter import PointFilter, keep_mask
 from mvdust3r_jax.export.preview import write_preview
 from mvdust3r_jax.export.splat_ply import write_splat_ply
 from mvdust3r_jax.export.video import write_videos
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
 
 __all__ = ["EXPORTERS", "Exporter", "PointFilter", "with_videos", "write"]
 

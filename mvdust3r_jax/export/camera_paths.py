@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from mvdust3r_jax.export.views import (
+from mvdust3r_jax.export.posed_views import (
     depth_maps,
     posed_views,
     quat_from_rotation,
     rotation_matrices,
     usable_pixels,
 )
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
 
 # Radius of the orbit, as a share of the distance to the point that it looks at.
 ORBIT_RADIUS = 0.2

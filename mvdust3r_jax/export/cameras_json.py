@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.export.files import whole_file
-from mvdust3r_jax.export.views import posed_views
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.posed_views import posed_views
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_file
 
 _CONVENTIONS = {
     "world": "the camera frame of the reference view (the view whose pose is the identity)",

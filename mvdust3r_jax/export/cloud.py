@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.export.files import whole_file
-from mvdust3r_jax.export.views import usable_pixels, view_colors
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.posed_views import usable_pixels, view_colors
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_file
 
 # What a file says of its frame.
 REFERENCE_FRAME = "frame: reference camera, x right, y down, z forward"

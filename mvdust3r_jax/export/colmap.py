@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.export.files import whole_folder
 from mvdust3r_jax.export.photographs import spaceless_names, written_names
 from mvdust3r_jax.export.point_filter import within_budget
-from mvdust3r_jax.export.tracks import Tracks, build_tracks, mean_errors
-from mvdust3r_jax.export.views import (
+from mvdust3r_jax.export.posed_views import (
     invert_rigid,
     posed_views,
     quat_from_rotation,
     usable_pixels,
     view_colors,
 )
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.tracks import Tracks, build_tracks, mean_errors
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_folder
 
 # COLMAP's tools slow down far below what a dense reconstruction offers.
 MAX_POINTS = 100_000

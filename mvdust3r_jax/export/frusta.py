@@ -9,8 +9,8 @@ import colorsys
 
 import numpy as np
 
-from mvdust3r_jax.export.views import reference_distances, transform, usable_pixels
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.posed_views import reference_distances, transform, usable_pixels
+from mvdust3r_jax.reconstruction.scene import Scene
 
 # Depth of a frustum's image plane, as a share of the points' median distance to the reference.
 SIZE_SHARE = 0.08

@@ -10,14 +10,14 @@ import dataclasses
 
 import numpy as np
 
-from mvdust3r_jax.export.views import (
+from mvdust3r_jax.export.posed_views import (
     depth_maps,
     reference_distances,
     rotation_matrices,
     usable_pixels,
 )
-from mvdust3r_jax.losses import MIN_SCALE
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.training.losses import MIN_SCALE
 
 # Of the surfels that stand in for scenes without Gaussian heads.
 STAND_IN_OPACITY = 0.95

@@ -18,9 +18,9 @@ from PIL import Image
 
 from mvdust3r_jax.export import frusta
 from mvdust3r_jax.export.cloud import cloud
-from mvdust3r_jax.export.files import whole_file
-from mvdust3r_jax.export.views import OPENGL_FROM_OPENCV, posed_views, view_colors
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.posed_views import OPENGL_FROM_OPENCV, posed_views, view_colors
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_file
 
 # Longest side of a frustum's picture.
 TEXTURE_PX = 256

@@ -21,11 +21,11 @@ from PIL import Image
 from mvdust3r_jax.export import frusta
 from mvdust3r_jax.export.cameras_json import cameras_dict, conventions
 from mvdust3r_jax.export.cloud import cloud
-from mvdust3r_jax.export.files import whole_file
 from mvdust3r_jax.export.point_filter import within_budget
+from mvdust3r_jax.export.posed_views import down_direction, posed_views, usable_pixels, view_colors
 from mvdust3r_jax.export.preview import confidence_colors, depth_colors
-from mvdust3r_jax.export.views import down_direction, posed_views, usable_pixels, view_colors
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_file
 
 # 200,000 points are 2.7 MB of page and enough to cover a screen.
 MAX_POINTS = 200_000

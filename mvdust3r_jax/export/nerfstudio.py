@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from mvdust3r_jax.export.cloud import KNOWN_FRAME, cloud, write_points_ply
-from mvdust3r_jax.export.files import whole_folder
 from mvdust3r_jax.export.photographs import FOLDER, written_names
-from mvdust3r_jax.export.views import OPENGL_FROM_OPENCV, posed_views
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.posed_views import OPENGL_FROM_OPENCV, posed_views
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_folder
 
 # nerfstudio's world (z up) from the reference camera's frame (y down, z forward).
 Z_UP_FROM_WORLD = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from mvdust3r_jax.export.files import whole_file
-from mvdust3r_jax.images import Photo, read_photo
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.media.photographs import Photo, read_photo
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_file
 
 FOLDER = "images"
 # Formats that refer to image files.

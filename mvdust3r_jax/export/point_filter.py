@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from mvdust3r_jax.export.views import (
+from mvdust3r_jax.export.posed_views import (
     depth_maps,
     invert_rigid,
     posed_views,
@@ -18,7 +18,7 @@ from mvdust3r_jax.export.views import (
     transform,
     usable_pixels,
 )
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
 
 # A point contradicts a view when it floats in front of that view's surface by more than this
 # share of the surface's depth.

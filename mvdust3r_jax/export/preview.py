@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mvdust3r_jax.export.files import whole_file
-from mvdust3r_jax.export.views import depth_maps, usable_pixels, view_colors
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.posed_views import depth_maps, usable_pixels, view_colors
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_file
 
 # Views per band of the sheet, and the sheet's cell size in pixels.
 COLUMNS, CELL_PX = 6, 224

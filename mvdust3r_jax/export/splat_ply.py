@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from mvdust3r_jax.export.cloud import ply_header
-from mvdust3r_jax.export.files import whole_file
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.atomic import whole_file
 
 # Keeps the logit finite: float32 cannot tell opacities nearer to 0 or 1 than this.
 OPACITY_EDGE = 1e-6

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from mvdust3r_jax.export.point_filter import nearest_pixel
-from mvdust3r_jax.export.views import (
+from mvdust3r_jax.export.posed_views import (
     invert_rigid,
     posed_views,
     project,
     transform,
     usable_pixels,
 )
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
 
 # Two pixels see the same point when their points differ by less than this share of the depth.
 MATCH_TOLERANCE = 0.02

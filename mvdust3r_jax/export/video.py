@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvdust3r_jax.export.camera_paths import fly_through, orbit
-from mvdust3r_jax.export.files import whole_file, whole_folder
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
-from mvdust3r_jax.export.views import invert_rigid
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.posed_views import invert_rigid
+from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.splat import rasterize
+from mvdust3r_jax.storage.atomic import whole_file, whole_folder
 
 FPS = 30
 ORBIT_FRAMES = 120

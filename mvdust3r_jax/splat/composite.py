@@ -27,7 +27,7 @@ from mvdust3r_jax.splat.blocks import (
     plan_groups,
     to_blocks,
 )
-from mvdust3r_jax.splat.memory import keep, unknown_one
+from mvdust3r_jax.splat.materialize import keep, unknown_one
 from mvdust3r_jax.splat.project import Splats, View
 from mvdust3r_jax.splat.tiles import BLOCK, MIN_ALPHA, Lists
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from mvdust3r_jax.splat.memory import keep, unknown_one
+from mvdust3r_jax.splat.materialize import keep, unknown_one
 
 # Shortest quaternion that is told from the zero quaternion (which stands for the identity).
 _TINY_QUATERNION = 1e-30

@@ -25,7 +25,7 @@ from mvdust3r_jax.splat.composite import (
     composite_gradient,
 )
 from mvdust3r_jax.splat.gaussians import gaussians_3d
-from mvdust3r_jax.splat.memory import materialize
+from mvdust3r_jax.splat.materialize import materialize
 from mvdust3r_jax.splat.project import Camera, View, footprint, project
 from mvdust3r_jax.splat.tiles import (
     block_spans,

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from mvdust3r_jax.splat.memory import materialize
+from mvdust3r_jax.splat.materialize import materialize
 from mvdust3r_jax.splat.project import Footprint, Splats, View
 
 TILE = 16

@@ -10,7 +10,7 @@ import viser
 from PIL import Image
 
 from mvdust3r_jax.export.camera_paths import slerp
-from mvdust3r_jax.export.views import quat_from_rotation
+from mvdust3r_jax.export.posed_views import quat_from_rotation
 
 FLIGHT_SECONDS, FLIGHT_STEPS = 0.6, 24
 SCREENSHOT_WIDTH = 1600

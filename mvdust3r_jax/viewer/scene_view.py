@@ -16,8 +16,7 @@ from mvdust3r_jax.export import frusta
 from mvdust3r_jax.export.cloud import cloud
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
 from mvdust3r_jax.export.point_filter import within_budget
-from mvdust3r_jax.export.preview import confidence_colors, depth_colors
-from mvdust3r_jax.export.views import (
+from mvdust3r_jax.export.posed_views import (
     depth_maps,
     down_direction,
     posed_views,
@@ -25,7 +24,8 @@ from mvdust3r_jax.export.views import (
     usable_pixels,
     view_colors,
 )
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.export.preview import confidence_colors, depth_colors
+from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.viewer.flight import fly_to, screenshot
 
 # More points than this make a browser without a graphics card slow to turn.

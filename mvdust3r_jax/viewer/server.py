@@ -14,7 +14,7 @@ from types import TracebackType
 
 import viser
 
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.viewer.scene_view import SceneView
 from mvdust3r_jax.viewer.uploads import (
     LOOPBACK,

@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from mvdust3r_jax.images import readable_formats
-from mvdust3r_jax.scene import Scene
+from mvdust3r_jax.media.photographs import readable_formats
+from mvdust3r_jax.reconstruction.scene import Scene
 
 # How a job tells how far it is: share done in [0, 1], and a phrase.
 Progress = Callable[[float, str], None]

@@ -1,0 +1,34 @@
+"""Frames generated on Apache Beam, where one machine is too small: the extra ``[beam]``.
+
+The same builders and the same records in the same order: keys are (scene, frame) numbers, and
+TFDS's writer sorts by them. One scene is one unit of work. Beam and, where TFDS's Beam path asks
+for it, TensorFlow are needed only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def frame_collection(builder, split: str, names: Sequence[str]):
+    """A Beam transform that yields (key, example) for every frame of the split's scenes."""
+    import apache_beam as beam
+
+    def frames(numbered):
+        from data.stored.builder import scene_frames
+
+        for key, example, _ in scene_frames(builder, split, *numbered):
+            yield key, example
+
+    return beam.Create(list(enumerate(names))) | beam.Reshuffle() | beam.FlatMap(frames)
+
+
+def local_options(workers: int):
+    """Options of Beam's local runner with this many worker processes."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    return PipelineOptions(
+        runner="DirectRunner",
+        direct_num_workers=workers,
+        direct_running_mode="multi_processing",
+    )

@@ -1,0 +1,83 @@
+"""The pairwise baseline: every pair of a scene graph through the two-view network."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from mvdust3r_jax.chunked import map_in_chunks
+from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.models.encoder import Encoder
+from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+from mvdust3r_jax.pairwise.alignment_start import Pairs
+
+
+def encode_views(
+    variables: dict, images: Float[Array, "V H W 3"], config: ModelConfig
+) -> Float[Array, "V N D"]:
+    """The encoder alone, once for every image."""
+    c = config
+    encoder = Encoder(
+        c.enc_dim, c.enc_depth, c.enc_heads, c.patch, c.dtype, c.remat, unroll=c.unroll
+    )
+    return encoder.apply({"params": variables["params"]["encoder"]}, images)
+
+
+def predict_encoded(
+    variables: dict,
+    images: Float[Array, "B V H W 3"],
+    tokens: Float[Array, "B V N D"],
+    config: ModelConfig,
+):
+    """The network's ``Prediction`` with the encoder's answer given instead of computed."""
+
+    def known(method, args, kwargs, context):
+        if isinstance(context.module, Encoder):
+            return tokens
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(known):
+        return MVDust3r(config).apply(variables, images)
+
+
+def predict_pairs(
+    variables: dict,
+    images: Float[Array, "V H W 3"],
+    first: Int[np.ndarray, "P"],
+    second: Int[np.ndarray, "P"],
+    *,
+    config: ModelConfig,
+    pairs_at_once: int = 8,
+) -> Pairs:
+    """The network on every pair (V = 2, R = 1), ``pairs_at_once`` in a forward pass.
+
+    Every image is encoded once, however many pairs it belongs to.
+    """
+    first, second = jnp.asarray(first), jnp.asarray(second)
+    tokens = encode_views(variables, images, config)
+
+    def one(ends):
+        prediction = predict_encoded(variables, images[ends][None], tokens[ends][None], config)
+        return prediction.points[0], prediction.confidence[0]
+
+    ends = jnp.stack([first, second], axis=1)
+    points, confidence = map_in_chunks(one, ends, pairs_at_once)
+    return Pairs(first, second, points, confidence)
+
+
+def exact_pairs(
+    world_points: Float[Array, "V H W 3"],
+    world_from_cam: Float[Array, "V 4 4"],
+    valid: Array,
+    first: Int[np.ndarray, "P"],
+    second: Int[np.ndarray, "P"],
+    scale: Float[Array, "P"],
+) -> Pairs:
+    """What a perfect two-view network would say, each pair at a given scale; for checks."""
+    ends = jnp.stack([jnp.asarray(first), jnp.asarray(second)], axis=1)
+    first_from_world = invert_rigid(world_from_cam[ends[:, 0]])
+    points = transform_points(first_from_world, world_points[ends])
+    confidence = jnp.where(valid[ends], 10.0, 1.0)
+    return Pairs(ends[:, 0], ends[:, 1], scale[:, None, None, None, None] * points, confidence)

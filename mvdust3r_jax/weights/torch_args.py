@@ -1,0 +1,148 @@
+"""What a checkpoint of the PyTorch releases says about its network besides names and shapes.
+
+Its ``args.model`` is the source text of a constructor call, such as ``Net(head_type='linear',
+sh_degree=0, conf_mode=('exp', 1, inf))``. It is parsed as a literal and never evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.weights import safetensors_file
+from mvdust3r_jax.weights.torch_file import TorchFileError, read
+
+_CONSTANTS = {"inf": math.inf, "nan": math.nan}
+# Under these keys the releases (and many trainers) keep the network's tensors.
+_STATE_KEYS = ("model", "state_dict", "model_state_dict")
+# Constructor arguments and the fields of ModelConfig that they are; of these, names and shapes of
+# the tensors cannot tell the last three, and only they are read.
+_FIELD_OF = {
+    "enc_embed_dim": "enc_dim",
+    "enc_depth": "enc_depth",
+    "dec_embed_dim": "dec_dim",
+    "dec_depth": "dec_depth",
+    "head_type": "head",
+    "GS": "gaussians",
+    "m_ref_flag": "cross_ref",
+    "enc_num_heads": "enc_heads",
+    "dec_num_heads": "dec_heads",
+    "sh_degree": "sh_degree",
+}
+_READ = ("enc_num_heads", "dec_num_heads", "sh_degree")
+
+
+def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The network's tensors by name (views of the mapped file), and the ModelConfig fields known.
+
+    The fields (heads, SH degree, ``conf_max``) come from the constructor string or CroCo's
+    ``croco_kwargs``, where the file has one. ``.safetensors`` files have none. Raises
+    TorchFileError for files that hold no network.
+    """
+    if Path(path).suffix == ".safetensors":
+        return safetensors_file.read(path)[0], {}
+    checkpoint = read(path)
+    if not isinstance(checkpoint, dict):
+        raise TorchFileError(f"{path} holds a {type(checkpoint).__name__}, not a network's tensors")
+    state = next((checkpoint[k] for k in _STATE_KEYS if k in checkpoint), checkpoint)
+    if not isinstance(state, dict):
+        raise TorchFileError(f"{path}: its network is a {type(state).__name__}, not named tensors")
+    tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, np.ndarray)}
+    if not tensors:
+        raise TorchFileError(f"{path} holds no tensors; its keys are {sorted(map(str, state))[:8]}")
+    prefix = "module."
+    if all(name.startswith(prefix) for name in tensors):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    try:
+        return tensors, config_fields(_constructor_arguments(checkpoint))
+    except ValueError as error:
+        raise TorchFileError(f"{path}: {error}") from error
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """The constructor string's ``img_size`` (height, width), where it has one."""
+    checkpoint = read(path)
+    arguments = _constructor_arguments(checkpoint) if isinstance(checkpoint, dict) else {}
+    size = arguments.get("img_size")
+    return tuple(size) if isinstance(size, tuple | list) and len(size) == 2 else None
+
+
+def _constructor_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = checkpoint.get("args")
+    text = arguments.get("model") if isinstance(arguments, Mapping) else None
+    if isinstance(text, str) and "(" in text:
+        return parse_constructor(text)[1]
+    croco = checkpoint.get("croco_kwargs")
+    return dict(croco) if isinstance(croco, Mapping) else {}
+
+
+def parse_constructor(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and keyword arguments of a constructor call; ValueError where it is anything else."""
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"the constructor string {text[:80]!r} is no Python call") from error
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
+        raise ValueError(f"the constructor string {text[:80]!r} is no call with keywords only")
+    return call.func.id, {k.arg: _literal(k.value) for k in call.keywords if k.arg is not None}
+
+
+def _literal(node: ast.expr) -> Any:
+    """Numbers, strings, booleans, None, inf, nan, their negatives, tuples, lists and dicts."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name) and node.id in _CONSTANTS:
+        return _CONSTANTS[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_literal(node.operand)
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(item) for item in node.elts)
+    if isinstance(node, ast.List):
+        return [_literal(item) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        return {_literal(k): _literal(v) for k, v in zip(node.keys, node.values, strict=True)}
+    raise ValueError(
+        f"the constructor string holds {ast.unparse(node)[:60]!r}, which is no literal"
+    )
+
+
+def config_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The ModelConfig fields that only the constructor's keyword arguments tell.
+
+    Raises ValueError for what this network cannot be: other position embeddings than RoPE with
+    base 100, or other depth and confidence modes than ('exp', ...).
+    """
+    fields = {_FIELD_OF[name]: arguments[name] for name in _READ if name in arguments}
+    position = arguments.get("pos_embed", "RoPE100")
+    if position != "RoPE100":
+        raise ValueError(f"its position embedding is {position!r}; this network has RoPE100 only")
+    for key in ("depth_mode", "conf_mode"):
+        mode = arguments.get(key, ("exp", 1, math.inf))
+        if mode[0] != "exp":
+            raise ValueError(f"its {key} is {mode!r}; this network has ('exp', ...) only")
+    if "conf_mode" in arguments:
+        fields["conf_max"] = float(arguments["conf_mode"][2])
+    return fields
+
+
+def constructor(config: ModelConfig, image_size: tuple[int, int] | None = None) -> str:
+    """The constructor string of this network, as the releases write it."""
+    arguments = {} if image_size is None else {"img_size": tuple(image_size)}
+    arguments |= {
+        "pos_embed": "RoPE100",
+        "patch_embed_cls": "PatchEmbedDust3R",
+        "output_mode": "pts3d",
+        "depth_mode": ("exp", -math.inf, math.inf),
+        "conf_mode": ("exp", 1, config.conf_max),
+        **{theirs: getattr(config, ours) for theirs, ours in _FIELD_OF.items()},
+        "pts_head_config": {"skip": config.skip},
+    }
+    name = "AsymmetricCroCo3DStereoMultiView"
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
