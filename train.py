@@ -28,7 +28,7 @@ from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from configs import defaults
-from data.mixture import DevicePrefetch
+from data.device_prefetch import DevicePrefetch
 from data.training_batches import make_source
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax.metrics import lpips

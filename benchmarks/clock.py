@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvdust3r_jax.weights import port
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 
 
 def random_variables(config):
     """Small positive numbers of the right shapes, quickly: only speed is measured."""
     noise = 0.004 * np.random.default_rng(0).standard_normal(2**20).astype(np.float32) ** 2
-    shapes = port.abstract_variables(config)
+    shapes = abstract_variables(config)
     return jax.tree.map(lambda s: jnp.asarray(np.resize(noise, s.shape)), shapes)
 
 

@@ -28,9 +28,9 @@ from PIL import Image
 from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.weights import files as weight_files
-from mvdust3r_jax.weights import port
 
 _GIB = 1 << 30
 _HEADINGS = ("weights", "size", "V", "R", "peak GiB", "estimate GiB", "compile s", "network s")
@@ -41,7 +41,7 @@ def write_weights(path: Path, variant: str, size: tuple[int, int]) -> None:
     """Small random weights of the variant, without batch statistics that are negative."""
     rng = np.random.default_rng(0)
     draw = lambda x: (0.02 * rng.standard_normal(x.shape, np.float32)) ** 2  # noqa: E731
-    variables = jax.tree.map(draw, port.abstract_variables(VARIANTS[variant]))
+    variables = jax.tree.map(draw, abstract_variables(VARIANTS[variant]))
     weight_files.save_weights(path, variables, VARIANTS[variant], image_size=size)
 
 

@@ -25,7 +25,7 @@ from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.evaluation.scores import add_poses, ground_truth
 from mvdust3r_jax.evaluation.scores import predict as predict_path
 from mvdust3r_jax.geometry.transforms import rotation_angle_deg
-from mvdust3r_jax.metrics.pointmaps import pair_errors
+from mvdust3r_jax.metrics.poses import pair_errors
 from mvdust3r_jax.weights.files import load_weights
 
 # Noise as a share of depth, share of outliers, factor on the focal length.

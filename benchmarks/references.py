@@ -21,8 +21,8 @@ from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
 from mvdust3r_jax.metrics import pointmaps as metrics
-from mvdust3r_jax.training import losses
 from mvdust3r_jax.types import Batch
 from mvdust3r_jax.weights.files import load_weights
 
@@ -50,8 +50,8 @@ def errors_apart(model: MVDust3r, variables: dict, batch: Batch) -> jax.Array:
 
 def nd_of_paths(points: jax.Array, batch: Batch) -> jax.Array:
     """ND [B, R] of pointmaps [B, R, V, H, W, 3], each in its reference's frame."""
-    truth = losses.true_pointmaps(batch, points.shape[1])
-    valid = jnp.broadcast_to(losses.known_depth(batch)[:, None], truth.shape[:-1])
+    truth = true_pointmaps(batch, points.shape[1])
+    valid = jnp.broadcast_to(known_depth(batch)[:, None], truth.shape[:-1])
     return metrics.point_errors(points, truth, valid).nd
 
 

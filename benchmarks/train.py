@@ -27,16 +27,16 @@ import jax.numpy as jnp
 import train
 from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
 from benchmarks.machine import write_results
-from data.mixture import DevicePrefetch
+from data.device_prefetch import DevicePrefetch
 from data.rooms.stream import RoomsSource
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.geometry.truth import true_pointmaps
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.training import render_loss
-from mvdust3r_jax.training.losses import true_pointmaps
 from mvdust3r_jax.training.step import init_state, make_train_step
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
 from tools.config_file import load_config

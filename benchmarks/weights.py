@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import write_results
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 
 STEPS = ("state dict", "network", "to safetensors", "from safetensors")
 _MIB = 1 << 20
@@ -30,10 +31,9 @@ def make_checkpoint(path: Path, variant: str) -> int:
 
     from mvdust3r_jax import VARIANTS
     from mvdust3r_jax.weights import files as weight_files
-    from mvdust3r_jax.weights import port
 
     rng = np.random.default_rng(0)
-    tree = port.abstract_variables(VARIANTS[variant])
+    tree = abstract_variables(VARIANTS[variant])
     variables = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), tree)
     weight_files.save_weights(path, variables, VARIANTS[variant], image_size=(224, 224))
     return sum(x.nbytes for x in jax.tree.leaves(variables))

@@ -1,1 +1,5 @@
-"""Everything that touches bytes: generated rooms, RGB-D folders, released files, the pipeline."""
+"""Everything that touches bytes of data sets: generated rooms, RGB-D folders, released files.
+
+Not installed; the only importer of TFDS and Grain. May use the package. Door: ``build`` (a
+command), ``training_batches.make_source``, ``eval_sets.make_eval_set``.
+"""

@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mvdust3r_jax.models.mvdust3r import VARIANTS, ModelConfig, MVDust3r
-    from mvdust3r_jax.reconstruction.reconstruct import Model, Scene, load_model, reconstruct
+    from mvdust3r_jax.reconstruction.model import Model, load_model
+    from mvdust3r_jax.reconstruction.reconstruct import reconstruct
+    from mvdust3r_jax.reconstruction.scene import Scene
 
-__all__ = [
-    "VARIANTS",
-    "MVDust3r",
-    "Model",
-    "ModelConfig",
-    "Scene",
-    "load_model",
-    "reconstruct",
-]
-_FROM_NETWORK = ("VARIANTS", "ModelConfig", "MVDust3r")
+# Public name -> the module that has it.
+_HOMES = {
+    "VARIANTS": "models.mvdust3r",
+    "ModelConfig": "models.mvdust3r",
+    "MVDust3r": "models.mvdust3r",
+    "Model": "reconstruction.model",
+    "Scene": "reconstruction.scene",
+    "load_model": "reconstruction.model",
+    "reconstruct": "reconstruction.reconstruct",
+}
+__all__ = ["VARIANTS", "MVDust3r", "Model", "ModelConfig", "Scene", "load_model", "reconstruct"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "models.mvdust3r" if name in _FROM_NETWORK else "reconstruction.reconstruct"
-    value = getattr(import_module(f"{__name__}.{module}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value  # asked for only once
     return value
 

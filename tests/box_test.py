@@ -6,7 +6,7 @@ import numpy as np
 
 from data.box import BoxSource
 from data.training_batches import make_source
-from mvdust3r_jax.training.losses import true_pointmaps
+from mvdust3r_jax.geometry.truth import true_pointmaps
 
 SETTINGS = dict(num_inputs=(2, 3), num_targets=1, height=8, width=10, seed=5)
 

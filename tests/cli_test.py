@@ -15,9 +15,9 @@ from PIL import Image
 from mvdust3r_jax import ModelConfig, cli
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.media import photographs
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.weights import files as weight_files
-from mvdust3r_jax.weights import port
 
 CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
 
@@ -27,7 +27,7 @@ def place(tmp_path_factory):
     """A folder with weights and three photographs, whose names are not plain."""
     folder = tmp_path_factory.mktemp("place")
     rng = np.random.default_rng(0)
-    tree = port.abstract_variables(CONFIG)
+    tree = abstract_variables(CONFIG)
     variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
     weight_files.save_weights(folder / "w.safetensors", variables, CONFIG, image_size=(16, 24))
     (folder / "фото é").mkdir()

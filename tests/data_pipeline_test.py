@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.mixture import DevicePrefetch, MixedIterator
+from data.device_prefetch import DevicePrefetch
+from data.mixture import MixedIterator
 from data.stored.builder import SceneBuilder, write_dataset
 from data.stored.schema import CorruptRecord, Frame, Scene, Trajectories, encode_depth, encode_jpeg
 from data.stored.stream import (

@@ -15,9 +15,9 @@ from PIL import Image
 
 from mvdust3r_jax import ModelConfig, cli
 from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction import serving
 from mvdust3r_jax.weights import files as weight_files
-from mvdust3r_jax.weights import port
 from tools import api_reference
 
 ROOT = Path(__file__).parents[1]
@@ -152,7 +152,7 @@ def test_other_commands_have_a_date():
 def place(tmp_path, monkeypatch):
     """A folder with everything that the pages name, and small stand-ins for waiting and weights."""
     rng = np.random.default_rng(0)
-    tree = port.abstract_variables(CONFIG)
+    tree = abstract_variables(CONFIG)
     variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
     for name in ("small.safetensors", "MVDp_s2.pth", "runs/small"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

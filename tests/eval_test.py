@@ -23,8 +23,8 @@ from mvdust3r_jax.evaluation import report as eval_report
 from mvdust3r_jax.evaluation import scores
 from mvdust3r_jax.evaluation.methods import Devices, Network
 from mvdust3r_jax.geometry import transforms
+from mvdust3r_jax.geometry.truth import true_pointmaps
 from mvdust3r_jax.metrics import pointmaps as metrics
-from mvdust3r_jax.training import losses
 from tests.data_pipeline_test import Boxes
 from tests.two_processes import run_in_two
 
@@ -385,7 +385,7 @@ def test_fixed_splats_show_true_points_as_the_oracle_does_nearly():
     batch = jax.tree.map(
         jnp.asarray, box_views(np.random.default_rng(0), 1, VIEWS + TARGETS, SIZE, SIZE)
     )
-    waves = jnp.sin(2 * losses.true_pointmaps(batch, 1)[:, 0])
+    waves = jnp.sin(2 * true_pointmaps(batch, 1)[:, 0])
     batch = batch.replace(images=waves)
     true = scores.oracle_prediction(batch, VIEWS)
     psnr = {}

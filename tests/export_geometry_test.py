@@ -24,7 +24,8 @@ from mvdust3r_jax.export import (
     video,
 )
 from mvdust3r_jax.geometry import transforms
-from mvdust3r_jax.training import losses
+from mvdust3r_jax.reconstruction.known_world import align_to_poses
+from mvdust3r_jax.splat.pointmaps import MIN_SCALE
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_gaussian_file_has_the_standard_columns(tmp_path):
     np.testing.assert_allclose(1 / (1 + np.exp(-vertex["opacity"])), opacity, atol=1e-6)
     # f_rest_3 is the first higher coefficient (k = 1) of green (channel 1).
     np.testing.assert_array_equal(vertex["f_rest_3"], room.gaussians.colors[..., 4].reshape(-1))
-    least = losses.MIN_SCALE * gaussians.mean_distance(room)
+    least = MIN_SCALE * gaussians.mean_distance(room)
     wanted = np.log(np.maximum(room.gaussians.scales[..., 0].reshape(-1), least))
     np.testing.assert_allclose(vertex["scale_0"], wanted, atol=1e-5)
 
@@ -190,7 +191,7 @@ def test_poses_of_nerfstudio_come_back(tmp_path, scene):
     ]
     (tmp_path / "transforms.json").write_text(json.dumps({"frames": frames}))
     known = known_cameras.read_cameras(tmp_path / "transforms.json", scene.names)
-    aligned = known_cameras.align_to_poses(scene, known.world_from_cam)
+    aligned = align_to_poses(scene, known.world_from_cam)
     export.write(aligned, tmp_path, ["nerfstudio", "ply", "glb", "cameras"])
     again = json.loads((tmp_path / "nerfstudio" / "transforms.json").read_text())
     poses = [frame["transform_matrix"] for frame in again["frames"]]

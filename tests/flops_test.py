@@ -9,7 +9,7 @@ import pytest
 
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax.models.flops import forward_flops
-from mvdust3r_jax.weights import port
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 
 CONFIG = ModelConfig(32, 3, 2, 32, 4, 2, patch=8, skip=False, gaussian_hidden=16, cross_ref=True)
 
@@ -65,7 +65,7 @@ def traced_flops(config, views, num_refs, height, width, all_paths):
     images = jax.ShapeDtypeStruct((1, views, height, width, 3), jnp.float32)
     model = MVDust3r(config)
     apply = lambda v, x: model.apply(v, x, num_refs=num_refs, all_paths=all_paths)  # noqa: E731
-    return count(jax.make_jaxpr(apply)(port.abstract_variables(config), images).jaxpr)
+    return count(jax.make_jaxpr(apply)(abstract_variables(config), images).jaxpr)
 
 
 CASES = {
@@ -104,7 +104,7 @@ def test_compiled_operations_are_the_formula():
         128, 2, 1, 128, 2, 1, skip=False, gaussians=False, cross_ref=True, unroll=True
     )
     images = jnp.zeros((1, 2, 32, 32, 3))
-    variables = jax.tree.map(lambda s: jnp.zeros(s.shape), port.abstract_variables(config))
+    variables = jax.tree.map(lambda s: jnp.zeros(s.shape), abstract_variables(config))
     apply = jax.jit(lambda v, x: MVDust3r(config).apply(v, x, num_refs=1))
     xla = apply.lower(variables, images).compile().cost_analysis()["flops"]
     want = forward_flops(config, views=2, num_refs=1, height=32, width=32)["total"]

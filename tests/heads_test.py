@@ -9,7 +9,7 @@ from flax import linen as nn
 from mvdust3r_jax import ModelConfig, MVDust3r
 from mvdust3r_jax.models import dpt, heads, winograd
 from mvdust3r_jax.models.encoder import patchify
-from mvdust3r_jax.weights import port
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 
 
 def test_pixel_shuffle_undoes_patchify(key):
@@ -144,7 +144,7 @@ def test_views_in_groups_are_the_same_views(cnn):
 def test_more_views_need_no_more_maps():
     """What the compiler plans for a view beyond the first is a small part of one wide map."""
     config = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, gaussian_hidden=8)
-    variables = port.abstract_variables(config)
+    variables = abstract_variables(config)
 
     def planned(views):
         images = jax.ShapeDtypeStruct((1, views, 64, 64, 3), jnp.float32)

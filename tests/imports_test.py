@@ -1,6 +1,8 @@
-"""The import directions of docs/design.md, and that importing the package stays light."""
+"""The house of docs/design.md: which room may use which, no circles, and a light import."""
 
 import ast
+import functools
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,57 +10,109 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "mvdust3r_jax"
 
-# From the ground up. A module may import from its own layer or a lower one.
-LAYERS = [
-    ["types", "chunked"],
-    ["geometry"],
-    ["models", "splat"],
-    [
-        "losses",
-        "lpips",
-        "metrics",
-        "pose",
-        "pnp",
-        "global_alignment",
-        "chamfer",
-        "image_metrics",
-        "alignment_start",
-        "pairwise",
-    ],
-]
-
-
-def _layer(module: str) -> int:
-    part = module.split(".")[1] if "." in module else ""
-    for index, names in enumerate(LAYERS):
-        if part in names:
-            return index
-    return len(LAYERS)
+# Rooms of the package from the ground up, each with the rooms that it may use. ``types`` and
+# ``chunked`` lie below all.
+ROOMS = {
+    "storage": (),
+    "media": (),
+    "geometry": (),
+    "models": (),
+    "splat": ("geometry",),
+    "cameras": ("geometry",),
+    "metrics": ("geometry",),
+    "weights": ("models",),
+    "pairwise": ("cameras", "geometry", "models"),
+    "export": ("media", "splat", "storage"),
+    "training": ("geometry", "metrics", "models", "splat", "storage"),
+    "evaluation": ("cameras", "geometry", "metrics", "models", "pairwise", "splat"),
+    "reconstruction": (
+        *("cameras", "export", "geometry", "media", "models", "splat", "storage", "weights"),
+    ),
+    "viewer": ("export", "media", "storage"),
+    "cli": ("cameras", "export", "media", "models", "reconstruction", "storage", "viewer"),
+}
+ROOMS["cli"] += ("weights",)
+GROUND = ("types", "chunked")
+# Outside the package, from the ground up: a folder may use the package and the folders before it.
+OUTSIDE = ("configs", "data", "tools", "benchmarks", "train", "eval")
 
 
-def _imports(path: Path) -> set[str]:
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FOLDERS = ("mvdust3r_jax", *OUTSIDE[:4])
+SOURCES = {_module(p): p for folder in FOLDERS for p in sorted((ROOT / folder).rglob("*.py"))}
+SOURCES |= {name: ROOT / f"{name}.py" for name in ("train", "eval")}
+
+
+@functools.cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules of this repository that a module names, in functions and for type checkers too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(SOURCES[module].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in SOURCES else node.module)
+    return frozenset(name for name in found if name in SOURCES and name != module)
 
 
-SOURCES = sorted(PACKAGE.rglob("*.py"))
+def _room(module: str) -> str:
+    """'geometry' of ``mvdust3r_jax.geometry.align``, '' of the package itself."""
+    return (*module.split("."), "")[1]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_down_only(path):
-    """No module imports from a higher layer, nor from data, configs or tests."""
-    own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for name in _imports(path):
-        assert name.split(".")[0] not in {"data", "configs", "tests", "train", "eval"}, name
-        if name.startswith("mvdust3r_jax.") and own != "mvdust3r_jax.__init__":
-            assert _layer(name) <= _layer(own), f"{own} (lower) imports {name} (higher)"
+@pytest.mark.parametrize("module", [m for m in SOURCES if m.startswith("mvdust3r_jax.")])
+def test_rooms_use_what_they_may(module):
+    """A module of the package uses its own room, those that ROOMS allows, and the ground."""
+    room = _room(module)
+    assert room in ROOMS or room in GROUND, f"{module} lies in no room that this test knows"
+    allowed = {room, *GROUND, *ROOMS.get(room, ())} if room in ROOMS else {*GROUND}
+    for name in _imports(module):
+        assert name.startswith("mvdust3r_jax."), f"{module} imports {name}, outside the package"
+        assert _room(name) in allowed, f"{module} imports {name}: {room} may not use that room"
+
+
+def test_rooms_are_ranked():
+    """Every room may only use rooms that stand before it: arrows go down."""
+    names = list(ROOMS)
+    for room, allowed in ROOMS.items():
+        assert all(names.index(lower) < names.index(room) for lower in allowed), room
+
+
+@pytest.mark.parametrize("module", [m for m in SOURCES if not m.startswith("mvdust3r_jax")])
+def test_outside_uses_the_package_and_what_stands_before(module):
+    """configs, data, tools, benchmarks and the two programs import downwards only."""
+    own = module.split(".")[0]
+    assert own in OUTSIDE, f"{module} lies in no folder that this test knows"
+    lower = {"mvdust3r_jax", *OUTSIDE[: OUTSIDE.index(own) + 1]} - {"train", "eval"}
+    for name in _imports(module):
+        assert name.split(".")[0] in lower, f"{module} imports {name}"
+
+
+def test_no_circles():
+    """The modules can be put in an order in which each imports earlier ones only."""
+    graph = {module: _imports(module) for module in SOURCES if module != "mvdust3r_jax"}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_rooms_say_what_they_are_for():
+    """Every room's docstring is at most ten lines and names the rooms that it may use."""
+    for room, allowed in ROOMS.items():
+        docstring = ast.get_docstring(ast.parse(SOURCES[f"mvdust3r_jax.{room}"].read_text()))
+        assert len(docstring.splitlines()) <= 10, room
+        said = docstring.split("May use:")[1].split(".")[0]
+        assert [name for name in allowed if name not in said] == [], room
+
+
+def test_root_of_the_package_is_small():
+    """Next to the rooms stand only the ground and the public names."""
+    files = {path.name for path in (ROOT / "mvdust3r_jax").iterdir() if path.is_file()}
+    assert files <= {"__init__.py", "types.py", "chunked.py", "py.typed", "__main__.py"}
 
 
 def test_import_is_light():

@@ -11,6 +11,13 @@ from mvdust3r_jax.geometry import transforms
 from mvdust3r_jax.metrics import chamfer
 from mvdust3r_jax.metrics import images as image_metrics
 from mvdust3r_jax.metrics import pointmaps as metrics
+from mvdust3r_jax.metrics.poses import (
+    mean_average_accuracy,
+    pair_errors,
+    pair_errors_release,
+    share_below,
+    view_pairs,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "losses"
 CASES = ["dense", "sparse", "empty_sample", "render_view", "eval_levels", "eval_far_degenerate"]
@@ -130,18 +137,18 @@ def test_turned_cameras_move_the_pose_errors_by_the_angles():
     axis_angle = jnp.zeros((4, 3)).at[:, 2].set(jnp.deg2rad(turns_deg))
     found = transforms.rigid(transforms.rotation_from_axis_angle(axis_angle), positions)
     truth = transforms.rigid(jnp.broadcast_to(jnp.eye(3), (4, 3, 3)), positions)
-    errors = metrics.pair_errors(found, truth, jnp.ones(4, bool))
-    i, j = metrics.view_pairs(4)
+    errors = pair_errors(found, truth, jnp.ones(4, bool))
+    i, j = view_pairs(4)
     rotation, direction = np.abs(turns_deg[j] - turns_deg[i]), turns_deg[i]
     np.testing.assert_allclose(errors.rotation_deg, rotation, atol=1e-2)
     np.testing.assert_allclose(errors.translation_deg, direction, atol=1e-2)
     # Of six pairs 4, 10 and 6 degrees are below 15; all directions but none of the last camera.
-    assert metrics.share_below(errors.rotation_deg) == 0.5
-    assert metrics.share_below(errors.translation_deg) == 1
+    assert share_below(errors.rotation_deg) == 0.5
+    assert share_below(errors.translation_deg) == 1
     larger = np.maximum(rotation, direction)[:, None]
     by_hand = (larger < np.arange(1, 31) - 0.1).mean()
     exact = jax.tree.map(lambda x: jnp.round(x), errors)
-    np.testing.assert_allclose(metrics.mean_average_accuracy(exact), by_hand, rtol=1e-6)
+    np.testing.assert_allclose(mean_average_accuracy(exact), by_hand, rtol=1e-6)
 
 
 def test_noise_moves_the_psnr_by_its_logarithm(key):
@@ -166,12 +173,12 @@ def test_pose_errors_match_golden():
     golden = np.load(GOLDEN / "pose.npz")
     truth, found = (jnp.asarray(golden[k], jnp.float32) for k in ("c2w_gt", "c2w_pred"))
     ok = jnp.ones(truth.shape[:2], bool)
-    np.testing.assert_array_equal(metrics.view_pairs(5), (golden["pair_i"], golden["pair_j"]))
-    release = metrics.pair_errors_release(found, truth, ok)
+    np.testing.assert_array_equal(view_pairs(5), (golden["pair_i"], golden["pair_j"]))
+    release = pair_errors_release(found, truth, ok)
     # Both arccos are ill-conditioned at 1: float32 leaves hundredths of a degree.
     np.testing.assert_allclose(release.rotation_deg, golden["theta_R"], atol=1e-2)
     np.testing.assert_allclose(release.translation_deg, golden["theta_t"], atol=6e-2)
-    usual = metrics.pair_errors(found, truth, ok)
+    usual = pair_errors(found, truth, ok)
     np.testing.assert_allclose(usual.rotation_deg, golden["theta_R_std"], atol=1e-2)
     defined = ~np.isnan(usual.translation_deg)
     np.testing.assert_allclose(
@@ -181,12 +188,12 @@ def test_pose_errors_match_golden():
     for errors, end in ((release, ""), (usual, "_std")):
         rows = slice(None) if end == "" else slice(0, 5)
         rra, rta = (
-            metrics.share_below(errors.rotation_deg),
-            metrics.share_below(errors.translation_deg),
+            share_below(errors.rotation_deg),
+            share_below(errors.translation_deg),
         )
         np.testing.assert_allclose(rra, golden["RRA15" + end], atol=1e-6)
         np.testing.assert_allclose(rta[rows], golden["RTA15" + end][rows], atol=1e-6)
-        maa = metrics.mean_average_accuracy(errors)
+        maa = mean_average_accuracy(errors)
         np.testing.assert_allclose(maa[rows], golden["mAA30" + end][rows], atol=1e-6)
 
 
@@ -198,10 +205,10 @@ def test_failed_poses_are_wrong(key):
     )
     ok = jnp.array([[True, True, False]])
     broken = jnp.where(ok[..., None, None], poses, jnp.nan)
-    errors = metrics.pair_errors(broken, poses, ok)
-    np.testing.assert_allclose(metrics.share_below(errors.rotation_deg), 1 / 3, rtol=1e-6)
-    np.testing.assert_allclose(metrics.mean_average_accuracy(errors), 1 / 3, rtol=1e-6)
-    assert np.isfinite(metrics.pair_errors_release(broken, poses, ok).rotation_deg).all()
+    errors = pair_errors(broken, poses, ok)
+    np.testing.assert_allclose(share_below(errors.rotation_deg), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(mean_average_accuracy(errors), 1 / 3, rtol=1e-6)
+    assert np.isfinite(pair_errors_release(broken, poses, ok).rotation_deg).all()
 
 
 def test_chamfer_matches_golden():

@@ -11,6 +11,7 @@ import pytest
 
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax.models.decoder import Decoder
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.weights import port
 
 FILES = sorted(f.stem for f in golden_networks.FOLDER.glob("*.npz") if "grads" not in f.stem)
@@ -193,7 +194,7 @@ def test_release_sizes():
     """MV-DUSt3R+ has the published 661.4 million parameters, and small networks are small."""
     sizes = {}
     for name in ("mvdp", "small", "tiny"):
-        params = port.abstract_variables(VARIANTS[name])["params"]
+        params = abstract_variables(VARIANTS[name])["params"]
         sizes[name] = sum(x.size for x in jax.tree.leaves(params))
     assert round(sizes["mvdp"] / 1e6, 1) == 661.4
     assert sizes["small"] < 12e6 and sizes["tiny"] < 1e6

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mvdust3r_jax import ModelConfig, MVDust3r
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.weights import port
 
 FILES = sorted(f.stem for f in golden_networks.FOLDER.glob("*.npz"))
@@ -16,7 +17,7 @@ CONFIG = ModelConfig(16, 2, 2, 16, 2, 2, patch=4, gaussian_hidden=8, cross_ref=T
 
 def numbers(config, seed):
     rng = np.random.default_rng(seed)
-    tree = port.abstract_variables(config)
+    tree = abstract_variables(config)
     return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32), tree)
 
 

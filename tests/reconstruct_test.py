@@ -16,18 +16,14 @@ from mvdust3r_jax.cameras import known as known_cameras
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.models.mvdust3r import abstract_variables
+from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.reconstruction import memory
-from mvdust3r_jax.reconstruction.reconstruct import (
-    Model,
-    forward,
-    load_model,
-    network_order,
-    reconstruct,
-)
+from mvdust3r_jax.reconstruction.model import Model, load_model
+from mvdust3r_jax.reconstruction.reconstruct import forward, reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import Gaussians, Prediction
 from mvdust3r_jax.weights import files as weight_files
-from mvdust3r_jax.weights import port
 
 CONFIG = ModelConfig(
     16, 1, 1, 16, 2, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True, sh_degree=1
@@ -39,7 +35,7 @@ MODULE = sys.modules["mvdust3r_jax.reconstruction.reconstruct"]
 
 @pytest.fixture(scope="module")
 def model():
-    tree = port.abstract_variables(CONFIG)
+    tree = abstract_variables(CONFIG)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
     return Model(CONFIG, variables, SIZE, "test")

@@ -9,9 +9,10 @@ import pytest
 
 from data.box import box_views
 from mvdust3r_jax.geometry.transforms import safe_norm
-from mvdust3r_jax.training import losses
+from mvdust3r_jax.geometry.truth import reference_from_cameras, true_pointmaps
+from mvdust3r_jax.splat.pointmaps import clip_scales, normalised_scenes, render
 from mvdust3r_jax.training.objective import ObjectiveConfig, total_loss
-from mvdust3r_jax.training.render_loss import normalised_scenes, render, render_terms, scene_terms
+from mvdust3r_jax.training.render_loss import render_terms, scene_terms
 from mvdust3r_jax.types import Gaussians, Prediction
 
 CONFIG = ObjectiveConfig(num_refs=2, num_targets=1, rgb=1.0, scale_clip=1.0)
@@ -20,7 +21,7 @@ CONFIG = ObjectiveConfig(num_refs=2, num_targets=1, rgb=1.0, scale_clip=1.0)
 def perfect(batch, num_refs=2, sh_degree=0):
     """The prediction that knows the truth, at twice its scale, with opaque Gaussians."""
     num_inputs = batch.images.shape[1] - 1
-    points = 2 * losses.true_pointmaps(batch, num_refs)[:, :, :num_inputs]
+    points = 2 * true_pointmaps(batch, num_refs)[:, :, :num_inputs]
     shape = points.shape[:-1]
     gaussians = Gaussians(
         colors=jnp.zeros((*shape, 3 * (sh_degree + 1) ** 2)),
@@ -35,7 +36,7 @@ def perfect(batch, num_refs=2, sh_degree=0):
 def batch_of(size=1, pixels=24):
     batch = jax.tree.map(jnp.asarray, box_views(np.random.default_rng(0), size, 3, pixels, pixels))
     # Slow colours, so that half a pixel matters little and a whole wrong pose much.
-    waves = jnp.sin(losses.true_pointmaps(batch, 1)[:, 0])
+    waves = jnp.sin(true_pointmaps(batch, 1)[:, 0])
     return batch.replace(images=waves)
 
 
@@ -48,9 +49,9 @@ def test_perfect_prediction_renders_the_input_views():
     """True points give the input images back, and half a pixel of principal point is seen."""
     batch = batch_of()
     prediction = jax.tree.map(lambda x: x[:, 1], perfect(batch))
-    poses = losses.reference_from_cameras(batch.world_from_cam, 2)[:, 1]
+    poses = reference_from_cameras(batch.world_from_cam, 2)[:, 1]
     scenes = normalised_scenes(prediction, batch, poses)
-    scales = losses.clip_scales(scenes.prediction.gaussians.scales, scenes.factor)
+    scales = clip_scales(scenes.prediction.gaussians.scales, scenes.factor)
 
     def error(shift_px):
         intrinsics = scenes.intrinsics[:, :2].at[..., :2, 2].add(shift_px)
@@ -95,7 +96,7 @@ def test_gradient_taken_beside_the_value_is_that_of_autodiff():
     """A factor on the loss included, against plain differentiation of every scene's terms."""
     batch = batch_of(2, pixels=8)
     prediction = perfect(batch)
-    poses = losses.reference_from_cameras(batch.world_from_cam, 2)
+    poses = reference_from_cameras(batch.world_from_cam, 2)
     views = jnp.arange(3)
 
     def by_scene(prediction):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvdust3r_jax import ModelConfig
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import port, safetensors_file, torch_file, torch_writer
 
@@ -25,7 +26,7 @@ CONFIG = ModelConfig(
 def random_variables(config=CONFIG, seed=0):
     """Random numbers in the shape of the network's variables; nothing is compiled."""
     rng = np.random.default_rng(seed)
-    tree = port.abstract_variables(config)
+    tree = abstract_variables(config)
     return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), tree)
 
 

@@ -7,17 +7,18 @@ for it, TensorFlow are needed only here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
-def frame_collection(builder, split: str, names: Sequence[str]):
-    """A Beam transform that yields (key, example) for every frame of the split's scenes."""
+def frame_collection(scene_frames: Callable, names: Sequence[str]):
+    """A Beam transform that yields (key, example) for every frame of the split's scenes.
+
+    scene_frames: (number, name) of a scene to its (key, example, problem or None); pickled.
+    """
     import apache_beam as beam
 
     def frames(numbered):
-        from data.stored.builder import scene_frames
-
-        for key, example, _ in scene_frames(builder, split, *numbered):
+        for key, example, _ in scene_frames(*numbered):
             yield key, example
 
     return beam.Create(list(enumerate(names))) | beam.Reshuffle() | beam.FlatMap(frames)

@@ -12,6 +12,7 @@ listed in ``builder.skipped``, and the pipeline passes over the trajectories tha
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data.stored.beam import frame_collection
 from data.stored.schema import (
     NO_FRAME,
     CorruptRecord,
@@ -114,9 +116,10 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not filled:
             raise ValueError(f"{self.name}: no scene of any split has a trajectory")
         if self.builder_config.name == FRAMES and self.beam:
-            from data.stored.beam import frame_collection
-
-            return {split: frame_collection(self, split, names) for split, names in filled.items()}
+            return {
+                split: frame_collection(functools.partial(scene_frames, self, split), names)
+                for split, names in filled.items()
+            }
         generate = self._frames if self.builder_config.name == FRAMES else self._trajectories
         return {split: generate(split, names) for split, names in filled.items()}
 

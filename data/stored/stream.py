@@ -301,7 +301,7 @@ def records_source(
 def release_order(num_inputs: int) -> Int[np.ndarray, "V"]:
     """The order in which the release's evaluation shows the input views: ``network_order``."""
     # Evaluation needs the network's package anyway; training streams do without.
-    from mvdust3r_jax.reconstruction.reconstruct import network_order
+    from mvdust3r_jax.models.view_order import network_order
 
     return np.array(network_order(num_inputs))
 

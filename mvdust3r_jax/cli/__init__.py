@@ -1,8 +1,10 @@
-"""The command line: ``mvdust3r COMMAND``, one module per command.
+"""The command line: ``mvdust3r COMMAND``, one module per command. Door: ``main``.
 
 A command module has ``HELP``, ``EXAMPLES``, ``add_arguments(parser)`` and ``run(args, console)``,
 which returns what ``--json`` prints. Exit codes: 0 done, 1 unusable input or output, 2 wrong usage,
 3 not enough memory, 70 a fault of this program, 130 interrupted.
+
+May use: cameras, export, media, models, reconstruction, storage, viewer, weights.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ import numpy as np
 
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.models.mvdust3r import VARIANTS
+from mvdust3r_jax.models.mvdust3r import VARIANTS, abstract_variables
 from mvdust3r_jax.reconstruction import memory
-from mvdust3r_jax.reconstruction.reconstruct import Model, compiled_program
-from mvdust3r_jax.weights import port
+from mvdust3r_jax.reconstruction.model import Model
+from mvdust3r_jax.reconstruction.reconstruct import compiled_program
 
 HELP = "forward time for several numbers of views, as a share of this machine's matmul rate"
 EXAMPLES = (
@@ -63,7 +63,7 @@ def random_model(variant: str, dtype: str, size: tuple[int, int]) -> Model:
     """The variant with small random weights; times do not depend on their values."""
     config = dataclasses.replace(VARIANTS[variant], dtype=dtype)
     rng = np.random.default_rng(0)
-    tree = port.abstract_variables(config)
+    tree = abstract_variables(config)
     draw = lambda x: (0.02 * rng.standard_normal(x.shape, np.float32)) ** 2  # noqa: E731
     return Model(config, jax.device_put(jax.tree.map(draw, tree)), size, variant)
 

@@ -11,7 +11,8 @@ import jax
 
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.media import photographs, video_frames
-from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS, Model, load_model
+from mvdust3r_jax.reconstruction.model import Model, load_model
+from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS
 
 DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", "small")
 DEFAULT_FRAMES = 12

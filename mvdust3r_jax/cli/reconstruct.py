@@ -13,8 +13,10 @@ from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.media.photographs import SUFFIXES, ImageError
 from mvdust3r_jax.reconstruction import memory
-from mvdust3r_jax.reconstruction.reconstruct import Model, reconstruct
-from mvdust3r_jax.reconstruction.scene import SCENE_FILE, Scene
+from mvdust3r_jax.reconstruction.model import Model
+from mvdust3r_jax.reconstruction.reconstruct import reconstruct
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
 
 HELP = "photographs, a folder or a video to points, cameras and Gaussians"
 EXAMPLES = (

@@ -9,7 +9,8 @@ from typing import Any
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
-from mvdust3r_jax.reconstruction.scene import SCENE_FILE, Scene
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
 
 HELP = "a scene in the browser: a result folder, photographs, or none to drop some on the page"
 EXAMPLES = (

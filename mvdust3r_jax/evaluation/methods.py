@@ -18,7 +18,7 @@ from mvdust3r_jax.evaluation import scores
 from mvdust3r_jax.metrics.chamfer import capped_chamfer_kdtree, chamfer_distance
 from mvdust3r_jax.metrics.pointmaps import ERROR_CAP
 from mvdust3r_jax.models.mvdust3r import ModelConfig
-from mvdust3r_jax.training import losses
+from mvdust3r_jax.splat.pointmaps import MAX_SCALE
 from mvdust3r_jax.types import Batch
 
 BASELINES = ("constant", "mean", "oracle")
@@ -143,7 +143,7 @@ def novel_images(devices: Devices, estimate, batch: Batch, network: Network | No
     """Renders at the render-only cameras and their seconds; None without Gaussians or cameras."""
     if estimate.gaussians is None or batch.images.shape[1] == estimate.points.shape[1]:
         return None, 0.0
-    degree, limit = 0, losses.MAX_SCALE
+    degree, limit = 0, MAX_SCALE
     if network is not None:
         degree, limit = network.config.sh_degree, network.config.max_scale
     draw = functools.partial(scores.novel_views, sh_degree=degree, max_scale=limit)

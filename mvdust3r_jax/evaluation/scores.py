@@ -25,14 +25,22 @@ from mvdust3r_jax.cameras.from_pointmaps import (
 from mvdust3r_jax.geometry.camera import unproject
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
 from mvdust3r_jax.metrics import images as image_metrics
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.metrics import pointmaps as metrics
+from mvdust3r_jax.metrics.poses import (
+    PairErrors,
+    mean_average_accuracy,
+    pair_errors,
+    pair_errors_release,
+    share_below,
+)
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
 from mvdust3r_jax.pairwise.alignment_start import Pairs
 from mvdust3r_jax.pairwise.global_alignment import global_alignment
 from mvdust3r_jax.pairwise.network import predict_pairs
-from mvdust3r_jax.training import losses, render_loss
+from mvdust3r_jax.splat.pointmaps import clip_scales, render
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
 
 # The constant baseline sees a wall at unit depth, through a lens of this focal length over width.
@@ -75,7 +83,7 @@ def ground_truth(batch: Batch, num_inputs: int, reference: Int[Array, "B"]) -> T
     """Pointmaps of the input views and all cameras, seen from the reference view."""
     ref_from_world = invert_rigid(take(batch.world_from_cam, reference))
     ref_from_cam = jnp.einsum("bij,bsjk->bsik", ref_from_world, batch.world_from_cam)
-    valid = losses.known_depth(batch)[:, :num_inputs]
+    valid = known_depth(batch)[:, :num_inputs]
     depth_m = jnp.where(valid, batch.depth_m[:, :num_inputs], 0.0)
     points = transform_points(
         ref_from_cam[:, :num_inputs], unproject(depth_m, batch.intrinsics[:, :num_inputs])
@@ -106,8 +114,8 @@ def predict_all_paths(
 def best_path(prediction: Prediction, batch: Batch) -> tuple[Prediction, Int[Array, "B"]]:
     """The path whose pointmaps come nearest to the truth (chosen knowing it), and its reference."""
     num_refs, num_inputs = prediction.points.shape[1:3]
-    truth = losses.true_pointmaps(batch, num_refs)[:, :, :num_inputs]
-    valid = losses.known_depth(batch)[:, None, :num_inputs]
+    truth = true_pointmaps(batch, num_refs)[:, :, :num_inputs]
+    valid = known_depth(batch)[:, None, :num_inputs]
     valid = jnp.broadcast_to(valid, truth.shape[:-1])
     nd = metrics.point_errors(prediction.points, truth, valid).nd
     best = jnp.argmin(jnp.nan_to_num(nd, nan=jnp.inf), axis=1)
@@ -179,7 +187,7 @@ def fixed_splats(prediction: Prediction, batch: Batch) -> Prediction:
     That of a pixel at the scene's mean distance: what points alone can show of a new view.
     """
     num_inputs = prediction.points.shape[1]
-    valid = losses.known_depth(batch)[:, :num_inputs]
+    valid = known_depth(batch)[:, :num_inputs]
     distance = mean_distance(prediction.points, valid)
     spread = _ORACLE_SPREAD * distance / batch.intrinsics[:, 0, 0, 0]
     scales = jnp.broadcast_to(spread[:, None, None, None, None], prediction.points.shape)
@@ -259,14 +267,14 @@ def align_scene_pairs(pairs: Pairs, batch: Batch, *, num_inputs: int, steps: int
 # ---------------------------------------------------------------- numbers
 
 
-def _pose_numbers(errors: metrics.PairErrors, suffix: str) -> dict[str, Float[Array, "B"]]:
+def _pose_numbers(errors: PairErrors, suffix: str) -> dict[str, Float[Array, "B"]]:
     rotation, translation = errors.rotation_deg, errors.translation_deg
     return {
         f"rre_deg{suffix}": rotation.mean(axis=-1),
         f"rte_deg{suffix}": jnp.nanmean(translation, axis=-1),
-        f"rra15{suffix}": metrics.share_below(rotation),
-        f"rta15{suffix}": metrics.share_below(translation),
-        f"maa30{suffix}": metrics.mean_average_accuracy(errors),
+        f"rra15{suffix}": share_below(rotation),
+        f"rta15{suffix}": share_below(translation),
+        f"maa30{suffix}": mean_average_accuracy(errors),
     }
 
 
@@ -288,8 +296,8 @@ def score(estimate: Estimate, batch: Batch) -> dict[str, Float[Array, "B"]]:
     numbers["focal_error"] = jnp.abs(estimate.focal_px / true_focal - 1)
     numbers["pose_ok_share"] = estimate.pose_ok.mean(axis=-1)
     poses = estimate.ref_from_cam, truth.ref_from_cam[:, :num_inputs], estimate.pose_ok
-    numbers |= _pose_numbers(metrics.pair_errors(*poses), "")
-    return numbers | _pose_numbers(metrics.pair_errors_release(*poses), "_release")
+    numbers |= _pose_numbers(pair_errors(*poses), "")
+    return numbers | _pose_numbers(pair_errors_release(*poses), "_release")
 
 
 def aligned_clouds(estimate: Estimate, batch: Batch) -> tuple[Array, Array, Array]:
@@ -314,16 +322,16 @@ def novel_views(
     """
     num_inputs = estimate.points.shape[1]
     truth = ground_truth(batch, num_inputs, estimate.reference)
-    valid = losses.known_depth(batch)
+    valid = known_depth(batch)
     everything = ground_truth(batch, batch.images.shape[1], estimate.reference)
     factor = mean_distance(estimate.points, truth.valid)
     true_factor = mean_distance(everything.points, valid)
     cameras = truth.ref_from_cam[:, num_inputs:]
     prediction = Prediction(estimate.points, estimate.confidence, estimate.gaussians)
-    images, _ = render_loss.render(
+    images, _ = render(
         estimate.points / factor[:, None, None, None, None],
         prediction,
-        losses.clip_scales(estimate.gaussians.scales, factor, max_scale),
+        clip_scales(estimate.gaussians.scales, factor, max_scale),
         batch.images[:, :num_inputs],
         cameras.at[..., :3, 3].divide(true_factor[:, None, None]),
         batch.intrinsics[:, num_inputs:],

@@ -2,6 +2,8 @@
 
 Each exporter is a function of ``(path, scene)`` that writes one file (or folder) and leaves
 nothing half-written. They write every pixel of ``scene.masks``; `write` narrows that mask first.
+
+May use: media, splat, storage. Door: the names in ``__all__``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from mvdust3r_jax.export.point_filter import PointFilter, keep_mask
 from mvdust3r_jax.export.preview import write_preview
 from mvdust3r_jax.export.splat_ply import write_splat_ply
 from mvdust3r_jax.export.video import write_videos
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 __all__ = ["EXPORTERS", "Exporter", "PointFilter", "with_videos", "write"]
 
@@ -34,13 +36,13 @@ class Exporter(NamedTuple):
     requirement: the optional module that it takes, None for none.
     """
 
-    function: Callable[[Path, Scene], None]
+    function: Callable[[Path, SceneArrays], None]
     file_name: str
     help: str
     requirement: str | None = None
 
 
-def _write_npz(path: Path, scene: Scene) -> None:
+def _write_npz(path: Path, scene: SceneArrays) -> None:
     """Every array of the scene; `Scene.load` reads it back."""
     scene.save_arrays(path)
 
@@ -85,7 +87,7 @@ def check(formats: Sequence[str], exporters: Mapping[str, Exporter] = EXPORTERS)
 
 
 def write(
-    scene: Scene,
+    scene: SceneArrays,
     folder: str | Path,
     formats: Sequence[str],
     points: PointFilter | None = None,

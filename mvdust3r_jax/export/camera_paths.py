@@ -16,7 +16,7 @@ from mvdust3r_jax.export.posed_views import (
     rotation_matrices,
     usable_pixels,
 )
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Radius of the orbit, as a share of the distance to the point that it looks at.
 ORBIT_RADIUS = 0.2
@@ -24,7 +24,7 @@ ORBIT_RADIUS = 0.2
 _NEARLY_PARALLEL = 0.9999
 
 
-def orbit(scene: Scene, num_frames: int, view: int | None = None) -> np.ndarray:
+def orbit(scene: SceneArrays, num_frames: int, view: int | None = None) -> np.ndarray:
     """A closed ellipse centred on one camera, looking at a fixed point in front of it.
 
     view: whose camera (default: the first with a pose). The point lies on its optical axis at
@@ -55,7 +55,7 @@ def look_at(centres: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.nda
     return poses
 
 
-def fly_through(scene: Scene, frames_per_view: int) -> np.ndarray:
+def fly_through(scene: SceneArrays, frames_per_view: int) -> np.ndarray:
     """Through all cameras in input order: a Catmull-Rom spline, rotations blended on the sphere.
 
     ``frames_per_view * (n - 1) + 1`` poses for n cameras; camera i is frame

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mvdust3r_jax.export.posed_views import posed_views
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 _CONVENTIONS = {
     "world": "the camera frame of the reference view (the view whose pose is the identity)",
@@ -28,12 +28,12 @@ _KNOWN_WORLD = {
 }
 
 
-def conventions(scene: Scene) -> dict[str, str]:
+def conventions(scene: SceneArrays) -> dict[str, str]:
     """What the numbers mean, in words."""
     return _CONVENTIONS if scene.world_is_reference else _CONVENTIONS | _KNOWN_WORLD
 
 
-def cameras_dict(scene: Scene) -> dict:
+def cameras_dict(scene: SceneArrays) -> dict:
     """The file's content as plain Python data."""
     posed = set(posed_views(scene).tolist())
     height, width = np.asarray(scene.points).shape[1:3]
@@ -65,7 +65,7 @@ def _camera(intrinsics: np.ndarray, height: int, width: int) -> dict:
     }
 
 
-def write_cameras(path: str | Path, scene: Scene) -> None:
+def write_cameras(path: str | Path, scene: SceneArrays) -> None:
     """Write ``cameras_dict`` as JSON."""
     with whole_file(path) as partial:
         partial.write_text(json.dumps(cameras_dict(scene), indent=1, allow_nan=False) + "\n")

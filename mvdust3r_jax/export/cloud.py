@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from mvdust3r_jax.export.posed_views import usable_pixels, view_colors
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # What a file says of its frame.
 REFERENCE_FRAME = "frame: reference camera, x right, y down, z forward"
 KNOWN_FRAME = "frame: that of the known poses"
 
 
-def cloud(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cloud(scene: SceneArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the masked pixels: points [n, 3] float32, colours [n, 3] uint8, confidence [n] float32."""
     keep = usable_pixels(scene)
     points = np.asarray(scene.points, np.float32)[keep]
@@ -35,7 +35,7 @@ def ply_header(count: int, properties: list[tuple[str, str]], comments: list[str
     return ("\n".join([*lines, "end_header"]) + "\n").encode("ascii")
 
 
-def write_ply(path: str | Path, scene: Scene) -> None:
+def write_ply(path: str | Path, scene: SceneArrays) -> None:
     """The scene's points, one vertex per masked pixel, in the world frame."""
     frame = REFERENCE_FRAME if scene.world_is_reference else KNOWN_FRAME
     write_points_ply(path, *cloud(scene), frame)

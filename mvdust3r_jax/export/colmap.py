@@ -23,14 +23,14 @@ from mvdust3r_jax.export.posed_views import (
     view_colors,
 )
 from mvdust3r_jax.export.tracks import Tracks, build_tracks, mean_errors
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_folder
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # COLMAP's tools slow down far below what a dense reconstruction offers.
 MAX_POINTS = 100_000
 
 
-def write_colmap(path: str | Path, scene: Scene, max_points: int = MAX_POINTS) -> None:
+def write_colmap(path: str | Path, scene: SceneArrays, max_points: int = MAX_POINTS) -> None:
     """Write the model into the folder ``path``; at most ``max_points`` start a track."""
     views = posed_views(scene)
     names = written_names(scene, Path(path).parent) or spaceless_names(scene)
@@ -41,7 +41,7 @@ def write_colmap(path: str | Path, scene: Scene, max_points: int = MAX_POINTS) -
         (folder / "points3D.txt").write_text(_points_txt(scene, tracks))
 
 
-def _cameras_txt(scene: Scene, views: np.ndarray) -> str:
+def _cameras_txt(scene: SceneArrays, views: np.ndarray) -> str:
     lines = ["# CAMERA_ID, MODEL, WIDTH, HEIGHT, FX, FY, CX, CY"]
     for view in views:
         k = np.asarray(scene.original_intrinsics[view], np.float64)
@@ -52,7 +52,7 @@ def _cameras_txt(scene: Scene, views: np.ndarray) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _images_txt(scene: Scene, views: np.ndarray, tracks: Tracks, names: list[str]) -> str:
+def _images_txt(scene: SceneArrays, views: np.ndarray, tracks: Tracks, names: list[str]) -> str:
     lines = [
         "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME",
         "# POINTS2D[] as (X, Y, POINT3D_ID)",
@@ -71,7 +71,7 @@ def _images_txt(scene: Scene, views: np.ndarray, tracks: Tracks, names: list[str
     return "\n".join(lines) + "\n"
 
 
-def _points_txt(scene: Scene, tracks: Tracks) -> str:
+def _points_txt(scene: SceneArrays, tracks: Tracks) -> str:
     """One line per point; an observation is (image, index among that image's points)."""
     lines = ["# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)"]
     index = np.zeros(len(tracks.view), np.int64)

@@ -10,7 +10,7 @@ import colorsys
 import numpy as np
 
 from mvdust3r_jax.export.posed_views import reference_distances, transform, usable_pixels
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Depth of a frustum's image plane, as a share of the points' median distance to the reference.
 SIZE_SHARE = 0.08
@@ -23,13 +23,13 @@ CORNER_UV = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
 IMAGE_FACES = np.array([[0, 1, 2], [0, 2, 3]])
 
 
-def frustum_depth(scene: Scene) -> float:
+def frustum_depth(scene: SceneArrays) -> float:
     """Distance of the image planes from their cameras that suits the scene's size."""
     distances = reference_distances(scene)[usable_pixels(scene)]
     return SIZE_SHARE * float(np.median(distances)) if distances.size else SIZE_SHARE
 
 
-def corners(scene: Scene, view: int, depth: float) -> np.ndarray:
+def corners(scene: SceneArrays, view: int, depth: float) -> np.ndarray:
     """[5, 3]: apex, then the corners of the image at ``depth``: the outer edges of its pixels."""
     height, width = np.asarray(scene.images_01).shape[1:3]
     k = np.asarray(scene.intrinsics[view], np.float64)

@@ -16,8 +16,8 @@ from mvdust3r_jax.export.posed_views import (
     rotation_matrices,
     usable_pixels,
 )
-from mvdust3r_jax.reconstruction.scene import Scene
-from mvdust3r_jax.training.losses import MIN_SCALE
+from mvdust3r_jax.splat.pointmaps import MIN_SCALE
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Of the surfels that stand in for scenes without Gaussian heads.
 STAND_IN_OPACITY = 0.95
@@ -57,7 +57,7 @@ class GaussianCloud:
         return factor @ np.swapaxes(factor, -1, -2)
 
 
-def gaussian_cloud(scene: Scene) -> GaussianCloud:
+def gaussian_cloud(scene: SceneArrays) -> GaussianCloud:
     """One Gaussian per masked pixel, centred on its point.
 
     Colour: with one SH coefficient (degree 0) it is the photograph's own pixel, as in training;
@@ -84,14 +84,14 @@ def gaussian_cloud(scene: Scene) -> GaussianCloud:
     )
 
 
-def mean_distance(scene: Scene) -> float:
+def mean_distance(scene: SceneArrays) -> float:
     """Mean distance of all finite points to the reference camera, every pixel as in training."""
     distance = reference_distances(scene)
     finite = distance[np.isfinite(distance)]
     return float(max(finite.mean(), 1e-8)) if finite.size else 1e-8
 
 
-def _footprint(scene: Scene) -> np.ndarray:
+def _footprint(scene: SceneArrays) -> np.ndarray:
     """[V, H, W]: standard deviation of a stand-in surfel, at least the lower training limit.
 
     A view without a pose has no depth of its own: the distance to the reference stands in.

@@ -19,8 +19,8 @@ from PIL import Image
 from mvdust3r_jax.export import frusta
 from mvdust3r_jax.export.cloud import cloud
 from mvdust3r_jax.export.posed_views import OPENGL_FROM_OPENCV, posed_views, view_colors
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Longest side of a frustum's picture.
 TEXTURE_PX = 256
@@ -28,7 +28,7 @@ _POINTS, _TRIANGLES = 0, 4
 _COMPONENT = {"float32": 5126, "uint32": 5125}
 
 
-def write_glb(path: str | Path, scene: Scene) -> None:
+def write_glb(path: str | Path, scene: SceneArrays) -> None:
     """Write the masked points, and one node per view with a pose, named like the view."""
     glb = _Builder(OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4))
     points, colors, _ = cloud(scene)

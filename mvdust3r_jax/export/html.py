@@ -24,8 +24,8 @@ from mvdust3r_jax.export.cloud import cloud
 from mvdust3r_jax.export.point_filter import within_budget
 from mvdust3r_jax.export.posed_views import down_direction, posed_views, usable_pixels, view_colors
 from mvdust3r_jax.export.preview import confidence_colors, depth_colors
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # 200,000 points are 2.7 MB of page and enough to cover a screen.
 MAX_POINTS = 200_000
@@ -36,7 +36,7 @@ _BOX_MARGIN = 0.5
 PICTURE_PX = 256
 
 
-def write_html(path: str | Path, scene: Scene, max_points: int = MAX_POINTS) -> None:
+def write_html(path: str | Path, scene: SceneArrays, max_points: int = MAX_POINTS) -> None:
     """Write the page with at most ``max_points`` of the masked points, chosen at random."""
     page = resources.files("mvdust3r_jax.export").joinpath("page.html").read_text("utf-8")
     # "<" would end the script element (names come from file names); JSON has an escape for it.
@@ -47,7 +47,7 @@ def write_html(path: str | Path, scene: Scene, max_points: int = MAX_POINTS) -> 
         partial.write_text(filled, "utf-8")
 
 
-def page_data(scene: Scene, max_points: int) -> dict:
+def page_data(scene: SceneArrays, max_points: int) -> dict:
     """What the page's script reads, as plain Python data."""
     depth = frusta.frustum_depth(scene)
     pictures = zip(view_colors(scene), depth_colors(scene), confidence_colors(scene), strict=True)
@@ -72,7 +72,7 @@ def page_data(scene: Scene, max_points: int) -> dict:
     }
 
 
-def packed_points(scene: Scene, max_points: int) -> dict:
+def packed_points(scene: SceneArrays, max_points: int) -> dict:
     """Points as base64: ``position`` uint16 [n, 3] in the box, ``color`` uint8 [n, 4].
 
     The fourth colour byte is the confidence rank: 0 for the least, 255 for the most confident.

@@ -21,19 +21,19 @@ import numpy as np
 from mvdust3r_jax.export.cloud import KNOWN_FRAME, cloud, write_points_ply
 from mvdust3r_jax.export.photographs import FOLDER, written_names
 from mvdust3r_jax.export.posed_views import OPENGL_FROM_OPENCV, posed_views
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_folder
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # nerfstudio's world (z up) from the reference camera's frame (y down, z forward).
 Z_UP_FROM_WORLD = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
 
-def _turn(scene: Scene) -> np.ndarray:
+def _turn(scene: SceneArrays) -> np.ndarray:
     """[4, 4]: what the file's world is of the scene's."""
     return Z_UP_FROM_WORLD if scene.world_is_reference else np.eye(4)
 
 
-def transforms_dict(scene: Scene, ply_file_path: str, image_paths: Sequence[str]) -> dict:
+def transforms_dict(scene: SceneArrays, ply_file_path: str, image_paths: Sequence[str]) -> dict:
     """The file's content as plain Python data, one frame per view with a pose."""
     frames = []
     for view in posed_views(scene):
@@ -64,7 +64,7 @@ def transforms_dict(scene: Scene, ply_file_path: str, image_paths: Sequence[str]
     }
 
 
-def write_nerfstudio(path: str | Path, scene: Scene) -> None:
+def write_nerfstudio(path: str | Path, scene: SceneArrays) -> None:
     """Write the folder ``path`` with ``transforms.json`` and ``sparse_pc.ply``."""
     points, colors, confidence = cloud(scene)
     turned = (points @ _turn(scene)[:3, :3].T).astype(np.float32)

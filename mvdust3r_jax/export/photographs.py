@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from mvdust3r_jax.media.photographs import Photo, read_photo
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 FOLDER = "images"
 # Formats that refer to image files.
@@ -25,12 +25,12 @@ _PLAIN_SUFFIXES = {*_JPEG_SUFFIXES, ".png"}
 _QUALITY = 95
 
 
-def spaceless_names(scene: Scene) -> list[str]:
+def spaceless_names(scene: SceneArrays) -> list[str]:
     """The views' names without white space, which COLMAP's text format cannot hold."""
     return ["_".join(str(name).split()) for name in scene.names]
 
 
-def file_names(scene: Scene) -> list[str]:
+def file_names(scene: SceneArrays) -> list[str]:
     """Name of each view's file in ``images/``: distinct, without white space, a JPEG's ending."""
     names = [
         name if Path(name).suffix.lower() in _JPEG_SUFFIXES else f"{name}.jpg"
@@ -40,13 +40,13 @@ def file_names(scene: Scene) -> list[str]:
     return names if distinct else [f"{i:04d}_{name}" for i, name in enumerate(names)]
 
 
-def written_names(scene: Scene, folder: Path) -> list[str] | None:
+def written_names(scene: SceneArrays, folder: Path) -> list[str] | None:
     """`file_names` if the output folder holds all of these files in ``images/``, else None."""
     names = file_names(scene)
     return names if all((folder / FOLDER / name).is_file() for name in names) else None
 
 
-def serve_as_they_are(scene: Scene, sources: Sequence[Path | Photo]) -> bool:
+def serve_as_they_are(scene: SceneArrays, sources: Sequence[Path | Photo]) -> bool:
     """Whether all views are plain upright files under the names that the scene has for them."""
     pairs = zip(sources, spaceless_names(scene), strict=True)
     return all(
@@ -63,7 +63,9 @@ def _is_upright(path: Path) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
-def write_photographs(folder: Path, scene: Scene, sources: Sequence[Path | Photo]) -> list[Path]:
+def write_photographs(
+    folder: Path, scene: SceneArrays, sources: Sequence[Path | Photo]
+) -> list[Path]:
     """Write ``images/`` into the output folder: upright, at the size the intrinsics belong to.
 
     Frames of very large videos are decoded smaller; they are enlarged again.

@@ -18,7 +18,7 @@ from mvdust3r_jax.export.posed_views import (
     transform,
     usable_pixels,
 )
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # A point contradicts a view when it floats in front of that view's surface by more than this
 # share of the surface's depth.
@@ -49,7 +49,7 @@ class PointFilter:
 KEEP_ALL = PointFilter(drop_share=0.0)
 
 
-def keep_mask(scene: Scene, points: PointFilter, seed: int = 0) -> np.ndarray:
+def keep_mask(scene: SceneArrays, points: PointFilter, seed: int = 0) -> np.ndarray:
     """[V, H, W]: true for the pixels that the filter keeps; always inside ``scene.masks``."""
     keep = usable_pixels(scene)
     confidence = np.asarray(scene.confidence)
@@ -73,7 +73,7 @@ def within_budget(keep: np.ndarray, max_points: int | None, seed: int = 0) -> np
     return reduced.reshape(keep.shape)
 
 
-def contradicted(scene: Scene, keep: np.ndarray) -> np.ndarray:
+def contradicted(scene: SceneArrays, keep: np.ndarray) -> np.ndarray:
     """[V, H, W]: points that some other view sees through.
 
     Point p is contradicted by view j when it projects to a kept pixel of j, nearer to the camera

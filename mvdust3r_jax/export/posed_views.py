@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # A transform of world to a y-up frame that looks along -z, as OpenGL and glTF have it.
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -41,31 +41,31 @@ def project(points_cam: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
     return points_cam[..., :2] / z * focal + intrinsics[:2, 2]
 
 
-def usable_pixels(scene: Scene) -> np.ndarray:
+def usable_pixels(scene: SceneArrays) -> np.ndarray:
     """[V, H, W]: pixels of the scene whose point is finite."""
     finite = np.isfinite(np.asarray(scene.points)).all(axis=-1)
     return np.asarray(scene.masks, bool) & finite
 
 
-def posed_views(scene: Scene) -> np.ndarray:
+def posed_views(scene: SceneArrays) -> np.ndarray:
     """Indices of the views whose camera is known."""
     finite = np.isfinite(np.asarray(scene.world_from_cam)).all(axis=(-1, -2))
     return np.flatnonzero(np.asarray(scene.pose_ok, bool) & finite)
 
 
-def reference_centre(scene: Scene) -> np.ndarray:
+def reference_centre(scene: SceneArrays) -> np.ndarray:
     """[3]: where the reference camera stands, from which training measures distances."""
     centre = np.asarray(scene.world_from_cam[0], np.float64)[:3, 3]
     return centre if np.isfinite(centre).all() else np.zeros(3)
 
 
-def reference_distances(scene: Scene) -> np.ndarray:
+def reference_distances(scene: SceneArrays) -> np.ndarray:
     """[V, H, W]: of all points to the reference camera's centre."""
     offset = np.asarray(scene.points, np.float64) - reference_centre(scene)
     return np.linalg.norm(offset, axis=-1)
 
 
-def down_direction(scene: Scene) -> np.ndarray:
+def down_direction(scene: SceneArrays) -> np.ndarray:
     """[3], unit: y of the reference camera where that is the world, else the mean of all cameras'.
 
     Known poses do not say which way their world is up, but photographs are seldom upside down.
@@ -78,7 +78,7 @@ def down_direction(scene: Scene) -> np.ndarray:
     return down
 
 
-def depth_maps(scene: Scene) -> np.ndarray:
+def depth_maps(scene: SceneArrays) -> np.ndarray:
     """[V, H, W]: z of each view's own points in its own camera, NaN for views without a pose."""
     points = np.asarray(scene.points, np.float64)
     depth = np.full(points.shape[:-1], np.nan)
@@ -88,7 +88,7 @@ def depth_maps(scene: Scene) -> np.ndarray:
     return depth
 
 
-def view_colors(scene: Scene) -> np.ndarray:
+def view_colors(scene: SceneArrays) -> np.ndarray:
     """[V, H, W, 3]: the images as uint8."""
     return np.round(np.clip(np.asarray(scene.images_01), 0, 1) * 255).astype(np.uint8)
 

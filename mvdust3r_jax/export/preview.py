@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mvdust3r_jax.export.posed_views import depth_maps, usable_pixels, view_colors
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Views per band of the sheet, and the sheet's cell size in pixels.
 COLUMNS, CELL_PX = 6, 224
@@ -36,13 +36,13 @@ def colorize(values_01: np.ndarray, table: list[tuple[int, int, int]]) -> np.nda
     return np.where(np.isfinite(values_01)[..., None], colors, _OUTSIDE)
 
 
-def depth_colors(scene: Scene) -> np.ndarray:
+def depth_colors(scene: SceneArrays) -> np.ndarray:
     """uint8 [V, H, W, 3]; one scale for all views, so that equal colours mean equal depths."""
     depth = np.where(usable_pixels(scene), depth_maps(scene), np.nan)
     return colorize(_spread(depth), _SPECTRAL)
 
 
-def confidence_colors(scene: Scene) -> np.ndarray:
+def confidence_colors(scene: SceneArrays) -> np.ndarray:
     """uint8 [V, H, W, 3] of the logarithm of the confidence."""
     confidence = np.maximum(np.asarray(scene.confidence, np.float64), 1)
     return colorize(_spread(np.where(scene.masks, np.log(confidence), np.nan)), _VIRIDIS)
@@ -57,7 +57,7 @@ def _spread(values: np.ndarray) -> np.ndarray:
     return (values - low) / max(high - low, 1e-12)
 
 
-def contact_sheet(scene: Scene) -> Image.Image:
+def contact_sheet(scene: SceneArrays) -> Image.Image:
     """The sheet: bands of up to ``COLUMNS`` views, three rows each."""
     rows = [view_colors(scene), depth_colors(scene), confidence_colors(scene)]
     num_views, height, width = rows[0].shape[:3]
@@ -80,14 +80,14 @@ def contact_sheet(scene: Scene) -> Image.Image:
     return sheet
 
 
-def _label(scene: Scene, view: int, length: int) -> str:
+def _label(scene: SceneArrays, view: int, length: int) -> str:
     """Number and name, and a note where no pose was found; cut to ``length`` characters."""
     note = "" if scene.pose_ok[view] else " (no pose)"
     name = f"{view}: {scene.names[view]}"
     return name[: max(length - len(note), 4)] + note
 
 
-def write_preview(path: str | Path, scene: Scene) -> None:
+def write_preview(path: str | Path, scene: SceneArrays) -> None:
     """Write the contact sheet as PNG."""
     with whole_file(path) as partial:
         contact_sheet(scene).save(partial, "PNG")

@@ -15,8 +15,8 @@ import numpy as np
 
 from mvdust3r_jax.export.cloud import ply_header
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Keeps the logit finite: float32 cannot tell opacities nearer to 0 or 1 than this.
 OPACITY_EDGE = 1e-6
@@ -24,7 +24,7 @@ OPACITY_EDGE = 1e-6
 _MAX_HEADER = 1 << 16
 
 
-def write_splat_ply(path: str | Path, scene: Scene) -> None:
+def write_splat_ply(path: str | Path, scene: SceneArrays) -> None:
     """Write the scene's Gaussians (or stand-in surfels) in the layout above."""
     write_gaussian_cloud(path, gaussian_cloud(scene))
 

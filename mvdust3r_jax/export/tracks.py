@@ -17,7 +17,7 @@ from mvdust3r_jax.export.posed_views import (
     transform,
     usable_pixels,
 )
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Two pixels see the same point when their points differ by less than this share of the depth.
 MATCH_TOLERANCE = 0.02
@@ -44,7 +44,7 @@ class _Sight(NamedTuple):
     intrinsics: np.ndarray  # [V, 3, 3]
 
 
-def build_tracks(scene: Scene, starts: np.ndarray) -> Tracks:
+def build_tracks(scene: SceneArrays, starts: np.ndarray) -> Tracks:
     """Tracks that start at the pixels ``starts`` [V, H, W], merged over the views with a pose.
 
     Going through the views in order, every start pixel that no earlier track has claimed seeds a
@@ -96,7 +96,7 @@ def _join(
     return match, np.stack([column, row], axis=-1) + (target[match] - shown)
 
 
-def _assemble(scene: Scene, parts: list, seeds: list[np.ndarray]) -> Tracks:
+def _assemble(scene: SceneArrays, parts: list, seeds: list[np.ndarray]) -> Tracks:
     """Concatenate, take pixels to the original resolution and order by point."""
     if not parts:
         empty = np.zeros(0, np.int64)
@@ -108,7 +108,7 @@ def _assemble(scene: Scene, parts: list, seeds: list[np.ndarray]) -> Tracks:
     return Tracks(point[order], view[order], pixel[order], np.concatenate(seeds))
 
 
-def original_pixels(scene: Scene, view: int, pixel: np.ndarray) -> np.ndarray:
+def original_pixels(scene: SceneArrays, view: int, pixel: np.ndarray) -> np.ndarray:
     """Network pixels (u, v) [n, 2] in the original photograph: crop and resize undone."""
     to_original = np.asarray(scene.original_intrinsics[view], np.float64) @ np.linalg.inv(
         np.asarray(scene.intrinsics[view], np.float64)
@@ -116,7 +116,7 @@ def original_pixels(scene: Scene, view: int, pixel: np.ndarray) -> np.ndarray:
     return pixel @ to_original[:2, :2].T + to_original[:2, 2]
 
 
-def reprojection_errors(scene: Scene, tracks: Tracks, positions: np.ndarray) -> np.ndarray:
+def reprojection_errors(scene: SceneArrays, tracks: Tracks, positions: np.ndarray) -> np.ndarray:
     """[n]: distance in original pixels between each observation and its point's projection."""
     cam_from_world = invert_rigid(scene.world_from_cam)
     errors = np.zeros(len(tracks.view))
@@ -128,7 +128,7 @@ def reprojection_errors(scene: Scene, tracks: Tracks, positions: np.ndarray) -> 
     return errors
 
 
-def mean_errors(scene: Scene, tracks: Tracks, positions: np.ndarray) -> np.ndarray:
+def mean_errors(scene: SceneArrays, tracks: Tracks, positions: np.ndarray) -> np.ndarray:
     """[P]: each point's mean reprojection error; a point behind its own camera counts as 0."""
     errors = np.nan_to_num(reprojection_errors(scene, tracks, positions))
     total = np.bincount(tracks.point, errors, minlength=len(tracks.seeds))

@@ -21,9 +21,9 @@ import numpy as np
 from mvdust3r_jax.export.camera_paths import fly_through, orbit
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
 from mvdust3r_jax.export.posed_views import invert_rigid
-from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.splat import rasterize
 from mvdust3r_jax.storage.atomic import whole_file, whole_folder
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 FPS = 30
 ORBIT_FRAMES = 120
@@ -88,7 +88,7 @@ def frame_size(height: int, width: int, longest_px: int) -> tuple[int, int]:
 
 
 def render_path(
-    scene: Scene, world_from_cam: np.ndarray, longest_px: int = VIDEO_PX
+    scene: SceneArrays, world_from_cam: np.ndarray, longest_px: int = VIDEO_PX
 ) -> Iterator[np.ndarray]:
     """uint8 frames [h, w, 3] along a path, with the first view's field of view."""
     height, width = np.asarray(scene.images_01).shape[1:3]
@@ -134,21 +134,24 @@ def _ffmpeg() -> str:
 
 
 def write_orbit(
-    path: str | Path, scene: Scene, num_frames: int = ORBIT_FRAMES, longest_px: int = VIDEO_PX
+    path: str | Path, scene: SceneArrays, num_frames: int = ORBIT_FRAMES, longest_px: int = VIDEO_PX
 ) -> None:
     """The closed orbit around the first camera with a pose."""
     write_mp4(path, render_path(scene, orbit(scene, num_frames), longest_px))
 
 
 def write_fly_through(
-    path: str | Path, scene: Scene, frames_per_view: int | None = None, longest_px: int = VIDEO_PX
+    path: str | Path,
+    scene: SceneArrays,
+    frames_per_view: int | None = None,
+    longest_px: int = VIDEO_PX,
 ) -> None:
     """The flight through all cameras; by default a second per camera, twelve seconds at most."""
     frames_per_view = frames_per_view or _flight_frames_per_view(scene, None)
     write_mp4(path, render_path(scene, fly_through(scene, frames_per_view), longest_px))
 
 
-def _flight_frames_per_view(scene: Scene, num_frames: int | None) -> int:
+def _flight_frames_per_view(scene: SceneArrays, num_frames: int | None) -> int:
     """How many frames from camera to camera make a flight of about ``num_frames``."""
     legs = max(int(np.sum(scene.pose_ok)) - 1, 1)
     if num_frames is None:
@@ -158,7 +161,7 @@ def _flight_frames_per_view(scene: Scene, num_frames: int | None) -> int:
 
 def write_videos(
     path: str | Path,
-    scene: Scene,
+    scene: SceneArrays,
     *,
     num_frames: int | None = None,
     longest_px: int = VIDEO_PX,

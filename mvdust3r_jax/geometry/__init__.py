@@ -1,1 +1,4 @@
-"""Frames, cameras, pointmaps and alignments: small pure functions over ``[..., n]`` arrays."""
+"""Frames, cameras, pointmaps and alignments: small pure functions over ``[..., n]`` arrays.
+
+May use: types. Doors: ``transforms``, ``camera``, ``pointmaps``, ``align``, ``truth``.
+"""

@@ -1,1 +1,4 @@
-"""The networks: encoder, multi-view decoder, heads, and the whole model with its variants."""
+"""The networks, from small pieces to the whole model with its variants; their operations counted.
+
+May use: types. Door: ``mvdust3r.MVDust3r``, ``mvdust3r.ModelConfig``, ``mvdust3r.VARIANTS``.
+"""

@@ -191,3 +191,13 @@ VARIANTS: dict[str, ModelConfig] = {
         32, 2, 2, 32, 2, 2, patch=8, skip=False, gaussian_hidden=32, cross_ref=True
     ),
 }
+
+
+def abstract_variables(config: ModelConfig) -> dict[str, Any]:
+    """Shapes and types of a network's variables, nothing computed."""
+
+    def init(key: Array, image: Array) -> dict[str, Any]:
+        return MVDust3r(config).init(key, image, num_refs=2)
+
+    image = jax.ShapeDtypeStruct((1, 2, config.patch, config.patch, 3), jnp.float32)
+    return jax.eval_shape(init, jax.random.key(0), image)

@@ -76,7 +76,7 @@ def estimate(
 @functools.lru_cache(maxsize=32)
 def parameter_count(config: ModelConfig) -> int:
     """Parameters of the network; batch statistics are counted as well."""
-    from mvdust3r_jax.weights.port import abstract_variables
+    from mvdust3r_jax.models.mvdust3r import abstract_variables
 
     return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_variables(config)))
 

@@ -15,8 +15,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ from jaxtyping import Array, UInt8
 from PIL import Image
 
 from mvdust3r_jax.cameras import from_pointmaps
-from mvdust3r_jax.cameras.known import KnownCameras, align_to_poses
+from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.media.photographs import (
     Fit,
@@ -38,99 +37,18 @@ from mvdust3r_jax.media.photographs import (
 )
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
 from mvdust3r_jax.reconstruction import memory
-from mvdust3r_jax.reconstruction.scene import Cameras, Scene
-from mvdust3r_jax.training import losses
+from mvdust3r_jax.reconstruction.known_world import align_to_poses
+from mvdust3r_jax.reconstruction.model import Model
+from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.splat.pointmaps import clip_scales
 from mvdust3r_jax.types import Prediction
-from mvdust3r_jax.weights import files as weight_files
-
-__all__ = ["Cameras", "Model", "Scene", "load_model", "reconstruct"]
 
 # References of the MV-DUSt3R+ release, in training and evaluation.
 DEFAULT_REFS = 4
 # Where the focal length cannot be found, the field of view of a usual phone camera is assumed.
 _FALLBACK_FOCAL_PER_WIDTH = 0.8
-# Weights by name are looked for in these folders, in this order.
-_WEIGHT_FOLDERS = (
-    Path(__file__).parents[1] / "weights",
-    Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mvdust3r_jax" / "weights",
-)
-# The network that comes with a clone of the repository, but not with an installed package.
-SMALL = "small"
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", "")
 
 Source = str | os.PathLike | np.ndarray | Image.Image | Photo
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A network with its weights on the device.
-
-    image_size: (height, width) that it was trained at, the default of `reconstruct`.
-    """
-
-    config: ModelConfig
-    variables: dict[str, Any]
-    image_size: tuple[int, int]
-    name: str
-
-
-def load_model(path_or_name: str | os.PathLike, dtype: str | None = None) -> Model:
-    """Network and weights from a file or folder, or by name from the folders of known weights.
-
-    Args:
-      path_or_name: what `weight_files.load_weights` reads, or e.g. "small".
-      dtype: of matrix products; by default float32 on CPUs and bfloat16 elsewhere.
-
-    Raises:
-      FileNotFoundError: saying where was looked. weight_files.WeightsError: an unusable file.
-    """
-    path = _find_weights(path_or_name)
-    config, variables = weight_files.load_weights(path)
-    dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    config = dataclasses.replace(config, dtype=dtype)
-    size = weight_files.image_size(path) or (14 * 16, 14 * 16)
-    return Model(config, _moved_to_device(variables), size, path.stem)
-
-
-def _moved_to_device(tree: dict[str, Any]) -> dict[str, Any]:
-    """Replaces arrays one by one: two copies of all of them would be twice the memory."""
-    for name, value in tree.items():
-        tree[name] = _moved_to_device(value) if isinstance(value, dict) else jax.device_put(value)
-    return tree
-
-
-def _find_weights(path_or_name: str | os.PathLike) -> Path:
-    given = Path(path_or_name)
-    if given.exists():
-        return given
-    places = [
-        folder / f"{given}{suffix}" for folder in _WEIGHT_FOLDERS for suffix in _WEIGHT_SUFFIXES
-    ]
-    found = [place for place in places if len(given.parts) == 1 and place.exists()]
-    if found:
-        return found[0]
-    folders = ", ".join(str(folder) for folder in _WEIGHT_FOLDERS)
-    error = FileNotFoundError(f"there are no weights {str(given)!r}, here or in {folders}")
-    if str(given) == SMALL:
-        error.add_note(f"a clone of the repository holds {SMALL!r}, in its folder weights/")
-    raise error
-
-
-def network_order(num_views: int) -> list[int]:
-    """The order in which the network is given the views: ``order[i]`` is its i-th view.
-
-    It is the evaluation order of the release: the references (the first ones) are spread over the
-    sequence. View 0 stays first. Undone by ``numpy.argsort``.
-    """
-    order = list(range(num_views))
-    if num_views < 12:
-        swaps = [(1, 3), (2, 6)]
-    else:
-        swaps = [(i, i * num_views // 4 + 1) for i in (1, 2, 3)]
-    for a, b in swaps:
-        if max(a, b) < num_views:
-            order[a], order[b] = order[b], order[a]
-    return order
 
 
 def reconstruct(
@@ -271,7 +189,7 @@ def _rendered_scales(pred: Prediction, max_scale: float) -> Prediction:
     if pred.gaussians is None:
         return pred
     factor = mean_distance(pred.points, jnp.isfinite(pred.points).all(axis=-1))
-    scales = losses.clip_scales(pred.gaussians.scales, factor, max_scale)
+    scales = clip_scales(pred.gaussians.scales, factor, max_scale)
     scales = scales * factor[:, None, None, None, None]
     return pred.replace(gaussians=pred.gaussians.replace(scales=scales))
 

@@ -26,7 +26,8 @@ from jaxtyping import Array, UInt8
 
 from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.models.mvdust3r import ModelConfig
-from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS, Model, forward
+from mvdust3r_jax.reconstruction.model import Model
+from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS, forward
 from mvdust3r_jax.storage.atomic import whole_folder
 from mvdust3r_jax.weights import files as weight_files
 

@@ -1,4 +1,7 @@
-"""Gaussian splatting in pure JAX: exact, differentiable, on CPU, GPU and TPU."""
+"""Gaussian splatting in pure JAX: exact, differentiable, on CPU, GPU and TPU.
+
+May use: geometry, types. Door: the names below; ``pointmaps`` for predicted Gaussians.
+"""
 
 from mvdust3r_jax.splat.rasterize import RasterInfo as RasterInfo
 from mvdust3r_jax.splat.rasterize import capacity_for as capacity_for

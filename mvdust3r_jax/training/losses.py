@@ -16,15 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mvdust3r_jax.geometry.camera import unproject
 from mvdust3r_jax.geometry.pointmaps import masked, mean_distance
-from mvdust3r_jax.geometry.transforms import invert_rigid, safe_norm, transform_points
-from mvdust3r_jax.types import Batch
+from mvdust3r_jax.geometry.transforms import safe_norm
+from mvdust3r_jax.splat.pointmaps import MAX_SCALE, MIN_SCALE
 
 # Weight of the reward for confidence: err * c - 0.2 log c is least at c = 0.2 / err.
 CONFIDENCE_REWARD = 0.2
-# Standard deviations of Gaussians that are rendered, in units of the normalised scene.
-MIN_SCALE, MAX_SCALE = 1e-4, 4e-3
 
 
 def global_sum(value: Array, axis_name: str | None) -> Array:
@@ -37,30 +34,6 @@ def sample_mean(
 ) -> Float[Array, ""]:
     """Mean over all samples of all devices (this device's share of it)."""
     return per_sample.sum() / global_sum(jnp.float32(per_sample.size), axis_name)
-
-
-def known_depth(batch: Batch) -> Bool[Array, "B S H W"]:
-    """Pixels whose depth is positive and finite."""
-    return (batch.depth_m > 0) & jnp.isfinite(batch.depth_m)
-
-
-def reference_from_cameras(
-    world_from_cam: Float[Array, "B S 4 4"], num_refs: int
-) -> Float[Array, "B R S 4 4"]:
-    """Every camera's pose in the frame of each of the first R views."""
-    ref_from_world = invert_rigid(world_from_cam[:, :num_refs])
-    return jnp.einsum("brij,bsjk->brsik", ref_from_world, world_from_cam)
-
-
-def true_pointmaps(batch: Batch, num_refs: int) -> Float[Array, "B R S H W 3"]:
-    """Ground truth of every path: each view's points in the frame of view r, metres.
-
-    Pixels without known depth hold the origin of their camera.
-    """
-    depth_m = jnp.where(known_depth(batch), batch.depth_m, 0.0)
-    points_cam = unproject(depth_m, batch.intrinsics)
-    ref_from_cam = reference_from_cameras(batch.world_from_cam, num_refs)
-    return transform_points(ref_from_cam, points_cam[:, None])
 
 
 def slot_order(num_refs: int, num_views: int) -> Int[np.ndarray, "R V"]:
@@ -134,15 +107,6 @@ def confidence_loss(
     confidence = jnp.where(valid[:, None], confidence, 1.0)
     values = confidence * errors - reward * jnp.log(confidence)
     return _pool_slots(values, valid, axis_name)
-
-
-def clip_scales(
-    scales: Float[Array, "*batch V H W 3"],
-    factor: Float[Array, "*batch"],
-    max_scale: float = MAX_SCALE,
-) -> Float[Array, "*batch V H W 3"]:
-    """Raw scales in units of the normalised scene, clipped to what is rendered."""
-    return jnp.clip(scales / factor[..., None, None, None, None], MIN_SCALE, max_scale)
 
 
 def scale_excess(

@@ -12,6 +12,8 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
+from mvdust3r_jax.splat.pointmaps import MAX_SCALE
 from mvdust3r_jax.training import losses, render_loss
 from mvdust3r_jax.types import Batch, Prediction
 
@@ -35,7 +37,7 @@ class ObjectiveConfig:
     render_paths: int = 0
     render_views: int = 0
     sh_degree: int = 0
-    max_scale: float = losses.MAX_SCALE
+    max_scale: float = MAX_SCALE
 
     def __post_init__(self):
         if self.sh_colour > 0 and not self.sh_degree:
@@ -61,8 +63,8 @@ def total_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum and the unweighted terms; ``prediction`` has the path axis [B, R, V, ...]."""
     num_refs, num_inputs = prediction.points.shape[1:3]
-    truth = losses.true_pointmaps(batch, num_refs)
-    valid = losses.known_depth(batch)
+    truth = true_pointmaps(batch, num_refs)
+    valid = known_depth(batch)
     inputs = truth[:, :, :num_inputs], valid[:, :num_inputs]
     confidence = losses.confidence_loss(
         prediction.points, prediction.confidence, *inputs, axis_name=axis_name

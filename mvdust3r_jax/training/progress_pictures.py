@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.geometry.transforms import safe_norm
-from mvdust3r_jax.training import losses
+from mvdust3r_jax.geometry.truth import reference_from_cameras
+from mvdust3r_jax.splat.pointmaps import clip_scales, normalised_scenes, render
 from mvdust3r_jax.training.objective import ObjectiveConfig
-from mvdust3r_jax.training.render_loss import normalised_scenes, render
 from mvdust3r_jax.training.step import TrainState
 from mvdust3r_jax.types import Batch
 
@@ -45,9 +45,9 @@ def make_picture_step(
         }
         if prediction.gaussians is None:
             return rows
-        poses = losses.reference_from_cameras(batch.world_from_cam, 1)[:, 0]
+        poses = reference_from_cameras(batch.world_from_cam, 1)[:, 0]
         scenes = normalised_scenes(prediction, batch, poses)
-        scales = losses.clip_scales(prediction.gaussians.scales, scenes.factor, objective.max_scale)
+        scales = clip_scales(prediction.gaussians.scales, scenes.factor, objective.max_scale)
         rendered, _ = render(
             *(scenes.points, scenes.prediction, scales, scenes.pixels),
             *(scenes.ref_from_cam, scenes.intrinsics),

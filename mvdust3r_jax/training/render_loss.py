@@ -15,64 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from mvdust3r_jax.geometry.camera import half_pixel_shift, unproject
-from mvdust3r_jax.geometry.pointmaps import mean_distance
-from mvdust3r_jax.geometry.transforms import invert_rigid, normalize, safe_norm, transform_points
+from mvdust3r_jax.geometry.transforms import normalize, safe_norm
+from mvdust3r_jax.geometry.truth import reference_from_cameras
 from mvdust3r_jax.metrics import lpips
-from mvdust3r_jax.splat import rasterize
 from mvdust3r_jax.splat.gaussians import view_colors
+from mvdust3r_jax.splat.pointmaps import clip_scales
 from mvdust3r_jax.training import losses
 from mvdust3r_jax.types import Batch, Prediction
 
 if TYPE_CHECKING:
     from mvdust3r_jax.training.objective import ObjectiveConfig
-
-# The published renderer's settings, in units of the normalised scene and pixels squared.
-NEAR, FAR, EPS_2D = 0.01, 100.0, 0.1
-
-
-def render(
-    points: Float[Array, "N V H W 3"],
-    prediction: Prediction,
-    scales: Float[Array, "N V H W 3"],
-    pixels: Float[Array, "N V H W 3"],
-    ref_from_cam: Float[Array, "N C 4 4"],
-    intrinsics: Float[Array, "N C 3 3"],
-    *,
-    sh_degree: int,
-    capacity: int | None = None,
-) -> tuple[Float[Array, "N C H W 3"], Int[Array, "N C"]]:
-    """Images in [-1, 1] of all views' Gaussians together, and intersections that did not fit.
-
-    ``points``, ``scales`` and the cameras' translations are in the normalised scene; ``intrinsics``
-    follow the data's convention (first pixel's centre at (0, 0)).
-    """
-    height, width = points.shape[2:4]
-
-    def one(means, quats, scales, opacities, colours, ref_from_cam, intrinsics):
-        cameras = ref_from_cam.shape[0]
-        image, _, info = rasterize(
-            means, quats, scales, opacities, colours,
-            invert_rigid(ref_from_cam), half_pixel_shift(intrinsics), width, height,
-            near_plane=NEAR, far_plane=FAR, eps2d=EPS_2D, backgrounds=jnp.ones((cameras, 3)),
-            sh_degree=sh_degree or None, capacity=capacity,
-        )  # fmt: skip
-        return image, info.overflow
-
-    def flat(x: Array) -> Array:
-        return x.reshape(x.shape[0], -1, *x.shape[4:])
-
-    gaussians = prediction.gaussians
-    colours = flat(pixels)
-    if sh_degree:
-        colours = rearrange(gaussians.colors, "n v h w (k c) -> n (v h w) k c", c=3)
-    images, overflow = jax.vmap(one)(
-        *(flat(points), flat(gaussians.rotations), flat(scales), flat(gaussians.opacities)),
-        *(colours, ref_from_cam, intrinsics),
-    )
-    return (2 * images - 1 if sh_degree else images), overflow
 
 
 def _choose(key: Array, total: int, wanted: int) -> Int[Array, "chosen"]:
@@ -99,51 +53,6 @@ def _sh_colour_error(
     return safe_norm(2 * colours.T.reshape(pixels.shape) - 1 - pixels).mean(axis=(1, 2, 3))
 
 
-class Scenes(NamedTuple):
-    """Samples and chosen paths on one axis N, cameras and points in the normalised scene.
-
-    factor: measure of the prediction, without gradient. known: samples with any known depth; where
-    there is none the factors would be 1e-8, and are 1 instead.
-    """
-
-    prediction: Prediction
-    points: Float[Array, "N V H W 3"]
-    factor: Float[Array, "N"]
-    known: Bool[Array, "N"]
-    ref_from_cam: Float[Array, "N S 4 4"]
-    intrinsics: Float[Array, "N S 3 3"]
-    images: Float[Array, "N S H W 3"]
-    valid: Bool[Array, "N S H W"]
-
-    @property
-    def pixels(self) -> Float[Array, "N V H W 3"]:
-        """Images of the input views."""
-        return self.images[:, : self.points.shape[1]]
-
-
-def normalised_scenes(
-    prediction: Prediction, batch: Batch, ref_from_cam: Float[Array, "N S 4 4"]
-) -> Scenes:
-    """Scenes of N (sample, path) pairs: their predictions, samples, and cameras in metres."""
-    num_inputs = prediction.points.shape[1]
-    valid = losses.known_depth(batch)
-    depth_m = jnp.where(valid, batch.depth_m, 0.0)
-    truth = transform_points(ref_from_cam, unproject(depth_m, batch.intrinsics))
-    known = valid[:, :num_inputs].any(axis=(1, 2, 3))
-    factor = jnp.where(known, mean_distance(prediction.points, valid[:, :num_inputs]), 1.0)
-    true_factor = jnp.where(known, mean_distance(truth, valid), 1.0)
-    return Scenes(
-        prediction=prediction,
-        points=prediction.points / factor[:, None, None, None, None],
-        factor=jax.lax.stop_gradient(factor),
-        known=known,
-        ref_from_cam=ref_from_cam.at[..., :3, 3].divide(true_factor[:, None, None]),
-        intrinsics=batch.intrinsics,
-        images=batch.images,
-        valid=valid,
-    )
-
-
 def scene_terms(
     config: ObjectiveConfig,
     scenes: Scenes,
@@ -152,7 +61,7 @@ def scene_terms(
 ) -> dict[str, Float[Array, "N"]]:
     """Every term that has a weight or is logged beside one, of each scene."""
     gaussians = scenes.prediction.gaussians
-    clipped = losses.clip_scales(gaussians.scales, scenes.factor, config.max_scale)
+    clipped = clip_scales(gaussians.scales, scenes.factor, config.max_scale)
     terms = {"mean_scale": clipped.mean(axis=(1, 2, 3, 4))}
     if config.scale_clip:
         terms["scale_clip"] = losses.scale_excess(gaussians.scales, scenes.factor, config.max_scale)
@@ -268,7 +177,7 @@ def render_terms(
     def by_scene(x: Array) -> Array:
         return x[:, paths].reshape(-1, *x.shape[2:])
 
-    poses = losses.reference_from_cameras(batch.world_from_cam, num_refs)
+    poses = reference_from_cameras(batch.world_from_cam, num_refs)
     predictions, poses = jax.tree.map(by_scene, (prediction, poses))
     samples = jnp.repeat(jnp.arange(batch.images.shape[0]), len(paths))
     constants = _Constants(poses, samples, batch, views, perceptual)

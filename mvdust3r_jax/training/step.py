@@ -21,9 +21,10 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt32
 
+from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
 from mvdust3r_jax.metrics.pointmaps import point_errors
 from mvdust3r_jax.training import parallel
-from mvdust3r_jax.training.losses import global_sum, known_depth, true_pointmaps
+from mvdust3r_jax.training.losses import global_sum
 from mvdust3r_jax.training.objective import ObjectiveConfig, total_loss
 from mvdust3r_jax.training.optimizer import (
     OptimizerConfig,

@@ -25,7 +25,7 @@ from mvdust3r_jax.export.posed_views import (
     view_colors,
 )
 from mvdust3r_jax.export.preview import confidence_colors, depth_colors
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 from mvdust3r_jax.viewer.flight import fly_to, screenshot
 
 # More points than this make a browser without a graphics card slow to turn.
@@ -46,12 +46,12 @@ class SceneView:
     def __init__(self, server: viser.ViserServer) -> None:
         self.server = server
         self._lock = threading.RLock()
-        self.scene: Scene | None = None
+        self.scene: SceneArrays | None = None
         # The share button would send the scene to a public server.
         server.gui.configure_theme(show_share_button=False, show_logo=False)
         server.on_client_connect(self._aim)
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: SceneArrays) -> None:
         """Build nodes and controls for the scene, in place of what was shown."""
         with self._lock, self.server.atomic():
             self.server.scene.reset()
@@ -228,7 +228,7 @@ class SceneView:
             client.camera.look_at = pose[:3, 3] + reach * pose[:3, 2]
 
 
-def vertical_fov(scene: Scene, view: int) -> float:
+def vertical_fov(scene: SceneArrays, view: int) -> float:
     """Vertical field of view in radians."""
     height = np.asarray(scene.images_01).shape[1]
     return float(2 * np.arctan(0.5 * height / np.asarray(scene.intrinsics)[view, 1, 1]))

@@ -14,7 +14,7 @@ from types import TracebackType
 
 import viser
 
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 from mvdust3r_jax.viewer.scene_view import SceneView
 from mvdust3r_jax.viewer.uploads import (
     LOOPBACK,
@@ -40,7 +40,7 @@ class Viewer:
 
     def __init__(
         self,
-        scene: Scene | None = None,
+        scene: SceneArrays | None = None,
         *,
         reconstruct: Reconstruct | None = None,
         host: str = "127.0.0.1",

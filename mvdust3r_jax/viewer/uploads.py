@@ -27,12 +27,12 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from mvdust3r_jax.media.photographs import readable_formats
-from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # How a job tells how far it is: share done in [0, 1], and a phrase.
 Progress = Callable[[float, str], None]
 # Photographs and a progress callback in, a scene out.
-Reconstruct = Callable[[list[Path], Progress], Scene]
+Reconstruct = Callable[[list[Path], Progress], SceneArrays]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Seconds that a silent connection may block a thread.
@@ -67,7 +67,7 @@ class Session:
     """The photographs being collected, and the one job that may run."""
 
     def __init__(
-        self, reconstruct: Reconstruct, show: Callable[[Scene], None], limits: Limits
+        self, reconstruct: Reconstruct, show: Callable[[SceneArrays], None], limits: Limits
     ) -> None:
         self.reconstruct, self.show, self.limits = reconstruct, show, limits
         self._folder = tempfile.TemporaryDirectory(prefix="mvdust3r-")

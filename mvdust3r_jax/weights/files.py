@@ -21,7 +21,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.mvdust3r import ModelConfig, abstract_variables
 from mvdust3r_jax.weights import port, safetensors_file, torch_args, torch_file, torch_writer
 
 Variables = dict[str, Any]
@@ -177,7 +177,7 @@ def _restore(folder: Path, config: ModelConfig, params_key: str) -> Variables:
     # orbax takes a second to import, and only these folders need it.
     import orbax.checkpoint as ocp
 
-    abstract = port.abstract_variables(config)
+    abstract = abstract_variables(config)
     wanted = {params_key: abstract["params"]}
     if "batch_stats" in abstract:
         wanted["batch_stats"] = abstract["batch_stats"]
@@ -202,7 +202,7 @@ def _checked(variables: Variables, config: ModelConfig) -> Variables:
     """The variables, if they are exactly the network's; ValueError listing all differences."""
     wanted, found = (
         {"/".join(str(k.key) for k in path): tuple(x.shape) for path, x in _leaves(tree)}
-        for tree in (port.abstract_variables(config), variables)
+        for tree in (abstract_variables(config), variables)
     )
     found = {name: shape for name, shape in found.items() if not name.startswith("unused/")}
     problems = [f"missing {name}" for name in sorted(set(wanted) - set(found))]

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.weights import torch_args, torch_file
 from mvdust3r_jax.weights.torch_layout import Entry, tensor_table, to_flax, to_torch
 
@@ -154,13 +154,6 @@ def _stack(parts: list[np.ndarray]) -> np.ndarray:
     """Stacked in C order, which transposed parts would not give by themselves."""
     whole = np.empty((len(parts), *parts[0].shape), parts[0].dtype)
     return np.stack(parts, out=whole)
-
-
-def abstract_variables(config: ModelConfig) -> Tree:
-    """Shapes and types of a network's variables, nothing computed."""
-    image = jax.ShapeDtypeStruct((1, 2, config.patch, config.patch, 3), np.float32)
-    init = lambda key, x: MVDust3r(config).init(key, x, num_refs=2)  # noqa: E731
-    return jax.eval_shape(init, jax.random.key(0), image)
 
 
 def _expected_shapes(config: ModelConfig, table: list[Entry]) -> dict[str, tuple[int, ...]]:

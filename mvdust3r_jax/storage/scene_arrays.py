@@ -1,0 +1,140 @@
+"""The arrays of a reconstruction, and their file: pointmaps, confidences, cameras, Gaussians.
+
+Conventions: views in the order in which the photographs were given; the world is the camera frame
+of the reference view (view 0, OpenCV axes: x right, y down, z forward) at the network's scale, or
+that of the known poses, where these were given. Pixel (0, 0) has its centre at (0, 0). All arrays
+are NumPy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.types import Gaussians
+
+# The file inside an output folder from which `SceneArrays.load` restores everything.
+SCENE_FILE = "scene.npz"
+_FORMAT = 1
+
+
+class Cameras(NamedTuple):
+    """The cameras of all views; ``ok`` is false where no pose could be found (it is then identity).
+
+    ``intrinsics`` belongs to the image as the network saw it, ``original_intrinsics`` to the file
+    as it was given (EXIF rotation applied), whose (height, width) is ``original_sizes``.
+    """
+
+    world_from_cam: Float[np.ndarray, "V 4 4"]
+    intrinsics: Float[np.ndarray, "V 3 3"]
+    original_intrinsics: Float[np.ndarray, "V 3 3"]
+    original_sizes: Int[np.ndarray, "V 2"]
+    ok: Bool[np.ndarray, " V"]
+
+
+@dataclasses.dataclass
+class SceneArrays:
+    """A reconstructed scene as arrays: what exports and the viewer read.
+
+    images_01: the pixels as fed to the network, in [0, 1]. points: pointmaps in the world frame.
+    confidence: at least 1. gaussians: per pixel, centred on ``points``; colours are SH
+    coefficients, ``scales`` standard deviations in the points' unit, at most what training
+    rendered; None for networks without Gaussian heads.
+    masks: pixels that show the scene (false on padding, transparency and user masks).
+    timings: seconds of each stage. metric: whether one unit of ``points`` is one metre (or
+    whatever unit the known poses were given in). world_is_reference: whether the world is the
+    reference view's camera frame; false where known poses brought a world of their own.
+    """
+
+    images_01: Float[np.ndarray, "V H W 3"]
+    points: Float[np.ndarray, "V H W 3"]
+    confidence: Float[np.ndarray, "V H W"]
+    gaussians: Gaussians | None
+    world_from_cam: Float[np.ndarray, "V 4 4"]
+    pose_ok: Bool[np.ndarray, " V"]
+    intrinsics: Float[np.ndarray, "V 3 3"]
+    original_intrinsics: Float[np.ndarray, "V 3 3"]
+    original_sizes: Int[np.ndarray, "V 2"]
+    names: list[str]
+    masks: Bool[np.ndarray, "V H W"]
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    metric: bool = False
+    # Files of scenes saved before there was this field have no other world.
+    world_is_reference: bool = True
+
+    @property
+    def colors(self) -> Float[np.ndarray, "V H W 3"]:
+        """Colour of every point: its pixel, in [0, 1]."""
+        return self.images_01
+
+    @property
+    def cameras(self) -> Cameras:
+        """Poses and intrinsics, at the network's and at the original resolution."""
+        return Cameras(
+            self.world_from_cam,
+            self.intrinsics,
+            self.original_intrinsics,
+            self.original_sizes,
+            self.pose_ok,
+        )
+
+    @property
+    def depth(self) -> Float[np.ndarray, "V H W"]:
+        """Depth along z of every point in its own camera; meaningless without a found pose."""
+        rotation, centre = self.world_from_cam[:, :3, :3], self.world_from_cam[:, :3, 3]
+        offset = self.points - centre[:, None, None, :]
+        return np.einsum("vhwj,vj->vhw", offset, rotation[:, :, 2])
+
+    def keep(self, min_confidence: float) -> Bool[np.ndarray, "V H W"]:
+        """Pixels of the scene (not padding) with finite points and at least this confidence."""
+        finite = np.isfinite(self.points).all(axis=-1)
+        return self.masks & finite & (self.confidence >= min_confidence)
+
+    def save_arrays(self, path: str | os.PathLike) -> Path:
+        """Write every field to one ``.npz``; float32 arrays, names and timings as JSON."""
+        path = Path(path)
+        arrays = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if isinstance(getattr(self, field.name), np.ndarray)
+        }
+        if self.gaussians is not None:
+            arrays |= {f"gaussians_{k}": v for k, v in vars(self.gaussians).items()}
+        meta = {
+            "format": _FORMAT,
+            "names": self.names,
+            "timings": self.timings,
+            "metric": self.metric,
+            "world_is_reference": self.world_is_reference,
+        }
+        with whole_file(path) as partial, open(partial, "wb") as file:
+            np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Read what `save_arrays` wrote; ``path`` is the folder or the ``.npz`` file itself.
+
+        Raises FileNotFoundError where there is none, ValueError if it is no such file.
+        """
+        path = Path(path)
+        path = path / SCENE_FILE if path.is_dir() else path
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        if "meta" not in arrays:
+            raise ValueError(f"{path} is no saved scene: it has {sorted(arrays)[:5]} but no 'meta'")
+        meta = json.loads(str(arrays.pop("meta")))
+        if meta.pop("format") != _FORMAT:
+            raise ValueError(f"{path} was saved by another version of this package")
+        prefix = "gaussians_"
+        parts = {
+            k.removeprefix(prefix): arrays.pop(k) for k in list(arrays) if k.startswith(prefix)
+        }
+        return cls(gaussians=Gaussians(**parts) if parts else None, **arrays, **meta)
