@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from tests.data.stored.stream_test import Boxes
 
 import eval as evaluation
 from configs import eval_rooms
@@ -25,7 +26,6 @@ from mvdust3r_jax.evaluation.methods import Devices, Network
 from mvdust3r_jax.geometry import transforms
 from mvdust3r_jax.geometry.truth import true_pointmaps
 from mvdust3r_jax.metrics import pointmaps as metrics
-from tests.data_pipeline_test import Boxes
 from tests.two_processes import run_in_two
 
 SIZE, VIEWS, TARGETS, SCENES = 32, 4, 1, 3
