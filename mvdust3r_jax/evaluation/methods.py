@@ -108,7 +108,7 @@ def answer(devices: Devices, method: str, network: Network | None, batch: Batch,
         align = functools.partial(scores.align_scene_pairs, **views, steps=s.steps)
         return run("alignment", "align", align, (pairs, batch)), seconds, compile_s
     if method in BASELINES:
-        make = getattr(evaluate, f"{method}_prediction")
+        make = getattr(scores, f"{method}_prediction")
         constants = (s.mean,) if method == "mean" else ()
         function = functools.partial(make, **views)
         prediction = run("network", method, function, (batch,), constants)

@@ -36,6 +36,7 @@ from mvdust3r_jax.media.photographs import (
     with_mask,
 )
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.known_world import align_to_poses
 from mvdust3r_jax.reconstruction.model import Model
@@ -67,7 +68,7 @@ def reconstruct(
     """Points, Gaussians and cameras of a scene seen in at least two photographs.
 
     Args:
-      images: files, arrays [h, w, 3] (uint8, or float in [0, 1]), PIL images or `Photo`s.
+      images: files, arrays [h, w, 3] (uint8, or float in [0, 1]), PIL images or `Photo` objects.
       model: from `load_model`.
       num_refs: references of MV-DUSt3R+ (at most as many as there are views).
       size: (height, width) for the network; by default what it was trained at.

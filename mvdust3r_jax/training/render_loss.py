@@ -21,7 +21,7 @@ from mvdust3r_jax.geometry.transforms import normalize, safe_norm
 from mvdust3r_jax.geometry.truth import reference_from_cameras
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.splat.gaussians import view_colors
-from mvdust3r_jax.splat.pointmaps import clip_scales
+from mvdust3r_jax.splat.pointmaps import Scenes, clip_scales, normalised_scenes, render
 from mvdust3r_jax.training import losses
 from mvdust3r_jax.types import Batch, Prediction
 
