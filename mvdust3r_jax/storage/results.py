@@ -90,6 +90,12 @@ def is_results_folder(folder: str | os.PathLike) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
+def abandon_stages() -> None:
+    """Removes what is staged: for a process that ends without leaving its blocks."""
+    for stage in list(_stages):
+        shutil.rmtree(stage, ignore_errors=True)
+
+
 def where_it_stands(path: Path) -> Path:
     """A path inside a stage: the same one if it exists, else where it would be once all is done."""
     stage = _stage_of(path)

@@ -378,3 +378,41 @@ def test_interrupted_while_it_starts():
     # A library that guards an import of its own may swallow the signal: then the help appears.
     assert started.returncode in (0, cli.EXIT_INTERRUPTED), said
     assert said == (["error: interrupted"] if started.returncode else []), said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_while_nothing_of_python_runs(tmp_path, number):
+    """As in a long compilation: the process ends in time, cleaned up, with the signal's code."""
+    program = (
+        "import hashlib, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from mvdust3r_jax.cli import signals\n"
+        "from mvdust3r_jax.storage.results import results_folder\n"
+        "signals.GRACE_S = 0.3\n"
+        "try:\n"
+        "    with signals.interruptible(), results_folder(sys.argv[1]) as stage:\n"
+        "        (stage / 'half').touch()\n"
+        "        print('in', flush=True)\n"
+        "        hashlib.pbkdf2_hmac('sha256', b'', b'', 100_000_000)\n"
+        "except signals.Interrupted as interruption:\n"  # it came before the long call
+        "    signals.leave(interruption.exit_code)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "out")]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "in\n"
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert [p for p in (tmp_path / "out").rglob("*") if p.name == "half"] == []
+
+
+@pytest.mark.parametrize(
+    "address", [["--port", "99999"], ["--port", "-1"], ["--host", "999.1.1.1"]]
+)
+def test_view_says_at_once_where_it_cannot_listen(address, capsys):
+    """Port or host are named in one line, exit code 2, and no network was loaded for it."""
+    pytest.importorskip("viser")
+    assert cli.main(["view", *address, "--weights", "none"]) == cli.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert address[1] in error and error.count("\n") == 1
