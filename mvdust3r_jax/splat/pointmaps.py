@@ -104,7 +104,7 @@ class Scenes(NamedTuple):
         return self.images[:, : self.points.shape[1]]
 
 
-def normalised_scenes(
+def normalized_scenes(
     prediction: Prediction, batch: Batch, ref_from_cam: Float[Array, "N S 4 4"]
 ) -> Scenes:
     """Scenes of N (sample, path) pairs: their predictions, samples, and cameras in metres."""

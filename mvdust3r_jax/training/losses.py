@@ -4,36 +4,57 @@ Every term follows the published recipe (arXiv 2412.06974, section 3.3 and its r
 golden data. ``S = V + T``: input views first, then render-only views. Masks are true where the
 ground-truth depth is known; values under a false mask never reach a result.
 
-Spread over devices: with ``axis_name`` each device returns *its share* of the global value, so that
-the ``psum`` of the shares, and of their gradients, is exactly the value of the whole batch. Without
-it the value itself is returned.
+A batch may be spread over devices and cut into micro-batches. Each part returns *its share* of the
+global value: sums over its own pixels and samples, divided by the counts of the whole batch, which
+a `Pool` holds. The shares, and their gradients, add up to exactly the value of the whole batch.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax.geometry.pointmaps import masked, mean_distance
 from mvdust3r_jax.geometry.transforms import safe_norm
+from mvdust3r_jax.geometry.truth import known_depth
 from mvdust3r_jax.splat.pointmaps import MAX_SCALE, MIN_SCALE
+from mvdust3r_jax.types import Batch
 
 # Weight of the reward for confidence: err * c - 0.2 log c is least at c = 0.2 / err.
 CONFIDENCE_REWARD = 0.2
 
 
-def global_sum(value: Array, axis_name: str | None) -> Array:
+@struct.dataclass
+class Pool:
+    """Counts of a whole batch, over all devices and micro-batches.
+
+    samples: of the batch. slot_pixels: valid pixels of each slot, over samples and paths.
+    """
+
+    samples: Float[Array, ""]
+    slot_pixels: Float[Array, "V"]
+
+
+def global_sum(value: Any, axis_name: str | None) -> Any:
     """Sum over all devices of the mapped axis; the value itself without one."""
     return value if axis_name is None else jax.lax.psum(value, axis_name)
 
 
-def sample_mean(
-    per_sample: Float[Array, "*batch"], axis_name: str | None = None
-) -> Float[Array, ""]:
-    """Mean over all samples of all devices (this device's share of it)."""
-    return per_sample.sum() / global_sum(jnp.float32(per_sample.size), axis_name)
+def pool_of(batch: Batch, num_inputs: int, num_refs: int, axis_name: str | None = None) -> Pool:
+    """Counts of a batch, and with ``axis_name`` of those of all devices together."""
+    valid = known_depth(batch)[:, :num_inputs]
+    own = Pool(jnp.float32(valid.shape[0]), _slot_pixels(valid, num_refs))
+    return global_sum(own, axis_name)
+
+
+def sample_mean(values: Float[Array, "n"], pool: Pool, *, per_sample: int = 1) -> Float[Array, ""]:
+    """Share of the mean over the whole batch, of which each sample has ``per_sample`` values."""
+    return values.sum() / (pool.samples * per_sample)
 
 
 def slot_order(num_refs: int, num_views: int) -> Int[np.ndarray, "R V"]:
@@ -47,20 +68,27 @@ def slot_order(num_refs: int, num_views: int) -> Int[np.ndarray, "R V"]:
     return order
 
 
+def _by_slot(values: Float[Array, "B R V"]) -> Float[Array, "V"]:
+    """Sums over samples and paths, view by view brought into its slot."""
+    order = jnp.asarray(slot_order(*values.shape[1:]))[None]
+    return jnp.take_along_axis(values, order, axis=2).sum(axis=(0, 1))
+
+
+def _slot_pixels(valid: Bool[Array, "B V H W"], num_refs: int) -> Float[Array, "V"]:
+    """Valid pixels of each slot, pooled over samples and paths."""
+    counts = valid.sum(axis=(-2, -1)).astype(jnp.float32)[:, None]
+    return _by_slot(jnp.broadcast_to(counts, (len(valid), num_refs, valid.shape[1])))
+
+
 def _pool_slots(
     pixel_values: Float[Array, "B R V H W"],
     valid: Bool[Array, "B V H W"],
-    axis_name: str | None,
+    pool: Pool | None,
 ) -> Float[Array, "V"]:
     """Mean over the valid pixels of each slot, pooled over batch and paths; an empty slot is 0."""
-    num_refs, num_views = pixel_values.shape[1:3]
-    valid = valid[:, None]
-    sums = jnp.where(valid, pixel_values, 0.0).sum(axis=(-2, -1))
-    counts = jnp.broadcast_to(valid.sum(axis=(-2, -1)), sums.shape).astype(sums.dtype)
-    order = jnp.asarray(slot_order(num_refs, num_views))[None]
-    sums = jnp.take_along_axis(sums, order, axis=2).sum(axis=(0, 1))
-    counts = jnp.take_along_axis(counts, order, axis=2).sum(axis=(0, 1))
-    return sums / jnp.maximum(global_sum(counts, axis_name), 1.0)
+    sums = jnp.where(valid[:, None], pixel_values, 0.0).sum(axis=(-2, -1))
+    pixels = _slot_pixels(valid, sums.shape[1]) if pool is None else pool.slot_pixels
+    return _by_slot(sums) / jnp.maximum(pixels, 1.0)
 
 
 def point_errors(
@@ -84,10 +112,10 @@ def regression_loss(
     true_points: Float[Array, "B R V H W 3"],
     valid: Bool[Array, "B V H W"],
     *,
-    axis_name: str | None = None,
+    pool: Pool | None = None,
 ) -> Float[Array, "V"]:
     """Mean normalised point error of each slot (slot 0 = the reference view of its path)."""
-    return _pool_slots(point_errors(points, true_points, valid), valid, axis_name)
+    return _pool_slots(point_errors(points, true_points, valid), valid, pool)
 
 
 def confidence_loss(
@@ -97,7 +125,7 @@ def confidence_loss(
     valid: Bool[Array, "B V H W"],
     *,
     reward: float = CONFIDENCE_REWARD,
-    axis_name: str | None = None,
+    pool: Pool | None = None,
 ) -> Float[Array, "V"]:
     """``mean(c |x - x_gt| - reward log c)`` of each slot; the training loss is their sum.
 
@@ -106,7 +134,7 @@ def confidence_loss(
     errors = point_errors(points, true_points, valid)
     confidence = jnp.where(valid[:, None], confidence, 1.0)
     values = confidence * errors - reward * jnp.log(confidence)
-    return _pool_slots(values, valid, axis_name)
+    return _pool_slots(values, valid, pool)
 
 
 def scale_excess(

@@ -1,55 +1,65 @@
 """The whole training objective: weighted terms, each logged under its own name.
 
-``confidence`` compares pointmaps of all paths; the others render the predicted Gaussians in the
-true cameras of input and render-only views (``render_loss``). A weight of 0 leaves a term out of
-the program. Values are shares of the global value when ``axis_name`` is given (see ``losses``).
+Terms of points compare pointmaps of all paths; terms of scenes render the predicted Gaussians in
+the true cameras of input and render-only views (``render_loss``). All values are shares of the
+whole batch's (see ``losses``).
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
-from mvdust3r_jax.splat.pointmaps import MAX_SCALE
-from mvdust3r_jax.training import losses, render_loss
+from mvdust3r_jax.training import losses
+from mvdust3r_jax.training.losses import Pool
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
+from mvdust3r_jax.training.render_loss import SCENE_TERMS, render_terms
 from mvdust3r_jax.types import Batch, Prediction
 
 
-@dataclasses.dataclass(frozen=True)
-class ObjectiveConfig:
-    """Weights of the published recipe, and what is rendered.
+class Points(NamedTuple):
+    """What a term of points is computed from; input views only."""
 
-    num_refs: paths R, at most the number of input views. num_targets: render-only views T at the
-    end of each sample. render_paths, render_views: how many paths and views are rendered in each
-    step, drawn at random; 0 = all. max_scale: the network's.
-    """
+    prediction: Prediction
+    truth: Float[Array, "B R V H W 3"]
+    valid: Bool[Array, "B V H W"]
+    pool: Pool
 
-    num_refs: int = 1
-    num_targets: int = 0
-    confidence: float = 1.0
-    rgb: float = 0.0
-    lpips: float = 0.0
-    scale_clip: float = 0.0
-    sh_colour: float = 0.0
-    render_paths: int = 0
-    render_views: int = 0
-    sh_degree: int = 0
-    max_scale: float = MAX_SCALE
 
-    def __post_init__(self):
-        if self.sh_colour > 0 and not self.sh_degree:
-            raise ValueError(
-                f"sh_colour = {self.sh_colour} needs sh_degree > 0: of degree 0 every Gaussian has "
-                "its pixel's colour already"
-            )
+def confidence(points: Points) -> Float[Array, ""]:
+    """The published confidence loss, summed over the slots."""
+    prediction, *rest = points
+    return losses.confidence_loss(
+        prediction.points, prediction.confidence, *rest[:2], pool=points.pool
+    ).sum()
 
-    @property
-    def renders(self) -> bool:
-        """Whether any term needs the Gaussians."""
-        return any(w > 0 for w in (self.rgb, self.lpips, self.scale_clip, self.sh_colour))
+
+def regression(points: Points) -> Float[Array, ""]:
+    """The normalized point error alone, summed over the slots."""
+    return losses.regression_loss(
+        points.prediction.points, points.truth, points.valid, pool=points.pool
+    ).sum()
+
+
+# Name -> function; a new term is an entry here or in SCENE_TERMS, and its weight in the config.
+POINT_TERMS: dict[str, Callable[[Points], Float[Array, ""]]] = {
+    "confidence": confidence,
+    "regression": regression,
+}
+TERMS = (*POINT_TERMS, *SCENE_TERMS)
+# Logged with or without weight.
+ALWAYS = ("confidence", "regression")
+
+
+def check_terms(config: ObjectiveConfig) -> None:
+    """ValueError for a weight of a term that does not exist, naming those that do."""
+    unknown = sorted(set(config.weights) - set(TERMS))
+    if unknown:
+        raise ValueError(f"unknown loss terms {', '.join(unknown)}; there are {', '.join(TERMS)}")
 
 
 def total_loss(
@@ -59,28 +69,27 @@ def total_loss(
     key: Array,
     *,
     perceptual: dict | None = None,
-    axis_name: str | None = None,
+    pool: Pool | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Weighted sum and the unweighted terms; ``prediction`` has the path axis [B, R, V, ...]."""
+    """Weighted sum and the unweighted terms; ``prediction`` has the path axis [B, R, V, ...].
+
+    pool: counts of the whole batch that this is a part of, by default this batch's own.
+    """
+    check_terms(config)
     num_refs, num_inputs = prediction.points.shape[1:3]
-    truth = true_pointmaps(batch, num_refs)
     valid = known_depth(batch)
-    inputs = truth[:, :, :num_inputs], valid[:, :num_inputs]
-    confidence = losses.confidence_loss(
-        prediction.points, prediction.confidence, *inputs, axis_name=axis_name
-    ).sum()
-    loss = config.confidence * confidence
-    terms = {
-        "confidence": confidence,
-        "regression": losses.regression_loss(prediction.points, *inputs, axis_name=axis_name).sum(),
-        "valid_share": losses.sample_mean(valid.mean(axis=(1, 2, 3)), axis_name),
-        "mean_log_confidence": losses.sample_mean(
-            jnp.log(prediction.confidence).mean(axis=(1, 2, 3, 4)), axis_name
-        ),
-    }
-    if config.renders:
-        weighted, rendered = render_loss.render_terms(
-            config, prediction, batch, key, perceptual=perceptual, axis_name=axis_name
+    pool = losses.pool_of(batch, num_inputs, num_refs) if pool is None else pool
+    truth = true_pointmaps(batch, num_refs)[:, :, :num_inputs]
+    points = Points(prediction, truth, valid[:, :num_inputs], pool)
+    computed = [name for name in POINT_TERMS if name in ALWAYS or name in config.weights]
+    terms = {name: POINT_TERMS[name](points) for name in computed}
+    loss = sum(config.weights[name] * terms[name] for name in computed if name in config.weights)
+    terms["valid_share"] = losses.sample_mean(valid.mean(axis=(1, 2, 3)), pool)
+    log_confidence = jnp.log(prediction.confidence).mean(axis=(1, 2, 3, 4))
+    terms["mean_log_confidence"] = losses.sample_mean(log_confidence, pool)
+    if any(name in config.weights for name in SCENE_TERMS):
+        weighted, rendered = render_terms(
+            config, prediction, batch, key, perceptual=perceptual, pool=pool
         )
         loss, terms = loss + weighted, terms | rendered
     return loss, terms

@@ -1,49 +1,25 @@
-"""Two ways to spread one step over chips: ``pmap`` data parallelism, and a mesh with sharded state.
+"""How a step is spread over chips; `pmap` data parallelism, and no spreading at all.
 
-Both give an object with the same functions, so the training loop does not know which it has.
+A way of spreading is an object with two sides. The step uses ``axis_name``, ``place_views``,
+``join_views``, ``sum_gradients`` and ``on_chips``; the loop uses ``compile``, ``readout`` and what
+brings states and batches to the chips and back. `sharded.FullySharded` is the third.
 Batches enter as this process's own samples (NumPy, batch axis first). ``pmap`` keeps a whole copy
-of the state on every chip; the mesh (fully sharded data parallelism) cuts every large array of
-parameters, moments and average over all chips. Parameters are gathered once a step, and gradients
-of each micro-batch are cut as soon as they are summed.
+of the state on every chip.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from mvdust3r_jax.types import Batch
 
 AXIS = "data"
-VIEW_AXIS = "view"
-# Arrays with fewer entries stay whole on every chip: gathering them would cost more than it saves.
-MIN_SHARDED_SIZE = 2**14
-
-
-@dataclasses.dataclass(frozen=True)
-class Parallel:
-    """How the loop talks to the chips.
-
-    step(state, batch) -> (state, metrics). readout(function) compiles ``function(state, batch)`` to
-    run on the chips and return what is whole on each of them (with ``pmap``: the first chip's).
-    put_state(host or single-device state) -> state. put_batch(this process's Batch) -> batch.
-    host_view(state) -> a copy without a device axis, as it is saved (whole or sharded arrays).
-    abstract(state) -> shapes with the shardings to restore to.
-    """
-
-    step: Callable[[Any, Any], tuple[Any, dict[str, Array]]]
-    readout: Callable[[Callable], Callable[[Any, Any], Any]]
-    put_state: Callable[[Any], Any]
-    put_batch: Callable[[Batch], Any]
-    host_view: Callable[[Any], Any]
-    abstract: Callable[[Any], Any]
 
 
 def check_batch(batch: Batch, devices: int) -> None:
@@ -56,170 +32,92 @@ def check_batch(batch: Batch, devices: int) -> None:
         )
 
 
-def data_parallel(step: Callable, devices: Sequence[jax.Device] | None = None) -> Parallel:
-    """``pmap`` over all devices; ``step`` must have been made with ``axis_name=AXIS``."""
-    devices = list(devices or jax.devices())
-    local = [d for d in devices if d.process_index == jax.process_index()]
-    mapped = jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=0)
-    by_device = NamedSharding(Mesh(np.array(local), (AXIS,)), PartitionSpec(AXIS))
+class OneChip:
+    """The step as it is written: nothing is spread. Base of the ways that spread it."""
 
-    def put_state(state: Any) -> Any:
-        stacked = lambda x: np.broadcast_to(np.asarray(x)[None], (len(local), *np.shape(x)))  # noqa: E731
-        return jax.tree.map(lambda x: jax.device_put(stacked(x), by_device), state)
+    # Mapped axis over which a step sums; None without one.
+    axis_name: str | None = None
 
-    def put_batch(batch: Batch) -> Batch:
-        check_batch(batch, len(local))
-        split = jax.tree.map(lambda x: x.reshape(len(local), -1, *x.shape[1:]), batch)
-        return jax.tree.map(lambda x: jax.device_put(x, by_device), split)
+    def place_views(self, images: Array) -> Array:
+        """Images [B, V, ...] as the network gets them."""
+        return images
 
-    def first(x: Array) -> Array:
-        return x.addressable_shards[0].data.reshape(x.shape[1:])
+    def join_views(self, tree: Any) -> Any:
+        """Undoes `place_views` on what the network makes of them."""
+        return tree
 
-    def run(state: Any, batch: Any) -> tuple[Any, dict[str, Array]]:
-        state, metrics = mapped(state, batch)
-        return state, jax.tree.map(first, metrics)
+    def sum_gradients(self, grads: Any) -> Any:
+        """This chip's gradients of one micro-batch, as they are accumulated."""
+        return grads
 
-    def readout(function: Callable) -> Callable[[Any, Any], Any]:
-        mapped = jax.pmap(function, axis_name=AXIS, devices=devices)
-        return lambda state, batch: jax.tree.map(first, mapped(state, batch))
+    def on_chips(self, function: Callable, like: Any = None) -> Callable:
+        """``function(whole, batch, key) -> (gradients, rest)`` run on every chip's samples.
 
-    def host_view(state: Any) -> Any:
-        return jax.tree.map(lambda x: np.asarray(first(x)), state)
+        ``rest`` is summed by the function itself; ``gradients``, of the shapes of ``like``, are
+        those of the whole batch afterwards.
+        """
+        return function
 
-    def abstract(state: Any) -> Any:
+
+class DataParallel(OneChip):
+    """``pmap`` over all devices, or over those given."""
+
+    axis_name = AXIS
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None):
+        self._devices = list(devices or jax.devices())
+        self._local = [d for d in self._devices if d.process_index == jax.process_index()]
+        self._by_device = NamedSharding(Mesh(np.array(self._local), (AXIS,)), PartitionSpec(AXIS))
+
+    def on_chips(self, function: Callable, like: Any = None) -> Callable:
+        """See `OneChip`; gradients are summed at the end, once."""
+
+        def summed(*arguments: Any) -> tuple[Any, Any]:
+            gradients, rest = function(*arguments)
+            return jax.lax.psum(gradients, AXIS), rest
+
+        return summed
+
+    def compile(self, step: Callable, state: Any) -> Callable:
+        """``step(state, batch) -> (state, metrics)`` on the chips; the state is given away."""
+        mapped = jax.pmap(step, axis_name=AXIS, devices=self._devices, donate_argnums=0)
+
+        def run(state: Any, batch: Any) -> tuple[Any, dict[str, Array]]:
+            state, metrics = mapped(state, batch)
+            return state, jax.tree.map(_first, metrics)
+
+        return run
+
+    def readout(self, function: Callable, state: Any) -> Callable[[Any, Any], Any]:
+        """``function(state, batch)`` on the chips; what it returns is the same on all of them."""
+        mapped = jax.pmap(function, axis_name=AXIS, devices=self._devices)
+        return lambda state, batch: jax.tree.map(_first, mapped(state, batch))
+
+    def put_state(self, state: Any) -> Any:
+        """A host or single-device state to a copy on every chip."""
+
+        def put(x: Any) -> Array:
+            copies = np.broadcast_to(np.asarray(x)[None], (len(self._local), *np.shape(x)))
+            return jax.device_put(copies, self._by_device)
+
+        return jax.tree.map(put, state)
+
+    def put_batch(self, batch: Batch) -> Batch:
+        """This process's samples, shared by its devices."""
+        count = len(self._local)
+        check_batch(batch, count)
+        return jax.tree.map(
+            lambda x: jax.device_put(x.reshape(count, -1, *x.shape[1:]), self._by_device), batch
+        )
+
+    def host_view(self, state: Any) -> Any:
+        """A copy without a device axis, as it is saved."""
+        return jax.tree.map(lambda x: np.asarray(_first(x)), state)
+
+    def abstract(self, state: Any) -> Any:
+        """Shapes and places to restore to."""
         return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state)
 
-    return Parallel(
-        step=run,
-        readout=readout,
-        put_state=put_state,
-        put_batch=put_batch,
-        host_view=host_view,
-        abstract=abstract,
-    )
 
-
-def make_mesh(shape: tuple[int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Mesh of (batch shards, view shards); state is sharded over both axes together."""
-    devices = np.array(devices or jax.devices())
-    if int(np.prod(shape)) != devices.size:
-        raise ValueError(f"a mesh of {shape} needs {np.prod(shape)} devices, got {devices.size}")
-    auto = (AxisType.Auto, AxisType.Auto)
-    return Mesh(devices.reshape(shape), (AXIS, VIEW_AXIS), axis_types=auto)
-
-
-def cut_axis(shape: tuple[int, ...], parts: int) -> int | None:
-    """Which axis of an array is cut: the largest divisible one, not the layer axis of a scan."""
-    if int(np.prod(shape)) < MIN_SHARDED_SIZE:
-        return None
-    first = 1 if len(shape) == 3 else 0
-    candidates = [a for a in range(first, len(shape)) if shape[a] % parts == 0]
-    return max(candidates, key=lambda a: shape[a], default=None)
-
-
-def _spec(shape: tuple[int, ...], parts: int, names: Any) -> PartitionSpec:
-    axis = cut_axis(shape, parts)
-    return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, names)
-
-
-def state_spec(shape: tuple[int, ...], parts: int) -> PartitionSpec:
-    """How an array of the state lies on the mesh: its ``cut_axis`` over all chips."""
-    return _spec(shape, parts, (AXIS, VIEW_AXIS))
-
-
-def state_shardings(state: Any, mesh: Mesh) -> Any:
-    """Shardings of a tree of arrays or shapes, by shape alone: moments follow their parameters."""
-    return jax.tree.map(lambda x: NamedSharding(mesh, state_spec(x.shape, mesh.size)), state)
-
-
-def on_shards(function: Callable, mesh: Mesh, like: Any = None) -> Callable:
-    """``function(whole, batch, key) -> (cut, rest)`` run by each chip on its own samples.
-
-    ``whole`` (parameters, statistics) is gathered on every chip first. ``cut`` are results of
-    ``sum_and_cut`` on arrays of the shapes of ``like`` ({} without), ``rest`` has been summed.
-    Compiled for the whole batch instead, every loop over samples (of attention, of the rasterizer)
-    would be one over all chips' samples, and every chip would compute everything.
-    """
-    whole = PartitionSpec()
-    cut = jax.tree.map(lambda x: _spec(x.shape, mesh.size, AXIS), {} if like is None else like)
-    # The view axis is left to the compiler, guided by ``place_views``.
-    return jax.shard_map(
-        function,
-        mesh=mesh,
-        in_specs=(whole, PartitionSpec(AXIS), whole),
-        out_specs=(cut, whole),
-        axis_names={AXIS},
-        check_vma=False,
-    )
-
-
-def sum_and_cut(tree: Any, mesh: Mesh) -> Any:
-    """On a shard: sums over all samples, of which each chip receives the part that it stores."""
-
-    def one(x: Array) -> Array:
-        axis = cut_axis(x.shape, mesh.size)
-        if axis is None:
-            return jax.lax.psum(x, AXIS)
-        return jax.lax.psum_scatter(x, AXIS, scatter_dimension=axis, tiled=True)
-
-    return jax.tree.map(one, tree)
-
-
-def place_views(images: Array, mesh: Mesh) -> Array:
-    """On a shard: spreads the views of images [B, V, ...] over the view axis.
-
-    Views stay together where their number is no multiple of the view axis.
-    """
-    even = images.shape[1] % mesh.shape[VIEW_AXIS] == 0
-    spec = PartitionSpec(None, VIEW_AXIS if even else None)
-    return jax.lax.with_sharding_constraint(images, spec)
-
-
-def join_views(tree: Any) -> Any:
-    """On a shard: what was spread over the view axis, whole on each of its chips."""
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
-
-
-def fully_sharded(step: Callable, state_shapes: Any, mesh: Mesh) -> Parallel:
-    """``jit`` over a mesh; ``step`` must have been made with ``mesh``."""
-    shardings = state_shardings(state_shapes, mesh)
-    batch_sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    whole = NamedSharding(mesh, PartitionSpec())
-    compiled = jax.jit(
-        step,
-        donate_argnums=0,
-        in_shardings=(shardings, batch_sharding),
-        out_shardings=(shardings, whole),
-    )
-
-    def readout(function: Callable) -> Callable[[Any, Any], Any]:
-        return jax.jit(function, in_shardings=(shardings, batch_sharding), out_shardings=whole)
-
-    def put_one(x: Any, sharding: NamedSharding) -> Array:
-        # What was restored lies where it belongs, and other processes' parts cannot be fetched.
-        if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(sharding, x.ndim):
-            return x
-        x = np.asarray(x)
-        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
-
-    def put_batch(batch: Batch) -> Batch:
-        local = max(mesh.shape[AXIS] // jax.process_count(), 1)
-        check_batch(batch, local)
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(batch_sharding, np.asarray(x)), batch
-        )
-
-    def abstract(state: Any) -> Any:
-        return jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
-        )
-
-    return Parallel(
-        step=compiled,
-        readout=readout,
-        put_state=lambda state: jax.tree.map(put_one, state, shardings),
-        put_batch=put_batch,
-        # The step gives its input's buffers away, so an asynchronous save needs its own copy.
-        host_view=lambda state: jax.tree.map(jnp.copy, state),
-        abstract=abstract,
-    )
+def _first(x: Array) -> Array:
+    return x.addressable_shards[0].data.reshape(x.shape[1:])

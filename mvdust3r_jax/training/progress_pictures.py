@@ -6,9 +6,6 @@ Gaussians the rendering and the truth of all views, the render-only ones at the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,46 +13,41 @@ from jaxtyping import Array, Float
 
 from mvdust3r_jax.geometry.transforms import safe_norm
 from mvdust3r_jax.geometry.truth import reference_from_cameras
-from mvdust3r_jax.splat.pointmaps import clip_scales, normalised_scenes, render
-from mvdust3r_jax.training.objective import ObjectiveConfig
-from mvdust3r_jax.training.step import TrainState
+from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
+from mvdust3r_jax.training.state import TrainState
+from mvdust3r_jax.training.step import Recipe
 from mvdust3r_jax.types import Batch
 
 # Pixels between pictures.
 GAP = 2
 
 
-def make_picture_step(
-    model: nn.Module, objective: ObjectiveConfig
-) -> Callable[[TrainState, Batch], dict[str, Array]]:
-    """``pictures(state, batch) -> rows``: each ``[views, H, W, 3]`` or ``[views, H, W]``."""
-
-    def pictures(state: TrainState, batch: Batch) -> dict[str, Array]:
-        batch = jax.tree.map(lambda x: x[:1], batch)
-        num_inputs = batch.images.shape[1] - objective.num_targets
-        prediction = model.apply(
-            {"params": state.average or state.params, "batch_stats": state.batch_stats},
-            batch.images[:, :num_inputs],
-            num_refs=min(objective.num_refs, num_inputs),
-        )
-        rows = {
-            "input": batch.images[0, :num_inputs],
-            "distance": safe_norm(prediction.points[0]),
-            "confidence": jnp.log(prediction.confidence[0]),
-        }
-        if prediction.gaussians is None:
-            return rows
-        poses = reference_from_cameras(batch.world_from_cam, 1)[:, 0]
-        scenes = normalised_scenes(prediction, batch, poses)
-        scales = clip_scales(prediction.gaussians.scales, scenes.factor, objective.max_scale)
-        rendered, _ = render(
-            *(scenes.points, scenes.prediction, scales, scenes.pixels),
-            *(scenes.ref_from_cam, scenes.intrinsics),
-            sh_degree=objective.sh_degree,
-        )
-        return rows | {"truth": batch.images[0], "rendered": rendered[0]}
-
-    return pictures
+def picture_step(state: TrainState, batch: Batch, *, recipe: Recipe) -> dict[str, Array]:
+    """Rows of pictures of the first sample: each ``[views, H, W, 3]`` or ``[views, H, W]``."""
+    objective = recipe.objective
+    batch = jax.tree.map(lambda x: x[:1], batch)
+    num_inputs = batch.images.shape[1] - objective.num_targets
+    prediction = recipe.model.apply(
+        {"params": state.average or state.params, "batch_stats": state.batch_stats},
+        batch.images[:, :num_inputs],
+        num_refs=min(objective.num_refs, num_inputs),
+    )
+    rows = {
+        "input": batch.images[0, :num_inputs],
+        "distance": safe_norm(prediction.points[0]),
+        "confidence": jnp.log(prediction.confidence[0]),
+    }
+    if prediction.gaussians is None:
+        return rows
+    poses = reference_from_cameras(batch.world_from_cam, 1)[:, 0]
+    scenes = normalized_scenes(prediction, batch, poses)
+    scales = clip_scales(prediction.gaussians.scales, scenes.factor, objective.max_scale)
+    rendered, _ = render(
+        *(scenes.points, scenes.prediction, scales, scenes.pixels),
+        *(scenes.ref_from_cam, scenes.intrinsics),
+        sh_degree=objective.sh_degree,
+    )
+    return rows | {"truth": batch.images[0], "rendered": rendered[0]}
 
 
 def contact_sheet(rows: dict[str, np.ndarray]) -> Float[np.ndarray, "h w 3"]:

@@ -1,16 +1,15 @@
 """Loss terms that render the predicted Gaussians in the true cameras of all views of a sample.
 
-The scene is normalised first: predicted points by the mean distance of the input views' points to
-the reference camera, true camera positions by the same measure of the truth, render-only views
-included. Every input pixel is one Gaussian. With ``sh_degree`` 0 it has its own pixel's colour;
-otherwise its spherical harmonics give a colour in [0, 1]. The background is white.
+Scenes are normalized and rendered by `splat.pointmaps`; here are the terms, each a function of a
+rendered scene, and their gradient, taken scene by scene.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,68 +20,99 @@ from mvdust3r_jax.geometry.transforms import normalize, safe_norm
 from mvdust3r_jax.geometry.truth import reference_from_cameras
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.splat.gaussians import view_colors
-from mvdust3r_jax.splat.pointmaps import Scenes, clip_scales, normalised_scenes, render
+from mvdust3r_jax.splat.pointmaps import Scenes, clip_scales, normalized_scenes, render
 from mvdust3r_jax.training import losses
+from mvdust3r_jax.training.losses import Pool
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.types import Batch, Prediction
 
-if TYPE_CHECKING:
-    from mvdust3r_jax.training.objective import ObjectiveConfig
+
+@dataclasses.dataclass
+class Rendered:
+    """What a term of scenes is computed from; images exist once a term asks for them.
+
+    scenes: N of them. views: indices of those rendered. perceptual: LPIPS weights, None without.
+    """
+
+    config: ObjectiveConfig
+    scenes: Scenes
+    views: Int[Array, "C"]
+    perceptual: dict | None
+
+    @functools.cached_property
+    def clipped_scales(self) -> Float[Array, "N V H W 3"]:
+        """Of the Gaussians, as they are rendered."""
+        scales = self.scenes.prediction.gaussians.scales
+        return clip_scales(scales, self.scenes.factor, self.config.max_scale)
+
+    @functools.cached_property
+    def images(self) -> tuple[Float[Array, "N C H W 3"], Int[Array, "N C"]]:
+        """Rendered views in [-1, 1], and intersections that did not fit."""
+        scenes = self.scenes
+        return render(
+            *(scenes.points, scenes.prediction, self.clipped_scales, scenes.pixels),
+            *(scenes.ref_from_cam[:, self.views], scenes.intrinsics[:, self.views]),
+            sh_degree=self.config.sh_degree,
+        )
+
+    @property
+    def true_images(self) -> Float[Array, "N C H W 3"]:
+        """What the rendered views should be."""
+        return self.scenes.images[:, self.views]
 
 
-def _choose(key: Array, total: int, wanted: int) -> Int[Array, "chosen"]:
-    """``wanted`` of ``total`` indices, all of them where ``wanted`` is 0 or too large."""
-    if not 0 < wanted < total:
-        return jnp.arange(total)
-    return jax.random.permutation(key, total)[:wanted]
+def rgb(scene: Rendered) -> Float[Array, "N"]:
+    """Mean Euclidean color distance over the valid pixels."""
+    valid = scene.scenes.valid[:, scene.views]
+    return losses.rgb_error(scene.images[0], scene.true_images, valid)
 
 
-def _sh_colour_error(
-    points: Float[Array, "N V H W 3"],
-    colors: Float[Array, "N V H W K3"],
-    centres: Float[Array, "N V 3"],
-    pixels: Float[Array, "N V H W 3"],
-    degree: int,
-) -> Float[Array, "N"]:
+def perceptual(scene: Rendered) -> Float[Array, "N"] | None:
+    """LPIPS of whole images; None where its weights are missing."""
+    if scene.perceptual is None:
+        return None
+    pairs = (x.reshape(-1, *x.shape[2:]) for x in (scene.images[0], scene.true_images))
+    distance = lpips.distance(scene.perceptual, *pairs)
+    return distance.reshape(scene.true_images.shape[:2]).mean(axis=1)
+
+
+def scale_clip(scene: Rendered) -> Float[Array, "N"]:
+    """Mean squared excess of the scales over what is rendered."""
+    scenes = scene.scenes
+    scales = scenes.prediction.gaussians.scales
+    return losses.scale_excess(scales, scenes.factor, scene.config.max_scale)
+
+
+def sh_color(scene: Rendered) -> Float[Array, "N"]:
     """Mean RGB distance in [-1, 1] of each Gaussian, seen from its own camera, to its pixel."""
-    directions = normalize(jax.lax.stop_gradient(points) - centres[:, :, None, None])
-    colours = view_colors(
-        rearrange(colors, "n v h w (k c) -> k c (n v h w)", c=3),
+    scenes = scene.scenes
+    centers = scenes.ref_from_cam[:, : scenes.points.shape[1], :3, 3]
+    directions = normalize(jax.lax.stop_gradient(scenes.points) - centers[:, :, None, None])
+    colors = view_colors(
+        rearrange(scenes.prediction.gaussians.colors, "n v h w (k c) -> k c (n v h w)", c=3),
         rearrange(directions, "n v h w c -> c (n v h w)"),
-        degree,
+        scene.config.sh_degree,
     )
-    return safe_norm(2 * colours.T.reshape(pixels.shape) - 1 - pixels).mean(axis=(1, 2, 3))
+    seen = 2 * colors.T.reshape(scenes.pixels.shape) - 1
+    return safe_norm(seen - scenes.pixels).mean(axis=(1, 2, 3))
 
 
-def scene_terms(
-    config: ObjectiveConfig,
-    scenes: Scenes,
-    views: Int[Array, "C"],
-    perceptual: dict | None,
-) -> dict[str, Float[Array, "N"]]:
-    """Every term that has a weight or is logged beside one, of each scene."""
-    gaussians = scenes.prediction.gaussians
-    clipped = clip_scales(gaussians.scales, scenes.factor, config.max_scale)
-    terms = {"mean_scale": clipped.mean(axis=(1, 2, 3, 4))}
-    if config.scale_clip:
-        terms["scale_clip"] = losses.scale_excess(gaussians.scales, scenes.factor, config.max_scale)
-    if config.rgb or config.lpips:
-        rendered, overflow = render(
-            *(scenes.points, scenes.prediction, clipped, scenes.pixels),
-            *(scenes.ref_from_cam[:, views], scenes.intrinsics[:, views]),
-            sh_degree=config.sh_degree,
-        )
-        wanted = scenes.images[:, views]
-        terms["rgb"] = losses.rgb_error(rendered, wanted, scenes.valid[:, views])
-        terms["overflow"] = overflow.sum(axis=1).astype(jnp.float32)
-        if config.lpips and perceptual is not None:
-            pairs = (x.reshape(-1, *x.shape[2:]) for x in (rendered, wanted))
-            distance = lpips.distance(perceptual, *pairs)
-            terms["lpips"] = distance.reshape(rendered.shape[:2]).mean(axis=1)
-    if config.sh_colour:
-        centres = scenes.ref_from_cam[:, : scenes.points.shape[1], :3, 3]
-        terms["sh_colour"] = _sh_colour_error(
-            scenes.points, gaussians.colors, centres, scenes.pixels, config.sh_degree
-        )
+# Name -> function of a rendered scene; see `objective.POINT_TERMS`.
+SCENE_TERMS: dict[str, Callable[[Rendered], Float[Array, "N"] | None]] = {
+    "rgb": rgb,
+    "lpips": perceptual,
+    "scale_clip": scale_clip,
+    "sh_color": sh_color,
+}
+
+
+def scene_terms(scene: Rendered) -> dict[str, Float[Array, "N"]]:
+    """Every term of scenes that has a weight, and what is logged beside them."""
+    computed = {n: term(scene) for n, term in SCENE_TERMS.items() if n in scene.config.weights}
+    terms = {name: value for name, value in computed.items() if value is not None}
+    terms["mean_scale"] = scene.clipped_scales.mean(axis=(1, 2, 3, 4))
+    if "images" in vars(scene):
+        terms["overflow"] = scene.images[1].sum(axis=1).astype(jnp.float32)
     return terms
 
 
@@ -96,16 +126,10 @@ def _one_scene(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum and terms of one sample on one path; leading axes are missing everywhere."""
     given = jax.tree.map(lambda x: x[None], (prediction, sample, ref_from_cam))
-    scenes = normalised_scenes(*given)
-    terms = scene_terms(config, scenes, views, perceptual)
+    scenes = normalized_scenes(*given)
+    terms = scene_terms(Rendered(config, scenes, views, perceptual))
     terms = jax.tree.map(lambda x: jnp.where(scenes.known, x, 0.0)[0], terms)
-    weights = {
-        "rgb": config.rgb,
-        "lpips": config.lpips,
-        "scale_clip": config.scale_clip,
-        "sh_colour": config.sh_colour,
-    }
-    weighted = [weights[name] * x for name, x in terms.items() if name in weights]
+    weighted = [config.weights[name] * x for name, x in terms.items() if name in config.weights]
     return sum(weighted, start=jnp.float32(0)), terms
 
 
@@ -152,14 +176,21 @@ def _pull_back(config: ObjectiveConfig, gradients: Prediction, cotangents: tuple
 _scene_losses.defvjp(_losses_and_gradients, _pull_back)
 
 
+def _choose(key: Array, total: int, wanted: int) -> Int[Array, "chosen"]:
+    """``wanted`` of ``total`` indices, all of them where ``wanted`` is 0 or too large."""
+    if not 0 < wanted < total:
+        return jnp.arange(total)
+    return jax.random.permutation(key, total)[:wanted]
+
+
 def render_terms(
     config: ObjectiveConfig,
     prediction: Prediction,
     batch: Batch,
     key: Array,
     *,
+    pool: Pool,
     perceptual: dict | None = None,
-    axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum, and means of ``scene_terms`` over samples and chosen paths.
 
@@ -182,5 +213,6 @@ def render_terms(
     samples = jnp.repeat(jnp.arange(batch.images.shape[0]), len(paths))
     constants = _Constants(poses, samples, batch, views, perceptual)
     weighted, terms = _scene_losses(config, predictions, constants)
-    means = jax.tree.map(lambda x: losses.sample_mean(x, axis_name), (weighted, terms))
+    mean = functools.partial(losses.sample_mean, pool=pool, per_sample=len(paths))
+    means = jax.tree.map(mean, (weighted, terms))
     return means[0], jax.lax.stop_gradient(means[1])

@@ -1,273 +1,229 @@
 """One training step as a pure function of (state, batch), the same for every way of spreading it.
 
-The step computes gradients (optionally summed over micro-batches), updates parameters, batch
-statistics and their moving average, and leaves everything as it was when the loss or a gradient is
-not finite. With ``axis_name`` it runs under ``pmap``: losses are shares (see ``losses``), so
-summing gradients over devices gives the gradient of the whole batch.
+`train_step` is three functions in a row: `forward_and_loss` of a micro-batch, `accumulate` over all
+of them, `apply_update`. Losses are shares of the whole batch's (see ``losses``), so gradients of
+micro-batches and of chips add up to the gradient of the whole batch. A step whose loss or gradient
+is not finite leaves everything but the counters as it was.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
-from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float
 
 from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
 from mvdust3r_jax.metrics.pointmaps import point_errors
-from mvdust3r_jax.training import parallel
-from mvdust3r_jax.training.losses import global_sum
-from mvdust3r_jax.training.objective import ObjectiveConfig, total_loss
+from mvdust3r_jax.training.losses import Pool, global_sum, pool_of
+from mvdust3r_jax.training.objective import total_loss
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import (
     OptimizerConfig,
     frozen_mask,
     learning_rate,
     make_optimizer,
 )
-from mvdust3r_jax.types import Batch
+from mvdust3r_jax.training.parallel import OneChip
+from mvdust3r_jax.training.state import StepConfig, TrainState, moving_average, split_micro_batches
+from mvdust3r_jax.types import Batch, Prediction
 
 Metrics = dict[str, Float[Array, ""]]
 
 
-@struct.dataclass
-class TrainState:
-    """All that a step reads and writes.
-
-    step: batches seen, skipped ones too. average: moving average of the parameters, {} when off.
-    skipped, skipped_in_row: steps whose loss or gradient was not finite. rng: seed of the run's
-    randomness; step k uses ``fold_in(rng, k)``, so nothing else need be remembered.
-    """
-
-    step: Int[Array, ""]
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    average: Any
-    skipped: Int[Array, ""]
-    skipped_in_row: Int[Array, ""]
-    rng: UInt32[Array, "2"]
-
-
 @dataclasses.dataclass(frozen=True)
-class StepConfig:
-    """accumulation: micro-batches a step. average_decay: of the parameters' average, 0 = off."""
+class Recipe:
+    """What a step does, and what it reads besides state and batch.
 
-    accumulation: int = 1
-    average_decay: float = 0.0
-
-    def __post_init__(self):
-        if self.accumulation < 1:
-            raise ValueError(f"accumulation must be at least 1, got {self.accumulation}")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay must lie in [0, 1), got {self.average_decay}")
-
-
-def init_state(
-    variables: dict, optimizer: optax.GradientTransformation, config: StepConfig, seed: int
-) -> TrainState:
-    """State before the first step; the average starts at the parameters themselves."""
-    params = variables["params"]
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(
-        step=zero,
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
-        average=jax.tree.map(jnp.copy, params) if config.average_decay else {},
-        skipped=zero,
-        skipped_in_row=zero,
-        rng=jax.random.key_data(jax.random.key(seed)),
-    )
-
-
-def split_micro_batches(batch: Batch, parts: int) -> Batch:
-    """``[B, ...]`` to ``[parts, B / parts, ...]``, strided.
-
-    Sample i goes to part ``i % parts``, so the parts do not depend on how the batch is spread.
+    frozen: True for parameters that do not learn. perceptual: LPIPS weights, None when that term is
+    off. spread: how the batch lies on the chips.
     """
-    size = batch.images.shape[0]
-    if size % parts:
-        raise ValueError(f"a batch of {size} per device cannot be split into {parts} micro-batches")
-    return jax.tree.map(
-        lambda x: jnp.moveaxis(x.reshape(size // parts, parts, *x.shape[1:]), 1, 0), batch
-    )
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    schedule: OptimizerConfig
+    objective: ObjectiveConfig
+    config: StepConfig
+    frozen: Any
+    perceptual: dict | None
+    spread: OneChip
 
 
-def _moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
-    """Early steps average over a tenth of the steps so far instead of over 1 / (1 - decay)."""
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
-
-
-def _check_batch_norm(model: nn.Module, axis_name: str | None) -> None:
-    """Batch statistics of one chip's samples alone would be wrong without any sign of it."""
-    config = model.config
-    if config.skip and config.bn_axis_name != axis_name:
-        raise ValueError(
-            f"the batch is spread over the axis {axis_name!r}, but the model averages its batch "
-            f"statistics over {config.bn_axis_name!r}; set ModelConfig.bn_axis_name"
-        )
-
-
-def make_train_step(
+def make_recipe(
     model: nn.Module,
-    optimizer_config: OptimizerConfig,
+    optimizer: OptimizerConfig,
     objective: ObjectiveConfig,
     config: StepConfig,
     params: Any,
     *,
     perceptual: dict | None = None,
-    axis_name: str | None = None,
-    mesh: Mesh | None = None,
-) -> tuple[optax.GradientTransformation, Callable[[TrainState, Batch], tuple[TrainState, Metrics]]]:
-    """The optimizer and ``step(state, batch) -> (state, metrics)``.
+    spread: OneChip | None = None,
+) -> Recipe:
+    """A recipe for a network with parameters like ``params`` (arrays or shapes; their paths count).
 
-    ``params`` (arrays or shapes) only tell the paths. ``perceptual`` are LPIPS weights, None when
-    that term is off. ``axis_name`` (under ``pmap``) or ``mesh`` (under ``jit``) say how the batch
-    is spread; neither for one device. ValueError if the model's batch norm is made for another.
+    Raises:
+      ValueError: the model's batch statistics would not be those of the whole batch.
     """
-    optimizer = make_optimizer(optimizer_config, params)
-    frozen = frozen_mask(params, optimizer_config.freeze)
-    axis_name = axis_name if mesh is None else parallel.AXIS
-    _check_batch_norm(model, axis_name)
-    loss_terms = functools.partial(
-        total_loss, objective, perceptual=perceptual, axis_name=axis_name
-    )
-
-    def loss_and_stats(params: Any, batch_stats: Any, batch: Batch, key: Array):
-        # What is frozen needs no backward pass at all.
-        params = jax.tree.map(lambda p, f: jax.lax.stop_gradient(p) if f else p, params, frozen)
-        num_inputs = batch.images.shape[1] - objective.num_targets
-        images = batch.images[:, :num_inputs]
-        prediction, updated = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            images if mesh is None else parallel.place_views(images, mesh),
-            num_refs=min(objective.num_refs, num_inputs),
-            all_paths=True,
-            train=True,
-            mutable=["batch_stats"],
+    spread = spread or OneChip()
+    if model.config.skip and model.config.bn_axis_name != spread.axis_name:
+        raise ValueError(
+            f"the batch is spread over the axis {spread.axis_name!r}, but the model averages its "
+            f"batch statistics over {model.config.bn_axis_name!r}; set ModelConfig.bn_axis_name"
         )
-        prediction = prediction if mesh is None else parallel.join_views(prediction)
-        loss, terms = loss_terms(prediction, batch, key)
-        return loss, (updated.get("batch_stats", {}), {"loss": loss, **terms})
+    rule, frozen = make_optimizer(optimizer, params), frozen_mask(params, optimizer.freeze)
+    return Recipe(model, rule, optimizer, objective, config, frozen, perceptual, spread)
 
-    def gradient(params: Any, batch_stats: Any, batch: Batch, key: Array):
-        grads, rest = jax.grad(loss_and_stats, has_aux=True)(params, batch_stats, batch, key)
-        return (grads if mesh is None else parallel.sum_and_cut(grads, mesh)), rest
 
-    def accumulate(variables: tuple[Any, Any], batch: Batch, key: Array):
-        """This chip's part of the gradient, batch statistics and its shares of the terms."""
-        params, batch_stats = variables
-        if config.accumulation == 1:
-            return gradient(params, batch_stats, batch, key)
-        parts = split_micro_batches(batch, config.accumulation)
-        keys = jax.random.split(key, config.accumulation)
+# --- A step: forward and loss, accumulate, update -------------------------------------------------
 
-        def one(carry, part):
-            total, stats = carry
-            grads, (stats, terms) = gradient(params, stats, *part)
-            return (jax.tree.map(jnp.add, total, grads), stats), terms
 
-        first = jax.tree.map(lambda x: x[0], (parts, keys))
-        shapes = jax.eval_shape(gradient, params, batch_stats, *first)[0]
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (total, stats), terms = jax.lax.scan(one, (zeros, batch_stats), (parts, keys))
-        mean = lambda x: x / config.accumulation  # noqa: E731
-        return jax.tree.map(mean, total), (stats, jax.tree.map(lambda t: t.mean(0), terms))
+def forward_and_loss(
+    params: Any, batch_stats: Any, batch: Batch, key: Array, pool: Pool, recipe: Recipe
+) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
+    """A micro-batch's share of the loss, the batch statistics after it, its shares of all terms."""
+    # What is frozen needs no backward pass at all.
+    held = lambda p, frozen: jax.lax.stop_gradient(p) if frozen else p  # noqa: E731
+    variables = {"params": jax.tree.map(held, params, recipe.frozen), "batch_stats": batch_stats}
+    num_inputs = batch.images.shape[1] - recipe.objective.num_targets
+    prediction, updated = recipe.model.apply(
+        variables,
+        recipe.spread.place_views(batch.images[:, :num_inputs]),
+        num_refs=min(recipe.objective.num_refs, num_inputs),
+        all_paths=True,
+        train=True,
+        mutable=["batch_stats"],
+    )
+    loss, terms = total_loss(
+        recipe.objective,
+        recipe.spread.join_views(prediction),
+        batch,
+        key,
+        perceptual=recipe.perceptual,
+        pool=pool,
+    )
+    return loss, (updated.get("batch_stats", {}), {"loss": loss, **terms})
+
+
+def accumulate(
+    params: Any, batch_stats: Any, batch: Batch, key: Array, recipe: Recipe
+) -> tuple[Any, tuple[Any, Metrics]]:
+    """On one chip: gradients summed over its micro-batches; statistics and terms of all chips."""
+    pool = pool_of_step(batch, recipe)
+
+    def gradients_of(stats: Any, part: Batch, key: Array):
+        found, rest = jax.grad(forward_and_loss, has_aux=True)(
+            params, stats, part, key, pool, recipe
+        )
+        return recipe.spread.sum_gradients(found), rest
+
+    def one(carry, given):
+        total, stats = carry
+        found, (stats, terms) = gradients_of(stats, *given)
+        return (jax.tree.map(jnp.add, total, found), stats), terms
+
+    parts = recipe.config.accumulation
+    if parts == 1:
+        gradients, (batch_stats, terms) = gradients_of(batch_stats, batch, key)
+    else:
+        given = split_micro_batches(batch, parts), jax.random.split(key, parts)
+        shapes = jax.eval_shape(gradients_of, batch_stats, *jax.tree.map(lambda x: x[0], given))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[0])
+        (gradients, batch_stats), terms = jax.lax.scan(one, (zeros, batch_stats), given)
+        terms = jax.tree.map(lambda t: t.sum(0), terms)
+    axis_name = recipe.spread.axis_name
+    if axis_name is not None:
+        batch_stats = jax.lax.pmean(batch_stats, axis_name)
+    return gradients, (batch_stats, global_sum(terms, axis_name))
+
+
+def apply_update(
+    state: TrainState, gradients: Any, batch_stats: Any, metrics: Metrics, recipe: Recipe
+) -> tuple[TrainState, Metrics]:
+    """Parameters, moments and average after the step, if all of it is finite."""
+    metrics["grad_norm"] = optax.tree.norm(gradients)
+    metrics["learning_rate"] = learning_rate(recipe.schedule, state.step - state.skipped)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average, decay = state.average, recipe.config.average_decay
+    if decay:
+        average = moving_average(average, params, decay, state.step)
+
+    def keep(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+    bad = jnp.where(finite, 0, 1)
+    state = state.replace(
+        step=state.step + 1,
+        params=keep(params, state.params),
+        batch_stats=keep(batch_stats, state.batch_stats),
+        opt_state=keep(opt_state, state.opt_state),
+        average=keep(average, state.average),
+        skipped=state.skipped + bad,
+        skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
+    )
+    counters = {"skipped": state.skipped, "skipped_in_row": state.skipped_in_row}
+    return state, metrics | {k: v.astype(jnp.float32) for k, v in counters.items()}
+
+
+def train_step(state: TrainState, batch: Batch, *, recipe: Recipe) -> tuple[TrainState, Metrics]:
+    """One update of the state by a whole batch."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
 
     def on_one_chip(variables: tuple[Any, Any], batch: Batch, key: Array):
-        grads, (batch_stats, terms) = accumulate(variables, batch, key)
-        if axis_name is not None:
-            batch_stats = jax.lax.pmean(batch_stats, axis_name)
-        return grads, (batch_stats, global_sum(terms, axis_name))
+        return accumulate(*variables, batch, key, recipe)
 
-    def of_all_chips(variables: tuple[Any, Any], batch: Batch, key: Array):
-        """Gradient, batch statistics and terms of the whole batch."""
-        if mesh is not None:
-            return parallel.on_shards(on_one_chip, mesh, like=variables[0])(variables, batch, key)
-        grads, rest = on_one_chip(variables, batch, key)
-        return global_sum(grads, axis_name), rest
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """One update; a step that is not finite changes nothing but the counters."""
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-        variables = state.params, state.batch_stats
-        grads, (batch_stats, metrics) = of_all_chips(variables, batch, key)
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        metrics["learning_rate"] = learning_rate(optimizer_config, state.step - state.skipped)
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average = state.average
-        if config.average_decay:
-            average = _moving_average(average, params, config.average_decay, state.step)
-
-        def keep(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-
-        bad = jnp.where(finite, 0, 1)
-        metrics["skipped"] = (state.skipped + bad).astype(jnp.float32)
-        state = state.replace(
-            step=state.step + 1,
-            params=keep(params, state.params),
-            batch_stats=keep(batch_stats, state.batch_stats),
-            opt_state=keep(opt_state, state.opt_state),
-            average=keep(average, state.average),
-            skipped=state.skipped + bad,
-            skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
-        )
-        metrics["skipped_in_row"] = state.skipped_in_row.astype(jnp.float32)
-        return state, metrics
-
-    return optimizer, step
+    run = recipe.spread.on_chips(on_one_chip, like=state.params)
+    gradients, (batch_stats, metrics) = run((state.params, state.batch_stats), batch, key)
+    return apply_update(state, gradients, batch_stats, metrics, recipe)
 
 
-def make_eval_step(
-    model: nn.Module,
-    objective: ObjectiveConfig,
-    *,
-    perceptual: dict | None = None,
-    axis_name: str | None = None,
-    mesh: Mesh | None = None,
-) -> Callable[[TrainState, Batch], Metrics]:
-    """``evaluate(state, batch) -> metrics``: the same terms with averaged weights and statistics.
+def pool_of_step(batch: Batch, recipe: Recipe) -> Pool:
+    """Counts of the whole batch, of which ``batch`` are this chip's samples."""
+    num_inputs = batch.images.shape[1] - recipe.objective.num_targets
+    num_refs = min(recipe.objective.num_refs, num_inputs)
+    return pool_of(batch, num_inputs, num_refs, recipe.spread.axis_name)
 
-    The parameters themselves are used where no average is kept. ``nd`` is the normalised distance
+
+# --- Evaluation -----------------------------------------------------------------------------------
+
+
+def evaluate_step(state: TrainState, batch: Batch, *, recipe: Recipe) -> Metrics:
+    """The same terms with averaged weights and statistics, in as many micro-batches.
+
+    The parameters themselves are used where no average is kept. ``nd`` is the normalized distance
     of path 0 (see ``metrics``), over the samples that have any depth.
     """
-    axis_name = axis_name if mesh is None else parallel.AXIS
-    loss_terms = functools.partial(
-        total_loss, objective, perceptual=perceptual, axis_name=axis_name
-    )
+    variables = {"params": state.average or state.params, "batch_stats": state.batch_stats}
 
     def on_one_chip(variables: dict, batch: Batch, key: Array) -> tuple[dict, Metrics]:
-        num_inputs = batch.images.shape[1] - objective.num_targets
-        prediction = model.apply(
-            variables,
-            batch.images[:, :num_inputs],
-            num_refs=min(objective.num_refs, num_inputs),
-            all_paths=True,
-        )
-        loss, terms = loss_terms(prediction, batch, key)
-        first = jax.tree.map(lambda x: x[:, 0], prediction)
-        truth = true_pointmaps(batch, 1)[:, 0, :num_inputs]
-        nd = point_errors(first.points, truth, known_depth(batch)[:, :num_inputs]).nd
-        counted = jnp.isfinite(nd)
-        total, count = global_sum((jnp.where(counted, nd, 0.0).sum(), counted.sum()), axis_name)
-        return {}, global_sum({"loss": loss, **terms}, axis_name) | {"nd": total / count}
+        pool = pool_of_step(batch, recipe)
+        parts = split_micro_batches(batch, recipe.config.accumulation)
+        shares = jax.lax.map(lambda part: _evaluate_part(variables, part, key, pool, recipe), parts)
+        sums = jax.tree.map(lambda x: x.sum(0), shares)
+        terms, (nd, counted) = global_sum(sums, recipe.spread.axis_name)
+        return {}, terms | {"nd": nd / counted}
 
-    def evaluate(state: TrainState, batch: Batch) -> Metrics:
-        run = on_one_chip if mesh is None else parallel.on_shards(on_one_chip, mesh)
-        variables = {"params": state.average or state.params, "batch_stats": state.batch_stats}
-        return run(variables, batch, jax.random.key(0))[1]
+    return recipe.spread.on_chips(on_one_chip)(variables, batch, jax.random.key(0))[1]
 
-    return evaluate
+
+def _evaluate_part(variables: dict, batch: Batch, key: Array, pool: Pool, recipe: Recipe):
+    """Shares of all terms; sum and number of the samples' ND."""
+    num_inputs = batch.images.shape[1] - recipe.objective.num_targets
+    prediction: Prediction = recipe.model.apply(
+        variables,
+        batch.images[:, :num_inputs],
+        num_refs=min(recipe.objective.num_refs, num_inputs),
+        all_paths=True,
+    )
+    loss, terms = total_loss(
+        recipe.objective, prediction, batch, key, perceptual=recipe.perceptual, pool=pool
+    )
+    truth = true_pointmaps(batch, 1)[:, 0, :num_inputs]
+    nd = point_errors(prediction.points[:, 0], truth, known_depth(batch)[:, :num_inputs]).nd
+    counted = jnp.isfinite(nd)
+    return {"loss": loss, **terms}, (jnp.where(counted, nd, 0.0).sum(), counted.sum())

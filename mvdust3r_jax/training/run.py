@@ -1,0 +1,86 @@
+"""A run's programs: initial state, step, evaluation and pictures, compiled for the chips."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax import struct
+
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
+from mvdust3r_jax.training.optimizer import OptimizerConfig
+from mvdust3r_jax.training.parallel import DataParallel, OneChip
+from mvdust3r_jax.training.progress_pictures import picture_step
+from mvdust3r_jax.training.sharded import FullySharded, make_mesh
+from mvdust3r_jax.training.state import StepConfig, TrainState, init_state
+from mvdust3r_jax.training.step import Recipe, evaluate_step, make_recipe, train_step
+
+
+@struct.dataclass
+class Run:
+    """The state before the first step (one copy, on the host or a device), and what runs it.
+
+    step(state, batch) -> (state, metrics); evaluate, pictures(state, batch) -> numbers, rows.
+    """
+
+    state: TrainState
+    chips: OneChip = struct.field(pytree_node=False)
+    step: Callable = struct.field(pytree_node=False)
+    evaluate: Callable = struct.field(pytree_node=False)
+    pictures: Callable = struct.field(pytree_node=False)
+
+
+def spread_by(name: str, mesh_shape: tuple[int, int] = (0, 1), devices: Any = None) -> OneChip:
+    """``pmap``: a copy of the state on every device; ``fsdp``: cut over a (batch, view) mesh.
+
+    A batch size of 0 in the mesh stands for all devices that the views leave.
+
+    Raises:
+      ValueError: another name, or a mesh of another number of devices.
+    """
+    if name == "pmap":
+        return DataParallel(devices)
+    if name == "fsdp":
+        batch_shards, view_shards = mesh_shape
+        count = len(devices or jax.devices())
+        return FullySharded(make_mesh((batch_shards or count // view_shards, view_shards), devices))
+    raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {name!r}")
+
+
+def initial_state(recipe: Recipe, variables: dict, seed: int) -> TrainState:
+    """State before the first step."""
+    return init_state(variables, recipe.optimizer, recipe.config, seed)
+
+
+def make_run(
+    model: nn.Module,
+    variables: dict,
+    optimizer: OptimizerConfig,
+    objective: ObjectiveConfig,
+    config: StepConfig,
+    *,
+    spread: OneChip,
+    perceptual: dict | None = None,
+    seed: int = 0,
+) -> Run:
+    """Everything that runs on the chips; ``seed`` is that of the run's randomness."""
+    recipe = make_recipe(
+        model,
+        optimizer,
+        objective,
+        config,
+        variables["params"],
+        perceptual=perceptual,
+        spread=spread,
+    )
+    state = initial_state(recipe, variables, seed)
+    return Run(
+        state=state,
+        chips=spread,
+        step=spread.compile(functools.partial(train_step, recipe=recipe), state),
+        evaluate=spread.readout(functools.partial(evaluate_step, recipe=recipe), state),
+        pictures=spread.readout(functools.partial(picture_step, recipe=recipe), state),
+    )

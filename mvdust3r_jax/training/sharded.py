@@ -1,0 +1,155 @@
+"""Fully sharded data parallelism: ``jit`` over a mesh, every large array of the state cut over it.
+
+Parameters, moments and average lie in parts on all chips. Parameters are gathered once a step, and
+gradients of each micro-batch are cut as soon as they are summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from mvdust3r_jax.training.parallel import AXIS, OneChip, check_batch
+from mvdust3r_jax.types import Batch
+
+VIEW_AXIS = "view"
+# Arrays with fewer entries stay whole on every chip: gathering them would cost more than it saves.
+MIN_SHARDED_SIZE = 2**14
+
+
+def make_mesh(shape: tuple[int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Mesh of (batch shards, view shards); state is sharded over both axes together."""
+    devices = np.array(devices or jax.devices())
+    if int(np.prod(shape)) != devices.size:
+        raise ValueError(f"a mesh of {shape} needs {np.prod(shape)} devices, got {devices.size}")
+    auto = (AxisType.Auto, AxisType.Auto)
+    return Mesh(devices.reshape(shape), (AXIS, VIEW_AXIS), axis_types=auto)
+
+
+def cut_axis(shape: tuple[int, ...], parts: int) -> int | None:
+    """Which axis of an array is cut: the largest divisible one, not the layer axis of a scan."""
+    if int(np.prod(shape)) < MIN_SHARDED_SIZE:
+        return None
+    first = 1 if len(shape) == 3 else 0
+    candidates = [a for a in range(first, len(shape)) if shape[a] % parts == 0]
+    return max(candidates, key=lambda a: shape[a], default=None)
+
+
+def _spec(shape: tuple[int, ...], parts: int, names: Any) -> PartitionSpec:
+    axis = cut_axis(shape, parts)
+    return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, names)
+
+
+def state_spec(shape: tuple[int, ...], parts: int) -> PartitionSpec:
+    """How an array of the state lies on the mesh: its ``cut_axis`` over all chips."""
+    return _spec(shape, parts, (AXIS, VIEW_AXIS))
+
+
+def state_shardings(state: Any, mesh: Mesh) -> Any:
+    """Shardings of a tree of arrays or shapes, by shape alone: moments follow their parameters."""
+    return jax.tree.map(lambda x: NamedSharding(mesh, state_spec(x.shape, mesh.size)), state)
+
+
+class FullySharded(OneChip):
+    """``jit`` over a mesh of (batch shards, view shards)."""
+
+    axis_name = AXIS
+
+    def __init__(self, mesh: Mesh):
+        self.mesh = mesh
+        self._by_sample = NamedSharding(mesh, PartitionSpec(AXIS))
+        self._whole = NamedSharding(mesh, PartitionSpec())
+
+    def place_views(self, images: Array) -> Array:
+        """Spreads the views over the view axis.
+
+        They stay together where their number is no multiple of it.
+        """
+        even = images.shape[1] % self.mesh.shape[VIEW_AXIS] == 0
+        spec = PartitionSpec(None, VIEW_AXIS if even else None)
+        return jax.lax.with_sharding_constraint(images, spec)
+
+    def join_views(self, tree: Any) -> Any:
+        """What was spread over the view axis, whole on each of its chips."""
+        whole = PartitionSpec()
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, whole), tree)
+
+    def sum_gradients(self, grads: Any) -> Any:
+        """Sums over all samples, of which each chip receives the part that it stores."""
+
+        def one(x: Array) -> Array:
+            axis = cut_axis(x.shape, self.mesh.size)
+            if axis is None:
+                return jax.lax.psum(x, AXIS)
+            return jax.lax.psum_scatter(x, AXIS, scatter_dimension=axis, tiled=True)
+
+        return jax.tree.map(one, grads)
+
+    def on_chips(self, function: Callable, like: Any = None) -> Callable:
+        """See `OneChip`. Parameters and statistics are gathered on every chip first.
+
+        Compiled for the whole batch instead, every loop over samples (of attention, of the
+        rasterizer) would be one over all chips' samples, and every chip would compute everything.
+        """
+        like, whole = {} if like is None else like, PartitionSpec()
+        # The view axis is left to the compiler, guided by `place_views`.
+        return jax.shard_map(
+            function,
+            mesh=self.mesh,
+            in_specs=(whole, PartitionSpec(AXIS), whole),
+            out_specs=(jax.tree.map(lambda x: _spec(x.shape, self.mesh.size, AXIS), like), whole),
+            axis_names={AXIS},
+            check_vma=False,
+        )
+
+    def compile(self, step: Callable, state: Any) -> Callable:
+        """``step(state, batch) -> (state, metrics)`` for states like this one (or its shapes)."""
+        shardings = state_shardings(state, self.mesh)
+        return jax.jit(
+            step,
+            donate_argnums=0,
+            in_shardings=(shardings, self._by_sample),
+            out_shardings=(shardings, self._whole),
+        )
+
+    def readout(self, function: Callable, state: Any) -> Callable[[Any, Any], Any]:
+        """``function(state, batch)`` on the chips; what it returns is whole on each of them."""
+        shardings = state_shardings(state, self.mesh)
+        return jax.jit(
+            function, in_shardings=(shardings, self._by_sample), out_shardings=self._whole
+        )
+
+    def put_state(self, state: Any) -> Any:
+        """A state to its places: a whole one in parts, a restored one as it lies."""
+
+        def put(x: Any, sharding: NamedSharding) -> Array:
+            # What was restored lies where it belongs, and other processes' parts cannot be fetched.
+            if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(sharding, x.ndim):
+                return x
+            x = np.asarray(x)
+            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+        return jax.tree.map(put, state, state_shardings(state, self.mesh))
+
+    def put_batch(self, batch: Batch) -> Batch:
+        """This process's samples, shared by its devices."""
+        check_batch(batch, max(self.mesh.shape[AXIS] // jax.process_count(), 1))
+        place = jax.make_array_from_process_local_data
+        return jax.tree.map(lambda x: place(self._by_sample, np.asarray(x)), batch)
+
+    def host_view(self, state: Any) -> Any:
+        """A copy as it is saved: the step gives its input's buffers away."""
+        return jax.tree.map(jnp.copy, state)
+
+    def abstract(self, state: Any) -> Any:
+        """Shapes and places to restore to."""
+        shardings = state_shardings(state, self.mesh)
+        return jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
+        )
