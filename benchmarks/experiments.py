@@ -39,7 +39,10 @@ FIGURES = {
     "small_views.jpg": ("views", "rooms_errors.png"),
     "small_times.jpg": ("view_times", "rooms_times.png"),
 }
-_KEPT = tuple(name for name, *_ in eval_report.COLUMNS) + ("similarity_error_m", "pose_ok_share")
+_KEPT = tuple(column.name for column in eval_report.COLUMNS) + (
+    "similarity_error_m",
+    "pose_ok_share",
+)
 
 
 def evaluation(config: str, weights: str, **fields) -> list[str]:

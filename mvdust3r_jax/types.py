@@ -13,13 +13,14 @@ rasterizer follows gsplat, where that centre is (0.5, 0.5): ``geometry.camera.ha
 turns intrinsics of the first kind into the second.
 
 Images are channel-last. The network takes [-1, 1]; metrics and files take [0, 1], and then the
-name says ``_01``. Arrays are float32 at every public boundary.
+name says ``_01``; `images_01_from` and `images_from_01` are the way between. Arrays are float32 at
+every public boundary.
 """
 
 from __future__ import annotations
 
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 
 @struct.dataclass
@@ -64,7 +65,12 @@ class Batch:
     world_from_cam: Float[Array, "B S 4 4"]
     intrinsics: Float[Array, "B S 3 3"]
 
-    @property
-    def valid(self) -> Bool[Array, "B S H W"]:
-        """Pixels whose depth is known."""
-        return self.depth_m > 0
+
+def images_01_from(images: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """[-1, 1] to [0, 1], of NumPy's or JAX's arrays; nothing is clipped."""
+    return images / 2 + 0.5
+
+
+def images_from_01(images_01: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """[0, 1] to [-1, 1]: the inverse of `images_01_from`."""
+    return 2 * images_01 - 1

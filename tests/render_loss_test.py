@@ -10,7 +10,7 @@ import pytest
 from data.box import box_views
 from mvdust3r_jax.geometry.transforms import safe_norm
 from mvdust3r_jax.geometry.truth import reference_from_cameras, true_pointmaps
-from mvdust3r_jax.splat.pointmaps import clip_scales, normalised_scenes, render
+from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
 from mvdust3r_jax.training.objective import ObjectiveConfig, total_loss
 from mvdust3r_jax.training.render_loss import render_terms, scene_terms
 from mvdust3r_jax.types import Gaussians, Prediction
@@ -50,7 +50,7 @@ def test_perfect_prediction_renders_the_input_views():
     batch = batch_of()
     prediction = jax.tree.map(lambda x: x[:, 1], perfect(batch))
     poses = reference_from_cameras(batch.world_from_cam, 2)[:, 1]
-    scenes = normalised_scenes(prediction, batch, poses)
+    scenes = normalized_scenes(prediction, batch, poses)
     scales = clip_scales(scenes.prediction.gaussians.scales, scenes.factor)
 
     def error(shift_px):
@@ -102,7 +102,7 @@ def test_gradient_taken_beside_the_value_is_that_of_autodiff():
     def by_scene(prediction):
         total = 0.0
         for sample, path in np.ndindex(2, 2):
-            scenes = normalised_scenes(
+            scenes = normalized_scenes(
                 jax.tree.map(lambda x, i=sample, r=path: x[i, r][None], prediction),
                 jax.tree.map(lambda x, i=sample: x[i][None], batch),
                 poses[sample, path][None],

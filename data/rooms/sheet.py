@@ -17,7 +17,7 @@ from data.rooms.layout import Options
 from data.rooms.sample import sample_batch
 from data.rooms.scene import DEFAULT_OPTIONS, SPLITS
 from mvdust3r_jax.geometry.camera import depth_to_world
-from mvdust3r_jax.types import Batch
+from mvdust3r_jax.types import Batch, images_01_from
 
 # Depth at which the grey scale ends.
 FAR_M = 8.0
@@ -25,7 +25,7 @@ FAR_M = 8.0
 
 def sheet(batch: Batch) -> np.ndarray:
     """Rows of views, then depth and normals of the first: ``uint8 [B * H, (S + 2) * W, 3]``."""
-    images = (np.asarray(batch.images) + 1) / 2
+    images = images_01_from(np.asarray(batch.images))
     depth = np.asarray(batch.depth_m[:, 0])
     near = np.clip(1 - depth / FAR_M, 0, 1)[..., None].repeat(3, axis=-1)
     normals = (normals_from_depth(batch)[:, 0] + 1) / 2

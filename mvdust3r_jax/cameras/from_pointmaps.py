@@ -20,6 +20,7 @@ from mvdust3r_jax.cameras import pnp
 from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry.align import median_shift_scale
 from mvdust3r_jax.geometry.camera import pixel_grid
+from mvdust3r_jax.geometry.pointmaps import take_view
 from mvdust3r_jax.geometry.transforms import (
     invert_rigid,
     quat_from_rotation,
@@ -113,6 +114,17 @@ def focal_from_pointmap(
 
     start = solve(jnp.ones_like(dots))
     return jax.lax.scan(reweight, start, None, length=_WEISZFELD_STEPS)[0]
+
+
+def confident_focal(
+    points: Float[Array, "*batch H W 3"],
+    confidence: Float[Array, "*batch H W"],
+    *,
+    principal_px: Float[Array, "*batch 2"] | None = None,
+) -> Float[Array, "*batch"]:
+    """`focal_from_pointmap` over the confident pixels; those with confidence <= 0 do not count."""
+    mask = confident_mask(confidence) & (confidence > 0)
+    return focal_from_pointmap(points, mask, principal_px=principal_px)
 
 
 def _drawn_indices(weights: Float[Array, "n"], count: int) -> Int[Array, "count"]:
@@ -222,3 +234,23 @@ def poses_from_pointmaps(
     ok = share >= min_inlier_share
     ref_from_cam = invert_rigid(rigid(rotation, translation)).reshape(*focals.shape, 4, 4)
     return PoseEstimate(jnp.where(ok[..., None, None], ref_from_cam, jnp.nan), ok, share)
+
+
+def cameras_from_pointmaps(
+    points: Float[Array, "B V H W 3"],
+    confidence: Float[Array, "B V H W"],
+    *,
+    reference: Int[Array, "B"],
+    principal_px: Float[Array, "B V 2"] | None = None,
+) -> tuple[Float[Array, "B"], PoseEstimate]:
+    """Focal length (pixels) by the reference view's pointmap, then every view's pose with it.
+
+    reference: the view in whose frame a sample's points are, and from which alone a focal length
+    can be read. All views of a sample are taken by one lens.
+    """
+    if principal_px is None:
+        principal_px = published_principal(*confidence.shape[-2:])
+    principal_px = jnp.broadcast_to(principal_px, (*confidence.shape[:-2], 2))
+    own = (take_view(x, reference) for x in (points, confidence))
+    focal_px = confident_focal(*own, principal_px=take_view(principal_px, reference))
+    return focal_px, poses_from_pointmaps(points, confidence, focal_px, principal_px=principal_px)

@@ -21,9 +21,9 @@ from mvdust3r_jax.geometry.transforms import normalize, safe_norm
 from mvdust3r_jax.geometry.truth import reference_from_cameras
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.splat.gaussians import view_colors
-from mvdust3r_jax.splat.pointmaps import clip_scales
+from mvdust3r_jax.splat.pointmaps import Scenes, clip_scales, normalized_scenes, render
 from mvdust3r_jax.training import losses
-from mvdust3r_jax.types import Batch, Prediction
+from mvdust3r_jax.types import Batch, Prediction, images_from_01
 
 if TYPE_CHECKING:
     from mvdust3r_jax.training.objective import ObjectiveConfig
@@ -50,7 +50,7 @@ def _sh_colour_error(
         rearrange(directions, "n v h w c -> c (n v h w)"),
         degree,
     )
-    return safe_norm(2 * colours.T.reshape(pixels.shape) - 1 - pixels).mean(axis=(1, 2, 3))
+    return safe_norm(images_from_01(colours.T.reshape(pixels.shape)) - pixels).mean(axis=(1, 2, 3))
 
 
 def scene_terms(
@@ -96,7 +96,7 @@ def _one_scene(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum and terms of one sample on one path; leading axes are missing everywhere."""
     given = jax.tree.map(lambda x: x[None], (prediction, sample, ref_from_cam))
-    scenes = normalised_scenes(*given)
+    scenes = normalized_scenes(*given)
     terms = scene_terms(config, scenes, views, perceptual)
     terms = jax.tree.map(lambda x: jnp.where(scenes.known, x, 0.0)[0], terms)
     weights = {
