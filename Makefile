@@ -10,7 +10,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else f"Python 3.11 or 3.12 is needed, got {v[0]}.{v[1]}; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,demo,lpips,test]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,demo,docs,lpips,test]'
 	touch $@
 
 demo: $(STAMP)
@@ -28,7 +28,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 docs: $(STAMP)
-	$(BIN)/python -m tools.api_reference
+	$(BIN)/python -m sphinx -b html -q -W --keep-going docs build/docs
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache

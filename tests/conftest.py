@@ -2,8 +2,8 @@
 
 Shapes in the signatures of the modules in ``CHECKED`` are verified at run time (jaxtyping with
 beartype), so a test that passes has also proved its docstrings' shapes. Compiling is most of what
-tests cost: programs are optimised less than a user's (also in child processes), except in modules
-that compare with published numbers (``PUBLISHED``).
+tests cost: programs are optimized less than a user's (also in child processes), except in modules
+marked ``published``, which compare with published numbers.
 """
 
 import logging
@@ -24,7 +24,6 @@ CHECKED = [
     "mvdust3r_jax.models.rope",
     "mvdust3r_jax.models.winograd",
 ]
-PUBLISHED = ["mvdust3r_test", "splat_golden_test", "losses_test", "lpips_test", "metrics_test"]
 _hook = install_import_hook(CHECKED, "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -54,7 +53,7 @@ def programs(request):
 
     Together the programs of all modules would fill the memory.
     """
-    published = request.module.__name__.rpartition(".")[2] in PUBLISHED
+    published = request.node.get_closest_marker("published") is not None
     jax.config.update("jax_disable_most_optimizations", not published)
     yield
     jax.clear_caches()

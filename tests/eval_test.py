@@ -25,7 +25,7 @@ from mvdust3r_jax.evaluation.methods import Devices, Network
 from mvdust3r_jax.geometry import transforms
 from mvdust3r_jax.geometry.truth import true_pointmaps
 from mvdust3r_jax.metrics import pointmaps as metrics
-from tests.data_pipeline_test import Boxes
+from tests.data.stored.stream_test import Boxes
 from tests.two_processes import run_in_two
 
 SIZE, VIEWS, TARGETS, SCENES = 32, 4, 1, 3
@@ -360,18 +360,18 @@ def test_interval_covers_the_mean():
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(200):
-        mean, low, high = report.interval(rng.normal(size=40), resamples=500)
+        mean, low, high = eval_report.interval(rng.normal(size=40), resamples=500)
         assert low <= mean <= high
         hits += low <= 0 <= high
     assert 0.88 <= hits / 200 <= 0.99
-    assert all(np.isnan(report.interval(np.zeros(0))))
+    assert all(np.isnan(eval_report.interval(np.zeros(0))))
 
 
 def test_records_keep_what_has_no_value():
     """NaN and infinity survive JSON; a scene without value is counted apart, not averaged."""
     for value in (1.5, float("inf"), -float("inf")):
-        assert report.decode(json.loads(json.dumps(eval_report.encode(value)))) == value
-    assert np.isnan(report.decode(eval_report.encode(float("nan"))))
+        assert eval_report.decode(json.loads(json.dumps(eval_report.encode(value)))) == value
+    assert np.isnan(eval_report.decode(eval_report.encode(float("nan"))))
     key = {"dataset": "d", "views": 4, "method": "m"}
     records = [key | {"id": "a", "nd": 1.0}, key | {"id": "b", "nd": None}]
     (row,) = eval_report.summarize(records, [])

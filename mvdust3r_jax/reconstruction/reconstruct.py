@@ -68,7 +68,7 @@ def reconstruct(
     """Points, Gaussians and cameras of a scene seen in at least two photographs.
 
     Args:
-      images: files, arrays [h, w, 3] (uint8, or float in [0, 1]), PIL images or `Photo`s.
+      images: files, arrays [h, w, 3] (uint8, or float in [0, 1]), PIL images or `Photo` objects.
       model: from `load_model`.
       num_refs: references of MV-DUSt3R+ (at most as many as there are views).
       size: (height, width) for the network; by default what it was trained at.

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.mvdust3r import ModelConfig, abstract_variables
 from mvdust3r_jax.weights import torch_args, torch_file
 from mvdust3r_jax.weights.torch_layout import Entry, tensor_table, to_flax, to_torch
 

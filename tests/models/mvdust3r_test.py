@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import golden_networks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,9 @@ from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.weights import port
+from tests import golden_networks
+
+pytestmark = pytest.mark.published
 
 FILES = sorted(f.stem for f in golden_networks.FOLDER.glob("*.npz") if "grads" not in f.stem)
 SMALL = ModelConfig(

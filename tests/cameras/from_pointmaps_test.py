@@ -11,7 +11,7 @@ import pytest
 from mvdust3r_jax.cameras import from_pointmaps, pnp
 from mvdust3r_jax.geometry import transforms
 
-GOLDEN = Path(__file__).parent / "golden" / "losses"
+GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 HEIGHT, WIDTH, FOCAL = 48, 64, 70.0
 
 

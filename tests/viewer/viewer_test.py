@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from export_scene import box_room
 from PIL import Image
 
 from mvdust3r_jax.viewer import Limits, Viewer, uploads
 from mvdust3r_jax.viewer.uploads import LOOPBACK
+from tests.export_scene import box_room
 
 
 def jpeg(width=32, height=24, kind="JPEG"):

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import golden_networks
 import jax
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from mvdust3r_jax import ModelConfig, MVDust3r
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.weights import port
+from tests import golden_networks
 
 FILES = sorted(f.stem for f in golden_networks.FOLDER.glob("*.npz"))
 CONFIG = ModelConfig(16, 2, 2, 16, 2, 2, patch=4, gaussian_hidden=8, cross_ref=True, sh_degree=1)

@@ -8,11 +8,11 @@ import json
 
 import numpy as np
 import pytest
-from export_scene import box_room
 from PIL import Image
 
 from mvdust3r_jax.export.html import write_html
 from mvdust3r_jax.viewer import Viewer
+from tests.export_scene import box_room
 from tools import browser
 
 pytestmark = [

@@ -9,7 +9,6 @@ import plyfile
 import pycolmap
 import pytest
 import trimesh
-from export_scene import box_room
 
 from mvdust3r_jax import export
 from mvdust3r_jax.cameras import known as known_cameras
@@ -26,6 +25,7 @@ from mvdust3r_jax.export import (
 from mvdust3r_jax.geometry import transforms
 from mvdust3r_jax.reconstruction.known_world import align_to_poses
 from mvdust3r_jax.splat.pointmaps import MIN_SCALE
+from tests.export_scene import box_room
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.models.view_order import network_order
-from mvdust3r_jax.reconstruction import memory
+from mvdust3r_jax.reconstruction import known_world, memory
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.reconstruct import forward, reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
@@ -300,11 +300,11 @@ def test_rotated_sh_shows_the_same_colour(degree):
     rotation = np.array(transforms.rotation_from_axis_angle(jnp.array([0.4, -1.1, 0.7])))
     count = (degree + 1) ** 2
     coefficients = rng.normal(size=(5, 3 * count)).astype(np.float32)
-    turned = known_cameras.rotate_sh(coefficients, rotation)
+    turned = known_world.rotate_sh(coefficients, rotation)
     directions = rng.normal(size=(5, 3)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     colour = lambda c, d: np.einsum(  # noqa: E731
-        "nk,nkc->nc", known._sh_matrix(d, count), c.reshape(5, count, 3)
+        "nk,nkc->nc", known_world._sh_matrix(d, count), c.reshape(5, count, 3)
     )
     want = colour(coefficients, directions)
     np.testing.assert_allclose(colour(turned, directions @ rotation.T), want, atol=1e-5)
@@ -452,7 +452,7 @@ def test_the_largest_number_of_views_fits():
 
 def test_estimates_are_what_was_measured():
     """Within a fifth of the peak memory of whole runs."""
-    path = Path(__file__).parents[1] / "benchmarks" / "results" / "many_views.json"
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / "many_views.json"
     rows = json.loads(path.read_text())["results"]
     assert max(row["V"] for row in rows) >= 24
     for row in rows:

@@ -11,7 +11,6 @@ import numpy as np
 import plyfile
 import pytest
 import trimesh
-from export_scene import box_room
 from PIL import Image
 
 from mvdust3r_jax import export
@@ -29,6 +28,7 @@ from mvdust3r_jax.export import (
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage import atomic
+from tests.export_scene import box_room
 
 
 @pytest.fixture(scope="module")

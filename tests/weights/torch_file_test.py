@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mvdust3r_jax.weights import torch_args, torch_file, torch_writer
 
-GOLDEN = Path(__file__).parent / "golden" / "weights"
+GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
 PTH = GOLDEN / "every_dtype.pth"
 EXPECTED = dict(np.load(GOLDEN / "every_dtype.npz"))
 
