@@ -4,8 +4,8 @@
 
 Started again with the same workdir it goes on where the newest readable checkpoint stands, bit for
 bit as if it had never stopped (on CPU). SIGTERM (with several processes: to any of them) saves and
-exits with 0. docs/training.md explains
-the fields, docs/tpu_pods.md several machines.
+exits with 75. docs/training.md explains the fields and exit codes, docs/tpu_pods.md several
+machines.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ from data.device_prefetch import DevicePrefetch
 from data.training_batches import make_source
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax.metrics import lpips
-from mvdust3r_jax.training import parallel
+from mvdust3r_jax.training import parallel, processes
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.metric_log import CompileCounter, MetricLog, Progress
 from mvdust3r_jax.training.objective import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.progress_pictures import contact_sheet, make_picture_step
 from mvdust3r_jax.training.step import StepConfig, init_state, make_eval_step, make_train_step
+from mvdust3r_jax.training.watchdog import Watchdog
 from mvdust3r_jax.weights import port
 from mvdust3r_jax.weights.files import load_source
 
+# Exit codes; watchdog.STALLED is another, and Python's own for an error is FAILED.
+FINISHED, FAILED, INTERRUPTED = 0, 1, 75
 OUT_OF_MEMORY = (
     "The device ran out of memory. In this order, try: a smaller config.data.batch_size, or the "
     "same one in parts (config.accumulation); config.remat='full'; config.dtype='bfloat16'; fewer "
@@ -201,12 +204,21 @@ def evaluate(config: ml_collections.ConfigDict, run: Run, state: Any, overrides:
 # --- The loop -------------------------------------------------------------------------------------
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = range(0)) -> None:
+def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = range(0)) -> int:
     """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM.
 
-    profile: steps that are traced.
+    profile: steps that are traced. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
     """
     check_fields(config)
+    processes.check_shared_folder(workdir)
+    with Watchdog(60 * config.stall_minutes) as watchdog:
+        return _train(config, workdir, profile, watchdog)
+
+
+def _train(
+    config: ml_collections.ConfigDict, workdir: Path, profile: range, watchdog: Watchdog
+) -> int:
+    """The loop itself."""
     stop, compiles, trace = _Preemption(), CompileCounter(), _Trace(workdir / "profile", profile)
     logging.info("devices: %s", jax.devices())
 
@@ -220,7 +232,11 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
     source = open_source(config)
     check_eval_sources(config)
     checkpoints = Checkpoints(
-        workdir, network, config.to_json_best_effort(), keep=config.keep_checkpoints
+        workdir,
+        network,
+        config.to_json_best_effort(),
+        keep=config.keep_checkpoints,
+        limit_s=60 * config.save_minutes,
     )
     restored = checkpoints.restore(chips.abstract(run.state))
     first_step, state = 0, run.state
@@ -255,6 +271,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
         state, metrics = chips.step(state, batch)
         if pending is not None:
             _settle(config, pending, log, chips, state, checkpoints, source)
+            watchdog.alive()
         pending = (step, metrics, info)
 
         last = stop.after(step) or step == end
@@ -278,35 +295,37 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
             for name, overrides in config.eval.items():
                 results, example = evaluate(config, run, state, overrides.to_dict())
                 judged = results[config.best_metric] if judged is None else judged
+                watchdog.alive()
                 log.scalars(step, results, kind=f"eval_{name}")
                 logging.info("eval %s at step %d: %s", name, step, results)
                 if due(config.pictures_every, step):
                     rows = jax.device_get(run.pictures(state, chips.put_batch(example)))
                     log.pictures(step, {name: contact_sheet(rows)})
-            checkpoints.save_if_best(
-                step,
-                functools.partial(chips.host_view, state),
-                source.get_state(),
-                config.best_metric,
-                judged,
-            )
+            view, position = functools.partial(chips.host_view, state), source.get_state()
+            with watchdog.paused():
+                checkpoints.save_if_best(step, view, position, config.best_metric, judged)
         if due(config.checkpoint_every, step) or last:
             _settle(config, pending, log, chips, state, checkpoints, source)
             pending = None
-            saved = checkpoints.save(step, chips.host_view(state), source.get_state())
+            position = source.get_state()
+            with watchdog.paused():
+                saved = checkpoints.save(step, chips.host_view(state), position)
             log.event(step, "checkpoint", saved=saved)
         if last:
             break
 
-    checkpoints.close()
+    with watchdog.paused():
+        checkpoints.close()
     log.close()
-    if checkpoints.newest_step() < step:
-        sys.exit(
+    newest_step = checkpoints.newest_step()
+    if newest_step < step:
+        raise processes.RunError(
             f"the checkpoint of the last step, {step}, could not be written (see above); "
-            f"the newest one is of step {checkpoints.newest_step()}"
+            f"the newest one is of step {newest_step}"
         )
     if stop.reached:
         logging.info("SIGTERM: saved after step %d", step)
+    return INTERRUPTED if stop.reached else FINISHED
 
 
 def _settle(config, pending, log, chips, state, checkpoints, source) -> None:
@@ -420,8 +439,8 @@ def work_folder(text: str) -> Path:
     return Path(text)
 
 
-def main(argv: list[str]) -> None:
-    """Short on purpose."""
+def main(argv: list[str]) -> int:
+    """Short on purpose; gives the exit code."""
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
@@ -432,8 +451,8 @@ def main(argv: list[str]) -> None:
     elif _DISTRIBUTED.value:
         jax.distributed.initialize()
     try:
-        train(_CONFIG.value, workdir, profile)
-    except NonFiniteError as error:
+        return train(_CONFIG.value, workdir, profile)
+    except (NonFiniteError, processes.RunError) as error:
         sys.exit(str(error))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):

@@ -83,6 +83,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.best_metric = "nd"
     config.checkpoint_every = 1_000
     config.keep_checkpoints = 2
+    config.save_minutes = 20.0  # a save that takes longer has failed
+    config.stall_minutes = 30.0  # without a finished step: the run ends; 0 = it may stand for ever
     config.tensorboard = True
     # From here on a misspelt field is an error.
     return config.lock()

@@ -2,7 +2,7 @@
 
 A command module has ``HELP``, ``EXAMPLES``, ``add_arguments(parser)`` and ``run(args, console)``,
 which returns what ``--json`` prints. Exit codes: 0 done, 1 unusable input or output, 2 wrong usage,
-3 not enough memory, 70 a fault of this program, 130 interrupted.
+3 not enough memory, 70 a fault of this program, 128 + N ended by signal N (Ctrl-C: 130).
 
 May use: cameras, export, media, models, reconstruction, storage, viewer, weights.
 """
@@ -16,10 +16,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.cli.console import Console, UsageError
+from mvdust3r_jax.cli.signals import interruptible, leave
 
 COMMANDS = ("reconstruct", "view", "render", "convert", "export", "bench")
-EXIT_INPUT, EXIT_MEMORY, EXIT_FAULT, EXIT_INTERRUPTED = 1, 3, 70, 130
+EXIT_INPUT, EXIT_USAGE, EXIT_MEMORY, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 3, 70, 130
 # What bad input, files and missing extras raise; everything else is a fault of this program.
 _EXPECTED = (ValueError, OSError, ImportError)
 _DESCRIPTION = "Dense points, cameras and Gaussian splats from photographs of one scene."
@@ -36,13 +37,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("absl").setLevel(logging.ERROR)
         console.finish(_module(args.command).run(args, console))
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         console.fail("interrupted")
-        return EXIT_INTERRUPTED
+        return getattr(interruption, "exit_code", EXIT_INTERRUPTED)
+    except UsageError as error:
+        console.fail(str(error))
+        return EXIT_USAGE
     except Exception as error:
         if args.debug:
             traceback.print_exc()
         return _explain(error, console)
+
+
+def program() -> None:
+    """``mvdust3r`` as a program: `main` with signals that clean up."""
+    try:
+        with interruptible():
+            code = main()
+    except KeyboardInterrupt as interruption:  # a second one, or one before `main` could see it
+        code = getattr(interruption, "exit_code", EXIT_INTERRUPTED)
+    if code >= 128:
+        leave(code)
+    sys.exit(code)
 
 
 def _module(command: str):

@@ -14,6 +14,10 @@ _BAR_WIDTH = 20
 _TICK_S = 0.2
 
 
+class UsageError(ValueError):
+    """Arguments that cannot be meant; the parser's own errors end a command in the same way."""
+
+
 class Console:
     """Messages of one command; ``quiet`` leaves errors, ``as_json`` prints the result as JSON."""
 

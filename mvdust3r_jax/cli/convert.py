@@ -30,10 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the stored parameters (default: %(default)s)",
     )
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Rewrite the weights."""
+    if args.target.exists() and not args.force:
+        same = " (it is the input itself)" if args.target.samefile(args.source) else ""
+        raise FileExistsError(f"{args.target} exists{same}; --force replaces it")
     with console.stage("convert"):
         weight_files.convert(args.source, args.target, args.dtype)
     console.say(f"wrote {args.target}")

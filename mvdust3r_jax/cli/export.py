@@ -28,7 +28,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Export, compile, write."""
     from mvdust3r_jax.reconstruction import serving
 
-    check_output_folder(args.folder, serving.FILES[2], set(serving.FILES))
+    check_output_folder(args.folder, serving.FILES)
     model = inputs.open_model(args, console)
     with console.stage("export and compile"):
         serving.export_program(args.folder, model, args.views, args.refs, args.size)

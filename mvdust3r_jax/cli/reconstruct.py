@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.results import check_names, is_results_folder, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
 
 HELP = "photographs, a folder or a video to points, cameras and Gaussians"
@@ -74,18 +76,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Reconstruct and write; nothing is written unless all of it is."""
     from mvdust3r_jax import export
-    from mvdust3r_jax.export import photographs
-    from mvdust3r_jax.storage.atomic import whole_folder
 
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
     export.check(formats)
     points = export.PointFilter(args.min_confidence, args.drop, args.consistent, args.max_points)
-    own_names = {photographs.FOLDER, *(e.file_name for e in export.EXPORTERS.values())}
-    check_output_folder(args.out, SCENE_FILE, own_names)
+    own_names = [export.EXPORTERS[name].file_name for name in formats]
+    check_output_folder(args.out, [SCENE_FILE, *own_names])
     sources = inputs.gather(args.inputs, args)
     model = inputs.open_model(args, console)
     say_estimate(model, len(sources), args, console)
-    with whole_folder(args.out) as folder:
+    with results_folder(args.out) as folder:
         scene = run_network(sources, model, args, console)
         files = write_results(scene, sources, folder, formats, points, console)
     lost = [n for n, ok in zip(scene.names, scene.pose_ok, strict=True) if not ok]
@@ -115,19 +115,20 @@ def write_results(scene, sources, folder: Path, formats, points, console: Consol
     return files
 
 
-def check_output_folder(folder: Path, marker: str, own_names: set[str]) -> None:
-    """ValueError if the folder holds anything but an earlier run's results.
+def check_output_folder(folder: Path, names: Sequence[str]) -> None:
+    """That ``names`` can be written: into a new folder, an empty one, or one of an earlier run.
 
-    Every run writes ``marker``; what has other own names may be anybody's where that is missing.
+    Raises:
+      ValueError: it holds other things alone, or a foreign file has one of the names.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; --out names a folder")
-    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    foreign = sorted(present - own_names - {marker} if marker in present else present)
-    if foreign:
+    foreign = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if foreign and not is_results_folder(folder):
         raise ValueError(
             f"{folder} holds other things ({', '.join(foreign[:3])}); choose an empty or new folder"
         )
+    check_names(folder, names)
 
 
 def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Console) -> None:

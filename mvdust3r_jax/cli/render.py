@@ -9,6 +9,7 @@ from typing import Any
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.inputs import positive, use_compilation_cache
 from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.results import check_names
 
 HELP = "videos (orbit, fly-through) or other formats of a saved scene, without the network"
 EXAMPLES = (
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     use_compilation_cache(console)
     folder = args.folder if args.folder.is_dir() else args.folder.parent
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
+    export.check(formats)
+    check_names(folder, [export.EXPORTERS[name].file_name for name in formats])
     exporters = export.with_videos(
         num_frames=args.frames, longest_px=args.size, progress=console.advance
     )

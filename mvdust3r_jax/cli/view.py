@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvdust3r_jax.cli import inputs
-from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.cli.console import Console, UsageError
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
@@ -39,9 +39,14 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Serve until Ctrl-C."""
     try:
         from mvdust3r_jax.viewer import Viewer
+        from mvdust3r_jax.viewer.guard import AddressError, check_address
     except ModuleNotFoundError as error:
         message = "the viewer needs viser: pip install 'mvdust3r-jax[demo]'"
         raise ModuleNotFoundError(message) from error
+    try:
+        check_address(args.host, args.port)
+    except AddressError as error:
+        raise UsageError(str(error)) from error
     scene, job = None, None
     if len(args.inputs) == 1 and (Path(args.inputs[0]) / SCENE_FILE).is_file():
         scene = Scene.load(args.inputs[0])

@@ -25,6 +25,7 @@ from mvdust3r_jax.export.point_filter import PointFilter, keep_mask
 from mvdust3r_jax.export.preview import write_preview
 from mvdust3r_jax.export.splat_ply import write_splat_ply
 from mvdust3r_jax.export.video import write_videos
+from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 __all__ = ["EXPORTERS", "Exporter", "PointFilter", "with_videos", "write"]
@@ -96,16 +97,19 @@ def write(
 ) -> list[Path]:
     """Write the named formats into ``folder`` and return their paths, in the order of ``formats``.
 
+    They appear together or not at all, in the place of what this program wrote there before under
+    their names; other files stay (`storage.results`).
+
     points: which points to keep (default: all but the least confident tenth). exporters: other
     writers than the usual ones (`with_videos`). progress: called with each format's name as it
-    begins. All formats are checked before anything is written, and raise what `check` raises.
+    begins. All formats are checked before anything is written, and raise what `check` raises;
+    ResultsError where a foreign file has one of their names.
     """
     check(formats, exporters)
     kept = dataclasses.replace(scene, masks=keep_mask(scene, points or PointFilter()))
-    paths = []
-    for name in formats:
-        exporter = exporters[name]
-        progress(name)
-        paths.append(Path(folder) / exporter.file_name)
-        exporter.function(paths[-1], kept)
-    return paths
+    names = [exporters[name].file_name for name in formats]
+    with results_folder(folder, parts=names) as stage:
+        for name in formats:
+            progress(name)
+            exporters[name].function(stage / exporters[name].file_name, kept)
+    return [Path(folder) / name for name in names]

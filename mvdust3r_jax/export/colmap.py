@@ -23,7 +23,7 @@ from mvdust3r_jax.export.posed_views import (
     view_colors,
 )
 from mvdust3r_jax.export.tracks import Tracks, build_tracks, mean_errors
-from mvdust3r_jax.storage.atomic import whole_folder
+from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # COLMAP's tools slow down far below what a dense reconstruction offers.
@@ -35,7 +35,7 @@ def write_colmap(path: str | Path, scene: SceneArrays, max_points: int = MAX_POI
     views = posed_views(scene)
     names = written_names(scene, Path(path).parent) or spaceless_names(scene)
     tracks = build_tracks(scene, within_budget(usable_pixels(scene), max_points))
-    with whole_folder(path) as folder:
+    with results_folder(path) as folder:
         (folder / "cameras.txt").write_text(_cameras_txt(scene, views))
         (folder / "images.txt").write_text(_images_txt(scene, views, tracks, names), "utf-8")
         (folder / "points3D.txt").write_text(_points_txt(scene, tracks))

@@ -21,7 +21,7 @@ import numpy as np
 from mvdust3r_jax.export.cloud import KNOWN_FRAME, cloud, write_points_ply
 from mvdust3r_jax.export.photographs import FOLDER, written_names
 from mvdust3r_jax.export.posed_views import OPENGL_FROM_OPENCV, posed_views
-from mvdust3r_jax.storage.atomic import whole_folder
+from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # nerfstudio's world (z up) from the reference camera's frame (y down, z forward).
@@ -70,7 +70,7 @@ def write_nerfstudio(path: str | Path, scene: SceneArrays) -> None:
     turned = (points @ _turn(scene)[:3, :3].T).astype(np.float32)
     written = written_names(scene, Path(path).parent)
     images = [f"../{FOLDER}/{name}" for name in written] if written else list(map(str, scene.names))
-    with whole_folder(path) as folder:
+    with results_folder(path) as folder:
         content = transforms_dict(scene, "sparse_pc.ply", images)
         content = json.dumps(content, indent=1, allow_nan=False)
         (folder / "transforms.json").write_text(content + "\n")

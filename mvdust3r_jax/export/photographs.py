@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 
 from mvdust3r_jax.media.photographs import Photo, read_photo
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.results import where_it_stands
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 FOLDER = "images"
@@ -43,7 +44,8 @@ def file_names(scene: SceneArrays) -> list[str]:
 def written_names(scene: SceneArrays, folder: Path) -> list[str] | None:
     """`file_names` if the output folder holds all of these files in ``images/``, else None."""
     names = file_names(scene)
-    return names if all((folder / FOLDER / name).is_file() for name in names) else None
+    places = [where_it_stands(folder / FOLDER / name) for name in names]
+    return names if all(place.is_file() for place in places) else None
 
 
 def serve_as_they_are(scene: SceneArrays, sources: Sequence[Path | Photo]) -> bool:

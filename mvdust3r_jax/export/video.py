@@ -22,7 +22,8 @@ from mvdust3r_jax.export.camera_paths import fly_through, orbit
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
 from mvdust3r_jax.export.posed_views import invert_rigid
 from mvdust3r_jax.splat import rasterize
-from mvdust3r_jax.storage.atomic import whole_file, whole_folder
+from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 FPS = 30
@@ -185,6 +186,6 @@ def write_videos(
             progress(next(done) / count)
             yield frame
 
-    with whole_folder(path) as folder:
+    with results_folder(path) as folder:
         for name, poses in zip(("orbit.mp4", "fly_through.mp4"), paths, strict=True):
             write_mp4(folder / name, frames(poses))

@@ -28,7 +28,7 @@ from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS, forward
-from mvdust3r_jax.storage.atomic import whole_folder
+from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.weights import files as weight_files
 
 FILES = ("program.bin", "weights.safetensors", "serving.json", "compiled")
@@ -112,7 +112,7 @@ def export_program(
     except ImportError as error:
         message = "exporting programs needs flatbuffers: pip install flatbuffers"
         raise ModuleNotFoundError(message) from error
-    with whole_folder(folder) as place:
+    with results_folder(folder) as place:
         (place / _PROGRAM).write_bytes(program)
         weight_files.save_weights(
             place / _WEIGHTS, model.variables, model.config, image_size=shape[1:3]

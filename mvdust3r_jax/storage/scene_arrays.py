@@ -12,12 +12,13 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.scene_check import SceneFileError, check_scene
 from mvdust3r_jax.types import Gaussians
 
 # The file inside an output folder from which `SceneArrays.load` restores everything.
@@ -122,19 +123,38 @@ class SceneArrays:
     def load(cls, path: str | os.PathLike) -> Self:
         """Read what `save_arrays` wrote; ``path`` is the folder or the ``.npz`` file itself.
 
-        Raises FileNotFoundError where there is none, ValueError if it is no such file.
+        Raises FileNotFoundError where there is none, SceneFileError if it is no such file or does
+        not hold what a scene needs.
         """
         path = Path(path)
         path = path / SCENE_FILE if path.is_dir() else path
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                arrays = dict(stored)
+        except FileNotFoundError:
+            raise
+        # Whatever a damaged archive makes of NumPy's reader, zipfile's and zlib's.
+        except Exception as error:
+            raise SceneFileError(f"{path} cannot be read as a saved scene: {error}") from error
         if "meta" not in arrays:
-            raise ValueError(f"{path} is no saved scene: it has {sorted(arrays)[:5]} but no 'meta'")
-        meta = json.loads(str(arrays.pop("meta")))
-        if meta.pop("format") != _FORMAT:
-            raise ValueError(f"{path} was saved by another version of this package")
+            found = ", ".join(sorted(arrays)[:5])
+            raise SceneFileError(f"{path} is no saved scene: it has {found} but no 'meta'")
+        meta = _meta_of(path, arrays.pop("meta"))
+        check_scene(path, arrays, meta)
         prefix = "gaussians_"
         parts = {
             k.removeprefix(prefix): arrays.pop(k) for k in list(arrays) if k.startswith(prefix)
         }
         return cls(gaussians=Gaussians(**parts) if parts else None, **arrays, **meta)
+
+
+def _meta_of(path: Path, text: np.ndarray) -> dict[str, Any]:
+    """The JSON text inside the file, of this version's format."""
+    try:
+        meta = json.loads(str(text))
+        version = meta.pop("format")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise SceneFileError(f"{path}: its 'meta' is damaged: {error!r:.80}") from error
+    if version != _FORMAT:
+        raise SceneFileError(f"{path} was saved by another version of this package")
+    return meta

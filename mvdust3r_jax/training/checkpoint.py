@@ -9,6 +9,7 @@ the same is named and moved aside, and the one before is used. Restoring deletes
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import shutil
@@ -21,11 +22,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental import multihost_utils
+from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
 
 from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.training import processes
 
 NEWEST, BEST, UNREADABLE = "checkpoints", "best", "unreadable"
+# A save that takes longer has failed; orbax's own default.
+SAVE_LIMIT_S = 1200.0
+# Time limit of orbax's barriers outside the background write; it cannot be set.
+_BARRIER_S = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +53,6 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip()
-
-
-def _gather_json(value: Any) -> list[Any]:
-    """Every process's value, in the order of process indices, on every process."""
-    if jax.process_count() == 1:
-        return [value]
-    raw = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array(raw.size))
-    padded = np.zeros(int(sizes.max()), np.uint8)
-    padded[: raw.size] = raw
-    rows = multihost_utils.process_allgather(padded)
-    return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
 
 
 def check_same_model(saved: dict[str, Any], config: ModelConfig, where: str) -> None:
@@ -107,8 +101,20 @@ def check_same_tree(saved: dict[str, Any], state: Any, where: str) -> None:
 class Checkpoints:
     """Saves to and restores from ``workdir/checkpoints`` and ``workdir/best``."""
 
-    def __init__(self, workdir: Path, model: ModelConfig, config_json: str, *, keep: int = 2):
+    def __init__(
+        self,
+        workdir: Path,
+        model: ModelConfig,
+        config_json: str,
+        *,
+        keep: int = 2,
+        limit_s: float = SAVE_LIMIT_S,
+    ):
+        """``limit_s``: a save that takes longer has failed. All processes open together."""
         self._model = model
+        self._limit_s = limit_s
+        self._openings = itertools.count()
+        self._latest = {NEWEST: 0, BEST: 0}
         self._config_json = config_json
         self._version = code_version()
         self._folders = {name: Path(workdir).absolute() / name for name in (NEWEST, BEST)}
@@ -117,10 +123,45 @@ class Checkpoints:
         self._best_value = self._read_best()
 
     def _open(self, name: str) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=self._keep[name], cleanup_tmp_directories=True, create=True
+        """Of every manager that opens, all processes wait for each other under keys of its own.
+
+        Two that share their keys would meet in each other's barriers. ``active_processes`` gives
+        barriers a time limit; without it they are collectives on the devices, which have none.
+        """
+        folder, everyone = self._folders[name], set(range(jax.process_count()))
+        if jax.process_index() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+        processes.meet(f"opening {name}", _BARRIER_S)
+        together = MultiprocessingOptions(
+            active_processes=everyone,
+            barrier_sync_key_prefix=f"{name}-{next(self._openings)}",
         )
-        return ocp.CheckpointManager(self._folders[name], options=options)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep[name],
+            cleanup_tmp_directories=True,
+            create=False,
+            async_options=AsyncOptions(timeout_secs=max(int(self._limit_s), 1)),
+            multiprocessing_options=together if len(everyone) > 1 else MultiprocessingOptions(),
+        )
+        return ocp.CheckpointManager(folder, options=options)
+
+    def _succeeds(self, place: str, step: int, attempt: Callable[[], Any]) -> bool:
+        """Whether ``attempt`` succeeded in all processes; where not, all report it and reopen.
+
+        Raises:
+          RunError: a process did not say within the limits whether it had succeeded.
+        """
+        mine = ""
+        try:
+            attempt()
+        except Exception as error:
+            mine = _first_line(error)
+        # A process may sit in two of orbax's barriers and the save itself until it finds out that
+        # another one has failed.
+        reason = processes.failures(mine, f"saving {place}/{step}", self._limit_s + 2 * _BARRIER_S)
+        if reason:
+            self._report_failed(place, step, reason)
+        return not reason
 
     def save(self, step: int, state: Any, data_state: Any, *, place: str = NEWEST, **facts) -> bool:
         """Starts writing in the background; returns False and says why when that fails.
@@ -129,54 +170,63 @@ class Checkpoints:
         A full disk or another failed write is reported here or at the next call, never raised: the
         run goes on and the last good checkpoint stays.
         """
-        manager = self._managers[place]
         meta = {
             "step": step,
             "model": dataclasses.asdict(self._model),
             "config": self._config_json,
             "code_version": self._version,
-            "data_states": _gather_json(data_state),
+            "data_states": processes.gather(data_state),
             "tree": described_tree(state),
             **facts,
         }
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
         )
-        try:
-            manager.wait_until_finished()
-            if step in manager.all_steps():
-                return True
-            return bool(manager.save(step, args=arguments))
-        except Exception as error:
-            self._report_failed(place, step, error)
-            return False
+        # A failure of the save before is found here: it was written in the background.
+        self._wait_for(place)
+        if step in self._steps(place):
+            return True
+        self._latest[place] = step
+        start = functools.partial(self._managers[place].save, step, args=arguments)
+        return self._succeeds(place, step, start)
 
-    def _report_failed(self, place: str, step: int, error: Exception) -> None:
+    def _wait_for(self, place: str) -> None:
+        manager = self._managers[place]
+        self._succeeds(place, self._latest[place], manager.wait_until_finished)
+
+    def _report_failed(self, place: str, step: int, reason: str) -> None:
         """Names the failure and starts afresh: the failed manager holds half-written work.
 
         What was half written is removed; it would take the room that the next save needs.
         """
         logging.error(
             "saving %s/%d failed (%s); training goes on with the last good checkpoint",
-            *(place, step, _first_line(error)),
+            *(place, step, reason),
         )
-        for half in self._folders[place].glob("*.orbax-checkpoint-tmp"):
-            shutil.rmtree(half, ignore_errors=True)
+        if jax.process_index() == 0:
+            for half in self._folders[place].glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(half, ignore_errors=True)
         self._managers[place] = self._open(place)
+        if place == BEST:
+            self._best_value = self._read_best()
 
     def save_if_best(
         self, step: int, state: Callable[[], Any], data_state: Any, name: str, value: float
     ) -> bool:
         """Keeps the state whose ``value`` (lower is better) is the least so far."""
-        if not np.isfinite(value) or value >= self._best_value:
+        if not processes.from_first(bool(np.isfinite(value) and value < self._best_value)):
             return False
-        self._best_value = float(value)
-        return self.save(
-            step, state(), data_state, place=BEST, best={"name": name, "value": float(value)}
-        )
+        facts = {"name": name, "value": float(value)}
+        saved = self.save(step, state(), data_state, place=BEST, best=facts)
+        self._best_value = float(value) if saved else self._best_value
+        return saved
+
+    def _steps(self, place: str) -> list[int]:
+        """Steps that are there, newest first, as process 0 sees the folder."""
+        return processes.from_first(sorted(map(int, self._managers[place].all_steps()))[::-1])
 
     def _read_best(self) -> float:
-        for step in sorted(self._managers[BEST].all_steps(), reverse=True):
+        for step in self._steps(BEST):
             try:
                 return float(self._read_meta(BEST, step)["best"]["value"])
             except (OSError, KeyError, ValueError, TypeError) as error:
@@ -196,31 +246,26 @@ class Checkpoints:
         Raises:
           ValueError: another model's or another state, or none is readable; nothing has moved then.
         """
-        steps = sorted(self._managers[NEWEST].all_steps(), reverse=True)
-        unreadable: dict[int, Exception] = {}
+        steps = self._steps(NEWEST)
+        unreadable: dict[int, str] = {}
         for step in steps:
             folder = self._folders[NEWEST] / str(step)
-            try:
-                meta = self._read_meta(NEWEST, step)
-            except (OSError, ValueError) as error:
-                unreadable[step] = error
+            # All check what process 0 read, and so come to the same verdict.
+            meta, unreadable[step] = processes.from_first(self._try_meta(step))
+            if unreadable[step]:
                 continue
             check_same_model(meta["model"], self._model, str(folder))
             # Those of before this field was written say nothing about their tree.
             if "tree" in meta:
                 check_same_tree(meta["tree"], abstract_state, str(folder))
-            try:
-                restored = self._managers[NEWEST].restore(
-                    step,
-                    args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
-                )
-            except Exception as error:
-                unreadable[step] = error
+            state, unreadable[step] = self._try_state(step, abstract_state)
+            if unreadable[step]:
                 continue
+            del unreadable[step]
             self._move_aside(unreadable)
-            return Restored(step, restored["state"], _own(meta["data_states"]), meta)
+            return Restored(step, state, _own(meta["data_states"]), meta)
         if steps:
-            reasons = "; ".join(f"{step}: {_first_line(e)}" for step, e in unreadable.items())
+            reasons = "; ".join(f"{step}: {reason}" for step, reason in unreadable.items())
             raise ValueError(
                 f"none of the checkpoints in {self._folders[NEWEST]} can be read ({reasons}). To "
                 "start afresh take another workdir, if need be with init_from: in this one the old "
@@ -228,12 +273,30 @@ class Checkpoints:
             )
         return None
 
-    def _move_aside(self, unreadable: dict[int, Exception]) -> None:
+    def _try_meta(self, step: int) -> tuple[dict[str, Any], str]:
+        """Facts of a checkpoint, and why they cannot be read ('' when they can)."""
+        try:
+            return self._read_meta(NEWEST, step), ""
+        except (OSError, ValueError) as error:
+            return {}, _first_line(error)
+
+    def _try_state(self, step: int, abstract_state: Any) -> tuple[Any, str]:
+        """Arrays of a checkpoint, read right to where they lie, and why some process cannot."""
+        state, mine = None, ""
+        wanted = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        try:
+            state = self._managers[NEWEST].restore(step, args=wanted)["state"]
+        except Exception as error:
+            mine = _first_line(error)
+        limit_s = self._limit_s + 2 * _BARRIER_S
+        return state, processes.failures(mine, f"reading {NEWEST}/{step}", limit_s)
+
+    def _move_aside(self, unreadable: dict[int, str]) -> None:
         """A later save of the same step must not find the unreadable one in its place."""
         if not unreadable:
             return
         place = self._folders[NEWEST].with_name(UNREADABLE)
-        for step, error in unreadable.items() if jax.process_index() == 0 else ():
+        for step, reason in unreadable.items() if jax.process_index() == 0 else ():
             folder, target = self._folders[NEWEST] / str(step), place / f"{NEWEST}-{step}"
             for again in itertools.count(2):
                 if not target.exists():
@@ -243,23 +306,19 @@ class Checkpoints:
             folder.rename(target)
             logging.warning(
                 "checkpoint %s cannot be read and was moved to %s (%s)",
-                *(folder, target, _first_line(error)),
+                *(folder, target, reason),
             )
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("unreadable checkpoints moved")
+        processes.meet("moving unreadable checkpoints", _BARRIER_S)
         self._managers[NEWEST].reload()
 
     def newest_step(self) -> int:
         """Step of the newest checkpoint that was written whole, 0 without any."""
-        return max(self._managers[NEWEST].all_steps(), default=0)
+        return max(self._steps(NEWEST), default=0)
 
     def wait(self) -> None:
         """Returns once everything is written; failures are reported."""
-        for place, manager in list(self._managers.items()):
-            try:
-                manager.wait_until_finished()
-            except Exception as error:
-                self._report_failed(place, -1, error)
+        for place in self._managers:
+            self._wait_for(place)
 
     def close(self) -> None:
         """Waits and releases orbax's threads."""
@@ -274,10 +333,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _own(data_states: list[Any]) -> Any:
-    """This process's position; an error when the number of processes changed."""
-    if len(data_states) != jax.process_count():
-        raise ValueError(
-            f"the checkpoint holds the data positions of {len(data_states)} processes, this run "
-            f"has {jax.process_count()}; resume with as many, or start from exported parameters"
-        )
-    return data_states[jax.process_index()]
+    """This process's position; with another number of processes than before, that of the run."""
+    same = len(data_states) == jax.process_count()
+    return data_states[jax.process_index() if same else 0]

@@ -15,6 +15,7 @@ from types import TracebackType
 import viser
 
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
+from mvdust3r_jax.viewer.guard import check_address, guarded
 from mvdust3r_jax.viewer.scene_view import SceneView
 from mvdust3r_jax.viewer.uploads import (
     LOOPBACK,
@@ -35,7 +36,7 @@ class Viewer:
 
     scene: shown at once, or None to wait for photographs. reconstruct: what to do with
     photographs that are dropped on the page; without it there is no drop page. port: the next
-    free one is taken if it is in use; 0 takes any.
+    free one is taken if it is in use; 0 takes any. AddressError where it cannot listen.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Viewer:
     ) -> None:
         if scene is None and reconstruct is None:
             raise ValueError("a viewer needs a scene, or a way to reconstruct one")
+        check_address(host, port)
         self.host = host
         self.uploads: UploadServer | None = None
         first = port + 1 if reconstruct is not None and port else port
         # viser looks for the next free port by itself, and prints a banner with an address that
         # is not the one to open here.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), guarded(host):
             self.server = viser.ViserServer(host=host, port=first, label="mvdust3r", verbose=False)
         try:
             self.view = SceneView(self.server)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.media import photographs
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.storage.results import MANIFEST
 from mvdust3r_jax.weights import files as weight_files
 
 CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
@@ -57,7 +59,9 @@ def test_photographs_to_results(place, tmp_path, capsys):
     for exports in ("ply,glb,cameras,preview", "npz"):
         assert run(place, place / "фото é", "--out", out, "--export", exports, "--json") == 0
         result = json.loads(capsys.readouterr().out)
-        assert {os.path.basename(f) for f in result["files"]} == {p.name for p in out.iterdir()}
+        assert {os.path.basename(f) for f in result["files"]} == {
+            p.name for p in out.iterdir() if p.name != MANIFEST
+        }
         assert result["views"] == 3 and result["names"] == ["0 a.png", "1 a.png", "2 a.png"]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
     scene = Scene.load(out)
@@ -229,6 +233,40 @@ def test_foreign_output_folders_are_not_touched(place, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir() if p.name != "cache"] == ["thesis.txt"]
 
 
+def test_results_again_leave_the_users_files(place, tmp_path, capsys):
+    """reconstruct into an earlier result and render --export: what others put there stays."""
+    out, photos = tmp_path / "o", place / "фото é"
+    assert run(place, photos, "--out", out, "--export", "nerfstudio,ply") == 0
+    for name in ("nerfstudio/mine.jpg", "notes.txt"):
+        (out / name).write_text("user")
+    assert run(place, photos, "--out", out, "--export", "nerfstudio") == 0
+    assert run(place, out, "--export", "nerfstudio,colmap", command="render") == 0
+    assert (
+        (out / "nerfstudio" / "mine.jpg").read_text() == "user" == (out / "notes.txt").read_text()
+    )
+    assert not (out / "scene.ply").exists(), "a format of the earlier scene"
+    (out / "scene.glb").write_text("user")
+    assert run(place, out, "--export", "glb", command="render") == cli.EXIT_INPUT
+    assert "scene.glb: not written by this program" in capsys.readouterr().err
+    assert (out / "scene.glb").read_text() == "user"
+
+
+def test_convert_replaces_nothing_unasked(place, tmp_path, capsys):
+    """Neither another file nor its own input, in which bfloat16 would lose digits."""
+    weights = tmp_path / "w.safetensors"
+    shutil.copy(next(place.glob("*.safetensors")), weights)
+    before = weights.read_bytes()
+    in_place = ["convert", str(weights), str(weights), "--dtype", "bfloat16"]
+    assert cli.main(in_place) == cli.EXIT_INPUT
+    assert "it is the input itself" in capsys.readouterr().err and weights.read_bytes() == before
+    (tmp_path / "other.safetensors").write_text("user")
+    argv = ["convert", str(weights), str(tmp_path / "other.safetensors")]
+    assert cli.main(argv) == cli.EXIT_INPUT
+    assert "--force" in capsys.readouterr().err
+    assert cli.main([*argv, "--force"]) == 0
+    assert cli.main([*in_place, "--force"]) == 0
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("odd"), MemoryError()])
 def test_interrupted_runs_leave_nothing(place, tmp_path, capsys, monkeypatch, error):
     """Ctrl-C, faults and exhausted memory: no half result, an old one stays, own exit codes."""
@@ -340,3 +378,41 @@ def test_interrupted_while_it_starts():
     # A library that guards an import of its own may swallow the signal: then the help appears.
     assert started.returncode in (0, cli.EXIT_INTERRUPTED), said
     assert said == (["error: interrupted"] if started.returncode else []), said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_while_nothing_of_python_runs(tmp_path, number):
+    """As in a long compilation: the process ends in time, cleaned up, with the signal's code."""
+    program = (
+        "import hashlib, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from mvdust3r_jax.cli import signals\n"
+        "from mvdust3r_jax.storage.results import results_folder\n"
+        "signals.GRACE_S = 0.3\n"
+        "try:\n"
+        "    with signals.interruptible(), results_folder(sys.argv[1]) as stage:\n"
+        "        (stage / 'half').touch()\n"
+        "        print('in', flush=True)\n"
+        "        hashlib.pbkdf2_hmac('sha256', b'', b'', 100_000_000)\n"
+        "except signals.Interrupted as interruption:\n"  # it came before the long call
+        "    signals.leave(interruption.exit_code)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "out")]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "in\n"
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert [p for p in (tmp_path / "out").rglob("*") if p.name == "half"] == []
+
+
+@pytest.mark.parametrize(
+    "address", [["--port", "99999"], ["--port", "-1"], ["--host", "999.1.1.1"]]
+)
+def test_view_says_at_once_where_it_cannot_listen(address, capsys):
+    """Port or host are named in one line, exit code 2, and no network was loaded for it."""
+    pytest.importorskip("viser")
+    assert cli.main(["view", *address, "--weights", "none"]) == cli.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert address[1] in error and error.count("\n") == 1

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import os
 import re
 import subprocess
 
@@ -247,78 +246,33 @@ def test_whole_file_keeps_the_old_one_on_failure(tmp_path):
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
 
 
-def test_whole_folder_replaces_a_folder_but_not_a_file(tmp_path):
-    """An earlier folder of that name goes as a whole; a file of that name is an error."""
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "stale").touch()
-    with atomic.whole_folder(tmp_path / "model") as partial:
-        (partial / "fresh").touch()
-    assert [p.name for p in (tmp_path / "model").iterdir()] == ["fresh"]
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(NotADirectoryError, match="is a file"),
-        atomic.whole_folder(tmp_path / "file"),
-    ):
-        pass
+def test_exporting_again_keeps_what_others_put_there(tmp_path, scene):
+    """Photographs beside transforms.json, a database and a dense model beside COLMAP's files."""
+    scene.save(tmp_path, ("nerfstudio", "colmap"))
+    users = ["nerfstudio/a.jpg", "nerfstudio/images/b.jpg", "colmap/database.db", "colmap/dense/d"]
+    for name in users:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("user")
+    before = (tmp_path / "scene.npz").read_bytes()
+    export.write(scene, tmp_path, ("nerfstudio", "colmap"), export.PointFilter(drop_share=0.5))
+    scene.save(tmp_path, ("nerfstudio", "colmap"))
+    assert all((tmp_path / name).read_text() == "user" for name in users)
+    assert (tmp_path / "scene.npz").read_bytes() == before
 
 
-def _old_folder(place):
-    """A folder with a stale file and a folder, both of which a new one is to replace."""
-    (place / "model").mkdir(parents=True)
-    (place / "stale").touch()
-    (place / "model" / "stale").touch()
-    return place
+def test_formats_appear_together_or_not_at_all(tmp_path, scene, monkeypatch):
+    """The second writer breaks off: of the first there is nothing, and the old results stay."""
+    export.write(scene, tmp_path, ("cameras",))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
+    def full(path, scene):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-def _write_new(place):
-    with atomic.whole_folder(place) as partial:
-        (partial / "model").mkdir()
-        (partial / "model" / "fresh").touch()
-
-
-def _content(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
-
-
-def test_whole_folder_follows_a_link(tmp_path):
-    """The link stays, the folder that it leads to is replaced."""
-    real = _old_folder(tmp_path / "disk" / "real")
-    (tmp_path / "link").symlink_to(real)
-    _write_new(tmp_path / "link")
-    assert (tmp_path / "link").is_symlink()
-    assert _content(tmp_path / "disk") == ["real", "real/model", "real/model/fresh"]
-
-
-@pytest.mark.parametrize("mount", [False, True])
-def test_folders_that_cannot_be_renamed_get_new_content(tmp_path, monkeypatch, mount):
-    """As with a mount point, known as one or not: old entries go, new ones come."""
-    place, rename = _old_folder(tmp_path / "out"), os.rename
-
-    def busy(source, target):
-        if source == place:
-            raise OSError(errno.EBUSY, "busy")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", busy)
-    monkeypatch.setattr(os.path, "ismount", lambda path: mount)
-    _write_new(place)
-    assert _content(tmp_path) == ["out", "out/model", "out/model/fresh"]
-
-
-def test_interrupted_renaming_keeps_the_old_folder(tmp_path, monkeypatch):
-    """Ctrl-C after the old folder was put aside brings it back."""
-    place, rename = _old_folder(tmp_path / "out"), os.rename
-
-    def interrupted(source, target):
-        if target == place and not source.name.endswith("-old"):
-            raise KeyboardInterrupt
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", interrupted)
-    before = _content(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        _write_new(place)
-    assert _content(tmp_path) == before
+    exporters = export.EXPORTERS | {"glb": export.EXPORTERS["glb"]._replace(function=full)}
+    with pytest.raises(OSError, match="No space"):
+        export.write(scene, tmp_path, ("cameras", "ply", "glb"), exporters=exporters)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_unknown_format_is_named_before_anything_is_written(tmp_path, scene):

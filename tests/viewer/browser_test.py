@@ -4,6 +4,7 @@ Skipped where Chromium or Node with playwright-core is missing (the folder that 
 named by PLAYWRIGHT_CORE).
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -70,6 +71,47 @@ said.message = await page.textContent("#message");
     part = (0, 220, 580, 640)  # left of the panel, below the note on software rendering
     assert colored_share(tmp_path / "all.png", part) > 0.1
     assert colored_share(tmp_path / "few.png", part) < 0.03
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_html_page_turns_whatever_axis_is_down(tmp_path, axis):
+    """With known poses the world's own down axis may be any: dragging and keys turn the camera."""
+    turn = np.roll(np.eye(3), axis, axis=0)  # sends y to any axis; a rotation
+    scene = box_room(3, height=24, width=32)
+    poses = scene.world_from_cam.copy()
+    poses[:, :3] = turn @ poses[:, :3]
+    scene = dataclasses.replace(
+        scene,
+        points=(scene.points @ turn.T).astype(np.float32),
+        world_from_cam=poses.astype(np.float32),
+        world_is_reference=False,
+    )
+    write_html(tmp_path / "p.html", scene)
+    script = f"""
+await page.goto("file://{tmp_path}/p.html");
+await page.waitForTimeout(500);
+said.forward = [await page.evaluate("[...camera.forward]")];
+await page.mouse.move(300, 200);
+await page.mouse.down();
+await page.mouse.move(400, 200, {{steps: 5}});
+await page.mouse.up();
+said.forward.push(await page.evaluate("[...camera.forward]"));
+for (let i = 0; i < 8; i++) await page.keyboard.press("ArrowLeft");
+said.forward.push(await page.evaluate("[...camera.forward]"));
+for (let i = 0; i < 60; i++) await page.keyboard.press("ArrowDown");
+said.forward.push(await page.evaluate("[...camera.forward]"));
+said.eye = [await page.evaluate("[...camera.eye]")];
+await page.keyboard.press("w");
+await page.keyboard.press("+");
+said.eye.push(await page.evaluate("[...camera.eye]"));
+said.down = await page.evaluate("data.down");
+"""
+    said = browser.drive(script, tmp_path)
+    forward = np.array(said["forward"])
+    angles = np.degrees(np.arccos((forward[1:] * forward[:-1]).sum(axis=1)))
+    assert (angles > 20).all(), angles
+    assert abs(forward[-1] @ said["down"]) < 0.99, "over the pole"
+    assert not np.allclose(*said["eye"]) and said["errors"] == []
 
 
 def test_html_page_draws_points_and_flies(tmp_path):

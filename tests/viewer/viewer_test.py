@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvdust3r_jax.viewer import Limits, Viewer, uploads
+from mvdust3r_jax.viewer import Limits, Viewer, guard, uploads
 from mvdust3r_jax.viewer.uploads import LOOPBACK
 from tests.export_scene import box_room
 
@@ -286,3 +286,45 @@ def test_other_sites_cannot_use_the_server(drop_page):
     assert drop_page.uploads.session.status["photographs"] == 0
     status, page = request(drop_page, "GET", "/")
     assert status == 200 and drop_page.uploads.token.encode() in page
+
+
+@pytest.mark.parametrize(
+    "bound, host, origin, own",
+    [
+        ("127.0.0.1", "127.0.0.1:8080", None, True),
+        ("127.0.0.1", "localhost:8080", "http://localhost:8081", True),
+        ("::1", "[::1]:8080", "http://[::1]:8081", True),
+        ("127.0.0.1", "127.0.0.1:8080", "http://evil.com", False),
+        ("127.0.0.1", "127.0.0.1:8080", "null", False),
+        ("127.0.0.1", "evil.com:8080", "http://evil.com:8080", False),
+        ("0.0.0.0", "studio.local:8080", "http://studio.local:8081", True),
+        ("0.0.0.0", "studio.local:8080", "http://evil.com", False),
+    ],
+)
+def test_only_own_pages_are_answered(bound, host, origin, own):
+    """By the page that asks, and by the name under which it does."""
+    assert guard.is_own_page(bound, host, origin) == own
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [({}, 101), ({"Origin": "http://evil.com"}, 403), ({"Host": "evil.com"}, 403)],
+)
+def test_the_scene_is_not_sent_to_other_sites(headers, status):
+    """The viewer's WebSocket: a foreign page's handshake is refused, the page's own is not."""
+    with Viewer(box_room(2), port=0) as viewer:
+        port = viewer.server.get_port()
+        given = {
+            "Host": f"127.0.0.1:{port}",
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version": "13",
+        } | headers
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.closing(connection):
+            connection.putrequest("GET", "/", skip_host=True)
+            for name, value in given.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            assert connection.getresponse().status == status

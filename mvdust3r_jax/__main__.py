@@ -1,0 +1,5 @@
+"""``python -m mvdust3r_jax COMMAND``: the same as ``mvdust3r COMMAND``."""
+
+from mvdust3r_jax.cli import program
+
+program()

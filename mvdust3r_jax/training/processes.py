@@ -1,0 +1,117 @@
+"""What the processes of one run do together: gather facts, agree, see one folder.
+
+All functions are collective: every process calls them, in the same order, from its main thread.
+With one process they return at once. A process that does not come within a time limit is an error
+on all others, never a wait for ever.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+_numbers = itertools.count()
+# How long a file that another host has just written may take to appear (attribute caches of NFS).
+_VISIBLE_S = 20.0
+
+
+class RunError(ValueError):
+    """What keeps a run from starting or going on, told in one line."""
+
+
+def meet(what: str, limit_s: float) -> None:
+    """Returns once all processes are here.
+
+    Raises:
+      RunError: one did not come within the limit.
+    """
+    if jax.process_count() == 1:
+        return
+    # A key may be used once; the processes count alike, since they call in the same order.
+    key = f"{what} {next(_numbers)}"
+    try:
+        ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=int(1000 * limit_s))
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).strip().splitlines()[0][:500]
+        raise RunError(
+            f"{what}: not all {jax.process_count()} processes came within {limit_s:.0f} s: {reason}"
+        ) from error
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's value (anything JSON holds), in the order of process indices."""
+    if jax.process_count() == 1:
+        return [value]
+    raw = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(raw.size))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: raw.size] = raw
+    rows = multihost_utils.process_allgather(padded)
+    return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
+
+
+def from_first(value: Any) -> Any:
+    """Process 0's value: what all must do alike is decided in one place."""
+    if jax.process_count() == 1:
+        return value
+    raw = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.array(raw.size)))
+    padded = np.zeros(size, np.uint8)
+    padded[: raw.size] = raw[:size]
+    return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))))
+
+
+def failures(mine: str, what: str, limit_s: float) -> str:
+    """What failed in any process, '' when nothing did; the same text in all of them.
+
+    mine: this process's failure, '' without one. limit_s: how long the others may take to get here.
+    """
+    meet(what, limit_s)
+    told = gather(mine)
+    if len(told) == 1:
+        return mine
+    return "; ".join(f"process {i}: {reason}" for i, reason in enumerate(told) if reason)
+
+
+def check_shared_folder(folder: Path) -> None:
+    """Process 0 makes the folder and a file in it; all look for that file.
+
+    Raises:
+      RunError: a process sees another folder under this path.
+    """
+    if jax.process_count() == 1:
+        return
+    token = folder / f".seen-by-all-{from_first(secrets.token_hex(8))}"
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        token.touch()
+    meet("workdir", 60)
+    blind = gather("" if _appears(token) else socket.gethostname())
+    if jax.process_index() == 0:
+        token.unlink(missing_ok=True)
+    names = [f"{i} (on {host})" for i, host in enumerate(blind) if host]
+    if names:
+        raise RunError(
+            f"the workdir must be one folder that all {jax.process_count()} processes see, but "
+            f"what process 0 wrote into {folder} is not there for process {', '.join(names)}"
+        )
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file can be seen, at the latest after ``_VISIBLE_S``."""
+    end = time.monotonic() + _VISIBLE_S
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
