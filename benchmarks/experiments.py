@@ -173,7 +173,7 @@ def _labeled(label: str, method: str) -> str:
 def keep(name: str, weights: str, runs: Path) -> None:
     """Puts the summaries of an experiment that was carried out into the repository.
 
-    Rows labelled with the name of a training get the median of its seconds a step as well.
+    Rows labeled with the name of a training get the median of its seconds a step as well.
     """
     rows = []
     for label in plan(name, weights, runs)[1]:

@@ -8,8 +8,8 @@ Cameras: OpenCV axes (x right, y down, z forward). A transform is named ``a_from
 homogeneous column vectors of frame b to frame a (``world_from_cam`` is camera-to-world).
 Quaternions are ``wxyz``. Units stand in names: ``depth_m``, ``focal_px``, ``angle_deg``.
 
-Pixels: the centre of the first pixel has the coordinate (0, 0), as in DUSt3R's data. The
-rasterizer follows gsplat, where that centre is (0.5, 0.5): ``geometry.camera.half_pixel_shift``
+Pixels: the center of the first pixel has the coordinate (0, 0), as in DUSt3R's data. The
+rasterizer follows gsplat, where that center is (0.5, 0.5): ``geometry.camera.half_pixel_shift``
 turns intrinsics of the first kind into the second.
 
 Images are channel-last. The network takes [-1, 1]; metrics and files take [0, 1], and then the
@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 @struct.dataclass
 class Gaussians:
-    """One 3-D Gaussian per pixel, centred on that pixel's predicted point (not stored here).
+    """One 3-D Gaussian per pixel, centered on that pixel's predicted point (not stored here).
 
     colors: SH coefficients, coefficient-major then RGB. opacities: in (0, 1). scales: standard
     deviations in the units of the points, raw (may be negative; clip before rendering).
@@ -56,8 +56,8 @@ class Prediction:
 class Batch:
     """Posed RGB-D samples: the ``V`` input views first, then ``T`` render-only views.
 
-    images: in [-1, 1]. depth_m: metres along z, 0 where unknown. world_from_cam: camera-to-world.
-    intrinsics: pixels, the first pixel's centre at (0, 0). View 0 is the reference of path 0.
+    images: in [-1, 1]. depth_m: meters along z, 0 where unknown. world_from_cam: camera-to-world.
+    intrinsics: pixels, the first pixel's center at (0, 0). View 0 is the reference of path 0.
     """
 
     images: Float[Array, "B S H W 3"]

@@ -19,7 +19,7 @@ from data.rooms.scene import DEFAULT_OPTIONS, SPLITS
 from mvdust3r_jax.geometry.camera import depth_to_world
 from mvdust3r_jax.types import Batch, images_01_from
 
-# Depth at which the grey scale ends.
+# Depth at which the gray scale ends.
 FAR_M = 8.0
 
 
@@ -36,7 +36,7 @@ def sheet(batch: Batch) -> np.ndarray:
 
 
 def normals_from_depth(batch: Batch) -> np.ndarray:
-    """World normals from differences of neighbouring points, ``[B, S, H, W, 3]``; edges repeat."""
+    """World normals from differences of neighboring points, ``[B, S, H, W, 3]``; edges repeat."""
     points = np.asarray(depth_to_world(batch.depth_m, batch.intrinsics, batch.world_from_cam))
     right = np.diff(points, axis=3, append=points[:, :, :, -1:])
     down = np.diff(points, axis=2, append=points[:, :, -1:])

@@ -1,7 +1,7 @@
 """Cameras out of pointmaps: one focal length per scene, one pose per view. Jitted and batched.
 
 A pointmap says where the scene point behind each pixel lies in the reference camera's frame, so a
-view is a dense set of 2D-3D correspondences. Pixels are integers (first centre at (0, 0)); the
+view is a dense set of 2D-3D correspondences. Pixels are integers (first center at (0, 0)); the
 principal point is that of the images' intrinsics, where these are known, and else (W/2, H/2), where
 the published recipe (and ``data.augment``) moves it by cropping. Lengths keep their units.
 """
@@ -91,7 +91,7 @@ def focal_from_pointmap(
 ) -> Float[Array, "*batch"]:
     """Focal length in pixels of the camera in whose own frame the pointmap is.
 
-    Minimises the sum of ``|pixel - f (x/z, y/z)|`` over the mask by Weiszfeld's algorithm (least
+    Minimizes the sum of ``|pixel - f (x/z, y/z)|`` over the mask by Weiszfeld's algorithm (least
     squares, then ten reweightings). NaN for an empty mask. Only the reference view qualifies.
     """
     if points.shape[:-1] != mask.shape:
@@ -178,15 +178,15 @@ def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
 def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
     """``cam_from_ref`` (rotation, translation) and inlier share of one camera's pixels ``[n]``."""
     drawn = _drawn_indices(weights, _DRAWN)
-    centre, spread = median_shift_scale(points[drawn], jnp.ones(_DRAWN, bool))
-    scaled = (points - centre[None]) / spread
+    center, spread = median_shift_scale(points[drawn], jnp.ones(_DRAWN, bool))
+    scaled = (points - center[None]) / spread
     start = _best_of_hypotheses(scaled[drawn], pixels[drawn], focal_px, threshold_px)
     rotation, translation = _refined(*start, scaled, pixels / focal_px, drawn, weights, _FULL_STEPS)
     errors = pnp.squared_errors(rotation, translation, scaled, pixels, focal_px)
     valid = weights > 0
     share = jnp.sum(valid & (errors < threshold_px**2)) / jnp.maximum(jnp.sum(valid), 1)
     rotation = rotation_from_quat(quat_from_rotation(rotation))
-    translation = spread * translation - rotation @ centre
+    translation = spread * translation - rotation @ center
     possible = (spread > 0) & (jnp.sum(valid) >= _MIN_PIXELS)
     possible &= jnp.isfinite(rotation).all() & jnp.isfinite(translation).all()
     return rotation, translation, jnp.where(possible, share, 0.0)

@@ -54,7 +54,7 @@ def render(
     """Images in [-1, 1] of all views' Gaussians together, and intersections that did not fit.
 
     ``points``, ``scales`` and the cameras' translations are in the normalized scene; ``intrinsics``
-    follow the data's convention (first pixel's centre at (0, 0)).
+    follow the data's convention (first pixel's center at (0, 0)).
     """
     height, width = points.shape[2:4]
 
@@ -107,7 +107,7 @@ class Scenes(NamedTuple):
 def normalized_scenes(
     prediction: Prediction, batch: Batch, ref_from_cam: Float[Array, "N S 4 4"]
 ) -> Scenes:
-    """Scenes of N (sample, path) pairs: their predictions, samples, and cameras in metres."""
+    """Scenes of N (sample, path) pairs: their predictions, samples, and cameras in meters."""
     num_inputs = prediction.points.shape[1]
     valid = known_depth(batch)
     depth_m = jnp.where(valid, batch.depth_m, 0.0)
