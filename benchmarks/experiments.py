@@ -39,7 +39,10 @@ FIGURES = {
     "small_views.jpg": ("views", "rooms_errors.png"),
     "small_times.jpg": ("view_times", "rooms_times.png"),
 }
-_KEPT = tuple(name for name, *_ in eval_report.COLUMNS) + ("similarity_error_m", "pose_ok_share")
+_KEPT = tuple(column.name for column in eval_report.COLUMNS) + (
+    "similarity_error_m",
+    "pose_ok_share",
+)
 
 
 def evaluation(config: str, weights: str, **fields) -> list[str]:
@@ -159,17 +162,26 @@ def step_time(log: Path) -> float:
     return statistics.median(x["step_time_s"] for x in lines if x["kind"] == "train")
 
 
+def _kept(numbers: dict) -> dict:
+    return {name: value for name, value in numbers.items() if name in _KEPT}
+
+
+def _labeled(label: str, method: str) -> str:
+    return " ".join(filter(None, (label, method)))
+
+
 def keep(name: str, weights: str, runs: Path) -> None:
     """Puts the summaries of an experiment that was carried out into the repository.
 
-    Rows labelled with the name of a training get the median of its seconds a step as well.
+    Rows labeled with the name of a training get the median of its seconds a step as well.
     """
     rows = []
     for label in plan(name, weights, runs)[1]:
         for row in json.loads((folder_of(name, label, runs) / "summary.json").read_text()):
-            numbers = {k: v for k, v in row["numbers"].items() if k in _KEPT}
-            method = " ".join(filter(None, (label, row["method"])))
-            row |= {"numbers": numbers, "method": method}
+            row |= {"numbers": _kept(row["numbers"]), "method": _labeled(label, row["method"])}
+            if other := row.get("against"):
+                other |= {"numbers": _kept(other["numbers"])}
+                other |= {"method": _labeled(label, other["method"])}
             if label and (log := runs / label / "metrics.jsonl").exists():
                 row["train_step_s"] = step_time(log)
             rows.append(row)

@@ -22,8 +22,8 @@ from benchmarks.machine import write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.evaluation import tables
-from mvdust3r_jax.evaluation.scores import add_poses, ground_truth
-from mvdust3r_jax.evaluation.scores import predict as predict_path
+from mvdust3r_jax.evaluation.estimate import add_poses, ground_truth
+from mvdust3r_jax.evaluation.networks import predict as predict_path
 from mvdust3r_jax.geometry.transforms import rotation_angle_deg
 from mvdust3r_jax.metrics.poses import pair_errors
 from mvdust3r_jax.weights.files import load_weights

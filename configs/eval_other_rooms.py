@@ -1,10 +1,10 @@
-"""Rooms that differ from those of training in one respect each: how far a network generalises.
+"""Rooms that differ from those of training in one respect each: how far a network generalizes.
 
 python eval.py --config configs/eval_other_rooms.py --weights weights/small.safetensors \\
     --workdir DIR
 """
 
-from configs import eval_rooms
+from configs import eval_defaults, eval_rooms
 
 # Training draws rooms of 3 to 8 m, three in ten several-room flats, 50 to 80 degrees, full light.
 OTHER = {
@@ -22,7 +22,8 @@ def get_config():
     config = eval_rooms.get_config()
     config.datasets.rooms.count = 25
     for name, options in OTHER.items():
-        config.datasets[name] = dict(config.datasets.rooms, options=options)
+        fields = config.datasets.rooms.to_dict() | {"options": options}
+        config.datasets[name] = eval_defaults.dataset(**fields)
     config.views = "8"
     config.num_targets = "2"
     config.methods = "mean,mvdp"

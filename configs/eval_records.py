@@ -4,23 +4,13 @@ python eval.py --config configs/eval_records.py --weights RUN --workdir EVAL \\
     --config.datasets.held_out.folder=DATA/rgbd
 """
 
-from configs import eval_rooms
+from configs import eval_defaults
 
 
 def get_config():
     """The network of one path beside the mean pointmap of the training split and the truth."""
-    config = eval_rooms.get_config()
-    config.datasets.unlock()
-    del config.datasets["rooms"]
-    config.datasets.held_out = {
-        "source": "records",
-        "folder": "data_sets/rgbd",
-        "split": "test",
-        "height": 64,
-        "width": 64,
-        "split_file": "",
-        "count": 0,  # evenly spread over the split, 0 = all
-    }
+    config = eval_defaults.get_config()
+    config.datasets.held_out = eval_defaults.dataset("records", folder="data_sets/rgbd")
     config.views = "4"
     config.num_targets = "0"
     config.methods = "mean,oracle,mvd"

@@ -7,7 +7,6 @@ shows them (the first views, which act as references, are spread over the trajec
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,34 +14,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from data.stored.schema import CorruptRecord
 from data.stored.stream import release_order
+from mvdust3r_jax.evaluation.sets import Unreadable, read_split
 from mvdust3r_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalSet:
-    """``ids(V, T)`` are the trajectories with that many views; ``load(ids, V, T)`` a Batch of them.
-
-    ``ids`` raises ValueError where no trajectory has enough views.
-    """
+    """What `mvdust3r_jax.evaluation.sets.EvalSet` asks for, out of two functions."""
 
     name: str
+    size: tuple[int, int]
     ids: Callable[[int, int], Sequence[str]]
     load: Callable[[Sequence[str], int, int], Batch]
-
-
-def save_split(path: Path, name: str, ids: Sequence[str]) -> None:
-    """Writes the ids of a set, one JSON object."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"dataset": name, "ids": list(ids)}, indent=1) + "\n")
-
-
-def read_split(path: Path) -> list[str]:
-    """The ids in a split file. ValueError if it is none."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not isinstance(content.get("ids"), list):
-        raise ValueError(f"{path} is no split file: expected an object with a list 'ids'")
-    return [str(i) for i in content["ids"]]
 
 
 def _ordered(batch: Batch, num_inputs: int) -> Batch:
@@ -68,7 +53,11 @@ def rooms_set(
     """
     from data.rooms import ROOMS_VERSION, SPLITS, Options, sample_batch
 
+    if split not in SPLITS:
+        raise ValueError(f"{name}: split must be one of {sorted(SPLITS)}, got {split!r}")
     if wanted is None:
+        if count < 1:
+            raise ValueError(f"{name}: count must be at least 1 for rooms, got {count}")
         first = SPLITS[split][0]
         wanted = [f"{ROOMS_VERSION}:{first + i}" for i in range(count)]
     strange = [i for i in wanted if i.partition(":")[0] != ROOMS_VERSION]
@@ -86,7 +75,7 @@ def rooms_set(
         batch = sample_batch(seeds, *size, options=Options(**changes))
         return _ordered(batch, num_inputs)
 
-    return EvalSet(name, lambda num_inputs, num_targets: tuple(wanted), load)
+    return EvalSet(name, (height, width), lambda num_inputs, num_targets: tuple(wanted), load)
 
 
 def records_set(
@@ -105,6 +94,8 @@ def records_set(
     """
     from data.stored.reader import TrajectorySet, decode_views
 
+    if count < 0:
+        raise ValueError(f"{name}: count must be at least 0 (all), got {count}")
     stored = TrajectorySet(folder, split)
     names = [f"{scene}/{i}" for i, scene in enumerate(stored.scenes)]
     unknown = sorted(set(wanted or ()) - set(names))
@@ -128,12 +119,15 @@ def records_set(
         views = []
         for trajectory in (int(i.rpartition("/")[2]) for i in ids):
             records = stored.records(trajectory, num_inputs, num_targets)
-            views.append(decode_views(stored.read(records), (height, width)))
+            try:
+                views.append(decode_views(stored.read(records), (height, width)))
+            except CorruptRecord as error:
+                raise Unreadable(str(error)) from error
         fields = [f.name for f in dataclasses.fields(Batch)]
         batch = Batch(**{f: np.stack([getattr(v, f) for v in views]) for f in fields})
         return _ordered(batch, num_inputs)
 
-    return EvalSet(name, ids, load)
+    return EvalSet(name, (height, width), ids, load)
 
 
 def make_eval_set(name: str, source: str, split_file: str = "", **settings) -> EvalSet:
@@ -142,6 +136,8 @@ def make_eval_set(name: str, source: str, split_file: str = "", **settings) -> E
     Raises:
       ValueError: unknown source, or a split file of other data.
     """
+    if min(settings.get("height", 1), settings.get("width", 1)) < 1:
+        raise ValueError(f"{name}: height and width must be positive, got {settings}")
     wanted = read_split(Path(split_file)) if split_file else None
     if source == "rooms":
         return rooms_set(name, wanted, **settings)

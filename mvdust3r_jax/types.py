@@ -8,23 +8,24 @@ Cameras: OpenCV axes (x right, y down, z forward). A transform is named ``a_from
 homogeneous column vectors of frame b to frame a (``world_from_cam`` is camera-to-world).
 Quaternions are ``wxyz``. Units stand in names: ``depth_m``, ``focal_px``, ``angle_deg``.
 
-Pixels: the centre of the first pixel has the coordinate (0, 0), as in DUSt3R's data. The
-rasterizer follows gsplat, where that centre is (0.5, 0.5): ``geometry.camera.half_pixel_shift``
+Pixels: the center of the first pixel has the coordinate (0, 0), as in DUSt3R's data. The
+rasterizer follows gsplat, where that center is (0.5, 0.5): ``geometry.camera.half_pixel_shift``
 turns intrinsics of the first kind into the second.
 
 Images are channel-last. The network takes [-1, 1]; metrics and files take [0, 1], and then the
-name says ``_01``. Arrays are float32 at every public boundary.
+name says ``_01``; `images_01_from` and `images_from_01` are the way between. Arrays are float32 at
+every public boundary.
 """
 
 from __future__ import annotations
 
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 
 @struct.dataclass
 class Gaussians:
-    """One 3-D Gaussian per pixel, centred on that pixel's predicted point (not stored here).
+    """One 3-D Gaussian per pixel, centered on that pixel's predicted point (not stored here).
 
     colors: SH coefficients, coefficient-major then RGB. opacities: in (0, 1). scales: standard
     deviations in the units of the points, raw (may be negative; clip before rendering).
@@ -55,8 +56,8 @@ class Prediction:
 class Batch:
     """Posed RGB-D samples: the ``V`` input views first, then ``T`` render-only views.
 
-    images: in [-1, 1]. depth_m: metres along z, 0 where unknown. world_from_cam: camera-to-world.
-    intrinsics: pixels, the first pixel's centre at (0, 0). View 0 is the reference of path 0.
+    images: in [-1, 1]. depth_m: meters along z, 0 where unknown. world_from_cam: camera-to-world.
+    intrinsics: pixels, the first pixel's center at (0, 0). View 0 is the reference of path 0.
     """
 
     images: Float[Array, "B S H W 3"]
@@ -64,7 +65,12 @@ class Batch:
     world_from_cam: Float[Array, "B S 4 4"]
     intrinsics: Float[Array, "B S 3 3"]
 
-    @property
-    def valid(self) -> Bool[Array, "B S H W"]:
-        """Pixels whose depth is known."""
-        return self.depth_m > 0
+
+def images_01_from(images: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """[-1, 1] to [0, 1], of NumPy's or JAX's arrays; nothing is clipped."""
+    return images / 2 + 0.5
+
+
+def images_from_01(images_01: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """[0, 1] to [-1, 1]: the inverse of `images_01_from`."""
+    return 2 * images_01 - 1

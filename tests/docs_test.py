@@ -61,9 +61,11 @@ def known_flag(flag, source):
     name = flag.split("=")[0].removeprefix("--")
     if name.startswith("config."):
         return any(has_field(config, name.split(".")[1:]) for config in configs())
+    text = source.read_text()
+    if "from configs import flags" in text:
+        text += (ROOT / "configs" / "flags.py").read_text()
     return name == "help" or re.search(
-        rf'(add_argument\(\s*f?"--({re.escape(name)}"|\{{name\}})|DEFINE_\w+\(\s*"{name}")',
-        source.read_text(),
+        rf'(add_argument\(\s*f?"--({re.escape(name)}"|\{{name\}})|DEFINE_\w+\(\s*"{name}")', text
     )
 
 

@@ -25,7 +25,7 @@ ROOMS = {
     "pairwise": ("cameras", "geometry", "models"),
     "export": ("media", "splat", "storage"),
     "training": ("geometry", "metrics", "models", "splat", "storage"),
-    "evaluation": ("cameras", "geometry", "metrics", "models", "pairwise", "splat"),
+    "evaluation": (*("cameras", "geometry", "metrics", "models", "pairwise", "splat", "storage"),),
     "reconstruction": (
         *("cameras", "export", "geometry", "media", "models", "splat", "storage", "weights"),
     ),

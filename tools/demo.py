@@ -22,10 +22,12 @@ from PIL import Image
 
 from mvdust3r_jax import Scene
 from mvdust3r_jax.evaluation import scores
+from mvdust3r_jax.evaluation.baselines import constant_prediction
+from mvdust3r_jax.evaluation.estimate import Estimate, add_poses
 from mvdust3r_jax.metrics.images import psnr
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.training.progress_pictures import contact_sheet
-from mvdust3r_jax.types import Batch
+from mvdust3r_jax.types import Batch, images_01_from, images_from_01
 from mvdust3r_jax.weights.files import load_weights
 
 EXAMPLE = Path("examples/room")
@@ -52,10 +54,10 @@ def read_truth(path: Path) -> Batch:
         )
 
 
-def estimate_of(scene: Scene) -> scores.Estimate:
+def estimate_of(scene: Scene) -> Estimate:
     """The reconstruction as evaluation takes it; its world is the first view's camera."""
     batched = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)  # noqa: E731
-    return scores.Estimate(
+    return Estimate(
         points=batched(scene.points),
         confidence=batched(scene.confidence),
         gaussians=batched(scene.gaussians),
@@ -73,18 +75,18 @@ def judge(scene: Scene, truth: Batch, max_scale: float) -> tuple[dict, dict, np.
     where there are Gaussians.
     """
     views = len(scene.points)
-    wall = scores.constant_prediction(truth, views)
-    wall = scores.add_poses(wall, truth, jnp.zeros(1, jnp.int32))
+    wall = constant_prediction(truth, views)
+    wall = add_poses(wall, truth, jnp.zeros(1, jnp.int32))
     score = jax.jit(scores.score)
     estimate = estimate_of(scene)
     ours, baseline = (
         {name: float(x[0]) for name, x in score(e, truth).items()} for e in (estimate, wall)
     )
-    held_back = np.asarray(truth.images[0, views:]) / 2 + 0.5
+    held_back = images_01_from(np.asarray(truth.images[0, views:]))
     if scene.gaussians is None:
         return ours, baseline, held_back
     rendered = scores.novel_views(estimate, truth, sh_degree=0, max_scale=max_scale)
-    rendered = np.clip(np.asarray(rendered[0]) / 2 + 0.5, 0, 1)
+    rendered = np.clip(images_01_from(np.asarray(rendered[0])), 0, 1)
     ours["psnr_db"] = float(psnr(jnp.asarray(rendered), jnp.asarray(held_back)).mean())
     return ours, baseline, np.concatenate([rendered, held_back])
 
@@ -116,7 +118,7 @@ def main() -> None:
     if "psnr_db" in ours:
         print(f"{'the two held-back views, rendered: PSNR, dB':52s}{ours['psnr_db']:9.2f}")
         sheet = contact_sheet(
-            dict(zip(("rendered", "truth"), np.split(2 * pictures - 1, 2), strict=True))
+            dict(zip(("rendered", "truth"), np.split(images_from_01(pictures), 2), strict=True))
         )
         with whole_file(args.out / "new_views.png") as partial:
             Image.fromarray(np.rint(255 * sheet).astype(np.uint8)).resize(

@@ -21,6 +21,7 @@ from mvdust3r_jax.export.html import write_html
 from mvdust3r_jax.export.video import render_path
 from mvdust3r_jax.geometry.camera import depth_to_world
 from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.types import images_01_from
 from mvdust3r_jax.viewer import Viewer
 from tools.browser import drive
 
@@ -38,7 +39,7 @@ def room_scene() -> Scene:
     points = np.asarray(depth_to_world(batch.depth_m, batch.intrinsics, batch.world_from_cam))[0]
     depth, intrinsics = np.asarray(batch.depth_m[0]), np.asarray(batch.intrinsics[0])
     return Scene(
-        images_01=(np.asarray(batch.images[0]) + 1) / 2,
+        images_01=images_01_from(np.asarray(batch.images[0])),
         points=(points @ world[:3, :3].T + world[:3, 3]).astype(np.float32),
         confidence=(1 + 9 * np.exp(-depth / 4)).astype(np.float32),
         gaussians=None,

@@ -12,7 +12,7 @@ from data.rooms.layout import Options
 from data.rooms.render import render
 from data.rooms.scene import DEFAULT_OPTIONS, Scene, make_scene, scene_key
 from data.rooms.walk import choose_poses
-from mvdust3r_jax.types import Batch
+from mvdust3r_jax.types import Batch, images_from_01
 
 
 def scene_intrinsics(scene: Scene, height: int, width: int) -> Float[Array, "3 3"]:
@@ -31,7 +31,7 @@ def _sample(seed, baseline, num_inputs, num_targets, height, width, options):
     poses = choose_poses(key, scene, num_inputs, num_targets, intrinsics, height, width, baseline)
     stacked = jnp.broadcast_to(intrinsics, (num_inputs + num_targets, 3, 3))
     views = render(scene, poses, stacked, height, width)
-    return Batch(2 * views.images_01 - 1, views.depth_m, poses, stacked)
+    return Batch(images_from_01(views.images_01), views.depth_m, poses, stacked)
 
 
 @partial(

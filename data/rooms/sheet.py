@@ -17,15 +17,15 @@ from data.rooms.layout import Options
 from data.rooms.sample import sample_batch
 from data.rooms.scene import DEFAULT_OPTIONS, SPLITS
 from mvdust3r_jax.geometry.camera import depth_to_world
-from mvdust3r_jax.types import Batch
+from mvdust3r_jax.types import Batch, images_01_from
 
-# Depth at which the grey scale ends.
+# Depth at which the gray scale ends.
 FAR_M = 8.0
 
 
 def sheet(batch: Batch) -> np.ndarray:
     """Rows of views, then depth and normals of the first: ``uint8 [B * H, (S + 2) * W, 3]``."""
-    images = (np.asarray(batch.images) + 1) / 2
+    images = images_01_from(np.asarray(batch.images))
     depth = np.asarray(batch.depth_m[:, 0])
     near = np.clip(1 - depth / FAR_M, 0, 1)[..., None].repeat(3, axis=-1)
     normals = (normals_from_depth(batch)[:, 0] + 1) / 2
@@ -36,7 +36,7 @@ def sheet(batch: Batch) -> np.ndarray:
 
 
 def normals_from_depth(batch: Batch) -> np.ndarray:
-    """World normals from differences of neighbouring points, ``[B, S, H, W, 3]``; edges repeat."""
+    """World normals from differences of neighboring points, ``[B, S, H, W, 3]``; edges repeat."""
     points = np.asarray(depth_to_world(batch.depth_m, batch.intrinsics, batch.world_from_cam))
     right = np.diff(points, axis=3, append=points[:, :, :, -1:])
     down = np.diff(points, axis=2, append=points[:, :, -1:])

@@ -1,7 +1,7 @@
 """Cameras out of pointmaps: one focal length per scene, one pose per view. Jitted and batched.
 
 A pointmap says where the scene point behind each pixel lies in the reference camera's frame, so a
-view is a dense set of 2D-3D correspondences. Pixels are integers (first centre at (0, 0)); the
+view is a dense set of 2D-3D correspondences. Pixels are integers (first center at (0, 0)); the
 principal point is that of the images' intrinsics, where these are known, and else (W/2, H/2), where
 the published recipe (and ``data.augment``) moves it by cropping. Lengths keep their units.
 """
@@ -20,6 +20,7 @@ from mvdust3r_jax.cameras import pnp
 from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry.align import median_shift_scale
 from mvdust3r_jax.geometry.camera import pixel_grid
+from mvdust3r_jax.geometry.pointmaps import take_view
 from mvdust3r_jax.geometry.transforms import (
     invert_rigid,
     quat_from_rotation,
@@ -90,7 +91,7 @@ def focal_from_pointmap(
 ) -> Float[Array, "*batch"]:
     """Focal length in pixels of the camera in whose own frame the pointmap is.
 
-    Minimises the sum of ``|pixel - f (x/z, y/z)|`` over the mask by Weiszfeld's algorithm (least
+    Minimizes the sum of ``|pixel - f (x/z, y/z)|`` over the mask by Weiszfeld's algorithm (least
     squares, then ten reweightings). NaN for an empty mask. Only the reference view qualifies.
     """
     if points.shape[:-1] != mask.shape:
@@ -113,6 +114,17 @@ def focal_from_pointmap(
 
     start = solve(jnp.ones_like(dots))
     return jax.lax.scan(reweight, start, None, length=_WEISZFELD_STEPS)[0]
+
+
+def confident_focal(
+    points: Float[Array, "*batch H W 3"],
+    confidence: Float[Array, "*batch H W"],
+    *,
+    principal_px: Float[Array, "*batch 2"] | None = None,
+) -> Float[Array, "*batch"]:
+    """`focal_from_pointmap` over the confident pixels; those with confidence <= 0 do not count."""
+    mask = confident_mask(confidence) & (confidence > 0)
+    return focal_from_pointmap(points, mask, principal_px=principal_px)
 
 
 def _drawn_indices(weights: Float[Array, "n"], count: int) -> Int[Array, "count"]:
@@ -166,15 +178,15 @@ def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
 def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
     """``cam_from_ref`` (rotation, translation) and inlier share of one camera's pixels ``[n]``."""
     drawn = _drawn_indices(weights, _DRAWN)
-    centre, spread = median_shift_scale(points[drawn], jnp.ones(_DRAWN, bool))
-    scaled = (points - centre[None]) / spread
+    center, spread = median_shift_scale(points[drawn], jnp.ones(_DRAWN, bool))
+    scaled = (points - center[None]) / spread
     start = _best_of_hypotheses(scaled[drawn], pixels[drawn], focal_px, threshold_px)
     rotation, translation = _refined(*start, scaled, pixels / focal_px, drawn, weights, _FULL_STEPS)
     errors = pnp.squared_errors(rotation, translation, scaled, pixels, focal_px)
     valid = weights > 0
     share = jnp.sum(valid & (errors < threshold_px**2)) / jnp.maximum(jnp.sum(valid), 1)
     rotation = rotation_from_quat(quat_from_rotation(rotation))
-    translation = spread * translation - rotation @ centre
+    translation = spread * translation - rotation @ center
     possible = (spread > 0) & (jnp.sum(valid) >= _MIN_PIXELS)
     possible &= jnp.isfinite(rotation).all() & jnp.isfinite(translation).all()
     return rotation, translation, jnp.where(possible, share, 0.0)
@@ -222,3 +234,23 @@ def poses_from_pointmaps(
     ok = share >= min_inlier_share
     ref_from_cam = invert_rigid(rigid(rotation, translation)).reshape(*focals.shape, 4, 4)
     return PoseEstimate(jnp.where(ok[..., None, None], ref_from_cam, jnp.nan), ok, share)
+
+
+def cameras_from_pointmaps(
+    points: Float[Array, "B V H W 3"],
+    confidence: Float[Array, "B V H W"],
+    *,
+    reference: Int[Array, "B"],
+    principal_px: Float[Array, "B V 2"] | None = None,
+) -> tuple[Float[Array, "B"], PoseEstimate]:
+    """Focal length (pixels) by the reference view's pointmap, then every view's pose with it.
+
+    reference: the view in whose frame a sample's points are, and from which alone a focal length
+    can be read. All views of a sample are taken by one lens.
+    """
+    if principal_px is None:
+        principal_px = published_principal(*confidence.shape[-2:])
+    principal_px = jnp.broadcast_to(principal_px, (*confidence.shape[:-2], 2))
+    own = (take_view(x, reference) for x in (points, confidence))
+    focal_px = confident_focal(*own, principal_px=take_view(principal_px, reference))
+    return focal_px, poses_from_pointmaps(points, confidence, focal_px, principal_px=principal_px)

@@ -1,170 +1,192 @@
-"""Methods run on devices: batches spread over them, each stage compiled once and timed apart."""
+"""The methods of an evaluation: one table, a row each; what a row needs, and how it answers.
+
+A new method is a function of a `Job` (or a row with other options of one that is here) and a row
+of ``METHODS``; docs/extending.md follows an example.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import time
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from mvdust3r_jax.evaluation import scores
-from mvdust3r_jax.metrics.chamfer import capped_chamfer_kdtree, chamfer_distance
-from mvdust3r_jax.metrics.pointmaps import ERROR_CAP
+from mvdust3r_jax.evaluation import baselines, networks
+from mvdust3r_jax.evaluation.devices import Devices
+from mvdust3r_jax.evaluation.estimate import Estimate, add_poses, first_view
+from mvdust3r_jax.evaluation.networks import Network
 from mvdust3r_jax.models.mvdust3r import ModelConfig
-from mvdust3r_jax.splat.pointmaps import MAX_SCALE
-from mvdust3r_jax.types import Batch
-
-BASELINES = ("constant", "mean", "oracle")
-NETWORKS = ("mvd", "mvdp", "mvdp_best", "points", "pairwise")
-AXIS = "data"
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network's configuration and weights."""
-
-    config: ModelConfig
-    variables: Any
-
-
-class Devices:
-    """Runs functions of batches with the batch axis spread over this process's devices."""
-
-    def __init__(self, count: int):
-        devices = jax.local_devices()[: count or None]
-        self.mesh = Mesh(np.array(devices), (AXIS,))
-        self._compiled: dict[Any, Any] = {}
-
-    @property
-    def size(self) -> int:
-        """Number of devices."""
-        return self.mesh.size
-
-    def place(self, tree: Any, spread: bool) -> Any:
-        """Arrays on the devices: batch axis spread, or a copy on each."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P(AXIS) if spread else P()))
-
-    def run(self, name: str, function: Callable, batches: tuple, constants: tuple = ()):
-        """``function(*constants, *batches)``; returns (result, seconds, seconds of compilation).
-
-        Each device runs the function on its own samples. Compiled once per name and shapes.
-        """
-        arguments = (*constants, *batches)
-        leaves, structure = jax.tree.flatten(batches)
-        key = (name, structure, tuple((x.shape, x.dtype) for x in leaves))
-        start, compile_s = time.perf_counter(), 0.0
-        if key not in self._compiled:
-            specs = (P(),) * len(constants) + (P(AXIS),) * len(batches)
-            mapped = jax.shard_map(
-                function, mesh=self.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
-            )
-            self._compiled[key] = jax.jit(mapped).lower(*arguments).compile()
-            compile_s = time.perf_counter() - start
-            start = time.perf_counter()
-        result = jax.block_until_ready(self._compiled[key](*arguments))
-        return result, time.perf_counter() - start, compile_s
+from mvdust3r_jax.types import Batch, Prediction
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a method needs to know besides its network."""
+    """What a method needs to know besides its network.
+
+    num_refs: references of methods of several paths, at most ``num_inputs``. mean: pointmaps
+    [V, H, W, 3] of the training split, for the method 'mean'.
+    """
 
     num_inputs: int
     num_refs: int
-    graph: tuple[np.ndarray, np.ndarray]
+    graph: str
+    window: int
     steps: int
     pairs_at_once: int
-    mean: np.ndarray | None = None  # pointmaps [V, H, W, 3] of the method 'mean'
+    mean: np.ndarray | None = None
 
 
-def zero_reference(batch: Batch) -> jax.Array:
-    """View 0 is the reference."""
-    return jnp.zeros(len(batch.images), jnp.int32)
+@dataclasses.dataclass
+class Job:
+    """A method at work on one batch, and the seconds of its stages and of compiling them."""
+
+    devices: Devices
+    batch: Batch
+    settings: Settings
+    network: Network | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    compile_s: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def run(self, stage: str, function: Callable, *batches: Any, constants: tuple = (), **options):
+        """``function(*constants, *batches, **options)`` on the devices, timed as this stage."""
+        timed = self.devices.run(function, batches, constants, **options)
+        self.seconds[stage], self.compile_s[stage] = timed.seconds, timed.compile_s
+        return timed.result
+
+    def predict(self, function: Callable, **options: Any) -> Any:
+        """``function(variables, batch, ...)`` of the network and the input views."""
+        options |= {"config": self.network.config, "num_inputs": self.settings.num_inputs}
+        constants = (self.network.variables,)
+        return self.run("network", function, self.batch, constants=constants, **options)
+
+    def refs(self) -> int:
+        """References of a pass in which paths look at each other; 1 where they cannot."""
+        return self.settings.num_refs if self.network.config.cross_ref else 1
+
+    def posed(self, prediction: Prediction, reference: jax.Array | None = None) -> Estimate:
+        """The answer: a prediction with cameras; by default view 0 is the reference."""
+        if reference is None:
+            reference = self.devices.place(first_view(self.batch), spread=True)
+        return self.run("pose", add_poses, prediction, self.batch, reference)
 
 
-def answer(devices: Devices, method: str, network: Network | None, batch: Batch, s: Settings):
-    """The method's ``Estimate``, seconds of each stage, and of each stage's compilation."""
-    seconds, compile_s = {}, {}
-
-    def run(stage, name, function, batches, constants=()):
-        result, seconds[stage], compile_s[stage] = devices.run(name, function, batches, constants)
-        return result
-
-    reference = zero_reference(batch)
-    views = {"num_inputs": s.num_inputs}
-    if method == "pairwise":
-        options = views | {"config": network.config, "graph": s.graph}
-        function = functools.partial(
-            scores.predict_scene_pairs, **options, pairs_at_once=s.pairs_at_once
-        )
-        pairs = run("network", method, function, (batch,), (network.variables,))
-        align = functools.partial(scores.align_scene_pairs, **views, steps=s.steps)
-        return run("alignment", "align", align, (pairs, batch)), seconds, compile_s
-    if method in BASELINES:
-        make = getattr(scores, f"{method}_prediction")
-        constants = (s.mean,) if method == "mean" else ()
-        function = functools.partial(make, **views)
-        prediction = run("network", method, function, (batch,), constants)
-    else:
-        alone = method == "mvd" or not network.config.cross_ref
-        views |= {"config": network.config, "num_refs": 1 if alone else s.num_refs}
-        paths = method == "mvdp_best"
-        make = scores.predict_all_paths if paths else scores.predict
-        function = functools.partial(make, **views)
-        prediction = run("network", method, function, (batch,), (network.variables,))
-        if paths:
-            prediction, reference = run("choice", "best", scores.best_path, (prediction, batch))
-        if method == "points":
-            prediction = run("splats", "splats", scores.fixed_splats, (prediction, batch))
-    reference = devices.place(reference, spread=True)
-    estimate = run("pose", "pose", scores.add_poses, (prediction, batch, reference))
-    return estimate, seconds, compile_s
+# ---------------------------------------------------------------- how methods answer
 
 
-def chamfer_of(devices: Devices, clouds: tuple, kind: str) -> np.ndarray:
-    """Chamfer distances of the aligned clouds, capped; ``kind``: blocked, kdtree or auto."""
-    if kind == "blocked" or (kind == "auto" and jax.default_backend() != "cpu"):
-        points, truth, valid = clouds
-        distances, _, _ = devices.run("chamfer", chamfer_distance, (points, valid, truth, valid))
-    else:
-        rows = zip(*(np.asarray(x) for x in clouds), strict=True)
-        distances = np.array([capped_chamfer_kdtree(p[v], t[v], ERROR_CAP) for p, t, v in rows])
-    return np.minimum(np.asarray(distances), ERROR_CAP)
+def _without_network(job: Job, make: Callable) -> Estimate:
+    views = job.settings.num_inputs
+    return job.posed(job.run("network", make, job.batch, num_inputs=views))
 
 
-def novel_images(devices: Devices, estimate, batch: Batch, network: Network | None):
-    """Renders at the render-only cameras and their seconds; None without Gaussians or cameras."""
-    if estimate.gaussians is None or batch.images.shape[1] == estimate.points.shape[1]:
-        return None, 0.0
-    degree, limit = 0, MAX_SCALE
-    if network is not None:
-        degree, limit = network.config.sh_degree, network.config.max_scale
-    draw = functools.partial(scores.novel_views, sh_degree=degree, max_scale=limit)
-    images, seconds, _ = devices.run(f"render {degree} {limit}", draw, (estimate, batch))
-    return images, seconds
+def _training_mean(job: Job) -> Estimate:
+    options = {"constants": (job.settings.mean,), "num_inputs": job.settings.num_inputs}
+    return job.posed(job.run("network", baselines.mean_prediction, job.batch, **options))
 
 
-def numbers_of(devices: Devices, estimate, batch: Batch, kind: str, perceptual, network):
-    """All numbers of an estimate (name -> one value per sample), and seconds of each stage."""
-    bare = estimate.replace(gaussians=None)
-    (numbers, clouds), metrics_s, _ = devices.run("score", scores.score_and_clouds, (bare, batch))
-    numbers = {name: np.asarray(values) for name, values in numbers.items()}
-    start = time.perf_counter()
-    numbers["cd"] = chamfer_of(devices, clouds, kind)
-    seconds = {"metrics": metrics_s, "chamfer": time.perf_counter() - start}
-    images, render_s = novel_images(devices, estimate, batch, network)
-    if images is not None:
-        truth = batch.images[:, estimate.points.shape[1] :]
-        compare = scores.score_images if perceptual is not None else scores.score_images_plain
-        constants = () if perceptual is None else (perceptual,)
-        quality, images_s, _ = devices.run("images", compare, (images, truth), constants)
-        numbers |= {name: np.asarray(values) for name, values in quality.items()}
-        seconds |= {"render": render_s, "image_metrics": images_s}
-    return numbers, seconds
+def _one_path(job: Job) -> Estimate:
+    return job.posed(job.predict(networks.predict, num_refs=1))
+
+
+def _first_path(job: Job) -> Estimate:
+    return job.posed(job.predict(networks.predict, num_refs=job.refs()))
+
+
+def _chosen_path(job: Job, choose: Callable) -> Estimate:
+    paths = job.predict(networks.predict_all_paths, num_refs=job.refs())
+    return job.posed(*job.run("choice", choose, paths, job.batch))
+
+
+def _surest_view(job: Job) -> Estimate:
+    return job.posed(*job.predict(networks.predict_from_surest_view))
+
+
+def _points_alone(job: Job) -> Estimate:
+    prediction = job.predict(networks.predict, num_refs=job.refs())
+    return job.posed(job.run("splats", baselines.fixed_splats, prediction, job.batch))
+
+
+def _pairwise(job: Job) -> Estimate:
+    s = job.settings
+    graph = {"graph": s.graph, "window": s.window, "pairs_at_once": s.pairs_at_once}
+    pairs = job.predict(networks.predict_scene_pairs, **graph)
+    align, options = networks.align_scene_pairs, {"num_inputs": s.num_inputs, "steps": s.steps}
+    return job.run("alignment", align, pairs, job.batch, **options)
+
+
+# ---------------------------------------------------------------- the table
+
+
+class Needs(enum.Enum):
+    """What a method cannot do without."""
+
+    NOTHING = "nothing"
+    TRAINING_MEAN = "the training split of the data"
+    WEIGHTS = "a network"
+    PATHS = "a network with cross-reference blocks"
+    PAIRS = "a network, best one that was trained on pairs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A row of the table: ``answer(job, **options)`` is the method's `Estimate` of a batch.
+
+    knows_truth: it looks at the truth, so nobody is compared with it.
+    """
+
+    name: str
+    help: str
+    answer: Callable[..., Estimate]
+    needs: Needs = Needs.WEIGHTS
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    knows_truth: bool = False
+
+    @property
+    def takes_network(self) -> bool:
+        """Whether it runs a network."""
+        return self.needs not in (Needs.NOTHING, Needs.TRAINING_MEAN)
+
+    def estimate(self, job: Job) -> Estimate:
+        """Its answer for the job's batch."""
+        return self.answer(job, **self.options)
+
+
+_TABLE = (
+    Method(
+        "constant", "the same flat wall in front of every view", _without_network,
+        Needs.NOTHING, {"make": baselines.constant_prediction},
+    ),
+    Method("mean", "the training split's mean pointmaps", _training_mean, Needs.TRAINING_MEAN),
+    Method(
+        "oracle", "the truth as if it had been predicted", _without_network,
+        Needs.NOTHING, {"make": baselines.oracle_prediction}, knows_truth=True,
+    ),
+    Method("mvd", "one path, view 0 is the reference", _one_path),
+    Method("mvd_auto", "one path, every view tried, the surest one's taken", _surest_view),
+    Method("mvdp", "several paths, the first one counts", _first_path, Needs.PATHS),
+    Method(
+        "mvdp_auto", "several paths, the surest one counts", _chosen_path,
+        Needs.PATHS, {"choose": networks.surest},
+    ),
+    Method(
+        "mvdp_best", "several paths, the one nearest to the truth counts", _chosen_path,
+        Needs.PATHS, {"choose": networks.best_path}, knows_truth=True,
+    ),
+    Method("points", "points of mvdp (or mvd) as opaque Gaussians of one size", _points_alone),
+    Method("pairwise", "pairs of views, then global alignment", _pairwise, Needs.PAIRS),
+)  # fmt: skip
+METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
+
+
+def why_not(method: Method, config: ModelConfig) -> str:
+    """Why a network of this kind cannot serve the method, '' where it can."""
+    if method.needs is Needs.PATHS and not config.cross_ref:
+        return "the weights have no cross-reference blocks"
+    return ""
+
+
+def is_pairwise(config: ModelConfig) -> bool:
+    """Whether a network is of the two-view kind (DUSt3R): no Gaussians, no blocks across paths."""
+    return not (config.gaussians or config.cross_ref or config.skip)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mvdust3r_jax.evaluation.report import COLUMNS, Record, decode
+from mvdust3r_jax.evaluation.records import Record, decode
+from mvdust3r_jax.evaluation.report import COLUMNS, STAGES
 
 _CURVES = ("nd", "cd", "rra15", "rta15", "maa30", "psnr_db")
-_STAGES = ("network", "pose", "alignment")
-# Errors in pictures of scenes are drawn from 0 to this (metres); points in a top view at most.
+# Errors in pictures of scenes are drawn from 0 to this (meters); points in a top view at most.
 _WORST_ERROR_M, _MAX_POINTS = 0.5, 20_000
 
 
@@ -39,7 +39,7 @@ def _methods(rows: list[Record]) -> list[str]:
 
 
 def _curve(ax, rows: list[Record], name: str, heading: str, factor: float) -> None:
-    # A method has its colour in every panel, also where others have no value.
+    # A method has its color in every panel, also where others have no value.
     for index, method in enumerate(_methods(rows)):
         found = [
             (
@@ -49,7 +49,7 @@ def _curve(ax, rows: list[Record], name: str, heading: str, factor: float) -> No
             for row in rows
             if row["method"] == method and name in row["numbers"]
         ]
-        found = np.array(sorted(f for f in found if np.isfinite(f).all())).reshape(-1, 4)
+        found = np.array(sorted(f for f in found if np.isfinite(f[1]))).reshape(-1, 4)
         if len(found):
             color = f"C{index}"
             ax.plot(found[:, 0], found[:, 1], marker="o", label=method, color=color)
@@ -62,7 +62,7 @@ def error_curves(summary: list[Record], dataset: str, path: Path) -> None:
     """Means with 95 % intervals against the number of views, one panel per number."""
     plt = _pyplot()
     rows = [row for row in summary if row["dataset"] == dataset]
-    columns = {name: (heading, factor) for name, heading, factor, _ in COLUMNS}
+    columns = {column.name: (column.heading, column.factor) for column in COLUMNS}
     figure, axes = plt.subplots(2, 3, figsize=(13, 7), layout="constrained")
     for ax, name in zip(axes.flat, _CURVES, strict=True):
         _curve(ax, rows, name, *columns[name])
@@ -79,7 +79,7 @@ def time_curves(summary: list[Record], dataset: str, path: Path) -> None:
     figure, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
     for method in _methods(rows):
         found = [
-            (row["views"], sum(row["times"].get(f"{stage}_s", 0.0) for stage in _STAGES))
+            (row["views"], sum(row["times"].get(f"{stage}_s", 0.0) for stage in STAGES))
             for row in rows
             if row["method"] == method and row["times"]
         ]
@@ -102,16 +102,16 @@ def error_histogram(records: list[Record], dataset: str, views: int, path: Path)
         values = np.array([decode(r["nd"]) for r in rows if r["method"] == method])
         values = np.clip(values[np.isfinite(values)], bins[0], bins[-1])
         ax.hist(values, bins, histtype="step", label=method)
-    ax.set(xscale="log", xlabel="ND (clipped to the axis)", ylabel="scenes")
+    ax.set(xscale="log", xlabel="ND m (clipped to the axis)", ylabel="scenes")
     ax.set_title(f"{dataset}, {views} views")
     ax.legend()
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
-def _top_view(ax, points: np.ndarray, colours: np.ndarray, title: str) -> None:
+def _top_view(ax, points: np.ndarray, colors: np.ndarray, title: str) -> None:
     step = max(1, len(points) // _MAX_POINTS)
-    ax.scatter(points[::step, 0], points[::step, 2], c=colours[::step], s=1, linewidths=0)
+    ax.scatter(points[::step, 0], points[::step, 2], c=colors[::step], s=1, linewidths=0)
     ax.set(title=title, aspect="equal", xlabel="x (m)", ylabel="z (m)")
 
 
@@ -126,7 +126,7 @@ def scene_picture(
 ) -> None:
     """Inputs over their point errors; top views; render-only views, truth over prediction.
 
-    ``points`` and ``true_points`` are aligned with each other, in metres.
+    ``points`` and ``true_points`` are aligned with each other, in meters.
     """
     plt = _pyplot()
     num_inputs = len(points)

@@ -1,186 +1,190 @@
-"""Records of an evaluation: one JSON line per scene, summaries with intervals, the Markdown table.
+"""Tables of a summary: Markdown with the usual and with the published definitions, and CSV.
 
-A record says ``dataset, views, method, id`` and numbers; NaN is written as null (the number has no
-value for this scene) and infinities as strings. Records carry no times, so that a repeated run
-writes the same file; times stand in a file of their own.
+A row for each method and number of views; ± is half the width of the 95 % interval over scenes.
+Below each table the methods are compared scene by scene with the best of them.
 """
 
 from __future__ import annotations
 
-import json
+import csv
+import io
 import math
-import os
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from jaxtyping import Float
+from typing import Any, NamedTuple
 
 from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.evaluation.records import Record, decode
+from mvdust3r_jax.storage.atomic import whole_file
 
-Record = dict[str, Any]
-KEYS = ("dataset", "views", "method", "id")
-# Columns of the table: number, heading, factor, digits. The suffix _release is the published one.
+RELEASE = "_release"
+
+
+class Column(NamedTuple):
+    """A number of the tables: its name in the records, its heading with unit, how it is shown.
+
+    factor: from the record's unit to the heading's. compared: also in the table of differences.
+    """
+
+    name: str
+    heading: str
+    factor: float = 1
+    digits: int = 3
+    compared: bool = False
+
+
 COLUMNS = (
-    ("nd", "ND", 1, 3),
-    ("dac0.2", "DAc@0.2 %", 100, 1),
-    ("cd", "CD", 1, 4),
-    ("rre_deg", "RRE deg", 1, 2),
-    ("rte_deg", "RTE deg", 1, 2),
-    ("rra15", "RRA@15 %", 100, 1),
-    ("rta15", "RTA@15 %", 100, 1),
-    ("maa30", "mAA@30 %", 100, 1),
-    ("psnr_db", "PSNR dB", 1, 2),
-    ("ssim", "SSIM", 1, 3),
-    ("lpips", "LPIPS", 1, 3),
+    Column("nd", "ND m", compared=True),
+    Column("dac0.2", "DAc@0.2m %", 100, 1, compared=True),
+    Column("cd", "CD m²", 1, 4, compared=True),
+    Column("rre_deg", "RRE deg", 1, 2),
+    Column("rte_deg", "RTE deg", 1, 2),
+    Column("rra15", "RRA@15° %", 100, 1, compared=True),
+    Column("rta15", "RTA@15° %", 100, 1, compared=True),
+    Column("maa30", "mAA@30° %", 100, 1),
+    Column("psnr_db", "PSNR dB", 1, 2, compared=True),
+    Column("ssim", "SSIM", 1, 3),
+    Column("lpips", "LPIPS", 1, 3, compared=True),
 )
-_BOOTSTRAP_SEED = 0
+STAGES = ("network", "pose", "alignment")
+
+_TITLE = {
+    "": "# Evaluation, usual definitions\n\nThe numbers as they are usually defined; for those of "
+    "the published evaluation see `table_release.md`.\n",
+    RELEASE: "# Evaluation, published definitions\n\nColumns marked (published) are computed as "
+    "the published evaluation computes them; only these compare with published tables. For the "
+    "usual definitions see `table.md`.\n",
+}
+_DIFFERENCES = "{dataset}, differences to the best method on the same scenes, [95 % interval]:"
 
 
-def encode(value: float) -> float | str | None:
-    """A number as JSON can hold it."""
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)
+def _chosen(column: Column, rows: Sequence[Record], suffix: str) -> Column:
+    """The column, or its published counterpart where there is one and it is asked for."""
+    published = column.name + suffix
+    if not suffix or not any(published in row["numbers"] for row in rows):
+        return column
+    return column._replace(name=published, heading=f"{column.heading} (published)")
 
 
-def decode(value: float | str | None) -> float:
-    """Inverse of `encode`."""
-    return float("nan") if value is None else float(value)
+def _columns(rows: Sequence[Record], suffix: str) -> list[Column]:
+    """Those that some row has."""
+    used = [c for c in COLUMNS if any(c.name in row["numbers"] for row in rows)]
+    return [_chosen(c, rows, suffix) for c in used]
 
 
-def append(path: Path, records: Iterable[Record]) -> None:
-    """Adds complete lines, flushed to the disk, so that a killed run loses at most one batch."""
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def _scaled(statistic: Mapping[str, Any] | None, column: Column) -> tuple[float, float, float]:
+    """Mean and ends of its interval in the heading's unit, NaN where there is none."""
+    statistic = statistic or {}
+    mean, low, high = (column.factor * decode(statistic.get(k)) for k in ("mean", "low", "high"))
+    return mean, low, high
 
 
-def read(path: Path) -> list[Record]:
-    """All complete records; a last line cut off by a kill is removed from the file."""
-    if not path.exists():
-        return []
-    raw = path.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
-    if len(whole) < len(raw):
-        path.write_bytes(whole)
-    return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
-
-
-def peek(path: Path) -> list[Record]:
-    """All complete records of a file that another process may be writing; it is left alone."""
-    raw = path.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
-
-
-def interval(
-    values: Float[np.ndarray, "n"], resamples: int = 2000, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean and its bootstrapped percentile interval (scenes drawn with replacement, fixed seed)."""
-    if len(values) == 0:
-        return (float("nan"),) * 3
-    rng = np.random.default_rng(_BOOTSTRAP_SEED)
-    drawn = rng.integers(0, len(values), (resamples, len(values)))
-    means = values[drawn].mean(axis=1)
-    # Order statistics, not interpolation: an infinite value must not become NaN.
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    return float(values.mean()), float(low), float(high)
-
-
-def _statistics(records: list[Record]) -> dict[str, dict[str, Any]]:
-    names = sorted({name for record in records for name in record} - set(KEYS))
-    result = {}
-    for name in names:
-        values = np.array([decode(record.get(name)) for record in records])
-        defined = values[~np.isnan(values)]
-        mean, low, high = interval(defined)
-        result[name] = {
-            "mean": encode(mean),
-            "low": encode(low),
-            "high": encode(high),
-            "median": encode(float(np.median(defined))) if len(defined) else None,
-            "scenes": len(defined),
-            "without_value": len(values) - len(defined),
-        }
-    return result
-
-
-def _times(times: list[Record]) -> dict[str, float]:
-    """Median seconds of each stage per scene without warm-up, and compilations in total."""
-    warmed = [record for record in times if not record.get("warm_up")] or times
-    stages: dict[str, list[float]] = {}
-    compile_s: dict[str, float] = {}
-    for record in warmed:
-        for stage, seconds in record["seconds"].items():
-            stages.setdefault(stage, []).append(seconds)
-    for record in times:
-        for stage, seconds in record["compile_s"].items():
-            compile_s[stage] = compile_s.get(stage, 0.0) + seconds
-    medians = {f"{stage}_s": float(np.median(values)) for stage, values in stages.items()}
-    return medians | {f"{stage}_compile_s": seconds for stage, seconds in compile_s.items()}
-
-
-def summarize(records: list[Record], times: list[Record]) -> list[Record]:
-    """One row per dataset, number of views and method, in order of first appearance.
-
-    Scenes are taken in the order of their ids, so that it does not matter which process did which.
-    """
-    groups: dict[tuple, list[Record]] = {}
-    for record in records:
-        groups.setdefault(tuple(record[k] for k in KEYS[:3]), []).append(record)
-    groups = {
-        group: sorted(members, key=lambda record: str(record["id"]))
-        for group, members in groups.items()
-    }
-    by_group: dict[tuple, list[Record]] = {}
-    for record in times:
-        by_group.setdefault(tuple(record[k] for k in KEYS[:3]), []).append(record)
-    return [
-        dict(zip(KEYS[:3], group, strict=True))
-        | {
-            "scenes": len(members),
-            "empty_scenes": sum(record.get("nd") is None for record in members),
-            "numbers": _statistics(members),
-            "times": _times(by_group.get(group, [])),
-        }
-        for group, members in groups.items()
-    ]
-
-
-def _cell(row: Record, name: str, factor: float, digits: int) -> str:
-    statistic = row["numbers"].get(name)
-    if statistic is None or statistic["mean"] is None:
+def _cell(row: Record, column: Column) -> str:
+    mean, low, high = _scaled(row["numbers"].get(column.name), column)
+    if math.isnan(mean):
         return "-"
-    mean, low, high = (factor * decode(statistic[k]) for k in ("mean", "low", "high"))
     half = 0.5 * (high - low)
-    return f"{mean:.{digits}f}" + (f" ±{half:.{digits}f}" if math.isfinite(half) else "")
+    # Summaries made before one scene had no interval say low = high there.
+    known = math.isfinite(half) and row["numbers"][column.name].get("scenes") != 1
+    return f"{mean:.{column.digits}f}" + (f" ±{half:.{column.digits}f}" if known else "")
 
 
-def table(summary: list[Record], suffix: str = "") -> str:
-    """Markdown: a row per method and number of views; ± is half the width of the 95 % interval.
+def _difference(row: Record, column: Column) -> str:
+    mean, low, high = _scaled(row["against"]["numbers"].get(column.name), column)
+    if math.isnan(low):
+        return "-"
+    mean, low, high = (f"{x:+.{column.digits}f}" for x in (mean, low, high))
+    return f"{mean} [{low}, {high}]"
 
-    ``suffix="_release"`` takes the published definition of a number wherever there is one.
+
+def main_table(
+    rows: Sequence[Record], suffix: str, labels: Mapping[str, str], skipped: Mapping[str, str]
+) -> str:
+    """One data set's methods; the skipped ones say why."""
+    used = _columns(rows, suffix)
+    head = ["method", "views", "scenes", *(c.heading for c in used)]
+    head += ["network s", "pose s", "align s"]
+    cells = []
+    for row in rows:
+        method = labels.get(row["method"], row["method"])
+        times = (row["times"].get(f"{stage}_s") for stage in STAGES)
+        cells.append(
+            [method, row["views"], row["scenes"]]
+            + [_cell(row, column) for column in used]
+            + ["-" if seconds is None else f"{seconds:.3g}" for seconds in times]
+        )
+    for method, why in skipped.items():
+        cells.append([f"{method} (skipped: {why})", *["-"] * (len(head) - 1)])
+    return tables.table(head, cells)
+
+
+def difference_table(rows: Sequence[Record], suffix: str, labels: Mapping[str, str]) -> str:
+    """Every method minus the best one, over the scenes that both have; '' if none has any."""
+    rows = [row for row in rows if row.get("against", {}).get("numbers")]
+    used = [c for c in _columns(rows, suffix) if c.compared]
+    cells = [
+        [labels.get(row["method"], row["method"]), row["views"], row["against"]["method"]]
+        + [_difference(row, column) for column in used]
+        for row in rows
+    ]
+    cells = [row for row in cells if set(row[3:]) != {"-"}]
+    if not cells:
+        return ""
+    return tables.table(["method", "views", "minus", *(c.heading for c in used)], cells)
+
+
+def table(
+    summary: Sequence[Record],
+    suffix: str = "",
+    labels: Mapping[str, str] | None = None,
+    skipped: Mapping[str, str] | None = None,
+) -> str:
+    """Markdown: every data set's table, and below it that of the differences, where there are any.
+
+    Args:
+      summary: of `summary.summarize`.
+      suffix: ``RELEASE`` takes the published definition of a number wherever there is one.
+      labels: names of methods that are shown instead of their own.
+      skipped: methods that were not run, and why.
     """
-    lines = []
+    labels, lines = labels or {}, []
     for dataset in dict.fromkeys(row["dataset"] for row in summary):
         rows = [row for row in summary if row["dataset"] == dataset]
-        used = [c for c in COLUMNS if any(c[0] in row["numbers"] for row in rows)]
-        head = ["method", "views", "scenes", *(c[1] for c in used)]
-        head += ["network s", "pose s", "align s"]
-        lines += [f"**{dataset}**", "", tables.head(head)]
-        for row in rows:
-            cells = [row["method"], str(row["views"]), str(row["scenes"])]
-            for name, _, factor, digits in used:
-                published = name + suffix
-                chosen = published if published in row["numbers"] else name
-                cells.append(_cell(row, chosen, factor, digits))
-            for stage in ("network", "pose", "alignment"):
-                seconds = row["times"].get(f"{stage}_s")
-                cells.append("-" if seconds is None else f"{seconds:.3g}")
-            lines.append(tables.row(cells))
-        lines.append("")
+        lines += [f"**{dataset}**", "", main_table(rows, suffix, labels, skipped or {}), ""]
+        if differences := difference_table(rows, suffix, labels):
+            lines += [_DIFFERENCES.format(dataset=dataset), "", differences, ""]
     return "\n".join(lines)
+
+
+def as_csv(summary: Sequence[Record], labels: Mapping[str, str]) -> str:
+    """Both definitions of every column, unrounded, with the ends of the intervals; times in s."""
+    columns = _columns(summary, "")
+    columns += [c for c in _columns(summary, RELEASE) if c.name.endswith(RELEASE)]
+    head = ["dataset", "method", "views", "scenes"]
+    head += [f"{c.heading}{end}" for c in columns for end in ("", " low", " high")]
+    head += [f"{stage} s" for stage in STAGES]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    for row in summary:
+        cells = [row["dataset"], labels.get(row["method"], row["method"])]
+        cells += [row["views"], row["scenes"]]
+        for column in columns:
+            found = _scaled(row["numbers"].get(column.name), column)
+            cells += ["" if math.isnan(x) else x for x in found]
+        cells += [row["times"].get(f"{stage}_s", "") for stage in STAGES]
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def write_tables(
+    workdir: Path, summary: Sequence[Record], labels: Mapping[str, str], skipped: Mapping[str, str]
+) -> str:
+    """``table.md``, ``table_release.md`` and ``table.csv``; returns the first one's text."""
+    texts = {"table.csv": as_csv(summary, labels)}
+    for suffix, title in _TITLE.items():
+        texts[f"table{suffix}.md"] = f"{title}\n{table(summary, suffix, labels, skipped)}"
+    for name, text in texts.items():
+        with whole_file(workdir / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return texts["table.md"]

@@ -1,4 +1,4 @@
-"""Pointmaps ``[..., V, H, W, 3]``: one 3-D point per pixel, and their normalisations.
+"""Pointmaps ``[..., V, H, W, 3]``: one 3-D point per pixel, and their normalizations.
 
 Masks are ``[..., V, H, W]`` booleans, true where a pixel counts. Values under a false mask never
 reach a result, not even as NaN, and receive gradient exactly 0.
@@ -6,8 +6,9 @@ reach a result, not even as NaN, and receive gradient exactly 0.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax.geometry.transforms import safe_norm
 
@@ -29,3 +30,8 @@ def mean_distance(
     total = jnp.sum(distance, axis=axes)
     count = jnp.sum(valid, axis=axes, dtype=distance.dtype)
     return jnp.maximum(total / (count + NORM_EPS), NORM_EPS)
+
+
+def take_view(values: Float[Array, "B V *rest"], view: Int[Array, "B"]) -> Float[Array, "B *rest"]:
+    """``values[b, view[b]]``: one view of each sample."""
+    return jax.vmap(lambda sample, index: sample[index])(values, view)

@@ -14,8 +14,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from mvdust3r_jax.cameras.from_pointmaps import (
-    confident_mask,
-    focal_from_pointmap,
+    confident_focal,
     poses_from_pointmaps,
 )
 from mvdust3r_jax.geometry.align import similarity
@@ -127,8 +126,8 @@ def _cameras(pairs, world, principal_px):
     """Focals by Weiszfeld; poses by PnP, or else by registering the own pointmap."""
     own = _own_pairs(pairs, len(world))
     points, confidence = pairs.points[own, 0], pairs.confidence[own, 0]
-    mask = confident_mask(confidence) & (confidence > 1)
-    focal_px = focal_from_pointmap(points, mask, principal_px=principal_px)
+    counting = jnp.where(confidence > 1, confidence, 0.0)
+    focal_px = confident_focal(points, counting, principal_px=principal_px)
     found = poses_from_pointmaps(
         world[:, None],
         _weights(confidence)[:, None],

@@ -4,42 +4,13 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
-from mvdust3r_jax.models.encoder import Encoder
-from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+from mvdust3r_jax.models.encoded import encode_views, predict_encoded
+from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.pairwise.alignment_start import Pairs
-
-
-def encode_views(
-    variables: dict, images: Float[Array, "V H W 3"], config: ModelConfig
-) -> Float[Array, "V N D"]:
-    """The encoder alone, once for every image."""
-    c = config
-    encoder = Encoder(
-        c.enc_dim, c.enc_depth, c.enc_heads, c.patch, c.dtype, c.remat, unroll=c.unroll
-    )
-    return encoder.apply({"params": variables["params"]["encoder"]}, images)
-
-
-def predict_encoded(
-    variables: dict,
-    images: Float[Array, "B V H W 3"],
-    tokens: Float[Array, "B V N D"],
-    config: ModelConfig,
-):
-    """The network's ``Prediction`` with the encoder's answer given instead of computed."""
-
-    def known(method, args, kwargs, context):
-        if isinstance(context.module, Encoder):
-            return tokens
-        return method(*args, **kwargs)
-
-    with nn.intercept_methods(known):
-        return MVDust3r(config).apply(variables, images)
 
 
 def predict_pairs(

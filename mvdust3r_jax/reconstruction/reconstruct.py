@@ -271,13 +271,9 @@ def _scene(photos: list[Photo], fitted: list[Fitted], pred: Prediction, valid, i
 
 def _with_estimated_focal(intrinsics: np.ndarray, points, confidence) -> np.ndarray:
     """One focal length from the reference view's pointmap, for all views (as in training)."""
-    mask = np.asarray(from_pointmaps.confident_mask(jnp.asarray(confidence))) & (confidence > 0)
     principal_px = jnp.asarray(intrinsics[0, :2, 2], jnp.float32)
-    focal_px = float(
-        from_pointmaps.focal_from_pointmap(
-            jnp.asarray(points), jnp.asarray(mask), principal_px=principal_px
-        )
-    )
+    found = jnp.asarray(points), jnp.asarray(confidence)
+    focal_px = float(from_pointmaps.confident_focal(*found, principal_px=principal_px))
     if not (np.isfinite(focal_px) and focal_px > 0):
         focal_px = _FALLBACK_FOCAL_PER_WIDTH * max(confidence.shape)
     intrinsics = intrinsics.copy()

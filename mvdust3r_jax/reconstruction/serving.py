@@ -67,20 +67,21 @@ def photographs_to_scene(
 ) -> dict[str, Array]:
     """All that is served, as one jittable function."""
     pred = forward(config, num_refs, variables, pixels)
-    mask = from_pointmaps.confident_mask(pred.confidence[0])
     # Where the middle of an uncropped photograph lies, as `reconstruct` takes it.
     num_views, height, width = pixels.shape[:3]
     middle = jnp.array([width - 1, height - 1]) / 2
-    focal_px = from_pointmaps.focal_from_pointmap(pred.points[0], mask, principal_px=middle)
-    found = from_pointmaps.poses_from_pointmaps(
-        pred.points, pred.confidence, focal_px, principal_px=jnp.tile(middle, (num_views, 1))
+    focal_px, found = from_pointmaps.cameras_from_pointmaps(
+        pred.points[None],
+        pred.confidence[None],
+        reference=jnp.zeros(1, jnp.int32),
+        principal_px=jnp.tile(middle, (1, num_views, 1)),
     )
     result = {
         "points": pred.points,
         "confidence": pred.confidence,
-        "focal_px": focal_px,
+        "focal_px": focal_px[0],
         # The reference's camera frame is the world by definition.
-        "world_from_cam": found.ref_from_cam.at[0].set(jnp.eye(4)),
+        "world_from_cam": found.ref_from_cam[0].at[0].set(jnp.eye(4)),
     }
     return result | (vars(pred.gaussians) if pred.gaussians is not None else {})
 

@@ -21,9 +21,9 @@ from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from mvdust3r_jax.geometry.truth import known_depth
 from mvdust3r_jax.splat.rasterize import rasterize
-from mvdust3r_jax.types import Batch, Prediction
+from mvdust3r_jax.types import Batch, Prediction, images_from_01
 
-# Standard deviations of Gaussians that are rendered, in units of the normalised scene.
+# Standard deviations of Gaussians that are rendered, in units of the normalized scene.
 MIN_SCALE, MAX_SCALE = 1e-4, 4e-3
 
 
@@ -32,11 +32,11 @@ def clip_scales(
     factor: Float[Array, "*batch"],
     max_scale: float = MAX_SCALE,
 ) -> Float[Array, "*batch V H W 3"]:
-    """Raw scales in units of the normalised scene, clipped to what is rendered."""
+    """Raw scales in units of the normalized scene, clipped to what is rendered."""
     return jnp.clip(scales / factor[..., None, None, None, None], MIN_SCALE, max_scale)
 
 
-# The published renderer's settings, in units of the normalised scene and pixels squared.
+# The published renderer's settings, in units of the normalized scene and pixels squared.
 NEAR, FAR, EPS_2D = 0.01, 100.0, 0.1
 
 
@@ -53,15 +53,15 @@ def render(
 ) -> tuple[Float[Array, "N C H W 3"], Int[Array, "N C"]]:
     """Images in [-1, 1] of all views' Gaussians together, and intersections that did not fit.
 
-    ``points``, ``scales`` and the cameras' translations are in the normalised scene; ``intrinsics``
-    follow the data's convention (first pixel's centre at (0, 0)).
+    ``points``, ``scales`` and the cameras' translations are in the normalized scene; ``intrinsics``
+    follow the data's convention (first pixel's center at (0, 0)).
     """
     height, width = points.shape[2:4]
 
-    def one(means, quats, scales, opacities, colours, ref_from_cam, intrinsics):
+    def one(means, quats, scales, opacities, colors, ref_from_cam, intrinsics):
         cameras = ref_from_cam.shape[0]
         image, _, info = rasterize(
-            means, quats, scales, opacities, colours,
+            means, quats, scales, opacities, colors,
             invert_rigid(ref_from_cam), half_pixel_shift(intrinsics), width, height,
             near_plane=NEAR, far_plane=FAR, eps2d=EPS_2D, backgrounds=jnp.ones((cameras, 3)),
             sh_degree=sh_degree or None, capacity=capacity,
@@ -72,18 +72,18 @@ def render(
         return x.reshape(x.shape[0], -1, *x.shape[4:])
 
     gaussians = prediction.gaussians
-    colours = flat(pixels)
+    colors = flat(pixels)
     if sh_degree:
-        colours = rearrange(gaussians.colors, "n v h w (k c) -> n (v h w) k c", c=3)
+        colors = rearrange(gaussians.colors, "n v h w (k c) -> n (v h w) k c", c=3)
     images, overflow = jax.vmap(one)(
         *(flat(points), flat(gaussians.rotations), flat(scales), flat(gaussians.opacities)),
-        *(colours, ref_from_cam, intrinsics),
+        *(colors, ref_from_cam, intrinsics),
     )
-    return (2 * images - 1 if sh_degree else images), overflow
+    return (images_from_01(images) if sh_degree else images), overflow
 
 
 class Scenes(NamedTuple):
-    """Samples and chosen paths on one axis N, cameras and points in the normalised scene.
+    """Samples and chosen paths on one axis N, cameras and points in the normalized scene.
 
     factor: measure of the prediction, without gradient. known: samples with any known depth; where
     there is none the factors would be 1e-8, and are 1 instead.
@@ -107,7 +107,7 @@ class Scenes(NamedTuple):
 def normalized_scenes(
     prediction: Prediction, batch: Batch, ref_from_cam: Float[Array, "N S 4 4"]
 ) -> Scenes:
-    """Scenes of N (sample, path) pairs: their predictions, samples, and cameras in metres."""
+    """Scenes of N (sample, path) pairs: their predictions, samples, and cameras in meters."""
     num_inputs = prediction.points.shape[1]
     valid = known_depth(batch)
     depth_m = jnp.where(valid, batch.depth_m, 0.0)

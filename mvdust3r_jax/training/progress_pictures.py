@@ -16,7 +16,7 @@ from mvdust3r_jax.geometry.truth import reference_from_cameras
 from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
 from mvdust3r_jax.training.state import TrainState
 from mvdust3r_jax.training.step import Recipe
-from mvdust3r_jax.types import Batch
+from mvdust3r_jax.types import Batch, images_01_from
 
 # Pixels between pictures.
 GAP = 2
@@ -60,7 +60,7 @@ def contact_sheet(rows: dict[str, np.ndarray]) -> Float[np.ndarray, "h w 3"]:
 
 def _strip(row: np.ndarray) -> np.ndarray:
     if row.ndim == 4:
-        row = np.clip(0.5 * row + 0.5, 0, 1)
+        row = np.clip(images_01_from(row), 0, 1)
     else:
         low, high = np.percentile(row, [2, 98])
         row = np.clip((row - low) / max(high - low, 1e-6), 0, 1)[..., None].repeat(3, -1)

@@ -24,7 +24,7 @@ from mvdust3r_jax.splat.pointmaps import Scenes, clip_scales, normalized_scenes,
 from mvdust3r_jax.training import losses
 from mvdust3r_jax.training.losses import Pool
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
-from mvdust3r_jax.types import Batch, Prediction
+from mvdust3r_jax.types import Batch, Prediction, images_from_01
 
 
 @dataclasses.dataclass
@@ -93,7 +93,7 @@ def sh_color(scene: Rendered) -> Float[Array, "N"]:
         rearrange(directions, "n v h w c -> c (n v h w)"),
         scene.config.sh_degree,
     )
-    seen = 2 * colors.T.reshape(scenes.pixels.shape) - 1
+    seen = images_from_01(colors.T.reshape(scenes.pixels.shape))
     return safe_norm(seen - scenes.pixels).mean(axis=(1, 2, 3))
 
 

@@ -162,3 +162,19 @@ def test_shapes_are_checked():
         from_pointmaps.poses_from_pointmaps(
             jnp.ones((2, 4, 4, 3)), jnp.ones((2, 4, 4)), jnp.ones(2)
         )
+
+
+def test_cameras_are_seen_from_the_reference_view():
+    """With view 1 as the reference its pose is the identity and its pointmap gives the focal."""
+    points, ref_from_cam = _views(4)
+    scenes = points.reshape(2, 2, HEIGHT, WIDTH, 3)
+    second_from_ref = transforms.invert_rigid(ref_from_cam.reshape(2, 2, 4, 4)[:, 1])
+    scenes = transforms.transform_points(second_from_ref, scenes)
+    ones = jnp.ones(scenes.shape[:-1])
+    focal_px, found = from_pointmaps.cameras_from_pointmaps(
+        scenes, ones, reference=jnp.ones(2, jnp.int32)
+    )
+    np.testing.assert_allclose(focal_px, FOCAL, rtol=1e-4)
+    wanted = second_from_ref[:, None] @ ref_from_cam.reshape(2, 2, 4, 4)
+    angles, distances = _errors(found.ref_from_cam, wanted)
+    assert found.ok.all() and angles.max() < 1e-2 and distances.max() < 1e-3

@@ -6,6 +6,7 @@ from PIL import Image
 from data.rooms import SPLITS
 from mvdust3r_jax.geometry.camera import depth_to_world
 from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.types import images_01_from
 from tools.demo import EXAMPLE, judge, read_truth
 
 
@@ -21,7 +22,7 @@ def test_example_is_a_room_that_no_training_draws():
 
 def test_photographs_are_the_views_of_the_truth():
     """Each photograph, made small, is its own view and no other's."""
-    truth = np.asarray(read_truth(EXAMPLE / "truth.npz").images[0]) / 2 + 0.5
+    truth = images_01_from(np.asarray(read_truth(EXAMPLE / "truth.npz").images[0]))
     size = truth.shape[2], truth.shape[1]
     small = np.stack([np.asarray(Image.open(p).resize(size)) / 255.0 for p in _photographs()])
     difference = np.abs(small[:, None] - truth[None]).mean(axis=(2, 3, 4))
@@ -41,7 +42,7 @@ def test_the_truth_is_judged_perfect():
     poses[:, :3, 3] *= 3
     intrinsics = np.asarray(truth.intrinsics[0, :8])
     scene = Scene(
-        images_01=np.asarray(truth.images[0, :8]) / 2 + 0.5,
+        images_01=images_01_from(np.asarray(truth.images[0, :8])),
         points=(3 * points).astype(np.float32),
         confidence=np.ones(points.shape[:-1], np.float32),
         gaussians=None,

@@ -94,7 +94,7 @@ def test_sizes_and_ranges():
     batch, total = _batch(), INPUTS + TARGETS
     assert batch.images.shape == (len(SEEDS), total, SIZE, SIZE, 3)
     assert batch.images.dtype == batch.depth_m.dtype == jnp.float32
-    assert np.abs(batch.images).max() <= 1 and batch.valid.all()
+    assert np.abs(batch.images).max() <= 1 and (np.asarray(batch.depth_m) > 0).all()
     rotation = np.asarray(batch.world_from_cam[..., :3, :3])
     np.testing.assert_allclose(
         rotation @ np.swapaxes(rotation, -1, -2), np.broadcast_to(np.eye(3), rotation.shape),

@@ -1,0 +1,78 @@
+"""What an evaluation asks of its data: trajectories by id, in batches of equal size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from absl import logging
+
+from mvdust3r_jax.types import Batch
+
+
+class Unreadable(ValueError):
+    """A trajectory with a frame that cannot be read; the message names it."""
+
+
+class EvalSet(Protocol):
+    """A data set that is evaluated on.
+
+    size: (height, width) of its images. ``ids(V, T)`` are the trajectories with that many input and
+    render-only views, ValueError where there is none; ``load(ids, V, T)`` is a Batch of them in
+    NumPy, or raises `Unreadable`.
+    """
+
+    name: str
+    size: tuple[int, int]
+
+    def ids(self, num_inputs: int, num_targets: int, /) -> Sequence[str]:
+        """Trajectories, always the same ones in the same order."""
+
+    def load(self, ids: Sequence[str], num_inputs: int, num_targets: int, /) -> Batch:
+        """The inputs first, in the order in which they are shown; then the render-only views."""
+
+
+def batches_of(
+    data: EvalSet, ids: Sequence[str], num_inputs: int, num_targets: int, size: int
+) -> Iterator[tuple[list[str], Batch]]:
+    """(ids, Batch) with exactly ``size`` samples; the last one is filled by repetition.
+
+    Trajectories that cannot be read are named and left out.
+    """
+    for start in range(0, len(ids), size):
+        chunk = list(ids[start : start + size])
+        try:
+            yield chunk, data.load(_filled(chunk, size), num_inputs, num_targets)
+        except Unreadable:
+            chunk = [i for i in chunk if _readable(data, i, num_inputs, num_targets)]
+            if chunk:
+                yield chunk, data.load(_filled(chunk, size), num_inputs, num_targets)
+
+
+def _filled(chunk: list[str], size: int) -> list[str]:
+    return chunk + [chunk[-1]] * (size - len(chunk))
+
+
+def _readable(data: EvalSet, name: str, num_inputs: int, num_targets: int) -> bool:
+    try:
+        data.load([name], num_inputs, num_targets)
+    except Unreadable as error:
+        logging.warning("%s: %s is left out: %s", data.name, name, error)
+        return False
+    return True
+
+
+def save_split(path: Path, name: str, ids: Sequence[str]) -> None:
+    """Writes the ids of a set, one JSON object."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"dataset": name, "ids": list(ids)}, indent=1) + "\n")
+
+
+def read_split(path: Path) -> list[str]:
+    """The ids in a split file. ValueError if it is none."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("ids"), list):
+        raise ValueError(f"{path} is no split file: expected an object with a list 'ids'")
+    return [str(i) for i in content["ids"]]

@@ -1,0 +1,147 @@
+"""Records to statistics: means with bootstrapped intervals, and paired differences of methods.
+
+Intervals are over scenes, drawn with replacement (2000 resamples, fixed seed, 95 %, percentiles).
+Methods that share scenes are also compared scene by scene with the best of them, which takes the
+scenes' own difficulty out of the interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mvdust3r_jax.evaluation.records import KEYS, Record, decode, encode
+
+_BOOTSTRAP_SEED = 0
+# The number by which the best method is found.
+_JUDGED_BY = "nd"
+
+
+def interval(
+    values: Float[np.ndarray, "n"], resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean and its bootstrapped percentile interval; one scene has no interval (NaN)."""
+    if len(values) == 0:
+        return (float("nan"),) * 3
+    if len(values) == 1:
+        return float(values[0]), float("nan"), float("nan")
+    rng = np.random.default_rng(_BOOTSTRAP_SEED)
+    drawn = rng.integers(0, len(values), (resamples, len(values)))
+    means = values[drawn].mean(axis=1)
+    # Order statistics, not interpolation: an infinite value must not become NaN.
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    return float(values.mean()), float(low), float(high)
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    return sorted({name for record in records for name in record} - set(KEYS))
+
+
+def _values(records: Sequence[Record], name: str) -> Float[np.ndarray, "n"]:
+    return np.array([decode(record.get(name)) for record in records])
+
+
+def _with_interval(values: Float[np.ndarray, "n"]) -> dict[str, Any]:
+    """Mean, ends of its interval and number of scenes, as JSON can hold them."""
+    mean, low, high = (encode(x) for x in interval(values))
+    return {"mean": mean, "low": low, "high": high, "scenes": len(values)}
+
+
+def _statistics(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    result = {}
+    for name in _names(records):
+        values = _values(records, name)
+        defined = values[~np.isnan(values)]
+        result[name] = _with_interval(defined) | {
+            "median": encode(float(np.median(defined))) if len(defined) else None,
+            "without_value": len(values) - len(defined),
+        }
+    return result
+
+
+def _differences(ours: Sequence[Record], theirs: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Ours minus theirs, scene by scene, of every number that both have in some scene."""
+    by_id = {record["id"]: record for record in theirs}
+    pairs = [(record, by_id[record["id"]]) for record in ours if record["id"] in by_id]
+    if not pairs:
+        return {}
+    ours, theirs = zip(*pairs, strict=True)
+    result = {}
+    for name in set(_names(ours)) & set(_names(theirs)):
+        with np.errstate(invalid="ignore"):
+            difference = _values(ours, name) - _values(theirs, name)
+        # Of two infinite values the difference is unknown, as where one has none.
+        difference = difference[~np.isnan(difference)]
+        if len(difference):
+            result[name] = _with_interval(difference)
+    return dict(sorted(result.items()))
+
+
+def _times(times: Sequence[Record]) -> dict[str, float]:
+    """Median seconds of each stage per scene without warm-up, and compilations in total."""
+    warmed = [record for record in times if not record.get("warm_up")] or times
+    stages: dict[str, list[float]] = {}
+    compile_s: dict[str, float] = {}
+    for record in warmed:
+        for stage, seconds in record["seconds"].items():
+            stages.setdefault(stage, []).append(seconds)
+    for record in times:
+        for stage, seconds in record["compile_s"].items():
+            compile_s[stage] = compile_s.get(stage, 0.0) + seconds
+    medians = {f"{stage}_s": float(np.median(values)) for stage, values in stages.items()}
+    return medians | {f"{stage}_compile_s": seconds for stage, seconds in compile_s.items()}
+
+
+def _grouped(records: Sequence[Record]) -> dict[tuple, list[Record]]:
+    """By data set, views and method, in order of first appearance; scenes ordered by their ids.
+
+    So it does not matter which process did which scene.
+    """
+    groups: dict[tuple, list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(record[k] for k in KEYS[:3]), []).append(record)
+    for members in groups.values():
+        members.sort(key=lambda record: str(record.get("id")))
+    return groups
+
+
+def _best(groups: Mapping[tuple, list[Record]], knowing: Collection[str]) -> dict[tuple, str]:
+    """(data set, views) -> the method of smallest mean ND of those that do not know the truth."""
+    found: dict[tuple, tuple[float, str]] = {}
+    for (*where, method), members in groups.items():
+        values = _values(members, _JUDGED_BY)
+        if method in knowing or np.isnan(values).all():
+            continue
+        candidate = float(np.nanmean(values)), method
+        found[tuple(where)] = min(found.get(tuple(where), candidate), candidate)
+    return {where: method for where, (_, method) in found.items()}
+
+
+def summarize(
+    records: Sequence[Record], times: Sequence[Record], knowing: Collection[str] = ()
+) -> list[Record]:
+    """One row per data set, number of views and method, in order of first appearance.
+
+    knowing: methods that know the truth. Every other method but the best has ``against``: the best
+    one's name, and its own numbers minus the best one's over the scenes that both have.
+    """
+    groups, by_group = _grouped(records), _grouped(times)
+    best = _best(groups, knowing)
+    rows = []
+    for group, members in groups.items():
+        *where, method = group
+        row = dict(zip(KEYS[:3], group, strict=True)) | {
+            "scenes": len(members),
+            "empty_scenes": sum(record.get("nd") is None for record in members),
+            "numbers": _statistics(members),
+            "times": _times(by_group.get(group, [])),
+        }
+        other = best.get(tuple(where))
+        if other not in (None, method) and method not in knowing:
+            differences = _differences(members, groups[(*where, other)])
+            row["against"] = {"method": other, "numbers": differences}
+        rows.append(row)
+    return rows

@@ -1,0 +1,88 @@
+"""Which view serves best as the reference: the one on whose path the network is surest.
+
+A path's score is the mean logarithm of its confidences over all views and pixels. Nothing but the
+network's own answer is used, so the choice can be made where no truth is known.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from mvdust3r_jax.models.encoded import encode_views, predict_encoded
+from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.types import Prediction
+
+# Candidates whose tokens and results exist at once.
+REFERENCES_AT_ONCE = 4
+
+
+@struct.dataclass
+class Choice:
+    """The surest path's answer; its reference view; the score of every candidate view."""
+
+    prediction: Prediction
+    reference: Int[Array, "B"]
+    scores: Float[Array, "B R"]
+
+
+def path_scores(confidence: Float[Array, "*batch V H W"]) -> Float[Array, "*batch"]:
+    """Mean log confidence; -inf where a confidence is not a number, so that no such path wins."""
+    score = jnp.log(confidence).mean(axis=(-3, -2, -1))
+    return jnp.where(jnp.isnan(score), -jnp.inf, score)
+
+
+def surest_path(prediction: Prediction) -> Choice:
+    """Of the paths ``[B, R, V, ...]`` of one pass the surest; of equals the first."""
+    scores = path_scores(prediction.confidence)
+    reference = jnp.argmax(scores, axis=1)
+    chosen = jax.tree.map(lambda x: jax.vmap(lambda row, i: row[i])(x, reference), prediction)
+    return Choice(chosen, reference, scores)
+
+
+def _surer(new: Choice, old: Choice, first: Array) -> Choice:
+    """Sample by sample the choice with the larger score; ``new`` where there was none before."""
+    better = first | (new.scores.max(axis=1) > old.scores.max(axis=1))
+
+    def select(a: Array, b: Array) -> Array:
+        return jnp.where(better.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(select, new, old)
+
+
+def surest_reference(
+    variables: dict,
+    images: Float[Array, "B V H W 3"],
+    *,
+    config: ModelConfig,
+    at_once: int = REFERENCES_AT_ONCE,
+) -> Choice:
+    """Every view tried as the only reference (R = 1 each), and the surest one's answer.
+
+    Images are encoded once. ``at_once`` candidates are decoded together, and of them only the best
+    is kept, so memory does not grow with their number. With cross-reference blocks paths of one
+    pass would look at each other: there candidates are decoded one by one.
+    """
+    views = images.shape[1]
+    at_once = 1 if config.cross_ref else min(at_once, views)
+    tokens = encode_views(variables, images, config)
+
+    def candidates(start: Array) -> Choice:
+        # Turned so that the candidates come first; the last group may begin again with view 0.
+        order, back = (jnp.arange(views) + start) % views, (jnp.arange(views) - start) % views
+        turned = images[:, order], tokens[:, order]
+        paths = predict_encoded(variables, *turned, config, num_refs=at_once, all_paths=True)
+        choice = surest_path(jax.tree.map(lambda x: x[:, :, back], paths))
+        return choice.replace(reference=(choice.reference + start) % views)
+
+    def step(best: Choice, start: Array) -> tuple[Choice, Array]:
+        found = candidates(start)
+        return _surer(found, best, start == 0), found.scores
+
+    starts = jnp.arange(0, views, at_once)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(candidates, 0))
+    best, scores = jax.lax.scan(step, nothing, starts)
+    scores = jnp.swapaxes(scores, 0, 1).reshape(len(images), -1)[:, :views]
+    return best.replace(scores=scores)

@@ -1,0 +1,84 @@
+"""Sets to evaluate on: their order, their number, their options, and what is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from data.eval_sets import make_eval_set
+from data.stored.builder import write_dataset
+from data.stored.stream import DataConfig, make_eval_iterator
+from mvdust3r_jax.evaluation.sets import read_split, save_split
+from tests.data.stored.stream_test import Boxes
+from tests.evaluation.boxes import SIZE, stored_set
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Boxes as a stored data set."""
+    out = tmp_path_factory.mktemp("stored")
+    return write_dataset(lambda config: Boxes(data_dir=out, config=config))[0]
+
+
+def teststored_sets_give_the_published_order(stored, tmp_path):
+    """A stored set yields its own frames, reordered as published; too many views are an error."""
+    data = stored_set(stored)
+    ids = data.ids(4, 1)
+    assert len(ids) == 10 and ids[3] == "2/3"
+    batch = data.load(ids[3:5], 4, 1)
+    assert batch.images.shape == (2, 5, SIZE, SIZE, 3)
+    cfg = DataConfig(sources=((str(stored), 1.0),), split="test", image_size=(SIZE, SIZE))
+    direct, info = next(make_eval_iterator(cfg, 4, 1, batch_size=5))
+    assert info["ids"][3].endswith(ids[3])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[3:5]), batch, direct)
+    with pytest.raises(ValueError, match="up to 6 and 2"):
+        data.ids(7, 1)
+    with pytest.raises(ValueError, match="up to 6 and 2"):
+        data.ids(6, 3)
+    save_split(tmp_path / "split.json", "stored", ["2/3", "2/7"])
+    assert stored_set(stored, str(tmp_path / "split.json")).ids(4, 1) == ["2/3", "2/7"]
+
+
+def test_a_count_takes_that_many_stored_trajectories_evenly_spread(stored):
+    """First and last are among them; more than there are is all of them."""
+    settings = dict(source="records", folder=str(stored), split="test", height=SIZE, width=SIZE)
+    ids = stored_set(stored).ids(4, 1)
+    assert make_eval_set("stored", **settings, count=3).ids(4, 1) == [ids[0], ids[4], ids[9]]
+    assert make_eval_set("stored", **settings, count=99).ids(4, 1) == ids
+
+
+def test_rooms_of_other_options():
+    """Options change the rooms of the same seeds; one that does not exist is an error."""
+    settings = dict(source="rooms", split="test", count=1, height=16, width=16)
+    plain = make_eval_set("plain", **settings)
+    narrow = make_eval_set("narrow", **settings, options={"fov_deg": [35.0, 36.0]})
+    focal = [d.load(d.ids(2, 0), 2, 0).intrinsics[0, 0, 0, 0] for d in (plain, narrow)]
+    assert focal[0] < 17.2 and 8 / np.tan(np.deg2rad(18)) <= focal[1] <= 8 / np.tan(
+        np.deg2rad(17.5)
+    )
+    with pytest.raises(ValueError, match="got 'fov'"):
+        make_eval_set("wrong", **settings, options={"fov": 40})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"split": "tets"}, "split must be one of .*test.*got 'tets'"),
+        ({"count": 0}, "count must be at least 1 for rooms, got 0"),
+        ({"height": 0}, "height and width must be positive"),
+        ({"source": "room"}, "source must be 'rooms' or 'records', got 'room'"),
+    ],
+)
+def test_wrong_settings_are_named(changes, said):
+    """One line each, before anything is made."""
+    settings = {"source": "rooms", "split": "test", "count": 1, "height": 16, "width": 16}
+    with pytest.raises(ValueError, match=said):
+        make_eval_set("rooms", **settings | changes)
+
+
+def test_split_files_are_read_back(tmp_path):
+    """What was saved comes back; another JSON file is refused."""
+    save_split(tmp_path / "split.json", "x", ["1"])
+    assert read_split(tmp_path / "split.json") == ["1"]
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(ValueError, match="no split file"):
+        read_split(tmp_path / "other.json")

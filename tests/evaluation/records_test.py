@@ -1,0 +1,48 @@
+"""Records: what has no value, and folders that hold another evaluation."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mvdust3r_jax.evaluation import records
+
+
+def with_records(folder):
+    """A folder in which something was evaluated."""
+    records.append(folder / "metrics.jsonl", [{"dataset": "d"}])
+    return folder
+
+
+def test_what_has_no_value_survives_json():
+    """NaN and infinities come back."""
+    for value in (1.5, float("inf"), -float("inf")):
+        assert records.decode(json.loads(json.dumps(records.encode(value)))) == value
+    assert np.isnan(records.decode(records.encode(float("nan"))))
+
+
+def test_a_folder_takes_no_other_evaluation(tmp_path):
+    """Other weights and another number of new views are refused; more rounds are welcome."""
+    records.claim(with_records(tmp_path), {"weights": "a"}, {"4": 1}, {})
+    records.claim(tmp_path, {"weights": "a"}, {"8": 2}, {})
+    with pytest.raises(ValueError, match="weights: a there, b here"):
+        records.check_same_run(tmp_path, {"weights": "b"}, {})
+    with pytest.raises(ValueError, match="num_targets of 8 views: 2 there, 3 here"):
+        records.check_same_run(tmp_path, {"weights": "a"}, {"4": 1, "8": 3})
+
+
+def test_a_folder_without_records_is_nobodys(tmp_path):
+    """What was begun and failed before its first record does not refuse the next try."""
+    records.claim(tmp_path, {"weights": "a"}, {"4": 1}, {"skipped": {"mvdp": "why"}})
+    records.claim(tmp_path, {"weights": "b"}, {"4": 2}, {})
+    records.check_same_run(with_records(tmp_path), {"weights": "b"}, {"4": 2})
+    with pytest.raises(ValueError, match="weights: b there, a here"):
+        records.check_same_run(tmp_path, {"weights": "a"}, {"4": 2})
+
+
+def test_notes_of_earlier_runs_stay(tmp_path):
+    """A run of other methods keeps what an earlier one said of its own."""
+    with_records(tmp_path)
+    for method in ("mvdp", "mvdp_best"):
+        records.claim(tmp_path, {}, {}, {"skipped": {method: "why"}})
+    assert records.run_facts(tmp_path)["skipped"] == {"mvdp": "why", "mvdp_best": "why"}

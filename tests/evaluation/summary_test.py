@@ -1,0 +1,71 @@
+"""Statistics of records: intervals, scenes without a value, paired differences."""
+
+import numpy as np
+
+from mvdust3r_jax.evaluation.summary import interval, summarize
+
+
+def test_interval_covers_the_mean():
+    """The bootstrapped interval contains the true mean in about 95 % of repetitions."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        mean, low, high = interval(rng.normal(size=40), resamples=500)
+        assert low <= mean <= high
+        hits += low <= 0 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+    assert all(np.isnan(interval(np.zeros(0))))
+
+
+def test_one_scene_has_no_interval():
+    """Its mean is itself, and nothing is said about the spread."""
+    mean, low, high = interval(np.array([2.0]))
+    assert mean == 2 and np.isnan(low) and np.isnan(high)
+
+
+def rows_of(**methods):
+    """Records of scenes '0', '1', ... with the given ND of each method."""
+    key = {"dataset": "d", "views": 4}
+    return [
+        key | {"method": method, "id": str(i), "nd": nd}
+        for method, values in methods.items()
+        for i, nd in enumerate(values)
+    ]
+
+
+def test_scenes_without_a_value_are_counted_apart():
+    """They do not enter the mean."""
+    (row,) = summarize(rows_of(m=[1.0, None]), [])
+    assert row["numbers"]["nd"]["mean"] == 1.0 and row["numbers"]["nd"]["without_value"] == 1
+    assert row["empty_scenes"] == 1
+
+
+def test_paired_differences_leave_out_how_hard_scenes_are():
+    """A constant advantage has an interval of no width, however much the scenes differ."""
+    hard = np.random.default_rng(0).uniform(0, 5, 30)
+    better, worse = summarize(rows_of(better=hard, worse=hard + 0.25), [])
+    assert "against" not in better and worse["against"]["method"] == "better"
+    found = worse["against"]["numbers"]["nd"]
+    np.testing.assert_allclose([found[k] for k in ("mean", "low", "high")], 0.25, rtol=1e-9)
+    alone = worse["numbers"]["nd"]
+    assert alone["high"] - alone["low"] > 0.5 and found["scenes"] == 30
+
+
+def test_differences_are_over_shared_scenes_only():
+    """A scene that one of the two lacks does not count, nor one without a value."""
+    records = rows_of(a=[1.0, 2.0, None, 9.0], b=[2.0, 3.0, 4.0])
+    rows = {row["method"]: row for row in summarize(records, [])}
+    assert rows["a"]["against"]["method"] == "b" and rows["a"]["numbers"]["nd"]["mean"] == 4
+    assert rows["a"]["against"]["numbers"]["nd"] == {
+        **{"mean": -1.0, "low": -1.0, "high": -1.0, "scenes": 2}
+    }
+
+
+def test_nobody_is_compared_with_who_knows_the_truth():
+    """The oracle is not the best method, and has no difference itself."""
+    rows = {
+        row["method"]: row
+        for row in summarize(rows_of(oracle=[0, 0], a=[1, 1], b=[2, 2]), [], knowing=["oracle"])
+    }
+    assert rows["b"]["against"]["method"] == "a"
+    assert "against" not in rows["oracle"] and "against" not in rows["a"]

@@ -1,0 +1,90 @@
+"""The choice of the reference: the surest path, and every view tried in groups."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvdust3r_jax import VARIANTS, MVDust3r
+from mvdust3r_jax.models.encoded import encode_views
+from mvdust3r_jax.models.reference_choice import path_scores, surest_path, surest_reference
+from mvdust3r_jax.types import Prediction
+
+VIEWS = 5
+
+
+def network(**changes):
+    """(config, variables, images) of a tiny network, random ones."""
+    config = dataclasses.replace(VARIANTS["tiny"], **changes)
+    images = jax.random.uniform(jax.random.key(1), (2, VIEWS, 16, 24, 3), minval=-1.0)
+    return config, jax.jit(MVDust3r(config).init)(jax.random.key(0), images[:1, :2]), images
+
+
+def one_by_one(config, variables, images):
+    """Oracle: a pass for each view, that view and view 0 having changed places."""
+    passes = []
+    apply = jax.jit(MVDust3r(config).apply)
+    for view in range(VIEWS):
+        order = np.arange(VIEWS)
+        order[[0, view]] = view, 0
+        passes.append(jax.tree.map(lambda x, o=order: x[:, o], apply(variables, images[:, order])))
+    return passes
+
+
+@pytest.mark.parametrize(("cross_ref", "at_once"), [(False, 1), (False, 2), (True, 2)])
+def test_every_view_is_tried(cross_ref, at_once):
+    """Scores, reference and answer are those of the best of V separate passes, in any groups."""
+    config, variables, images = network(cross_ref=cross_ref)
+    choose = functools.partial(surest_reference, config=config, at_once=at_once)
+    choice = jax.jit(choose)(variables, images)
+    passes = one_by_one(config, variables, images)
+    scores = np.stack([path_scores(p.confidence) for p in passes], axis=1)
+    np.testing.assert_allclose(choice.scores, scores, atol=1e-5)
+    np.testing.assert_array_equal(choice.reference, scores.argmax(axis=1))
+    for sample, best in enumerate(scores.argmax(axis=1)):
+        for found, wanted in zip(
+            jax.tree.leaves(choice.prediction), jax.tree.leaves(passes[best]), strict=True
+        ):
+            np.testing.assert_allclose(found[sample], wanted[sample], atol=1e-4, rtol=1e-4)
+
+
+def test_images_are_encoded_once():
+    """Trying every view costs the encoder of one pass; loops' bodies are counted once by XLA."""
+    config, variables, images = network(cross_ref=False, enc_depth=4, unroll=True)
+
+    def flops(function):
+        return jax.jit(function).lower(variables, images).cost_analysis()["flops"]
+
+    once = flops(functools.partial(encode_views, config=config))
+    extra = flops(functools.partial(surest_reference, config=config, at_once=1))
+    extra -= flops(MVDust3r(config).apply)
+    assert abs(extra) < 0.1 * once
+
+
+def test_memory_does_not_grow_with_the_candidates():
+    """Of twice as many candidates decoded as many at once, the temporaries are of one group."""
+    config, variables, images = network(cross_ref=False)
+    bytes_of = {}
+    for at_once in (1, VIEWS):
+        choose = functools.partial(surest_reference, config=config, at_once=at_once)
+        compiled = jax.jit(choose).lower(variables, images).compile()
+        bytes_of[at_once] = compiled.memory_analysis().temp_size_in_bytes
+    assert bytes_of[1] < 0.6 * bytes_of[VIEWS]
+
+
+def test_the_surest_path_wins():
+    """By the mean logarithm: one enormous confidence does not outweigh all other pixels."""
+    confidence = jnp.full((1, 3, 2, 4, 4), 2.0).at[0, 1].set(4.0).at[0, 2, 0, 0, 0].set(1e9)
+    points = jnp.arange(3.0).reshape(1, 3, 1, 1, 1, 1) * jnp.ones((1, 3, 2, 4, 4, 3))
+    choice = surest_path(Prediction(points, confidence))
+    assert int(choice.reference[0]) == 1 and (choice.prediction.points == 1).all()
+
+
+def test_a_path_that_is_not_a_number_never_wins():
+    """Its score is the lowest."""
+    confidence = jnp.full((1, 2, 1, 2, 2), 2.0).at[0, 0, 0, 0, 0].set(jnp.nan)
+    choice = surest_path(Prediction(jnp.zeros((1, 2, 1, 2, 2, 3)), confidence))
+    assert int(choice.reference[0]) == 1
