@@ -10,35 +10,30 @@ machines.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import re
-import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
-from absl import app, flags, logging
-from jax.experimental import multihost_utils
-from ml_collections import config_flags
+from absl import flags, logging
 
-from configs import defaults
+from configs import build
+from configs import flags as common_flags
 from data.device_prefetch import DevicePrefetch
 from data.training_batches import make_source
-from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
+from mvdust3r_jax import ModelConfig, MVDust3r
 from mvdust3r_jax.metrics import lpips
-from mvdust3r_jax.training import parallel, processes
+from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.metric_log import CompileCounter, MetricLog, Progress
-from mvdust3r_jax.training.objective import ObjectiveConfig
-from mvdust3r_jax.training.optimizer import OptimizerConfig
-from mvdust3r_jax.training.progress_pictures import contact_sheet, make_picture_step
-from mvdust3r_jax.training.step import StepConfig, init_state, make_eval_step, make_train_step
+from mvdust3r_jax.training.preemption import Preemption
+from mvdust3r_jax.training.progress_pictures import contact_sheet
+from mvdust3r_jax.training.run import Run, make_run, spread_by
+from mvdust3r_jax.training.trace import Trace, traced_steps
 from mvdust3r_jax.training.watchdog import Watchdog
 from mvdust3r_jax.weights import port
 from mvdust3r_jax.weights.files import load_source
@@ -56,80 +51,12 @@ class NonFiniteError(FloatingPointError):
     """Too many steps in a row whose loss or gradient was not finite."""
 
 
-# --- Configuration -> plain dataclasses -----------------------------------------------------------
-
-
-def check_fields(config: ml_collections.ConfigDict) -> None:
-    """Every field must stand in configs/defaults.py, and the other way round."""
-    known, given = defaults.get_config(), config
-
-    def compare(known, given, prefix: str) -> list[str]:
-        wrong = [f"unknown {prefix}{k}" for k in sorted(set(given) - set(known))]
-        wrong += [f"missing {prefix}{k}" for k in sorted(set(known) - set(given))]
-        for name in set(known) & set(given):
-            if isinstance(known[name], ml_collections.ConfigDict) and name != "eval":
-                wrong += compare(known[name], given[name], f"{prefix}{name}.")
-        return wrong
-
-    wrong = compare(known, given, "")
-    for name, overrides in given.get("eval", {}).items():
-        wrong += [f"unknown eval.{name}.{k}" for k in sorted(set(overrides) - set(known.data))]
-    if wrong:
-        raise ValueError("the config does not fit configs/defaults.py: " + "; ".join(wrong))
-    for name, overrides in config.eval.items():
-        # The objective tells render-only views from inputs by this one number.
-        if overrides.get("num_targets", config.data.num_targets) != config.data.num_targets:
-            raise ValueError(
-                f"eval.{name}.num_targets = {overrides.num_targets} must be data.num_targets = "
-                f"{config.data.num_targets}: evaluation has as many render-only views as training"
-            )
-    if config.data.prefetch < 1:
-        raise ValueError(f"data.prefetch must be at least 1, got {config.data.prefetch}")
-    if not 0 <= config.stop_step <= config.total_steps:
-        raise ValueError(
-            f"stop_step must lie in 0..total_steps = {config.total_steps}, got {config.stop_step}"
-        )
-
-
-def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
-    """The row of VARIANTS with this run's options."""
-    if config.variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {config.variant!r}")
-    return dataclasses.replace(
-        VARIANTS[config.variant],
-        dtype=config.dtype,
-        remat={"": False, "full": True}.get(config.remat, config.remat),
-        sh_degree=config.sh_degree,
-        bn_axis_name=parallel.AXIS,
-    )
-
-
-def step_parts(config: ml_collections.ConfigDict):
-    """Optimizer, objective and step settings."""
-    optimizer = OptimizerConfig(
-        name=config.optimizer,
-        freeze=tuple(config.freeze),
-        **{
-            name: config[name]
-            for name in ("peak_lr", "final_lr", "warmup_steps", "total_steps", "b1", "b2")
-        },
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-    )
-    objective = ObjectiveConfig(
-        num_refs=config.num_refs,
-        num_targets=config.data.num_targets,
-        sh_degree=config.sh_degree,
-        max_scale=VARIANTS[config.variant].max_scale,
-        **config.loss.to_dict(),
-    )
-    return optimizer, objective, StepConfig(config.accumulation, config.average_decay)
+# --- Set-up ---------------------------------------------------------------------------------------
 
 
 def open_source(config: ml_collections.ConfigDict, **overrides: Any):
     """This process's share of the batches that ``config.data`` describes."""
-    settings = config.data.to_dict() | overrides
-    del settings["prefetch"]
+    settings = build.data_settings(config, **overrides)
     return make_source(
         process_index=jax.process_index(), process_count=jax.process_count(), **settings
     )
@@ -144,49 +71,34 @@ def check_eval_sources(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"config.eval.{name} cannot be opened: {error}") from error
 
 
-# --- The chips ------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """The initial state and the functions that run it."""
-
-    state: Any
-    chips: parallel.Parallel
-    evaluate: Callable[[Any, Any], dict[str, Any]]
-    pictures: Callable[[Any, Any], dict[str, Any]]
-
-
-def spread(config: ml_collections.ConfigDict, model: MVDust3r, variables: dict) -> Run:
-    """Everything that runs on the chips, by ``config.parallel``."""
-    optimizer_config, objective, step_config = step_parts(config)
-    perceptual = lpips.load_weights() if config.loss.lpips else None
-    make = functools.partial(
-        make_train_step,
-        *(model, optimizer_config, objective, step_config, variables["params"]),
-        perceptual=perceptual,
+def prepare(config: ml_collections.ConfigDict) -> tuple[ModelConfig, Run]:
+    """The network, and everything of it that runs on the chips."""
+    network, optimizer, objective, step = build.parts(config)
+    model = MVDust3r(network)
+    run = make_run(
+        model,
+        init_variables(config, model),
+        optimizer,
+        objective,
+        step,
+        spread=spread_by(config.parallel, config.mesh),
+        perceptual=lpips.load_weights() if config.loss.lpips else None,
+        seed=config.seed,
     )
-    axis_name, mesh = parallel.AXIS if config.parallel == "pmap" else None, None
-    if config.parallel == "pmap":
-        optimizer, step = make(axis_name=axis_name)
-        chips = parallel.data_parallel(step)
-    elif config.parallel == "fsdp":
-        batch_shards, view_shards = config.mesh
-        mesh = parallel.make_mesh((batch_shards or jax.device_count() // view_shards, view_shards))
-        optimizer, step = make(mesh=mesh)
-        initial = functools.partial(init_state, optimizer=optimizer, config=step_config, seed=0)
-        chips = parallel.fully_sharded(step, jax.eval_shape(initial, variables), mesh)
-    else:
-        raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {config.parallel!r}")
-    evaluate = make_eval_step(
-        model, objective, perceptual=perceptual, axis_name=axis_name, mesh=mesh
-    )
-    return Run(
-        state=init_state(variables, optimizer, step_config, config.seed),
-        chips=chips,
-        evaluate=chips.readout(evaluate),
-        pictures=chips.readout(make_picture_step(model, objective)),
-    )
+    return network, run
+
+
+def init_variables(config: ml_collections.ConfigDict, model: MVDust3r) -> dict:
+    """Random weights by ``config.seed``, those of ``config.init_from`` in their place."""
+    size = (1, 2, config.data.height, config.data.width, 3)
+    init = jax.jit(functools.partial(model.init, num_refs=1, all_paths=True))
+    variables = init(jax.random.key(config.seed), np.zeros(size, np.float32))
+    if not config.init_from:
+        return variables
+    source = load_source(config.init_from)
+    variables, origin = port.init_from(variables, source, model.config)
+    logging.info("weights of %s: %s", config.init_from, origin)
+    return variables
 
 
 def evaluate(config: ml_collections.ConfigDict, run: Run, state: Any, overrides: dict):
@@ -209,7 +121,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
 
     profile: steps that are traced. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
     """
-    check_fields(config)
+    build.check(config)
     processes.check_shared_folder(workdir)
     with Watchdog(60 * config.stall_minutes) as watchdog:
         return _train(config, workdir, profile, watchdog)
@@ -219,13 +131,11 @@ def _train(
     config: ml_collections.ConfigDict, workdir: Path, profile: range, watchdog: Watchdog
 ) -> int:
     """The loop itself."""
-    stop, compiles, trace = _Preemption(), CompileCounter(), _Trace(workdir / "profile", profile)
+    stop, compiles, trace = Preemption(), CompileCounter(), Trace(workdir / "profile", profile)
     logging.info("devices: %s", jax.devices())
 
     # Model and state
-    network = model_config(config)
-    model = MVDust3r(network)
-    run = spread(config, model, _init_variables(config, model, network))
+    network, run = prepare(config)
     chips = run.chips
 
     # Data, and where an earlier run of this workdir stopped
@@ -246,7 +156,7 @@ def _train(
         logging.info("going on after step %d", first_step)
     state = chips.put_state(state)
     del restored
-    run = dataclasses.replace(run, state=None)
+    run = run.replace(state=None)
     source = DevicePrefetch(source, chips.put_batch, depth=config.data.prefetch)
 
     log = MetricLog(
@@ -268,7 +178,7 @@ def _train(
         progress.count(config.data.batch_size, time.perf_counter() - started)
 
         # Step; the numbers of the one before are fetched while this one runs
-        state, metrics = chips.step(state, batch)
+        state, metrics = run.step(state, batch)
         if pending is not None:
             _settle(config, pending, log, chips, state, checkpoints, source)
             watchdog.alive()
@@ -350,110 +260,32 @@ def _settle(config, pending, log, chips, state, checkpoints, source) -> None:
         )
 
 
-def _init_variables(
-    config: ml_collections.ConfigDict, model: MVDust3r, network: ModelConfig
-) -> dict:
-    """Random weights by ``config.seed``, those of ``config.init_from`` in their place."""
-    size = (1, 2, config.data.height, config.data.width, 3)
-    init = jax.jit(functools.partial(model.init, num_refs=1, all_paths=True))
-    variables = init(jax.random.key(config.seed), np.zeros(size, np.float32))
-    if not config.init_from:
-        return variables
-    variables, origin = port.init_from(variables, load_source(config.init_from), network)
-    logging.info("weights of %s: %s", config.init_from, origin)
-    return variables
-
-
-class _Preemption:
-    """Tells after which step to save and end because of SIGTERM.
-
-    Several processes must end after the same step, or those that go on would wait for the others
-    forever. There jax catches the signal of any one of them and agrees on a step that none has
-    passed.
-    """
-
-    def __init__(self):
-        self.reached = False
-        if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, self._request)
-
-    def _request(self, *_: Any) -> None:
-        self.reached = True
-
-    def after(self, step: int) -> bool:
-        """Whether this step is the last one; all processes ask after each step."""
-        if jax.process_count() > 1:
-            self.reached = multihost_utils.reached_preemption_sync_point(step)
-        return self.reached
-
-
-class _Trace:
-    """The profiler, running during those of ``steps`` that this run takes."""
-
-    def __init__(self, folder: Path, steps: range):
-        self._folder, self._steps, self._running = folder, steps, False
-
-    def before(self, step: int) -> None:
-        """Starts with the first step of the range that this run takes."""
-        if step in self._steps and not self._running:
-            jax.profiler.start_trace(str(self._folder))
-            self._running = True
-
-    def after(self, step: int, metrics: Any, last: bool) -> None:
-        """Ends with the range or with the run."""
-        if self._running and (last or step + 1 not in self._steps):
-            jax.block_until_ready(metrics)
-            jax.profiler.stop_trace()
-            self._running = False
-
-
 # --- Command line ---------------------------------------------------------------------------------
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Python file, e.g. configs/small_mvd.py")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and metrics")
-_PROFILE = flags.DEFINE_string("profile", "", "Steps to trace, FIRST:LAST; into WORKDIR/profile")
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Several processes, found out from the cluster (TPU pods, SLURM)"
-)
-_COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of the first")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many")
-_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: which one this is")
-flags.mark_flags_as_required(["config", "workdir"])
+
+def define_flags() -> None:
+    """Called when run as a program only, so that other programs can import this file."""
+    common_flags.define(
+        config="Python file, e.g. configs/small_mvd.py",
+        workdir="Folder for checkpoints and metrics",
+    )
+    flags.DEFINE_string("profile", "", "Steps to trace, FIRST:LAST; into WORKDIR/profile")
 
 
-def traced_steps(text: str) -> range:
-    """``FIRST:LAST`` as the steps to trace, none for ''."""
-    if not text:
-        return range(0)
-    match = re.fullmatch(r"(\d+):(\d+)", text)
-    first, last = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= first <= last:
-        raise app.UsageError(f"--profile must be FIRST:LAST with 1 <= FIRST <= LAST, got {text!r}")
-    return range(first, last + 1)
-
-
-def work_folder(text: str) -> Path:
-    """The workdir; an address such as gs://BUCKET would become a folder of this host alone."""
-    if "://" in text:
-        raise app.UsageError(f"--workdir must be a folder, got {text!r}: mount the bucket as one")
-    return Path(text)
-
-
-def main(argv: list[str]) -> int:
-    """Short on purpose; gives the exit code."""
+def main(options: Any) -> int:
+    """Checks, then trains; gives the exit code."""
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
-    workdir, profile = work_folder(_WORKDIR.value), traced_steps(_PROFILE.value)
-    # Before anything else touches a device.
-    if _COORDINATOR.value:
-        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    elif _DISTRIBUTED.value:
-        jax.distributed.initialize()
     try:
-        return train(_CONFIG.value, workdir, profile)
+        workdir = common_flags.work_folder(options.workdir)
+        profile = traced_steps(options.profile)
+        build.check(options.config)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    common_flags.start_processes(options)
+    try:
+        return train(options.config, workdir, profile)
     except (NonFiniteError, processes.RunError) as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             sys.exit(f"{OUT_OF_MEMORY}\n\n{str(error)[:2000]}")
@@ -461,4 +293,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    define_flags()
+    common_flags.run(main)

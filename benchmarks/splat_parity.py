@@ -10,10 +10,10 @@ of contributors differ.
 from pathlib import Path
 
 import numpy as np
-from tests.splat_golden_test import LARGE_RADIUS, SCENES, run_scene
 
 from benchmarks.machine import write_results
 from mvdust3r_jax.evaluation import tables
+from tests.splat.golden_test import LARGE_RADIUS, SCENES, run_scene
 
 
 def errors(path: Path) -> dict[str, float | int | str]:

@@ -24,9 +24,9 @@ import time
 import jax
 import jax.numpy as jnp
 
-import train
 from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
 from benchmarks.machine import write_results
+from configs import build
 from data.device_prefetch import DevicePrefetch
 from data.rooms.stream import RoomsSource
 from mvdust3r_jax import MVDust3r
@@ -36,8 +36,10 @@ from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.flops import forward_flops
-from mvdust3r_jax.training import render_loss
-from mvdust3r_jax.training.step import init_state, make_train_step
+from mvdust3r_jax.training.losses import pool_of
+from mvdust3r_jax.training.render_loss import SCENE_TERMS, render_terms
+from mvdust3r_jax.training.run import initial_state
+from mvdust3r_jax.training.step import make_recipe, train_step
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
 from tools.config_file import load_config
 
@@ -124,17 +126,19 @@ def network_parts(network, params, batch_stats, images, num_refs: int, timed) ->
 
 def render_parts(objective, batch: Batch, views: int, perceptual, timed) -> dict:
     """Gradient of the rendered terms without LPIPS, and of LPIPS."""
-    if not objective.renders:
+    if not any(name in objective.weights for name in SCENE_TERMS):
         return {}
     num_refs = min(objective.num_refs, views)
     prediction = true_prediction(batch, num_refs, views, objective.sh_degree)
 
     def rendered(prediction):
-        return render_loss.render_terms(plain, prediction, batch, jax.random.key(0))[0]
+        pool = pool_of(batch, views, num_refs)
+        return render_terms(plain, prediction, batch, jax.random.key(0), pool=pool)[0]
 
-    plain = dataclasses.replace(objective, lpips=0.0)
+    weights = {name: weight for name, weight in objective.weights.items() if name != "lpips"}
+    plain = dataclasses.replace(objective, weights=weights)
     parts = {"rasterizer": timed(jax.jit(jax.grad(rendered)), prediction)}
-    if objective.lpips and perceptual is not None:
+    if "lpips" in objective.weights and perceptual is not None:
         paths = objective.render_paths or num_refs
         images = jnp.tile(batch.images[:, : objective.render_views or None], (paths, 1, 1, 1, 1))
         images = images.reshape(-1, *images.shape[2:])
@@ -149,8 +153,8 @@ def render_parts(objective, batch: Batch, views: int, perceptual, timed) -> dict
 
 def measure(config, views: int, per_device: int, repeat: int) -> dict:
     """All numbers of one configuration on the first device."""
-    network = dataclasses.replace(train.model_config(config), bn_axis_name=None)
-    optimizer_config, objective, step_config = train.step_parts(config)
+    network, optimizer_config, objective, step_config = build.parts(config)
+    network = dataclasses.replace(network, bn_axis_name=None)
     variables = random_variables(network)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     perceptual = lpips.load_weights() if config.loss.lpips else None
@@ -167,7 +171,7 @@ def measure(config, views: int, per_device: int, repeat: int) -> dict:
 
     like = true_prediction(micro, num_refs, views, config.sh_degree)
     like = like if network.gaussians else like.replace(gaussians=None)
-    optimizer, step = make_train_step(
+    recipe = make_recipe(
         AsIfTrained(MVDust3r(network), like),
         optimizer_config,
         objective,
@@ -175,7 +179,8 @@ def measure(config, views: int, per_device: int, repeat: int) -> dict:
         params,
         perceptual=perceptual,
     )
-    state = init_state(variables, optimizer, step_config, seed=0)
+    optimizer, step = recipe.optimizer, functools.partial(train_step, recipe=recipe)
+    state = initial_state(recipe, variables, seed=0)
     del variables
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -282,7 +287,7 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(args.config, args.overrides)
     config.accumulation = min(config.accumulation, args.per_device)
-    train.check_fields(config)
+    build.check(config)
     jax.config.update("jax_enable_compilation_cache", False)
     views = args.views or max(config.data.num_inputs)
     row = measure(config, views, args.per_device, args.repeat)

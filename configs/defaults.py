@@ -48,7 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.rgb = 0.0
     config.loss.lpips = 0.0
     config.loss.scale_clip = 0.0
-    config.loss.sh_colour = 0.0  # 10 in the release, for sh_degree > 0
+    config.loss.sh_color = 0.0  # 10 in the release, for sh_degree > 0
     config.loss.render_paths = 0  # paths rendered a step, drawn at random; 0 = all
     config.loss.render_views = 0  # views rendered a step, drawn at random; 0 = all
 

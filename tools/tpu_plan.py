@@ -33,14 +33,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import NamedSharding, PartitionSpec
 
-import train
+from configs import build
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.metrics import lpips
-from mvdust3r_jax.training import parallel
-from mvdust3r_jax.training.step import init_state, make_train_step
+from mvdust3r_jax.training.parallel import OneChip
+from mvdust3r_jax.training.run import initial_state, spread_by
+from mvdust3r_jax.training.step import make_recipe, train_step
 from mvdust3r_jax.types import Batch
 from tools.config_file import load_config
 
@@ -84,29 +84,25 @@ def abstract_batch(config: ml_collections.ConfigDict, size: int, num_inputs: int
     return Batch(*(jax.ShapeDtypeStruct((size, views, *s), jnp.float32) for s in shapes))
 
 
-def build_step(
-    config: ml_collections.ConfigDict, *, axis_name: str | None, mesh=None, unroll=False
-):
+def build_step(config: ml_collections.ConfigDict, spread: OneChip, unroll: bool = False):
     """Shapes of the initial state, and the step."""
-    network = dataclasses.replace(train.model_config(config), unroll=unroll)
-    spread = axis_name is not None or mesh is not None
-    network = dataclasses.replace(network, bn_axis_name=parallel.AXIS if spread else None)
+    network, optimizer, objective, step_config = build.parts(config)
+    network = dataclasses.replace(network, unroll=unroll, bn_axis_name=spread.axis_name)
     model = MVDust3r(network)
     images = jax.ShapeDtypeStruct((1, 2, config.data.height, config.data.width, 3), jnp.float32)
     init = functools.partial(model.init, num_refs=1, all_paths=True)
     variables = jax.eval_shape(init, jax.random.key(0), images)
-    optimizer, step = make_train_step(
+    recipe = make_recipe(
         model,
-        *train.step_parts(config),
+        optimizer,
+        objective,
+        step_config,
         variables["params"],
         perceptual=lpips.load_weights() if config.loss.lpips else None,
-        axis_name=axis_name,
-        mesh=mesh,
+        spread=spread,
     )
-    initial = functools.partial(
-        init_state, optimizer=optimizer, config=train.step_parts(config)[2], seed=0
-    )
-    return jax.eval_shape(initial, variables), step
+    state = jax.eval_shape(functools.partial(initial_state, recipe, seed=0), variables)
+    return state, functools.partial(train_step, recipe=recipe)
 
 
 def compile_for(
@@ -118,27 +114,15 @@ def compile_for(
 ):
     """The compiled step of all devices together, ``per_device`` samples on each."""
     options = {"exec_time_optimization_effort": effort}
-    count = len(devices)
+    count, view_shards = len(devices), config.mesh[1]
+    spread = spread_by(config.parallel, (count // view_shards, view_shards), devices)
+    state, step = build_step(config, spread)
     if config.parallel == "pmap":
-        state, step = build_step(config, axis_name=parallel.AXIS)
-        batch = abstract_batch(config, per_device, num_inputs)
-        stacked = lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)  # noqa: E731
-        mapped = jax.pmap(step, axis_name=parallel.AXIS, devices=devices, donate_argnums=0)
-        return mapped.lower(*jax.tree.map(stacked, (state, batch))).compile(options)
-    view_shards = config.mesh[1]
-    mesh = parallel.make_mesh((count // view_shards, view_shards), devices)
-    state, step = build_step(config, axis_name=None, mesh=mesh)
-    shardings = parallel.state_shardings(state, mesh)
-    by_sample = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
-    whole = NamedSharding(mesh, PartitionSpec())
-    size = per_device * count // view_shards
-    jitted = jax.jit(
-        step,
-        donate_argnums=0,
-        in_shardings=(shardings, by_sample),
-        out_shardings=(shardings, whole),
-    )
-    return jitted.lower(state, abstract_batch(config, size, num_inputs)).compile(options)
+        given = state, abstract_batch(config, per_device, num_inputs)
+        given = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), given)
+    else:
+        given = state, abstract_batch(config, per_device * count // view_shards, num_inputs)
+    return spread.program(step, state).lower(*given).compile(options)
 
 
 def count_flops(config: ml_collections.ConfigDict, samples: int, num_inputs: int) -> float:
@@ -148,7 +132,7 @@ def count_flops(config: ml_collections.ConfigDict, samples: int, num_inputs: int
     """
     config = config.copy_and_resolve_references()
     config.accumulation, config.remat = 1, ""
-    state, step = build_step(config, axis_name=None, unroll=True)
+    state, step = build_step(config, OneChip(), unroll=True)
     lowered = jax.jit(step).lower(state, abstract_batch(config, 1, num_inputs))
     return samples * float(lowered.cost_analysis()["flops"])
 
@@ -288,7 +272,7 @@ def main() -> None:
     # Programs for chips that are not here can be written to the cache, but not be read back.
     jax.config.update("jax_enable_compilation_cache", False)
     config = load_config(args.config, args.overrides)
-    train.check_fields(config)
+    build.check(config)
     num_inputs = args.views or max(config.data.num_inputs)
     kind = args.topology.split(":")[0]
     if kind not in CHIPS:

@@ -78,9 +78,13 @@ class DataParallel(OneChip):
 
         return summed
 
+    def program(self, step: Callable, state: Any) -> Callable:
+        """The step on arrays with a device axis; can be lowered, also for chips elsewhere."""
+        return jax.pmap(step, axis_name=AXIS, devices=self._devices, donate_argnums=0)
+
     def compile(self, step: Callable, state: Any) -> Callable:
         """``step(state, batch) -> (state, metrics)`` on the chips; the state is given away."""
-        mapped = jax.pmap(step, axis_name=AXIS, devices=self._devices, donate_argnums=0)
+        mapped = self.program(step, state)
 
         def run(state: Any, batch: Any) -> tuple[Any, dict[str, Array]]:
             state, metrics = mapped(state, batch)

@@ -108,8 +108,8 @@ class FullySharded(OneChip):
             check_vma=False,
         )
 
-    def compile(self, step: Callable, state: Any) -> Callable:
-        """``step(state, batch) -> (state, metrics)`` for states like this one (or its shapes)."""
+    def program(self, step: Callable, state: Any) -> Callable:
+        """The step for states like this one (or its shapes); can be lowered, for any chips."""
         shardings = state_shardings(state, self.mesh)
         return jax.jit(
             step,
@@ -117,6 +117,10 @@ class FullySharded(OneChip):
             in_shardings=(shardings, self._by_sample),
             out_shardings=(shardings, self._whole),
         )
+
+    def compile(self, step: Callable, state: Any) -> Callable:
+        """``step(state, batch) -> (state, metrics)`` on the chips; the state is given away."""
+        return self.program(step, state)
 
     def readout(self, function: Callable, state: Any) -> Callable[[Any, Any], Any]:
         """``function(state, batch)`` on the chips; what it returns is whole on each of them."""

@@ -12,6 +12,7 @@ from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from mvdust3r_jax.geometry.truth import true_pointmaps
 from mvdust3r_jax.splat.pointmaps import clip_scales
 from mvdust3r_jax.training import losses
+from mvdust3r_jax.types import Batch
 
 pytestmark = pytest.mark.published
 
@@ -148,15 +149,20 @@ def test_shares_of_devices_sum_to_the_whole(key):
     valid = jax.random.uniform(keys[3], (8, 3, 4, 5)) > 0.5
     whole = losses.confidence_loss(points, confidence, truth, valid)
     split = jax.tree.map(lambda x: x[:, None], (points, confidence, truth, valid))
-    share = jax.pmap(lambda *a: losses.confidence_loss(*a, axis_name="data"), axis_name="data")
-    np.testing.assert_allclose(share(*split).sum(0), whole, rtol=1e-5)
+
+    def share(points, confidence, truth, valid):
+        batch = Batch(None, valid.astype(jnp.float32), None, None)
+        pool = losses.pool_of(batch, 3, 2, axis_name="data")
+        return losses.confidence_loss(points, confidence, truth, valid, pool=pool)
+
+    shares = jax.pmap(share, axis_name="data")(*split)
+    np.testing.assert_allclose(shares.sum(0), whole, rtol=1e-5)
 
 
 def test_ground_truth_of_a_path_is_in_its_references_frame(key):
     """Points of view r on path r are that view's own camera-frame points."""
     from mvdust3r_jax.geometry.camera import unproject
     from mvdust3r_jax.geometry.transforms import rigid, rotation_from_axis_angle
-    from mvdust3r_jax.types import Batch
 
     angles, shifts = jax.random.normal(key, (2, 1, 3, 3))
     batch = Batch(

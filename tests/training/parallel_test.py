@@ -11,9 +11,12 @@ import pytest
 from data.box import box_views
 from mvdust3r_jax import ModelConfig, MVDust3r
 from mvdust3r_jax.training import parallel
-from mvdust3r_jax.training.objective import ObjectiveConfig
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
-from mvdust3r_jax.training.step import StepConfig, init_state, make_eval_step, make_train_step
+from mvdust3r_jax.training.parallel import DataParallel
+from mvdust3r_jax.training.run import make_run
+from mvdust3r_jax.training.sharded import FullySharded, make_mesh, state_shardings
+from mvdust3r_jax.training.state import StepConfig
 from tests.two_processes import run_in_two
 
 # With skip CNN: its batch statistics must be those of the whole batch.
@@ -21,7 +24,11 @@ MODEL = ModelConfig(
     16, 1, 1, 16, 1, 1, patch=4, skip=True, cross_ref=True, gaussian_hidden=16
 )  # fmt: skip
 OBJECTIVE = ObjectiveConfig(
-    num_refs=2, num_targets=1, rgb=1.0, scale_clip=1.0, render_paths=1, render_views=2
+    num_refs=2,
+    num_targets=1,
+    weights={"confidence": 1.0, "rgb": 1.0, "scale_clip": 1.0},
+    render_paths=1,
+    render_views=2,
 )
 OPTIMIZER = OptimizerConfig(peak_lr=1e-3, warmup_steps=0, total_steps=10)
 STEP = StepConfig(average_decay=0.9)
@@ -45,29 +52,24 @@ def variables(network):
     return MVDust3r(network).init(jax.random.key(0), jnp.zeros((1, 2, 8, 8, 3)), 1, True)
 
 
-def make(axis_name=None, network=MODEL, objective=OBJECTIVE, config=STEP, **options):
-    """The model of this way of spreading, the initial state and the step."""
+def make(way, network=MODEL, objective=OBJECTIVE, config=STEP):
+    """The run of this way of spreading: state, step, evaluation."""
+    spread = {
+        "1 device": lambda: DataParallel(jax.devices()[:1]),
+        "pmap 8": DataParallel,
+        "fsdp 8": lambda: FullySharded(make_mesh((8, 1))),
+        "fsdp 2x4": lambda: FullySharded(make_mesh((2, 4))),
+    }[way]()
     model = MVDust3r(dataclasses.replace(network, bn_axis_name=parallel.AXIS))
-    initial = variables(network)
-    rule, step = make_train_step(
-        model, OPTIMIZER, objective, config, initial["params"], axis_name=axis_name, **options
-    )
-    return model, init_state(initial, rule, config, seed=0), step
+    return make_run(model, variables(network), OPTIMIZER, objective, config, spread=spread)
 
 
 def one_step(way, batch=None, **options):
     """Metrics, and the state after one step, as one device would hold it."""
-    if way == "1 device" or way.startswith("pmap"):
-        count = 1 if way == "1 device" else 8
-        _, state, step = make(parallel.AXIS, **options)
-        chips = parallel.data_parallel(step, jax.devices()[:count])
-    else:
-        mesh = parallel.make_mesh((8, 1) if way == "fsdp 8" else (2, 4))
-        _, state, step = make(mesh=mesh, **options)
-        chips = parallel.fully_sharded(step, state, mesh)
-    batch = chips.put_batch(batch_of() if batch is None else batch)
-    new, metrics = chips.step(chips.put_state(state), batch)
-    return jax.device_get(metrics), jax.device_get(chips.host_view(new))
+    run = make(way, **options)
+    batch = run.chips.put_batch(batch_of() if batch is None else batch)
+    new, metrics = run.step(run.chips.put_state(run.state), batch)
+    return jax.device_get(metrics), jax.device_get(run.chips.host_view(new))
 
 
 @functools.cache
@@ -116,24 +118,19 @@ def test_accumulated_step_with_sharded_state_equals_that_of_one_device():
 def test_sharded_state_is_spread_over_all_devices():
     """Large arrays are cut into as many parts as there are devices, moments like parameters."""
     shapes = {"kernel": jax.ShapeDtypeStruct((12, 768, 3072), jnp.float32), "bias": jnp.ones(8)}
-    mesh = parallel.make_mesh((4, 2))
-    shardings = parallel.state_shardings(shapes, mesh)
+    mesh = make_mesh((4, 2))
+    shardings = state_shardings(shapes, mesh)
     assert shardings["kernel"].shard_shape((12, 768, 3072)) == (12, 768, 384)
     assert shardings["bias"].shard_shape((8,)) == (8,)
 
 
 def test_evaluation_is_spread_too():
     """The same numbers from pmap on 8 devices, and from sharded state, as from one device."""
-    mesh, results = parallel.make_mesh((8, 1)), []
-    for count in (1, 8, None):
-        spread = dict(axis_name=parallel.AXIS) if count else dict(mesh=mesh)
-        model, state, step = make(**spread)
-        if count:
-            chips = parallel.data_parallel(step, jax.devices()[:count])
-        else:
-            chips = parallel.fully_sharded(step, state, mesh)
-        evaluate = chips.readout(make_eval_step(model, OBJECTIVE, **spread))
-        results.append(evaluate(chips.put_state(state), chips.put_batch(batch_of())))
+    results = []
+    for way in ("1 device", "pmap 8", "fsdp 8"):
+        run = make(way)
+        batch = run.chips.put_batch(batch_of())
+        results.append(run.evaluate(run.chips.put_state(run.state), batch))
     for name in results[0]:
         for spread_result in results[1:]:
             np.testing.assert_allclose(spread_result[name], results[0][name], rtol=1e-5, atol=1e-6)
@@ -141,15 +138,14 @@ def test_evaluation_is_spread_too():
 
 def test_uneven_batch_is_an_error():
     """The batch and the number of devices are quoted."""
-    chips = parallel.data_parallel(lambda state, batch: (state, {}))
     with pytest.raises(ValueError, match="batch of 6 .* 8 devices"):
-        chips.put_batch(batch_of(6))
+        DataParallel().put_batch(batch_of(6))
 
 
 def test_mesh_of_the_wrong_size_is_an_error():
     """Needed and present devices are quoted."""
     with pytest.raises(ValueError, match="needs 6 devices, got 8"):
-        parallel.make_mesh((3, 2))
+        make_mesh((3, 2))
 
 
 _WORKER = """
@@ -158,24 +154,19 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 import jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
-sys.path[:0] = [sys.argv[3], sys.argv[3] + "/tests"]
+sys.path[:0] = [sys.argv[3]]
 jax.config.update("jax_default_matmul_precision", "float32")
 import numpy as np
-import parallel_test as t
-from mvdust3r_jax import parallel
+import tests.training.parallel_test as t
 whole = t.batch_of()
 mine = jax.tree.map(lambda x: x[4 * jax.process_index():][:4], whole)
-for way in ("pmap", "fsdp"):
-    if way == "pmap":
-        _, state, step = t.make(parallel.AXIS, **t.POINTS)
-        chips = parallel.data_parallel(step)
-    else:
-        mesh = parallel.make_mesh((8, 1))
-        _, state, step = t.make(mesh=mesh, **t.POINTS)
-        chips = parallel.fully_sharded(step, state, mesh)
-    _, metrics = chips.step(chips.put_state(jax.device_get(state)), chips.put_batch(mine))
+for way in ("pmap 8", "fsdp 8"):
+    run = t.make(way, **t.POINTS)
+    state = run.chips.put_state(jax.device_get(run.state))
+    _, metrics = run.step(state, run.chips.put_batch(mine))
     if jax.process_index() == 0:
-        print("RESULT", way, repr(float(metrics["loss"])), repr(float(metrics["grad_norm"])))
+        numbers = float(metrics["loss"]), float(metrics["grad_norm"])
+        print("RESULT", way.split()[0], *map(repr, numbers))
 """
 
 
@@ -197,9 +188,9 @@ import jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
 sys.path[:0] = [sys.argv[3]]
-import train
 from jax.experimental import multihost_utils
-stop = train._Preemption()
+from mvdust3r_jax.training.preemption import Preemption
+stop = Preemption()
 for step in range(1, 200):
     # Stands for the training step: it waits for the other process.
     multihost_utils.process_allgather(jax.numpy.float32(step))

@@ -11,11 +11,14 @@ from data.box import box_views
 from mvdust3r_jax.geometry.transforms import safe_norm
 from mvdust3r_jax.geometry.truth import reference_from_cameras, true_pointmaps
 from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
-from mvdust3r_jax.training.objective import ObjectiveConfig, total_loss
-from mvdust3r_jax.training.render_loss import render_terms, scene_terms
+from mvdust3r_jax.training.losses import pool_of
+from mvdust3r_jax.training.objective import total_loss
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
+from mvdust3r_jax.training.render_loss import Rendered, render_terms, scene_terms
 from mvdust3r_jax.types import Gaussians, Prediction
 
-CONFIG = ObjectiveConfig(num_refs=2, num_targets=1, rgb=1.0, scale_clip=1.0)
+WEIGHTS = {"confidence": 1.0, "rgb": 1.0, "scale_clip": 1.0}
+CONFIG = ObjectiveConfig(num_refs=2, num_targets=1, weights=WEIGHTS)
 
 
 def perfect(batch, num_refs=2, sh_degree=0):
@@ -107,12 +110,13 @@ def test_gradient_taken_beside_the_value_is_that_of_autodiff():
                 jax.tree.map(lambda x, i=sample: x[i][None], batch),
                 poses[sample, path][None],
             )
-            terms = scene_terms(CONFIG, scenes, views, None)
-            total += (CONFIG.rgb * terms["rgb"] + CONFIG.scale_clip * terms["scale_clip"])[0]
+            terms = scene_terms(Rendered(CONFIG, scenes, views, None))
+            total += (terms["rgb"] + terms["scale_clip"])[0]
         return 3 * total / 4
 
     def rendered(prediction):
-        return 3 * render_terms(CONFIG, prediction, batch, jax.random.key(0))[0]
+        pool = pool_of(batch, 2, 2)
+        return 3 * render_terms(CONFIG, prediction, batch, jax.random.key(0), pool=pool)[0]
 
     results = [jax.jit(jax.value_and_grad(f))(prediction) for f in (by_scene, rendered)]
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
@@ -141,9 +145,9 @@ def test_drawn_views_and_paths_are_an_unbiased_choice():
     assert len(set(drawn)) > 1
 
 
-def test_sh_colour_is_measured_towards_the_own_camera():
+def test_sh_color_is_measured_towards_the_own_camera():
     """Coefficients that give each pixel's colour cost nothing; grey ones cost the distance."""
-    config = ObjectiveConfig(num_refs=1, num_targets=1, sh_colour=10.0, sh_degree=1)
+    config = ObjectiveConfig(num_refs=1, num_targets=1, weights={"sh_color": 10.0}, sh_degree=1)
     batch = batch_of()
     prediction = perfect(batch, 1, sh_degree=1)
     pixels = batch.images[:, None, :2]
@@ -151,7 +155,7 @@ def test_sh_colour_is_measured_towards_the_own_camera():
     constant = (0.5 * pixels + 0.5 - 0.5) / 0.28209479177387814
     right = prediction.gaussians.colors.at[..., :3].set(constant)
     exact = prediction.replace(gaussians=prediction.gaussians.replace(colors=right))
-    value = lambda p: float(total_loss(config, p, batch, jax.random.key(0))[1]["sh_colour"])  # noqa: E731
+    value = lambda p: float(total_loss(config, p, batch, jax.random.key(0))[1]["sh_color"])  # noqa: E731
     assert value(exact) < 1e-5
     np.testing.assert_allclose(value(prediction), safe_norm(pixels).mean(), rtol=1e-5)
 
@@ -170,9 +174,9 @@ def test_rendering_without_any_weight_has_a_gradient_of_zero():
 
 
 def test_colour_term_without_harmonics_is_refused():
-    """The published weight of sh_colour on a network of degree 0 is an error, not an empty sum."""
-    with pytest.raises(ValueError, match="sh_colour = 10.0 needs sh_degree > 0"):
-        ObjectiveConfig(sh_colour=10.0)
+    """The published weight of sh_color on a network of degree 0 is an error, not an empty sum."""
+    with pytest.raises(ValueError, match="sh_color = 10.0 needs sh_degree > 0"):
+        ObjectiveConfig(weights={"sh_color": 10.0})
 
 
 def test_variant_without_gaussians_is_refused():

@@ -1,6 +1,7 @@
 """One training step: accumulation, freezing, averaging, and steps that are not finite."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,11 @@ import pytest
 
 from data.box import box_views
 from mvdust3r_jax import ModelConfig, MVDust3r
-from mvdust3r_jax.training.objective import ObjectiveConfig
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
-from mvdust3r_jax.training.step import (
-    StepConfig,
-    init_state,
-    make_eval_step,
-    make_train_step,
-    split_micro_batches,
-)
+from mvdust3r_jax.training.run import initial_state
+from mvdust3r_jax.training.state import StepConfig, split_micro_batches
+from mvdust3r_jax.training.step import evaluate_step, make_recipe, train_step
 
 MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussians=False, cross_ref=True)
 OBJECTIVE = ObjectiveConfig(num_refs=2, num_targets=1)
@@ -31,10 +28,15 @@ def batch_of(size=4, seed=0):
 
 def build(optimizer=OPTIMIZER, config=PLAIN, objective=OBJECTIVE):
     """Initial state and the compiled step."""
+    recipe, variables = recipe_of(optimizer, config, objective)
+    return initial_state(recipe, variables, seed=0), jax.jit(partial(train_step, recipe=recipe))
+
+
+def recipe_of(optimizer=OPTIMIZER, config=PLAIN, objective=OBJECTIVE):
+    """The recipe, and the variables of its network."""
     model = MVDust3r(MODEL)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)), 1, True)
-    rule, step = make_train_step(model, optimizer, objective, config, variables["params"])
-    return init_state(variables, rule, config, seed=0), jax.jit(step)
+    return make_recipe(model, optimizer, objective, config, variables["params"]), variables
 
 
 def differences(tree_1, tree_2):
@@ -56,15 +58,36 @@ def test_loss_falls_on_a_batch_seen_again_and_again(name):
     assert int(state.step) == 30
 
 
-def test_accumulation_gives_the_gradient_of_the_whole_batch():
-    """Two micro-batches, all pixels valid: the same loss and update as at once."""
-    (state, step), (_, parts) = build(), build(config=StepConfig(accumulation=2))
-    batch = batch_of()
-    (once, metrics_1), (twice, metrics_2) = step(state, batch), parts(state, batch)
-    np.testing.assert_allclose(metrics_1["loss"], metrics_2["loss"], rtol=1e-5)
-    np.testing.assert_allclose(metrics_1["grad_norm"], metrics_2["grad_norm"], rtol=1e-4)
+def with_holes(batch, seed=0):
+    """Depth unknown in a share of the pixels that differs from sample to sample."""
+    rng = np.random.default_rng(seed)
+    holes = rng.random(batch.depth_m.shape) < rng.random((len(batch.depth_m), 1, 1, 1))
+    return batch.replace(depth_m=jnp.where(holes, 0.0, batch.depth_m))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_any_split_of_a_batch_gives_the_same_step(parts):
+    """Micro-batches with other numbers of valid pixels: the same terms and gradients as at once."""
+    (state, step), (_, in_parts) = build(), build(config=StepConfig(accumulation=parts))
+    batch = with_holes(batch_of())
+    counts = np.asarray((batch.depth_m > 0).sum(axis=(1, 2, 3)))
+    assert counts.max() > 2 * counts.min(), "the parts must differ"
+    (once, expected), (split, metrics) = step(state, batch), in_parts(state, batch)
+    for name in expected:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-4, err_msg=name)
     # Adam's first step is lr * sign(gradient): compare the moments, which are the gradients.
-    assert differences(once.opt_state, twice.opt_state) < 1e-4
+    assert differences(once.opt_state, split.opt_state) < 1e-4
+
+
+def test_evaluation_in_parts_is_that_of_the_whole_batch():
+    """As many micro-batches as training has, the same numbers."""
+    batch, results = with_holes(batch_of()), []
+    for parts in (1, 2):
+        recipe, variables = recipe_of(config=StepConfig(accumulation=parts))
+        state = initial_state(recipe, variables, seed=0)
+        results.append(jax.jit(partial(evaluate_step, recipe=recipe))(state, batch))
+    for name in results[0]:
+        np.testing.assert_allclose(results[1][name], results[0][name], rtol=1e-4, err_msg=name)
 
 
 def test_micro_batches_do_not_depend_on_how_the_batch_is_spread():
@@ -131,7 +154,7 @@ def test_average_follows_the_parameters_and_is_what_is_evaluated():
     # Step 0 averages over the first tenth: decay (1 + 0) / (10 + 0).
     expected = jax.tree.map(lambda p, q: 0.1 * p + 0.9 * q, state.params, new.params)
     assert differences(new.average, expected) < 1e-6
-    evaluate = jax.jit(make_eval_step(MVDust3r(MODEL), OBJECTIVE))
+    evaluate = jax.jit(partial(evaluate_step, recipe=recipe_of()[0]))
     by_average = evaluate(new, batch)["loss"]
     swapped = new.replace(params=new.average, average={})
     np.testing.assert_allclose(by_average, evaluate(swapped, batch)["loss"], rtol=1e-6)

@@ -99,7 +99,7 @@ def test_safetensors_with_pytorch_names(tmp_path, variables):
 def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
     """The best checkpoint goes before the newest, averages before the last step's parameters."""
     checkpoint = pytest.importorskip("mvdust3r_jax.training.checkpoint")
-    from mvdust3r_jax.training.step import StepConfig, init_state
+    from mvdust3r_jax.training.state import StepConfig, init_state
 
     run = checkpoint.Checkpoints(tmp_path, CONFIG, "{}")
     newer = random_variables(seed=1)

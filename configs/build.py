@@ -1,0 +1,113 @@
+"""The one place that turns a training configuration into plain objects.
+
+`train.py`, the TPU planner and the benchmarks call it; nothing below them sees a ConfigDict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from configs import checks, defaults
+from mvdust3r_jax.models.mvdust3r import VARIANTS, ModelConfig
+from mvdust3r_jax.training.objective import check_terms
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
+from mvdust3r_jax.training.optimizer import OptimizerConfig
+from mvdust3r_jax.training.parallel import AXIS
+from mvdust3r_jax.training.state import StepConfig
+
+# What of `config.loss` is no weight of a term.
+_RENDERED = ("render_paths", "render_views")
+
+
+class Parts(NamedTuple):
+    """What a run is made of."""
+
+    network: ModelConfig
+    optimizer: OptimizerConfig
+    objective: ObjectiveConfig
+    step: StepConfig
+
+
+def parts(config: ml_collections.ConfigDict) -> Parts:
+    """Network, optimizer, objective and step of a checked configuration."""
+    return Parts(network(config), optimizer(config), objective(config), step(config))
+
+
+def network(config: ml_collections.ConfigDict) -> ModelConfig:
+    """The row of VARIANTS with this run's options."""
+    if config.variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {config.variant!r}")
+    return dataclasses.replace(
+        VARIANTS[config.variant],
+        dtype=config.dtype,
+        remat={"": False, "full": True}.get(config.remat, config.remat),
+        sh_degree=config.sh_degree,
+        bn_axis_name=AXIS,
+    )
+
+
+def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:
+    """Its fields have the names of the config's, but for the optimizer's own."""
+    names = [
+        f.name for f in dataclasses.fields(OptimizerConfig) if f.name not in ("name", "freeze")
+    ]
+    fields = {name: config[name] for name in names}
+    return OptimizerConfig(name=config.optimizer, freeze=tuple(config.freeze), **fields)
+
+
+def objective(config: ml_collections.ConfigDict) -> ObjectiveConfig:
+    """Weights of all terms in ``config.loss``, and what is rendered."""
+    rendered = {name: config.loss[name] for name in _RENDERED}
+    weights = {name: weight for name, weight in config.loss.items() if name not in _RENDERED}
+    made = ObjectiveConfig(
+        num_refs=config.num_refs,
+        num_targets=config.data.num_targets,
+        weights=weights,
+        sh_degree=config.sh_degree,
+        max_scale=VARIANTS[config.variant].max_scale,
+        **rendered,
+    )
+    check_terms(made)
+    return made
+
+
+def step(config: ml_collections.ConfigDict) -> StepConfig:
+    """Micro-batches and the moving average."""
+    return StepConfig(config.accumulation, config.average_decay)
+
+
+def data_settings(config: ml_collections.ConfigDict, **overrides: Any) -> dict[str, Any]:
+    """Arguments of `data.training_batches.make_source`."""
+    settings = config.data.to_dict() | overrides
+    del settings["prefetch"]
+    return settings
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Every field must stand in configs/defaults.py, with a value of its type, and all must fit.
+
+    Raises:
+      ValueError: everything that is wrong with names and types, or the first misfit.
+    """
+    known = defaults.get_config()
+    wrong = checks.faults(config, known, free=("eval",))
+    wrong += checks.missing(config, known, free=("eval",))
+    for name, overrides in config.get("eval", {}).items():
+        wrong += checks.faults(overrides, known.data, f"eval.{name}.")
+    checks.refuse(wrong, "configs/defaults.py")
+    for name, overrides in config.eval.items():
+        # The objective tells render-only views from inputs by this one number.
+        if overrides.get("num_targets", config.data.num_targets) != config.data.num_targets:
+            raise ValueError(
+                f"eval.{name}.num_targets = {overrides.num_targets} must be data.num_targets = "
+                f"{config.data.num_targets}: evaluation has as many render-only views as training"
+            )
+    if config.data.prefetch < 1:
+        raise ValueError(f"data.prefetch must be at least 1, got {config.data.prefetch}")
+    if not 0 <= config.stop_step <= config.total_steps:
+        raise ValueError(
+            f"stop_step must lie in 0..total_steps = {config.total_steps}, got {config.stop_step}"
+        )

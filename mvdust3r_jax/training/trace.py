@@ -1,0 +1,40 @@
+"""The profiler, for some steps of a run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+class Trace:
+    """The profiler, running during those of ``steps`` that this run takes."""
+
+    def __init__(self, folder: Path, steps: range):
+        self._folder, self._steps, self._running = folder, steps, False
+
+    def before(self, step: int) -> None:
+        """Starts with the first step of the range that this run takes."""
+        if step in self._steps and not self._running:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def after(self, step: int, metrics: Any, last: bool) -> None:
+        """Ends with the range or with the run."""
+        if self._running and (last or step + 1 not in self._steps):
+            jax.block_until_ready(metrics)
+            jax.profiler.stop_trace()
+            self._running = False
+
+
+def traced_steps(text: str) -> range:
+    """``FIRST:LAST`` as the steps to trace, none for ''; ValueError for another text."""
+    if not text:
+        return range(0)
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    first, last = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise ValueError(f"--profile must be FIRST:LAST with 1 <= FIRST <= LAST, got {text!r}")
+    return range(first, last + 1)

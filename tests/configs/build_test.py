@@ -1,0 +1,98 @@
+"""Configurations: what does not fit is said at once; every config that ships makes its objects."""
+
+import importlib
+from pathlib import Path
+
+import ml_collections
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+import train
+from configs import build, paper_mixture
+from mvdust3r_jax.training.run import spread_by
+from tests.train_test import smallest
+
+
+def test_evaluation_with_another_number_of_targets_is_refused():
+    """The evaluation step splits views by the training's number; the same number may be named."""
+    config = smallest()
+    config.eval = {"held_out": {"num_targets": 1}}
+    build.check(config)
+    config.eval = {"held_out": {"num_targets": 2}}
+    with pytest.raises(ValueError, match=r"eval.held_out.num_targets = 2 .*data.num_targets = 1"):
+        build.check(config)
+
+
+def test_a_run_reads_at_least_one_batch_ahead():
+    """0 is refused instead of silently being 1."""
+    config = smallest()
+    config.data.prefetch = 0
+    with pytest.raises(ValueError, match="prefetch must be at least 1"):
+        build.check(config)
+
+
+def test_config_with_an_unknown_field_is_refused():
+    """Unknown and missing fields are listed together, nested ones by their path."""
+    config = ml_collections.ConfigDict(smallest().to_dict())
+    config.learning_rate = 0.1
+    config.data.batchsize = 4
+    del config.loss.rgb
+    config.eval.held_out.splits = "test"
+    expected = (
+        "unknown field learning_rate; unknown field data.batchsize (closest: batch_size); "
+        "missing field loss.rgb; unknown field eval.held_out.splits (closest: split)"
+    )
+    with pytest.raises(ValueError) as error:
+        build.check(config)
+    for part in expected.split("; "):
+        assert part in str(error.value)
+
+
+def test_misspelt_override_is_refused():
+    """A config object is locked: assigning a field that does not exist is an error."""
+    with pytest.raises(AttributeError, match="peak_lr"):
+        smallest().peaklr = 0.1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"variant": "huge"}, {"parallel": "none"}, {"data.source": "web"}]
+)
+def test_bad_choices_are_refused(fields):
+    """Unknown variants, ways of spreading and sources are quoted with the known ones."""
+    config = smallest()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match="must be .*got"):
+        build.network(config)
+        train.open_source(config)
+        spread_by(config.parallel, config.mesh)
+
+
+# ml_collections loads configs in an old way.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("name", ["mvd", "mvdp_stage1", "mvdp_stage2"])
+def test_published_configs_take_the_data_root_from_the_command_line(name):
+    """``--config configs/NAME.py:/data`` trains on the paper's sets and evaluates on their test."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["train.py", f"--config=configs/{name}.py:/data"])
+    config = values.config
+    assert config.data.mixture == paper_mixture.paper_mixture("/data")
+    assert config.data.num_inputs == (tuple(range(4, 13)) if name == "mvdp_stage2" else (8,))
+    assert config.eval.to_dict() == {"held_out": {"split": "test"}}
+    assert config.total_steps == 100 * (150_000 // 512)
+    build.check(config)
+
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if "def get_config" in p.read_text())
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(("eval_",))])
+def test_shipped_configs_fit(name):
+    """Every config passes the check and gives a model and an objective."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    build.check(config)
+    _, optimizer, objective, _ = build.parts(config)
+    assert optimizer.total_steps == config.total_steps
+    assert objective.num_refs == config.num_refs

@@ -1,0 +1,57 @@
+"""The profiler runs during those steps of its range that a run takes."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from mvdust3r_jax.training.trace import Trace, traced_steps
+
+
+class Recorder:
+    """Takes any call and keeps its name."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *given, **_: self.calls.append((name, *given))
+
+
+@pytest.fixture
+def profiler(monkeypatch):
+    """Stands in for jax's profiler, which like it refuses to stop what was not started."""
+    recorder, running = Recorder(), []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda _: running.append(recorder.start()))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: recorder.stop(running.pop()))
+    yield recorder
+    assert not running, "the trace was never closed"
+
+
+@pytest.mark.parametrize(
+    ("first_step", "end", "traced"),
+    [(0, 9, [3, 4, 5]), (3, 9, [4, 5]), (0, 4, [3, 4]), (5, 9, []), (0, 2, [])],
+    ids=["whole", "resumed inside", "ends inside", "resumed after", "ends before"],
+)
+def test_those_steps_of_the_range_are_traced_that_the_run_takes(first_step, end, traced, profiler):
+    """Steps 3 to 5, whatever the run's own first and last steps are; the trace is closed."""
+    trace, seen = Trace(Path("unused"), range(3, 6)), []
+    for step in range(first_step + 1, end + 1):
+        trace.before(step)
+        names = [name for name, *_ in profiler.calls]
+        seen += [step] if names.count("start") > names.count("stop") else []
+        trace.after(step, {}, last=step == end)
+    assert seen == traced
+    assert len(profiler.calls) == 2 * bool(traced)
+
+
+def test_a_range_of_the_wrong_form_is_refused():
+    """What was given is quoted; the right form is understood."""
+    assert traced_steps("") == range(0)
+    assert traced_steps("5:7") == range(5, 8)
+    for text in ("5", "5:", ":5", "7:5", "0:3", "a:b"):
+        with pytest.raises(ValueError, match=f"FIRST:LAST.*'{text}'"):
+            traced_steps(text)
+    assert train.work_folder("runs/a") == Path("runs/a")
+    with pytest.raises(ValueError, match="'gs://bucket/run'.*mount"):
+        train.work_folder("gs://bucket/run")
