@@ -165,7 +165,7 @@ def test_rendering_without_any_weight_has_a_gradient_of_zero():
     batch, config = batch_of(pixels=8), ObjectiveConfig(num_refs=2, num_targets=1)
 
     def weighted(prediction):
-        return render_terms(config, prediction, batch, jax.random.key(0))
+        return render_terms(config, prediction, batch, jax.random.key(0), pool=pool_of(batch, 2, 2))
 
     (value, terms), gradient = jax.value_and_grad(weighted, has_aux=True)(perfect(batch))
     assert value.dtype == jnp.float32 and float(value) == 0
