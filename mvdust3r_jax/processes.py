@@ -51,7 +51,7 @@ def meet(what: str, limit_s: float) -> None:
 
 
 def matching_barrier(name: str) -> ocp.multihost.BarrierSyncFn:
-    """orbax's barrier, but one that notices when processes stand at different ones.
+    """A barrier for orbax, but one that notices when processes stand at different ones.
 
     A process whose write failed skips barriers, and the others would wait in those for it until the
     time limit. Here all meet under a running number, and then under the barrier's name, for which

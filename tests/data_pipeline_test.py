@@ -166,7 +166,7 @@ def test_any_number_of_processes_sees_the_samples_that_one_would_see(folder, sou
 
 @pytest.mark.parametrize("source", ["box", "records"])
 def test_another_batch_size_goes_on_without_repeating_or_losing_a_sample(folder, source):
-    """20 trajectories, first four, then two at a time, with two numbers of views: one epoch each."""
+    """First four, then two at a time: every trajectory once in its epoch, whatever its views."""
     settings = dict(height=8, width=8, baseline=(1.0, 1.0))
     if source == "records":
         settings |= dict(mixture=((str(folder), 1.0),), threads=1, read_ahead=1)
