@@ -1,7 +1,7 @@
 """The smallest source of posed RGB-D samples: views from inside a box with patterned walls.
 
-NumPy only, milliseconds a batch, every batch a function of (seed, index, process): for tests and
-smoke runs. It keeps the protocol of all training sources: ``next`` gives ``(Batch, info)``,
+NumPy only, milliseconds a batch, every sample a function of (seed, number): for tests and smoke
+runs. It keeps the protocol of all training sources: ``next`` gives ``(Batch, info)``,
 ``get_state`` and ``set_state`` move the position.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
+from data.sample_place import SamplePlace
 from mvdust3r_jax.types import Batch
 
 
@@ -31,33 +33,34 @@ class BoxSource:
         seed: int,
         split: str = "train",
         process_index: int = 0,
+        process_count: int = 1,
     ):
-        self._size = (batch_size, num_targets, height, width)
+        self._size = (num_targets, height, width)
         self._num_inputs = num_inputs
         self._seed = (seed, sum(split.encode()))
-        self._process, self._next = process_index, 0
+        self._place = SamplePlace(batch_size, process_index, process_count)
 
     def __iter__(self) -> BoxSource:
         return self
 
     def __next__(self) -> tuple[Batch, dict[str, Any]]:
-        index = self._next
-        self._next += 1
-        batch_size, num_targets, height, width = self._size
+        index, numbers = self._place.advance()
+        num_targets, height, width = self._size
         # The number of views is the same in all processes: they run one program together.
         drawn = np.random.default_rng((*self._seed, index)).integers(len(self._num_inputs))
         num_views = self._num_inputs[drawn] + num_targets
-        rng = np.random.default_rng((*self._seed, index, self._process))
-        batch = box_views(rng, batch_size, num_views, height, width)
-        return batch, {"ids": [f"box/{self._process}/{index}/{i}" for i in range(batch_size)]}
+        rngs = [np.random.default_rng((*self._seed, number, 1)) for number in numbers]
+        samples = [box_views(rng, 1, num_views, height, width) for rng in rngs]
+        batch = jax.tree.map(lambda *arrays: np.concatenate(arrays), *samples)
+        return batch, {"ids": [f"box/{number}" for number in numbers]}
 
     def get_state(self) -> dict[str, int]:
-        """Position before the next batch."""
-        return {"next": self._next}
+        """Position before the next batch, the same in every process."""
+        return self._place.get_state()
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes to a position that ``get_state`` gave."""
-        self._next = int(state["next"])
+        """Goes to a position, whatever number of processes and batch size it comes from."""
+        self._place.set_state(state)
 
 
 def box_views(rng: np.random.Generator, batch: int, views: int, height: int, width: int) -> Batch:

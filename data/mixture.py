@@ -1,8 +1,4 @@
-"""Iterators over iterators: mixtures drawn batch by batch, and batches put on the device ahead.
-
-All keep the protocol of ``data.pipeline``: ``next`` gives ``(Batch, info)``; ``get_state`` is the
-position before the next batch that will be handed out.
-"""
+"""Mixtures of sources, drawn batch by batch."""
 
 from __future__ import annotations
 

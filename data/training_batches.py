@@ -41,14 +41,15 @@ def make_source(
         raise ValueError(
             f"data.batch_size = {batch_size} cannot be shared by {process_count} processes"
         )
-    settings |= {"batch_size": batch_size // process_count, "process_index": process_index}
+    place = {"process_index": process_index, "process_count": process_count}
+    settings |= {"batch_size": batch_size // process_count} | place
     # Only stored data sets have these; the other sources compute every batch when it is asked for.
     names = {"mixture", "threads", "read_ahead"} & set(settings)
     stored = {name: settings.pop(name) for name in names}
     if source == "records":
         from data.stored.stream import records_source
 
-        return records_source(process_count=process_count, **stored, **settings)
+        return records_source(**stored, **settings)
     if source == "box":
         from data.box import BoxSource
 

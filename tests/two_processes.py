@@ -1,4 +1,4 @@
-"""Runs a Python program as two processes that find each other on this machine."""
+"""Runs a Python program as several processes that find each other on this machine."""
 
 import socket
 import subprocess
@@ -9,7 +9,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_in_two(script: Path, program: str, *arguments: str, timeout_s: float) -> list[str]:
-    """What process 0 and process 1 said; both must end with 0.
+    """What process 0 and process 1 said; both must end with 0."""
+    return run_in(2, script, program, *arguments, timeout_s=timeout_s)
+
+
+def run_in(
+    count: int, script: Path, program: str, *arguments: str, timeout_s: float, code: int = 0
+) -> list[str]:
+    """What each process said; all must end with ``code``.
 
     ``script``: where the program is written. It is called with its process index, a free port, the
     repository's root and ``arguments``.
@@ -25,12 +32,12 @@ def run_in_two(script: Path, program: str, *arguments: str, timeout_s: float) ->
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for i in (0, 1)
+        for i in range(count)
     ]
     try:
         said = [worker.communicate(timeout=timeout_s)[0] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    assert [worker.returncode for worker in workers] == [code] * count, "\n".join(said)
     return said

@@ -1,6 +1,6 @@
 """Procedural rooms as a TFDS data set: one room and one trajectory a seed.
 
-Rendering needs no disk (``data.rooms_stream``); a stored copy is for hosts that cannot render fast
+Rendering needs no disk (``data.rooms.stream``); a stored copy is for hosts that cannot render fast
 enough, and for fixed evaluation sets. Depth is stored in steps of 0.2 mm: millimetres would hide
 the exactness of generated geometry.
 """

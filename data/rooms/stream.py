@@ -1,4 +1,4 @@
-"""Rooms made while training: a batch is a function of (seed, index, process), nothing is stored.
+"""Rooms made while training: a sample is a function of (seed, number), nothing is stored.
 
 A training stream draws its rooms from the training split's seeds, an evaluation stream from another
 split, so no room of one is ever seen in the other.
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from data.rooms import SPLITS, sample_batch
+from data.sample_place import SamplePlace
 from mvdust3r_jax.types import Batch
 
 
@@ -34,34 +35,35 @@ class RoomsSource:
         split: str = "train",
         baseline: tuple[float, float] = (1.0, 1.0),
         process_index: int = 0,
+        process_count: int = 1,
     ):
         if split not in SPLITS:
             raise ValueError(f"data.split must be one of {sorted(SPLITS)}, got {split!r}")
-        self._size = (batch_size, num_targets, height, width)
+        self._size = (num_targets, height, width)
         self._num_inputs, self._seeds, self._baseline = num_inputs, SPLITS[split], baseline
-        self._seed, self._process, self._next = seed, process_index, 0
+        self._seed = seed
+        self._place = SamplePlace(batch_size, process_index, process_count)
 
     def __iter__(self) -> RoomsSource:
         return self
 
     def __next__(self) -> tuple[Batch, dict[str, Any]]:
-        index = self._next
-        self._next += 1
-        batch_size, num_targets, height, width = self._size
+        index, numbers = self._place.advance()
+        num_targets, height, width = self._size
         # The number of views is the same in all processes: they run one program together.
         shared = np.random.default_rng((self._seed, index))
         num_inputs = self._num_inputs[shared.integers(len(self._num_inputs))]
         baseline = float(shared.uniform(*self._baseline))
-        own = np.random.default_rng((self._seed, index, self._process))
-        seeds = own.integers(*self._seeds, size=batch_size, dtype=np.uint32)
+        rngs = [np.random.default_rng((self._seed, number, 1)) for number in numbers]
+        seeds = np.array([rng.integers(*self._seeds, dtype=np.uint32) for rng in rngs])
         batch = sample_batch(seeds, num_inputs, num_targets, height, width, baseline=baseline)
         ids = [f"rooms/{seed}" for seed in seeds]
         return jax.device_get(batch), {"ids": ids, "num_inputs": num_inputs, "baseline": baseline}
 
     def get_state(self) -> dict[str, int]:
-        """Position before the next batch."""
-        return {"next": self._next}
+        """Position before the next batch, the same in every process."""
+        return self._place.get_state()
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes to a position that ``get_state`` gave."""
-        self._next = int(state["next"])
+        """Goes to a position, whatever number of processes and batch size it comes from."""
+        self._place.set_state(state)

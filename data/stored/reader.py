@@ -1,6 +1,6 @@
 """Stored data sets read back: trajectories by number, frames by record, views as arrays.
 
-A data set's folder is what ``data.store.write_dataset`` returns; it holds the TFDS configs
+A data set's folder is what ``data.stored.builder.write_dataset`` returns; it holds the TFDS configs
 ``frames`` and ``trajectories``. Frames stay encoded until a sample needs them, and only a sample's
 own frames are read: one record each, wherever they lie.
 """

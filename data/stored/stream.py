@@ -14,6 +14,7 @@ batch; ``set_state`` goes there.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -99,9 +100,10 @@ class _Ticket:
 class _Schedule:
     """Sample number of this process -> ticket; the only place that knows the order."""
 
-    def __init__(self, cfg, sets, *, seed, batch_size, process_index, process_count):
+    def __init__(self, cfg, sets, *, seed, batch_size, process_index, process_count, start=None):
         self._slots, self._seed, self._batch = cfg.num_inputs, seed, batch_size
-        self._process, self._processes = process_index, process_count
+        self._first, self._all = process_index * batch_size, process_count * batch_size
+        self._start = start or {"next": 0, "sample": 0, "slots": [0] * len(self._slots)}
         weights = [weight for _, weight in cfg.folders]
         self._streams = [
             _mixture(sets, weights, cfg, num_inputs, seed + 1000 * slot)
@@ -111,13 +113,27 @@ class _Schedule:
     def __len__(self) -> int:
         return _ENDLESS
 
+    def _turns(self, slot: int, step: int) -> int:
+        """How many batches before this step have this slot: it occurs once in every block."""
+        block = step // len(self._slots)
+        before = range(block * len(self._slots), step)
+        return block + sum(slot_of_step(self._seed, s, len(self._slots)) == slot for s in before)
+
+    def position(self, batches: int) -> dict[str, Any]:
+        """Of the whole run, ``batches`` after the start: batches, samples, samples of each slot."""
+        start, step = self._start, self._start["next"] + batches
+        slots = [
+            seen + self._all * (self._turns(slot, step) - self._turns(slot, start["next"]))
+            for slot, seen in enumerate(start["slots"])
+        ]
+        return {"next": step, "sample": start["sample"] + batches * self._all, "slots": slots}
+
     def __getitem__(self, index: int) -> _Ticket:
-        step, place = divmod(int(index), self._batch)
-        slot = slot_of_step(self._seed, step, len(self._slots))
-        # Every slot occurs once in a block, so the block's number counts its earlier batches.
-        turn = (step // len(self._slots)) * self._processes + self._process
-        source, trajectory = self._streams[slot][turn * self._batch + place]
-        number = (step * self._processes + self._process) * self._batch + place
+        batches, place = divmod(int(index), self._batch)
+        here = self.position(batches)
+        slot = slot_of_step(self._seed, here["next"], len(self._slots))
+        source, trajectory = self._streams[slot][here["slots"][slot] + self._first + place]
+        number = here["sample"] + self._first + place
         return _Ticket(source, int(trajectory), self._slots[slot], number)
 
 
@@ -192,38 +208,54 @@ class RecordsIterator:
             raise ValueError(f"process {process_index} of {process_count} processes")
         sets = [TrajectorySet(folder, cfg.split) for folder, _ in cfg.folders]
         place = {"process_index": process_index, "process_count": process_count}
-        schedule = _Schedule(cfg, sets, seed=seed, batch_size=batch_size, **place)
-        samples = grain.MapDataset.source(schedule).map(_Loader(cfg, sets, seed))
-        options = grain.ReadOptions(cfg.threads, max(cfg.read_ahead, cfg.threads))
-        batches = samples.to_iter_dataset(options).batch(
-            batch_size, drop_remainder=True, batch_fn=batch_from_examples
+        self._schedule = functools.partial(
+            _Schedule, cfg, sets, seed=seed, batch_size=batch_size, **place
         )
-        self._grain, self.skipped, self._num_targets = iter(batches), 0, cfg.num_targets
+        self._load, self._batch = _Loader(cfg, sets, seed), batch_size
+        self._options = grain.ReadOptions(cfg.threads, max(cfg.read_ahead, cfg.threads))
+        self.skipped, self._num_targets = 0, cfg.num_targets
         # By name and length, not by path: a data set may be moved between two runs.
         weights = [weight for _, weight in cfg.folders]
         named = [(s.root.name, len(s), w) for s, w in zip(sets, weights, strict=True)]
         ordering = named, cfg.split, cfg.num_inputs, cfg.num_targets
-        self._key = zlib.crc32(repr((ordering, seed, batch_size, place)).encode())
+        self._key = zlib.crc32(repr((ordering, seed)).encode())
+        self._start(None)
+
+    def _start(self, position: dict[str, Any] | None) -> None:
+        """Begins to read ahead from a position of the run."""
+        self._order, self._batches = self._schedule(start=position), 0
+        samples = grain.MapDataset.source(self._order).map(self._load)
+        batches = samples.to_iter_dataset(self._options).batch(
+            self._batch, drop_remainder=True, batch_fn=batch_from_examples
+        )
+        self._grain = iter(batches)
 
     def __iter__(self) -> RecordsIterator:
         return self
 
     def __next__(self) -> tuple[Batch, dict[str, Any]]:
         batch, ids, skipped = next(self._grain)
+        self._batches += 1
         self.skipped += len(skipped)
         return batch, {"ids": ids, "num_targets": self._num_targets, "skipped": skipped}
 
     def get_state(self) -> dict[str, Any]:
-        """Position before the next batch."""
-        return {"grain": self._grain.get_state(), "skipped": self.skipped, "key": self._key}
+        """Position before the next batch, of the whole run but for ``skipped``."""
+        position = self._order.position(self._batches)
+        return position | {"skipped": self.skipped, "key": self._key}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a position; one of another mixture, seed or batch size is refused."""
-        if state["key"] != self._key:
+        """Goes to a position, whatever number of processes and batch size it comes from.
+
+        Raises:
+          ValueError: it belongs to other data sets, views or another seed.
+        """
+        if state["key"] != self._key or "slots" not in state:
             raise ValueError(
-                "this position belongs to other sources, views, seed, batch size or process count"
+                "this position in the data belongs to other sources, another split, other numbers "
+                "of views or another seed; a new workdir (with init_from) starts from the first"
             )
-        self._grain.set_state(state["grain"])
+        self._start({name: state[name] for name in ("next", "sample", "slots")})
         self.skipped = state["skipped"]
 
 
@@ -257,6 +289,7 @@ def make_train_iterator(
             split=cfg.split,
             baseline=cfg.baseline,
             process_index=process_index,
+            process_count=process_count,
         )
         parts.append(live)
         weights.append(cfg.rooms_share)

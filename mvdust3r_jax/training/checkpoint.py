@@ -132,15 +132,17 @@ class Checkpoints:
         if jax.process_index() == 0:
             folder.mkdir(parents=True, exist_ok=True)
         processes.meet(f"opening {name}", _BARRIER_S)
-        together = MultiprocessingOptions(
-            active_processes=everyone,
-            barrier_sync_key_prefix=f"{name}-{next(self._openings)}",
+        prefix = f"{name}-{next(self._openings)}"
+        together = MultiprocessingOptions(active_processes=everyone, barrier_sync_key_prefix=prefix)
+        background = AsyncOptions(
+            timeout_secs=max(int(self._limit_s), 1),
+            barrier_sync_fn=processes.matching_barrier(prefix),
         )
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep[name],
             cleanup_tmp_directories=True,
             create=False,
-            async_options=AsyncOptions(timeout_secs=max(int(self._limit_s), 1)),
+            async_options=background,
             multiprocessing_options=together if len(everyone) > 1 else MultiprocessingOptions(),
         )
         return ocp.CheckpointManager(folder, options=options)
@@ -327,9 +329,14 @@ class Checkpoints:
             manager.close()
 
 
-def _first_line(error: Exception) -> str:
-    """Type and beginning of an error's message, for the log."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+def _first_line(error: BaseException) -> str:
+    """Type and beginning of the message of an error's first cause, for the log."""
+    while earlier := error.__cause__ or (not error.__suppress_context__ and error.__context__):
+        error = earlier
+    line = (str(error).strip().splitlines() or [""])[0]
+    # The system's own words stand at the end, behind what may be long paths.
+    line = line if len(line) < 400 else f"{line[:200]} ... {line[-200:]}"
+    return f"{type(error).__name__}: {line}"
 
 
 def _own(data_states: list[Any]) -> Any:

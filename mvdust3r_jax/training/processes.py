@@ -23,6 +23,8 @@ from jax.experimental import multihost_utils
 _numbers = itertools.count()
 # How long a file that another host has just written may take to appear (attribute caches of NFS).
 _VISIBLE_S = 20.0
+# How long processes that stand at the same barrier may need to find each other there.
+_SAME_PLACE_MS = 30_000
 
 
 class RunError(ValueError):
@@ -46,6 +48,35 @@ def meet(what: str, limit_s: float) -> None:
         raise RunError(
             f"{what}: not all {jax.process_count()} processes came within {limit_s:.0f} s: {reason}"
         ) from error
+
+
+def matching_barrier(name: str) -> ocp.multihost.BarrierSyncFn:
+    """A barrier for orbax, but one that notices when processes stand at different ones.
+
+    A process whose write failed skips barriers, and the others would wait in those for it until the
+    time limit. Here all meet under a running number, and then under the barrier's name, for which
+    those who have just met need not wait long.
+    """
+    if jax.process_count() == 1:
+        return lambda **_: None
+    wait, numbers, failed = ocp.multihost.get_barrier_sync_fn(), itertools.count(), []
+
+    def barrier(*, key: str, timeout_ms: int) -> None:
+        if failed:
+            raise RuntimeError(f"not at {key}, since {failed[0]} has failed")
+        number = f"{name}, barrier {next(numbers)}"
+        try:
+            wait(key=number, timeout_ms=timeout_ms)
+        except jax.errors.JaxRuntimeError:
+            failed.append(key)
+            raise
+        try:
+            wait(key=f"{number}: {key}", timeout_ms=min(timeout_ms, _SAME_PLACE_MS))
+        except jax.errors.JaxRuntimeError:
+            failed.append(key)
+            raise RuntimeError(f"another process has failed before {key}") from None
+
+    return barrier
 
 
 def gather(value: Any) -> list[Any]:

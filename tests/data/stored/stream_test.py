@@ -117,11 +117,70 @@ def test_position_is_restored_exactly_in_the_middle_of_an_epoch(folder):
 
 
 def test_position_of_another_stream_is_refused(folder):
-    """A changed seed or batch size would silently repeat or lose samples."""
+    """A changed seed or other numbers of views would silently repeat or lose samples."""
     state = make_train_iterator(config(folder), seed=1, batch_size=3).get_state()
-    for changed in ({"seed": 2, "batch_size": 3}, {"seed": 1, "batch_size": 2}):
+    for cfg, seed in ((config(folder), 2), (config(folder, num_inputs=(5,)), 1)):
         with pytest.raises(ValueError, match="other sources"):
-            make_train_iterator(config(folder), **changed).set_state(state)
+            make_train_iterator(cfg, seed=seed, batch_size=3).set_state(state)
+
+
+def global_batches(source, count, processes, **settings):
+    """Sources of all processes, opened, and a function that reads global batches from them."""
+    settings = dict(seed=3, split="train", num_inputs=(4, 6), num_targets=1) | settings
+    sources = [
+        make_source(source, batch_size=count, process_index=p, process_count=processes, **settings)
+        for p in range(processes)
+    ]
+
+    def take_global(steps):
+        seen = []
+        for _ in range(steps):
+            parts = [next(s) for s in sources]
+            batch = jax.tree.map(lambda *x: np.concatenate(x), *(b for b, _ in parts))
+            seen.append((batch, [i for _, info in parts for i in info["ids"]]))
+        return seen
+
+    return sources, take_global
+
+
+@pytest.mark.parametrize("source", ["box", "rooms", "records"])
+def test_any_number_of_processes_sees_the_samples_that_one_would_see(folder, source):
+    """Also after a resume on another number: images, ids, and how many views each batch has."""
+    settings = dict(height=16, width=16, baseline=(0.5, 1.5))
+    if source == "records":
+        settings |= dict(mixture=((str(folder), 1.0),), threads=1, read_ahead=1)
+    _, take_one = global_batches(source, 4, 1, **settings)
+    expected = take_one(7)
+    before, take_two = global_batches(source, 4, 2, **settings)
+    seen = take_two(3)
+    positions = json.loads(json.dumps([s.get_state() for s in before]))
+    assert positions[0] == positions[1]
+    after, take_four = global_batches(source, 4, 4, **settings)
+    for s in after:
+        s.set_state(positions[0])
+    for (a, ids_a), (b, ids_b) in zip(expected, seen + take_four(4), strict=True):
+        assert ids_a == ids_b
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("source", ["box", "records"])
+def test_another_batch_size_goes_on_without_repeating_or_losing_a_sample(folder, source):
+    """First four, then two at a time: every trajectory once in its epoch, whatever its views."""
+    settings = dict(height=8, width=8, baseline=(1.0, 1.0))
+    if source == "records":
+        settings |= dict(mixture=((str(folder), 1.0),), threads=1, read_ahead=1)
+    (first,), take_four = global_batches(source, 4, 1, **settings)
+    seen = take_four(5)
+    (second,), take_two = global_batches(source, 2, 1, **settings)
+    second.set_state(first.get_state())
+    seen += take_two(12)
+    for views in (5, 7) if source == "records" else ():
+        ids = [i for batch, info in seen if batch.images.shape[1] == views for i in info]
+        size = 2 * TRAJECTORIES if views == 5 else TRAJECTORIES
+        assert len(ids) > size
+        assert len(set(ids[:size])) == size
+    if source == "box":
+        assert [i for _, info in seen for i in info] == [f"box/{n}" for n in range(44)]
 
 
 def test_position_goes_on_where_a_data_set_was_moved_to(folder, tmp_path, monkeypatch):
@@ -361,7 +420,7 @@ def test_threads_and_read_ahead_reach_stored_data_sets_and_no_other_source(monke
     make_source("records", mixture=(("unread", 1.0),), **settings)
     assert (opened[0].threads, opened[0].read_ahead) == (7, 3)
     for other in ("box", "rooms"):
-        assert make_source(other, mixture=(), **settings).get_state() == {"next": 0}
+        assert make_source(other, mixture=(), **settings).get_state()["next"] == 0
     assert len(opened) == 1
 
 

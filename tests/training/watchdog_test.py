@@ -1,0 +1,66 @@
+"""A run that stands still ends with its stacks; one that works or saves does not."""
+
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+
+from mvdust3r_jax.training.watchdog import STALLED, Watchdog
+
+_STALLS = """
+import threading
+from mvdust3r_jax.training.watchdog import Watchdog
+def waits_for_a_host_that_is_gone():
+    threading.Event().wait()
+with Watchdog(0.5) as watchdog:
+    threading.Thread(target=waits_for_a_host_that_is_gone, name="reader", daemon=True).start()
+    threading.Event().wait()
+"""
+
+
+def test_a_stalled_process_ends_with_its_own_code_and_every_stack():
+    """Both threads stand in the log with the line they wait in, although neither can be ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", _STALLS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == STALLED
+    assert "nothing was finished for" in done.stderr and "stall_minutes" in done.stderr
+    assert "thread reader:" in done.stderr and "waits_for_a_host_that_is_gone" in done.stderr
+    assert "thread MainThread:" in done.stderr
+
+
+def ended(monkeypatch):
+    """Exit codes that the watchdog asks for, instead of ending this process."""
+    codes = []
+    monkeypatch.setattr("mvdust3r_jax.training.watchdog.os._exit", codes.append)
+    return codes
+
+
+def test_steps_compilations_and_saves_are_no_stall(monkeypatch):
+    """Each of them alone keeps the process alive for three limits; without them it ends."""
+    codes, limit_s = ended(monkeypatch), 0.4
+    with Watchdog(limit_s) as watchdog:
+        for _ in range(12):
+            time.sleep(limit_s / 4)
+            watchdog.alive()
+        with watchdog.paused():
+            time.sleep(3 * limit_s)
+        for i in range(12):
+            time.sleep(limit_s / 4)
+            jax.jit(lambda x, i=i: x + i)(jnp.float32(0))
+        assert not codes
+        time.sleep(2 * limit_s)
+        assert set(codes) == {STALLED}
+
+
+def test_without_a_limit_and_after_its_end_it_watches_nothing(monkeypatch):
+    """0 is off; a run that is over may be followed by anything."""
+    codes = ended(monkeypatch)
+    with Watchdog(0):
+        time.sleep(0.3)
+    with Watchdog(0.2):
+        pass
+    time.sleep(0.5)
+    assert not codes
