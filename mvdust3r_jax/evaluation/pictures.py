@@ -15,7 +15,7 @@ from mvdust3r_jax.evaluation.runner import Evaluation
 from mvdust3r_jax.types import images_01_from
 
 # The method whose scenes are drawn: the first of these that was run.
-_SHOWN = ("mvdp", "mvd", "pairwise", "constant")
+_SHOWN = ("mvdp", "mvdp_auto", "mvd", "mvd_auto", "pairwise", "constant")
 
 
 def draw_curves(workdir: Path) -> None:

@@ -88,3 +88,12 @@ def test_a_path_that_is_not_a_number_never_wins():
     confidence = jnp.full((1, 2, 1, 2, 2), 2.0).at[0, 0, 0, 0, 0].set(jnp.nan)
     choice = surest_path(Prediction(jnp.zeros((1, 2, 1, 2, 2, 3)), confidence))
     assert int(choice.reference[0]) == 1
+
+
+def test_an_answer_is_always_the_networks_own():
+    """Where every confidence is not a number, nor is the answer: it is not filled with zeros."""
+    config, variables, images = network(cross_ref=False)
+    variables = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables)
+    choose = functools.partial(surest_reference, config=config, at_once=2)
+    choice = jax.jit(choose)(variables, images)
+    assert jnp.isnan(choice.prediction.points).all() and (choice.scores == -jnp.inf).all()
