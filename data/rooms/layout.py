@@ -22,9 +22,6 @@ MAX_ROOMS = 3
 FLOOR_SLOTS, HUNG_SLOTS = 14, 2 * 4 * MAX_ROOMS
 WALL_THICKNESS_M = 0.12
 DOOR_HEIGHT_M = 2.08
-# Structural boxes: two dividing walls of three boxes with two casings of three, four skirtings,
-# one corner block, three beams, one rug per room.
-STRUCTURE = 12 + 4 + 1 + 3 + MAX_ROOMS
 _TRIES = 12
 _TABLES = catalog.piece_tables()
 _KINDS_FLOOR = np.flatnonzero(_TABLES.place != catalog.HUNG)

@@ -197,8 +197,3 @@ def first_hit(scene: Scene, origins: Float[Array, "K 3"], dirs: Float[Array, "K 
     limit = shell_exit(jnp.zeros(3), scene.size, origins, dirs)
     everyone = jnp.broadcast_to(scene.primitives.active, (len(origins), len(scene.material_of)))
     return cast(scene.primitives, origins, dirs, everyone, limit)
-
-
-def cast_depth(scene: Scene, origins: Float[Array, "K 3"], dirs: Float[Array, "K P 3"]):
-    """Factor on each direction at the first surface."""
-    return first_hit(scene, origins, dirs)[0]

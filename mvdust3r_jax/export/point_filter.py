@@ -46,9 +46,6 @@ class PointFilter:
             raise ValueError(f"max_points must be positive, got {self.max_points}")
 
 
-KEEP_ALL = PointFilter(drop_share=0.0)
-
-
 def keep_mask(scene: SceneArrays, points: PointFilter, seed: int = 0) -> np.ndarray:
     """[V, H, W]: true for the pixels that the filter keeps; always inside ``scene.masks``."""
     keep = usable_pixels(scene)

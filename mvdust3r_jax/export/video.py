@@ -134,24 +134,6 @@ def _ffmpeg() -> str:
     return imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def write_orbit(
-    path: str | Path, scene: SceneArrays, num_frames: int = ORBIT_FRAMES, longest_px: int = VIDEO_PX
-) -> None:
-    """The closed orbit around the first camera with a pose."""
-    write_mp4(path, render_path(scene, orbit(scene, num_frames), longest_px))
-
-
-def write_fly_through(
-    path: str | Path,
-    scene: SceneArrays,
-    frames_per_view: int | None = None,
-    longest_px: int = VIDEO_PX,
-) -> None:
-    """The flight through all cameras; by default a second per camera, twelve seconds at most."""
-    frames_per_view = frames_per_view or _flight_frames_per_view(scene, None)
-    write_mp4(path, render_path(scene, fly_through(scene, frames_per_view), longest_px))
-
-
 def _flight_frames_per_view(scene: SceneArrays, num_frames: int | None) -> int:
     """How many frames from camera to camera make a flight of about ``num_frames``."""
     legs = max(int(np.sum(scene.pose_ok)) - 1, 1)

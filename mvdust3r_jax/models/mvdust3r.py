@@ -176,12 +176,12 @@ _SMALL = ModelConfig(
     cross_ref=True,
 )
 
+# Of both linear releases, 224 and 512: sizes of images are no part of a network.
+_DUST3R = replace(_RELEASE, skip=False, gaussians=False, conf_max=float("inf"))
+
 VARIANTS: dict[str, ModelConfig] = {
-    "dust3r_224": replace(_RELEASE, skip=False, gaussians=False, conf_max=float("inf")),
-    "dust3r_512": replace(_RELEASE, skip=False, gaussians=False, conf_max=float("inf")),
-    "dust3r_512_dpt": replace(
-        _RELEASE, head="dpt", skip=False, gaussians=False, conf_max=float("inf")
-    ),
+    "dust3r_224": _DUST3R,
+    "dust3r_512_dpt": replace(_DUST3R, head="dpt"),
     "mvd": _RELEASE,
     "mvdp": replace(_RELEASE, cross_ref=True),
     "small_mvd": replace(_SMALL, cross_ref=False),
@@ -191,6 +191,7 @@ VARIANTS: dict[str, ModelConfig] = {
         32, 2, 2, 32, 2, 2, patch=8, skip=False, gaussian_hidden=32, cross_ref=True
     ),
 }
+VARIANTS["dust3r_512"] = VARIANTS["dust3r_224"]
 
 
 def abstract_variables(config: ModelConfig) -> dict[str, Any]:

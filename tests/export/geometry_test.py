@@ -236,7 +236,7 @@ def test_filter_never_keeps_infinite_points(scene):
     """A point that is not finite is never written, whatever its confidence."""
     broken = dataclasses.replace(scene, points=scene.points.copy())
     broken.points[1, 3, 4, 0] = np.nan
-    keep = point_filter.keep_mask(broken, point_filter.KEEP_ALL)
+    keep = point_filter.keep_mask(broken, point_filter.PointFilter(drop_share=0.0))
     assert not keep[1, 3, 4] and keep.sum() == keep.size - 1
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.rooms import primitives
-from data.rooms.render import cast_depth
+from data.rooms.render import first_hit
 from mvdust3r_jax.geometry.transforms import rotation_from_axis_angle
 
 INSIDE = {
@@ -163,7 +163,7 @@ def test_visible_never_drops_a_hit(key):
     assert (t_all < 99).any()
 
 
-def test_cast_depth_takes_the_shell_where_nothing_stands():
+def test_first_hit_takes_the_shell_where_nothing_stands():
     """Probes of an empty room measure the room."""
 
     class Empty:
@@ -172,5 +172,5 @@ def test_cast_depth_takes_the_shell_where_nothing_stands():
         material_of = jnp.zeros(primitives.active.shape, int)
 
     dirs = jnp.array([[[1.0, 0, 0], [0, -1.0, 0], [0, 0, 2.0]]])
-    t = cast_depth(Empty, jnp.array([[1.0, 2.0, 1.5]]), dirs)
+    t, _ = first_hit(Empty, jnp.array([[1.0, 2.0, 1.5]]), dirs)
     np.testing.assert_allclose(t, [[3.0, 2.0, 0.5]], rtol=1e-6)

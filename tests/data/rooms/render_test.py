@@ -12,7 +12,7 @@ from data import rooms
 from data.rooms import layout, primitives, walk
 from data.rooms.draws import Draws
 from data.rooms.light import light_maps
-from data.rooms.render import cast_depth
+from data.rooms.render import first_hit
 from data.rooms.sample import scene_intrinsics
 from data.rooms.scene import DEFAULT_OPTIONS, ROOMS_VERSION, SPLITS, hash_version
 from data.rooms.sheet import normals_from_depth
@@ -190,7 +190,7 @@ def test_culled_depth_equals_depth_without_culling():
     camera = unproject(jnp.ones_like(batch.depth_m), batch.intrinsics)
     dirs = jnp.einsum("bsij,bshwj->bshwi", batch.world_from_cam[..., :3, :3], camera)
     del u, v
-    depth = jax.jit(jax.vmap(cast_depth))(
+    depth, _ = jax.jit(jax.vmap(first_hit))(
         scenes, batch.world_from_cam[..., :3, 3], dirs.reshape(*dirs.shape[:2], -1, 3)
     )
     gap = np.abs(np.asarray(depth).reshape(batch.depth_m.shape) - np.asarray(batch.depth_m))
