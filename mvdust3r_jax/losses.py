@@ -4,12 +4,14 @@ Every term follows the published recipe (arXiv 2412.06974, section 3.3 and its r
 golden data. ``S = V + T``: input views first, then render-only views. Masks are true where the
 ground-truth depth is known; values under a false mask never reach a result.
 
-Spread over devices: with ``axis_name`` each device returns *its share* of the global value, so that
-the ``psum`` of the shares, and of their gradients, is exactly the value of the whole batch. Without
-it the value itself is returned.
+Where samples are spread over devices or micro-batches, each function gets ``Totals``, what means
+over all of them divide by, and returns *its share*: the sum of the shares, and of their gradients,
+is exactly the value of the whole batch. Without it the samples given are the whole batch.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +34,25 @@ def global_sum(value: Array, axis_name: str | None) -> Array:
     return value if axis_name is None else jax.lax.psum(value, axis_name)
 
 
+class Totals(NamedTuple):
+    """Of the whole batch: how many samples, and the valid pixels of each slot on all paths."""
+
+    samples: Float[Array, ""]
+    slots: Float[Array, "V"]
+
+
+def count_totals(batch: Batch, num_refs: int, num_inputs: int, axis_name: str | None) -> Totals:
+    """``Totals`` of all devices' samples; a device calls it before it cuts its own into parts."""
+    valid = known_depth(batch)[:, :num_inputs]
+    own = Totals(jnp.float32(valid.shape[0]), slot_counts(valid, num_refs))
+    return jax.tree.map(lambda x: global_sum(x, axis_name), own)
+
+
 def sample_mean(
-    per_sample: Float[Array, "*batch"], axis_name: str | None = None
+    per_sample: Float[Array, "*batch"], samples: Float[Array, ""] | None = None
 ) -> Float[Array, ""]:
-    """Mean over all samples of all devices (this device's share of it)."""
-    return per_sample.sum() / global_sum(jnp.float32(per_sample.size), axis_name)
+    """Mean over ``samples`` (this one's share of it)."""
+    return per_sample.sum() / (per_sample.size if samples is None else samples)
 
 
 def known_depth(batch: Batch) -> Bool[Array, "B S H W"]:
@@ -74,20 +90,27 @@ def slot_order(num_refs: int, num_views: int) -> Int[np.ndarray, "R V"]:
     return order
 
 
+def _sum_slots(by_view: Float[Array, "B R V"]) -> Float[Array, "V"]:
+    """Sum of each slot over batch and paths."""
+    order = jnp.asarray(slot_order(*by_view.shape[1:]))[None]
+    return jnp.take_along_axis(by_view, order, axis=2).sum(axis=(0, 1))
+
+
+def slot_counts(valid: Bool[Array, "B V H W"], num_refs: int) -> Float[Array, "V"]:
+    """Valid pixels of each slot, pooled over batch and paths."""
+    counts = valid.sum(axis=(-2, -1)).astype(jnp.float32)[:, None]
+    return _sum_slots(jnp.broadcast_to(counts, (counts.shape[0], num_refs, counts.shape[2])))
+
+
 def _pool_slots(
     pixel_values: Float[Array, "B R V H W"],
     valid: Bool[Array, "B V H W"],
-    axis_name: str | None,
+    counts: Float[Array, "V"] | None,
 ) -> Float[Array, "V"]:
     """Mean over the valid pixels of each slot, pooled over batch and paths; an empty slot is 0."""
-    num_refs, num_views = pixel_values.shape[1:3]
-    valid = valid[:, None]
-    sums = jnp.where(valid, pixel_values, 0.0).sum(axis=(-2, -1))
-    counts = jnp.broadcast_to(valid.sum(axis=(-2, -1)), sums.shape).astype(sums.dtype)
-    order = jnp.asarray(slot_order(num_refs, num_views))[None]
-    sums = jnp.take_along_axis(sums, order, axis=2).sum(axis=(0, 1))
-    counts = jnp.take_along_axis(counts, order, axis=2).sum(axis=(0, 1))
-    return sums / jnp.maximum(global_sum(counts, axis_name), 1.0)
+    sums = _sum_slots(jnp.where(valid[:, None], pixel_values, 0.0).sum(axis=(-2, -1)))
+    counts = slot_counts(valid, pixel_values.shape[1]) if counts is None else counts
+    return sums / jnp.maximum(counts, 1.0)
 
 
 def point_errors(
@@ -111,10 +134,10 @@ def regression_loss(
     true_points: Float[Array, "B R V H W 3"],
     valid: Bool[Array, "B V H W"],
     *,
-    axis_name: str | None = None,
+    counts: Float[Array, "V"] | None = None,
 ) -> Float[Array, "V"]:
     """Mean normalised point error of each slot (slot 0 = the reference view of its path)."""
-    return _pool_slots(point_errors(points, true_points, valid), valid, axis_name)
+    return _pool_slots(point_errors(points, true_points, valid), valid, counts)
 
 
 def confidence_loss(
@@ -124,16 +147,16 @@ def confidence_loss(
     valid: Bool[Array, "B V H W"],
     *,
     reward: float = CONFIDENCE_REWARD,
-    axis_name: str | None = None,
+    counts: Float[Array, "V"] | None = None,
 ) -> Float[Array, "V"]:
     """``mean(c |x - x_gt| - reward log c)`` of each slot; the training loss is their sum.
 
-    ``confidence`` is at least 1. All gradients are 0 where nothing is valid.
+    ``confidence`` is at least 1. All gradients are 0 where nothing is valid. counts: of ``Totals``.
     """
     errors = point_errors(points, true_points, valid)
     confidence = jnp.where(valid[:, None], confidence, 1.0)
     values = confidence * errors - reward * jnp.log(confidence)
-    return _pool_slots(values, valid, axis_name)
+    return _pool_slots(values, valid, counts)
 
 
 def clip_scales(

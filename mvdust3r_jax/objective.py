@@ -2,7 +2,7 @@
 
 ``confidence`` compares pointmaps of all paths; the others render the predicted Gaussians in the
 true cameras of input and render-only views (``render_loss``). A weight of 0 leaves a term out of
-the program. Values are shares of the global value when ``axis_name`` is given (see ``losses``).
+the program. Values are shares of the whole batch's when its ``totals`` are given (see ``losses``).
 """
 
 from __future__ import annotations
@@ -57,28 +57,29 @@ def total_loss(
     key: Array,
     *,
     perceptual: dict | None = None,
-    axis_name: str | None = None,
+    totals: losses.Totals | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum and the unweighted terms; ``prediction`` has the path axis [B, R, V, ...]."""
     num_refs, num_inputs = prediction.points.shape[1:3]
     truth = losses.true_pointmaps(batch, num_refs)
     valid = losses.known_depth(batch)
     inputs = truth[:, :, :num_inputs], valid[:, :num_inputs]
+    totals = losses.count_totals(batch, num_refs, num_inputs, None) if totals is None else totals
     confidence = losses.confidence_loss(
-        prediction.points, prediction.confidence, *inputs, axis_name=axis_name
+        prediction.points, prediction.confidence, *inputs, counts=totals.slots
     ).sum()
     loss = config.confidence * confidence
     terms = {
         "confidence": confidence,
-        "regression": losses.regression_loss(prediction.points, *inputs, axis_name=axis_name).sum(),
-        "valid_share": losses.sample_mean(valid.mean(axis=(1, 2, 3)), axis_name),
+        "regression": losses.regression_loss(prediction.points, *inputs, counts=totals.slots).sum(),
+        "valid_share": losses.sample_mean(valid.mean(axis=(1, 2, 3)), totals.samples),
         "mean_log_confidence": losses.sample_mean(
-            jnp.log(prediction.confidence).mean(axis=(1, 2, 3, 4)), axis_name
+            jnp.log(prediction.confidence).mean(axis=(1, 2, 3, 4)), totals.samples
         ),
     }
     if config.renders:
         weighted, rendered = render_loss.render_terms(
-            config, prediction, batch, key, perceptual=perceptual, axis_name=axis_name
+            config, prediction, batch, key, perceptual=perceptual, samples=totals.samples
         )
         loss, terms = loss + weighted, terms | rendered
     return loss, terms

@@ -249,13 +249,13 @@ def render_terms(
     key: Array,
     *,
     perceptual: dict | None = None,
-    axis_name: str | None = None,
+    samples: Float[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum, and means of ``scene_terms`` over samples and chosen paths.
 
     ``prediction`` is [B, R, V, ...]. Only the weighted sum has a gradient, and only with respect to
     the prediction. A sample without any known depth has no scale: it contributes 0 (the published
-    scale term explodes there).
+    scale term explodes there). samples: number in the whole batch, where these are some of it.
     """
     if prediction.gaussians is None:
         raise ValueError("render terms have a weight, but this variant has no Gaussian heads")
@@ -269,8 +269,9 @@ def render_terms(
 
     poses = losses.reference_from_cameras(batch.world_from_cam, num_refs)
     predictions, poses = jax.tree.map(by_scene, (prediction, poses))
-    samples = jnp.repeat(jnp.arange(batch.images.shape[0]), len(paths))
-    constants = _Constants(poses, samples, batch, views, perceptual)
+    of_scene = jnp.repeat(jnp.arange(batch.images.shape[0]), len(paths))
+    constants = _Constants(poses, of_scene, batch, views, perceptual)
     weighted, terms = _scene_losses(config, predictions, constants)
-    means = jax.tree.map(lambda x: losses.sample_mean(x, axis_name), (weighted, terms))
+    scenes = None if samples is None else samples * len(paths)
+    means = jax.tree.map(lambda x: losses.sample_mean(x, scenes), (weighted, terms))
     return means[0], jax.lax.stop_gradient(means[1])

@@ -9,7 +9,7 @@ summing gradients over devices gives the gradient of the whole batch.
 from __future__ import annotations
 
 import dataclasses
-import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt32
 
 from mvdust3r_jax import parallel
-from mvdust3r_jax.losses import global_sum, known_depth, true_pointmaps
+from mvdust3r_jax.losses import Totals, count_totals, global_sum, known_depth, true_pointmaps
 from mvdust3r_jax.metrics import point_errors
 from mvdust3r_jax.objective import ObjectiveConfig, total_loss
 from mvdust3r_jax.optimizer import OptimizerConfig, frozen_mask, learning_rate, make_optimizer
@@ -95,6 +95,12 @@ def split_micro_batches(batch: Batch, parts: int) -> Batch:
     )
 
 
+def batch_totals(objective: ObjectiveConfig, batch: Batch, axis_name: str | None) -> Totals:
+    """What the objective's means divide by: pooled over all devices and all parts of the batch."""
+    num_inputs = batch.images.shape[1] - objective.num_targets
+    return count_totals(batch, min(objective.num_refs, num_inputs), num_inputs, axis_name)
+
+
 def _moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
     """Early steps average over a tenth of the steps so far instead of over 1 / (1 - decay)."""
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
@@ -132,11 +138,8 @@ def make_train_step(
     frozen = frozen_mask(params, optimizer_config.freeze)
     axis_name = axis_name if mesh is None else parallel.AXIS
     _check_batch_norm(model, axis_name)
-    loss_terms = functools.partial(
-        total_loss, objective, perceptual=perceptual, axis_name=axis_name
-    )
 
-    def loss_and_stats(params: Any, batch_stats: Any, batch: Batch, key: Array):
+    def loss_and_stats(params: Any, batch_stats: Any, batch: Batch, rest: tuple[Array, Totals]):
         # What is frozen needs no backward pass at all.
         params = jax.tree.map(lambda p, f: jax.lax.stop_gradient(p) if f else p, params, frozen)
         num_inputs = batch.images.shape[1] - objective.num_targets
@@ -150,32 +153,36 @@ def make_train_step(
             mutable=["batch_stats"],
         )
         prediction = prediction if mesh is None else parallel.join_views(prediction)
-        loss, terms = loss_terms(prediction, batch, key)
+        key, totals = rest
+        loss, terms = total_loss(
+            objective, prediction, batch, key, perceptual=perceptual, totals=totals
+        )
         return loss, (updated.get("batch_stats", {}), {"loss": loss, **terms})
 
-    def gradient(params: Any, batch_stats: Any, batch: Batch, key: Array):
-        grads, rest = jax.grad(loss_and_stats, has_aux=True)(params, batch_stats, batch, key)
-        return (grads if mesh is None else parallel.sum_and_cut(grads, mesh)), rest
+    def gradient(params: Any, batch_stats: Any, batch: Batch, rest: tuple[Array, Totals]):
+        grads, out = jax.grad(loss_and_stats, has_aux=True)(params, batch_stats, batch, rest)
+        return (grads if mesh is None else parallel.sum_and_cut(grads, mesh)), out
 
     def accumulate(variables: tuple[Any, Any], batch: Batch, key: Array):
         """This chip's part of the gradient, batch statistics and its shares of the terms."""
         params, batch_stats = variables
+        # Means are over the whole batch, and all parts render the same paths and views: the
+        # gradient does not depend on how the batch is cut.
+        rest = key, batch_totals(objective, batch, axis_name)
         if config.accumulation == 1:
-            return gradient(params, batch_stats, batch, key)
+            return gradient(params, batch_stats, batch, rest)
         parts = split_micro_batches(batch, config.accumulation)
-        keys = jax.random.split(key, config.accumulation)
 
         def one(carry, part):
             total, stats = carry
-            grads, (stats, terms) = gradient(params, stats, *part)
+            grads, (stats, terms) = gradient(params, stats, part, rest)
             return (jax.tree.map(jnp.add, total, grads), stats), terms
 
-        first = jax.tree.map(lambda x: x[0], (parts, keys))
-        shapes = jax.eval_shape(gradient, params, batch_stats, *first)[0]
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(gradient, params, batch_stats, first, rest)[0]
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (total, stats), terms = jax.lax.scan(one, (zeros, batch_stats), (parts, keys))
-        mean = lambda x: x / config.accumulation  # noqa: E731
-        return jax.tree.map(mean, total), (stats, jax.tree.map(lambda t: t.mean(0), terms))
+        (total, stats), terms = jax.lax.scan(one, (zeros, batch_stats), parts)
+        return total, (stats, jax.tree.map(lambda t: t.sum(0), terms))
 
     def on_one_chip(variables: tuple[Any, Any], batch: Batch, key: Array):
         grads, (batch_stats, terms) = accumulate(variables, batch, key)
@@ -232,18 +239,18 @@ def make_eval_step(
     perceptual: dict | None = None,
     axis_name: str | None = None,
     mesh: Mesh | None = None,
+    parts: int = 1,
 ) -> Callable[[TrainState, Batch], Metrics]:
     """``evaluate(state, batch) -> metrics``: the same terms with averaged weights and statistics.
 
     The parameters themselves are used where no average is kept. ``nd`` is the normalised distance
-    of path 0 (see ``metrics``), over the samples that have any depth.
+    of path 0 (see ``metrics``), over the samples that have any depth. Each device computes its
+    samples in ``parts``, one after the other, as the training step does.
     """
     axis_name = axis_name if mesh is None else parallel.AXIS
-    loss_terms = functools.partial(
-        total_loss, objective, perceptual=perceptual, axis_name=axis_name
-    )
 
-    def on_one_chip(variables: dict, batch: Batch, key: Array) -> tuple[dict, Metrics]:
+    def of_part(variables: dict, batch: Batch, key: Array, totals: Totals) -> dict[str, Array]:
+        """Shares of the terms; sum and number of the normalised distances."""
         num_inputs = batch.images.shape[1] - objective.num_targets
         prediction = model.apply(
             variables,
@@ -251,13 +258,24 @@ def make_eval_step(
             num_refs=min(objective.num_refs, num_inputs),
             all_paths=True,
         )
-        loss, terms = loss_terms(prediction, batch, key)
+        loss, terms = total_loss(
+            objective, prediction, batch, key, perceptual=perceptual, totals=totals
+        )
         first = jax.tree.map(lambda x: x[:, 0], prediction)
         truth = true_pointmaps(batch, 1)[:, 0, :num_inputs]
         nd = point_errors(first.points, truth, known_depth(batch)[:, :num_inputs]).nd
         counted = jnp.isfinite(nd)
-        total, count = global_sum((jnp.where(counted, nd, 0.0).sum(), counted.sum()), axis_name)
-        return {}, global_sum({"loss": loss, **terms}, axis_name) | {"nd": total / count}
+        sums = {"nd": jnp.where(counted, nd, 0.0).sum(), "counted": counted.sum()}
+        return {"loss": loss, **terms, **sums}
+
+    def on_one_chip(variables: dict, batch: Batch, key: Array) -> tuple[dict, Metrics]:
+        whole = batch_totals(objective, batch, axis_name)
+        # A part is at least one sample: sets to evaluate on may have smaller batches.
+        micro_batches = split_micro_batches(batch, math.gcd(parts, batch.images.shape[0]))
+        shares = jax.lax.map(lambda part: of_part(variables, part, key, whole), micro_batches)
+        sums = global_sum(jax.tree.map(lambda x: x.sum(0), shares), axis_name)
+        count = sums.pop("counted")
+        return {}, sums | {"nd": sums["nd"] / count}
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         run = on_one_chip if mesh is None else parallel.on_shards(on_one_chip, mesh)

@@ -144,7 +144,8 @@ def test_shares_of_devices_sum_to_the_whole(key):
     valid = jax.random.uniform(keys[3], (8, 3, 4, 5)) > 0.5
     whole = losses.confidence_loss(points, confidence, truth, valid)
     split = jax.tree.map(lambda x: x[:, None], (points, confidence, truth, valid))
-    share = jax.pmap(lambda *a: losses.confidence_loss(*a, axis_name="data"), axis_name="data")
+    counts = losses.slot_counts(valid, 2)
+    share = jax.vmap(lambda *a: losses.confidence_loss(*a, counts=counts))
     np.testing.assert_allclose(share(*split).sum(0), whole, rtol=1e-5)
 
 

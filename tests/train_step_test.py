@@ -29,9 +29,9 @@ def batch_of(size=4, seed=0):
     return jax.tree.map(jnp.asarray, box_views(np.random.default_rng(seed), size, 4, 16, 16))
 
 
-def build(optimizer=OPTIMIZER, config=PLAIN, objective=OBJECTIVE):
+def build(optimizer=OPTIMIZER, config=PLAIN, objective=OBJECTIVE, network=MODEL):
     """Initial state and the compiled step."""
-    model = MVDust3r(MODEL)
+    model = MVDust3r(network)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)), 1, True)
     rule, step = make_train_step(model, optimizer, objective, config, variables["params"])
     return init_state(variables, rule, config, seed=0), jax.jit(step)
@@ -56,15 +56,43 @@ def test_loss_falls_on_a_batch_seen_again_and_again(name):
     assert int(state.step) == 30
 
 
-def test_accumulation_gives_the_gradient_of_the_whole_batch():
-    """Two micro-batches, all pixels valid: the same loss and update as at once."""
-    (state, step), (_, parts) = build(), build(config=StepConfig(accumulation=2))
-    batch = batch_of()
-    (once, metrics_1), (twice, metrics_2) = step(state, batch), parts(state, batch)
-    np.testing.assert_allclose(metrics_1["loss"], metrics_2["loss"], rtol=1e-5)
-    np.testing.assert_allclose(metrics_1["grad_norm"], metrics_2["grad_norm"], rtol=1e-4)
+def batch_with_holes():
+    """Four samples of which nearly all, most, few and no pixels are known."""
+    batch, rng = batch_of(), np.random.default_rng(1)
+    unknown = rng.random(batch.depth_m.shape) < np.array([0.05, 0.3, 0.9, 1.0])[:, None, None, None]
+    return batch.replace(depth_m=jnp.where(unknown, 0, batch.depth_m))
+
+
+def assert_close(metrics, expected):
+    for name in expected:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("render", [False, True], ids=["points", "rendered"])
+def test_any_split_of_a_batch_gives_the_gradient_of_the_whole(render):
+    """Also with different numbers of valid pixels, and where only some views are rendered."""
+    options = {}
+    if render:
+        drawn = dict(rgb=1.0, scale_clip=1.0, render_paths=1, render_views=1)
+        options["objective"] = dataclasses.replace(OBJECTIVE, **drawn)
+        options["network"] = dataclasses.replace(MODEL, gaussians=True, gaussian_hidden=16)
+    batch = batch_with_holes()
+    state, step = build(**options)
+    whole, expected = step(state, batch)
+    _, step = build(config=StepConfig(accumulation=2 if render else 4), **options)
+    split, metrics = step(state, batch)
+    assert_close(metrics, expected)
     # Adam's first step is lr * sign(gradient): compare the moments, which are the gradients.
-    assert differences(once.opt_state, twice.opt_state) < 1e-4
+    assert differences(whole.opt_state, split.opt_state) < 1e-4
+
+
+def test_evaluation_in_parts_gives_the_numbers_of_the_whole():
+    """Of two parts: all that divides both the six asked for and the four samples."""
+    state, _ = build()
+    model, batch = MVDust3r(MODEL), batch_with_holes()
+    expected = jax.jit(make_eval_step(model, OBJECTIVE))(state, batch)
+    assert np.isfinite(expected["nd"])
+    assert_close(jax.jit(make_eval_step(model, OBJECTIVE, parts=6))(state, batch), expected)
 
 
 def test_micro_batches_do_not_depend_on_how_the_batch_is_spread():
