@@ -31,8 +31,9 @@ from configs import defaults
 from data.iterators import DevicePrefetch
 from data.sources import make_source
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r, lpips, parallel, port, processes
-from mvdust3r_jax.checkpoint import Checkpoints
-from mvdust3r_jax.metric_log import CompileCounter, MetricLog, Progress
+from mvdust3r_jax.changed_settings import as_text, changed_settings, not_free
+from mvdust3r_jax.checkpoint import Checkpoints, Restored
+from mvdust3r_jax.metric_log import CompileCounter, MetricLog, Progress, interval_means
 from mvdust3r_jax.objective import ObjectiveConfig
 from mvdust3r_jax.optimizer import OptimizerConfig
 from mvdust3r_jax.panels import contact_sheet, make_picture_step
@@ -141,6 +142,23 @@ def check_eval_sources(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"config.eval.{name} cannot be opened: {error}") from error
 
 
+def compare_settings(
+    restored: Restored, config: ml_collections.ConfigDict, allow_changes: bool
+) -> dict[str, tuple[Any, Any]]:
+    """Tells what differs from the checkpoint's config; an error where it must be allowed first."""
+    changes = changed_settings(restored.meta["config"], config.to_json_best_effort())
+    if changes:
+        logging.warning("other settings than before: %s", as_text(changes))
+    heavy = {name: changes[name] for name in not_free(changes)}
+    if heavy and not allow_changes:
+        raise processes.RunError(
+            f"since step {restored.step} settings were changed that say what this run's numbers "
+            f"mean: {as_text(heavy)}. Give --allow_changes to go on, or another workdir (with "
+            "init_from, if need be)"
+        )
+    return changes
+
+
 # --- The chips ------------------------------------------------------------------------------------
 
 
@@ -176,7 +194,11 @@ def spread(config: ml_collections.ConfigDict, model: MVDust3r, variables: dict) 
     else:
         raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {config.parallel!r}")
     evaluate = make_eval_step(
-        model, objective, perceptual=perceptual, axis_name=axis_name, mesh=mesh
+        *(model, objective),
+        perceptual=perceptual,
+        axis_name=axis_name,
+        mesh=mesh,
+        parts=step_config.accumulation,
     )
     return Run(
         state=init_state(variables, optimizer, step_config, config.seed),
@@ -201,19 +223,29 @@ def evaluate(config: ml_collections.ConfigDict, run: Run, state: Any, overrides:
 # --- The loop -------------------------------------------------------------------------------------
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = range(0)) -> int:
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    profile: range = range(0),
+    allow_changes: bool = False,
+) -> int:
     """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM.
 
-    profile: steps that are traced. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
+    profile: steps that are traced. allow_changes: go on although settings differ from those of the
+    checkpoint. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
     """
     check_fields(config)
     processes.check_shared_folder(workdir)
     with Watchdog(60 * config.stall_minutes) as watchdog:
-        return _train(config, workdir, profile, watchdog)
+        return _train(config, workdir, profile, allow_changes, watchdog)
 
 
 def _train(
-    config: ml_collections.ConfigDict, workdir: Path, profile: range, watchdog: Watchdog
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    profile: range,
+    allow_changes: bool,
+    watchdog: Watchdog,
 ) -> int:
     """The loop itself."""
     stop, compiles, trace = _Preemption(), CompileCounter(), _Trace(workdir / "profile", profile)
@@ -236,9 +268,10 @@ def _train(
         limit_s=60 * config.save_minutes,
     )
     restored = checkpoints.restore(chips.abstract(run.state))
-    first_step, state = 0, run.state
+    first_step, state, changes = 0, run.state, {}
     if restored is not None:
         first_step, state = restored.step, restored.state
+        changes = compare_settings(restored, config, allow_changes)
         source.set_state(restored.data_state)
         logging.info("going on after step %d", first_step)
     state = chips.put_state(state)
@@ -249,9 +282,11 @@ def _train(
     log = MetricLog(
         workdir, first_step, tensorboard=config.tensorboard, active=jax.process_index() == 0
     )
+    if changes:
+        log.event(first_step, "changed", settings=changes)
     end = config.stop_step or config.total_steps
     progress = Progress(first_step, end)
-    pending, compiled, step = None, compiles.count, first_step
+    pending, compiled, step, recent = None, compiles.count, first_step, []
 
     def due(every: int, step: int) -> bool:
         return every > 0 and step % every == 0
@@ -265,7 +300,10 @@ def _train(
         progress.count(config.data.batch_size, time.perf_counter() - started)
 
         # Step; the numbers of the one before are fetched while this one runs
+        started = time.perf_counter()
         state, metrics = chips.step(state, batch)
+        progress.exclude(time.perf_counter() - started if compiles.count > compiled else 0.0)
+        recent += [metrics] if config.log_every else []
         if pending is not None:
             _settle(config, pending, log, chips, state, checkpoints, source)
             watchdog.alive()
@@ -278,7 +316,8 @@ def _train(
             shape = list(batch.images.shape)
             log.event(step, "compile", count=compiled, seconds=compiles.seconds, images=shape)
         if due(config.log_every, step):
-            numbers = jax.device_get(metrics) | progress.report(step)
+            numbers = interval_means(recent) | progress.report(step)
+            recent.clear()
             log.scalars(step, numbers)
             logging.info(
                 "step %d  loss %.4f  %.3f s/step  %.1f examples/s  input %.1f %%  %.0f s left",
@@ -288,24 +327,14 @@ def _train(
 
         # Evaluation, pictures and checkpoints
         if due(config.eval_every, step):
-            judged = None
-            for name, overrides in config.eval.items():
-                results, example = evaluate(config, run, state, overrides.to_dict())
-                judged = results[config.best_metric] if judged is None else judged
-                watchdog.alive()
-                log.scalars(step, results, kind=f"eval_{name}")
-                logging.info("eval %s at step %d: %s", name, step, results)
-                if due(config.pictures_every, step):
-                    rows = jax.device_get(run.pictures(state, chips.put_batch(example)))
-                    log.pictures(step, {name: contact_sheet(rows)})
-            view, position = functools.partial(chips.host_view, state), source.get_state()
-            with watchdog.paused():
-                checkpoints.save_if_best(step, view, position, config.best_metric, judged)
+            jax.block_until_ready(metrics)
+            with progress.aside():
+                _judge(config, run, state, step, log, checkpoints, source, watchdog)
         if due(config.checkpoint_every, step) or last:
             _settle(config, pending, log, chips, state, checkpoints, source)
             pending = None
             position = source.get_state()
-            with watchdog.paused():
+            with watchdog.paused(), progress.aside():
                 saved = checkpoints.save(step, chips.host_view(state), position)
             log.event(step, "checkpoint", saved=saved)
         if last:
@@ -323,6 +352,23 @@ def _train(
     if stop.reached:
         logging.info("SIGTERM: saved after step %d", step)
     return INTERRUPTED if stop.reached else FINISHED
+
+
+def _judge(config, run, state, step, log, checkpoints, source, watchdog) -> None:
+    """Evaluates on every set of ``config.eval``, draws pictures, keeps the best state."""
+    judged, chips = None, run.chips
+    for name, overrides in config.eval.items():
+        results, example = evaluate(config, run, state, overrides.to_dict())
+        judged = results[config.best_metric] if judged is None else judged
+        watchdog.alive()
+        log.scalars(step, results, kind=f"eval_{name}")
+        logging.info("eval %s at step %d: %s", name, step, results)
+        if config.pictures_every > 0 and step % config.pictures_every == 0:
+            rows = jax.device_get(run.pictures(state, chips.put_batch(example)))
+            log.pictures(step, {name: contact_sheet(rows)})
+    view, position = functools.partial(chips.host_view, state), source.get_state()
+    with watchdog.paused():
+        checkpoints.save_if_best(step, view, position, config.best_metric, judged)
 
 
 def _settle(config, pending, log, chips, state, checkpoints, source) -> None:
@@ -409,6 +455,9 @@ class _Trace:
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Python file, e.g. configs/small_mvd.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and metrics")
 _PROFILE = flags.DEFINE_string("profile", "", "Steps to trace, FIRST:LAST; into WORKDIR/profile")
+_ALLOW_CHANGES = flags.DEFINE_bool(
+    "allow_changes", False, "Resume although data, seed, loss, network or schedule were changed"
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Several processes, found out from the cluster (TPU pods, SLURM)"
 )
@@ -448,7 +497,7 @@ def main(argv: list[str]) -> int:
     elif _DISTRIBUTED.value:
         jax.distributed.initialize()
     try:
-        return train(_CONFIG.value, workdir, profile)
+        return train(_CONFIG.value, workdir, profile, _ALLOW_CHANGES.value)
     except (NonFiniteError, processes.RunError) as error:
         sys.exit(str(error))
     except jax.errors.JaxRuntimeError as error:
