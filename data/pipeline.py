@@ -100,9 +100,7 @@ class _Ticket:
 class _Schedule:
     """Sample number of this process -> ticket; the only place that knows the order."""
 
-    def __init__(
-        self, cfg, sets, *, seed, batch_size, process_index, process_count, start=None
-    ):
+    def __init__(self, cfg, sets, *, seed, batch_size, process_index, process_count, start=None):
         self._slots, self._seed, self._batch = cfg.num_inputs, seed, batch_size
         self._first, self._all = process_index * batch_size, process_count * batch_size
         self._start = start or {"next": 0, "sample": 0, "slots": [0] * len(self._slots)}

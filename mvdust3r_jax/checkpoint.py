@@ -133,9 +133,7 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
         processes.meet(f"opening {name}", _BARRIER_S)
         prefix = f"{name}-{next(self._openings)}"
-        together = MultiprocessingOptions(
-            active_processes=everyone, barrier_sync_key_prefix=prefix
-        )
+        together = MultiprocessingOptions(active_processes=everyone, barrier_sync_key_prefix=prefix)
         background = AsyncOptions(
             timeout_secs=max(int(self._limit_s), 1),
             barrier_sync_fn=processes.matching_barrier(prefix),

@@ -127,9 +127,7 @@ def global_batches(source, count, processes, **settings):
     """Sources of all processes, opened, and a function that reads global batches from them."""
     settings = dict(seed=3, split="train", num_inputs=(4, 6), num_targets=1) | settings
     sources = [
-        make_source(
-            source, batch_size=count, process_index=p, process_count=processes, **settings
-        )
+        make_source(source, batch_size=count, process_index=p, process_count=processes, **settings)
         for p in range(processes)
     ]
 
