@@ -28,8 +28,14 @@ from data.training_batches import make_source
 from mvdust3r_jax import ModelConfig, MVDust3r
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.training import processes
-from mvdust3r_jax.training.checkpoint import Checkpoints
-from mvdust3r_jax.training.metric_log import CompileCounter, MetricLog, Progress
+from mvdust3r_jax.training.changed_settings import as_text, changed_settings, not_free
+from mvdust3r_jax.training.checkpoint import Checkpoints, Restored
+from mvdust3r_jax.training.metric_log import (
+    CompileCounter,
+    MetricLog,
+    Progress,
+    interval_means,
+)
 from mvdust3r_jax.training.preemption import Preemption
 from mvdust3r_jax.training.progress_pictures import contact_sheet
 from mvdust3r_jax.training.run import Run, make_run, spread_by
@@ -69,6 +75,23 @@ def check_eval_sources(config: ml_collections.ConfigDict) -> None:
             open_source(config, **overrides.to_dict())
         except (OSError, ValueError) as error:
             raise ValueError(f"config.eval.{name} cannot be opened: {error}") from error
+
+
+def compare_settings(
+    restored: Restored, config: ml_collections.ConfigDict, allow_changes: bool
+) -> dict[str, tuple[Any, Any]]:
+    """Tells what differs from the checkpoint's config; an error where it must be allowed first."""
+    changes = changed_settings(restored.meta["config"], config.to_json_best_effort())
+    if changes:
+        logging.warning("other settings than before: %s", as_text(changes))
+    heavy = {name: changes[name] for name in not_free(changes)}
+    if heavy and not allow_changes:
+        raise processes.RunError(
+            f"since step {restored.step} settings were changed that say what this run's numbers "
+            f"mean: {as_text(heavy)}. Give --allow_changes to go on, or another workdir (with "
+            "init_from, if need be)"
+        )
+    return changes
 
 
 def prepare(config: ml_collections.ConfigDict) -> tuple[ModelConfig, Run]:
@@ -116,19 +139,29 @@ def evaluate(config: ml_collections.ConfigDict, run: Run, state: Any, overrides:
 # --- The loop -------------------------------------------------------------------------------------
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = range(0)) -> int:
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    profile: range = range(0),
+    allow_changes: bool = False,
+) -> int:
     """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM.
 
-    profile: steps that are traced. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
+    profile: steps that are traced. allow_changes: go on although settings differ from those of the
+    checkpoint. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
     """
     build.check(config)
     processes.check_shared_folder(workdir)
     with Watchdog(60 * config.stall_minutes) as watchdog:
-        return _train(config, workdir, profile, watchdog)
+        return _train(config, workdir, profile, allow_changes, watchdog)
 
 
 def _train(
-    config: ml_collections.ConfigDict, workdir: Path, profile: range, watchdog: Watchdog
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    profile: range,
+    allow_changes: bool,
+    watchdog: Watchdog,
 ) -> int:
     """The loop itself."""
     stop, compiles, trace = Preemption(), CompileCounter(), Trace(workdir / "profile", profile)
@@ -149,9 +182,10 @@ def _train(
         limit_s=60 * config.save_minutes,
     )
     restored = checkpoints.restore(chips.abstract(run.state))
-    first_step, state = 0, run.state
+    first_step, state, changes = 0, run.state, {}
     if restored is not None:
         first_step, state = restored.step, restored.state
+        changes = compare_settings(restored, config, allow_changes)
         source.set_state(restored.data_state)
         logging.info("going on after step %d", first_step)
     state = chips.put_state(state)
@@ -162,9 +196,11 @@ def _train(
     log = MetricLog(
         workdir, first_step, tensorboard=config.tensorboard, active=jax.process_index() == 0
     )
+    if changes:
+        log.event(first_step, "changed", settings=changes)
     end = config.stop_step or config.total_steps
     progress = Progress(first_step, end)
-    pending, compiled, step = None, compiles.count, first_step
+    pending, compiled, step, recent = None, compiles.count, first_step, []
 
     def due(every: int, step: int) -> bool:
         return every > 0 and step % every == 0
@@ -178,7 +214,10 @@ def _train(
         progress.count(config.data.batch_size, time.perf_counter() - started)
 
         # Step; the numbers of the one before are fetched while this one runs
+        started = time.perf_counter()
         state, metrics = run.step(state, batch)
+        progress.exclude(time.perf_counter() - started if compiles.count > compiled else 0.0)
+        recent += [metrics] if config.log_every else []
         if pending is not None:
             _settle(config, pending, log, chips, state, checkpoints, source)
             watchdog.alive()
@@ -191,7 +230,8 @@ def _train(
             shape = list(batch.images.shape)
             log.event(step, "compile", count=compiled, seconds=compiles.seconds, images=shape)
         if due(config.log_every, step):
-            numbers = jax.device_get(metrics) | progress.report(step)
+            numbers = interval_means(recent) | progress.report(step)
+            recent.clear()
             log.scalars(step, numbers)
             logging.info(
                 "step %d  loss %.4f  %.3f s/step  %.1f examples/s  input %.1f %%  %.0f s left",
@@ -201,24 +241,14 @@ def _train(
 
         # Evaluation, pictures and checkpoints
         if due(config.eval_every, step):
-            judged = None
-            for name, overrides in config.eval.items():
-                results, example = evaluate(config, run, state, overrides.to_dict())
-                judged = results[config.best_metric] if judged is None else judged
-                watchdog.alive()
-                log.scalars(step, results, kind=f"eval_{name}")
-                logging.info("eval %s at step %d: %s", name, step, results)
-                if due(config.pictures_every, step):
-                    rows = jax.device_get(run.pictures(state, chips.put_batch(example)))
-                    log.pictures(step, {name: contact_sheet(rows)})
-            view, position = functools.partial(chips.host_view, state), source.get_state()
-            with watchdog.paused():
-                checkpoints.save_if_best(step, view, position, config.best_metric, judged)
+            jax.block_until_ready(metrics)
+            with progress.aside():
+                _judge(config, run, state, step, log, checkpoints, source, watchdog)
         if due(config.checkpoint_every, step) or last:
             _settle(config, pending, log, chips, state, checkpoints, source)
             pending = None
             position = source.get_state()
-            with watchdog.paused():
+            with watchdog.paused(), progress.aside():
                 saved = checkpoints.save(step, chips.host_view(state), position)
             log.event(step, "checkpoint", saved=saved)
         if last:
@@ -236,6 +266,23 @@ def _train(
     if stop.reached:
         logging.info("SIGTERM: saved after step %d", step)
     return INTERRUPTED if stop.reached else FINISHED
+
+
+def _judge(config, run, state, step, log, checkpoints, source, watchdog) -> None:
+    """Evaluates on every set of ``config.eval``, draws pictures, keeps the best state."""
+    judged, chips = None, run.chips
+    for name, overrides in config.eval.items():
+        results, example = evaluate(config, run, state, overrides.to_dict())
+        judged = results[config.best_metric] if judged is None else judged
+        watchdog.alive()
+        log.scalars(step, results, kind=f"eval_{name}")
+        logging.info("eval %s at step %d: %s", name, step, results)
+        if config.pictures_every > 0 and step % config.pictures_every == 0:
+            rows = jax.device_get(run.pictures(state, chips.put_batch(example)))
+            log.pictures(step, {name: contact_sheet(rows)})
+    view, position = functools.partial(chips.host_view, state), source.get_state()
+    with watchdog.paused():
+        checkpoints.save_if_best(step, view, position, config.best_metric, judged)
 
 
 def _settle(config, pending, log, chips, state, checkpoints, source) -> None:
@@ -270,6 +317,9 @@ def define_flags() -> None:
         workdir="Folder for checkpoints and metrics",
     )
     flags.DEFINE_string("profile", "", "Steps to trace, FIRST:LAST; into WORKDIR/profile")
+    flags.DEFINE_bool(
+        "allow_changes", False, "Resume although data, seed, loss, network or schedule were changed"
+    )
 
 
 def main(options: Any) -> int:
@@ -283,7 +333,7 @@ def main(options: Any) -> int:
         sys.exit(f"error: {error}")
     common_flags.start_processes(options)
     try:
-        return train(options.config, workdir, profile)
+        return train(options.config, workdir, profile, options.allow_changes)
     except (NonFiniteError, processes.RunError) as error:
         sys.exit(f"error: {error}")
     except jax.errors.JaxRuntimeError as error:

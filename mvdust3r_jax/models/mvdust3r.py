@@ -22,6 +22,8 @@ from mvdust3r_jax.types import Prediction
 
 HEADS = ("linear", "dpt")
 DTYPES = ("float32", "bfloat16", "float16")
+# Fields of a ModelConfig that say how to compute, and change no parameter and no result but rounding.
+COMPUTE_FIELDS = ("dtype", "remat", "bn_axis_name", "unroll")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.mvdust3r import COMPUTE_FIELDS, ModelConfig
 from mvdust3r_jax.training import processes
 
 NEWEST, BEST, UNREADABLE = "checkpoints", "best", "unreadable"
@@ -61,11 +61,10 @@ def check_same_model(saved: dict[str, Any], config: ModelConfig, where: str) -> 
     Fields that change no parameter (dtype, remat) may differ. A field that is younger than the
     checkpoint has the value that it stands for when left out.
     """
-    free = {"dtype", "remat", "unroll", "bn_axis_name"}
     fields = dataclasses.fields(ModelConfig)
     saved = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING} | saved
     mine = json.loads(json.dumps(dataclasses.asdict(config)))
-    names = sorted((set(saved) | set(mine)) - free)
+    names = sorted((set(saved) | set(mine)) - set(COMPUTE_FIELDS))
     different = [
         f"{n}: {saved.get(n)!r} there, {mine.get(n)!r} here"
         for n in names

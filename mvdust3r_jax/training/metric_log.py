@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +174,26 @@ def _drop_after(path: Path, first_step: int) -> None:
 
 
 class Progress:
-    """Step time, share of it spent waiting for input, examples a second and time left."""
+    """Step time, share of it spent waiting for input, examples a second and time left.
+
+    All of steps alone: without what ``exclude`` and ``aside`` take out.
+    """
 
     def __init__(self, first_step: int, total_steps: int):
         self._total = total_steps
         self._step, self._time = first_step, time.perf_counter()
-        self._examples, self._waited = 0, 0.0
+        self._examples, self._waited, self._aside = 0, 0.0, 0.0
+
+    def exclude(self, seconds: float) -> None:
+        """Time that is no step's: compiling, evaluating, saving."""
+        self._aside += seconds
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Excludes the time spent inside; whoever enters waits for the running step first."""
+        started = time.perf_counter()
+        yield
+        self.exclude(time.perf_counter() - started)
 
     def count(self, examples: int, waited_s: float) -> None:
         """Adds one step: how many examples it held and how long the loop waited for them."""
@@ -189,7 +203,7 @@ class Progress:
     def report(self, step: int) -> dict[str, float]:
         """Rates since the last report; starts a new interval."""
         now = time.perf_counter()
-        elapsed, steps = max(now - self._time, 1e-9), max(step - self._step, 1)
+        elapsed, steps = max(now - self._time - self._aside, 1e-9), max(step - self._step, 1)
         rates = {
             "step_time_s": elapsed / steps,
             "examples_per_s": self._examples / elapsed,
@@ -197,7 +211,23 @@ class Progress:
             "eta_s": elapsed / steps * (self._total - step),
         }
         self._step, self._time, self._examples, self._waited = step, now, 0, 0.0
+        self._aside = 0.0
         return rates
+
+
+def interval_means(steps: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Each number's mean over the steps of an interval, those that were not finite left out.
+
+    Counters and the learning rate are those of the last step.
+    """
+    fetched = jax.device_get(list(steps))
+    means = {}
+    for name, last in fetched[-1].items():
+        values = np.array([numbers[name] for numbers in fetched], np.float64)
+        finite = values[np.isfinite(values)]
+        state = name in ("learning_rate", "skipped", "skipped_in_row")
+        means[name] = float(last if state or not len(finite) else finite.mean())
+    return means
 
 
 class CompileCounter:

@@ -21,7 +21,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig, abstract_variables
+from mvdust3r_jax.models.mvdust3r import COMPUTE_FIELDS, ModelConfig, abstract_variables
 from mvdust3r_jax.weights import port, safetensors_file, torch_args, torch_file, torch_writer
 
 Variables = dict[str, Any]
@@ -30,8 +30,6 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 _CONFIG_KEY, _SIZE_KEY = "config", "image_size"
 _CONFIG_FILE, _SIZE_FILE, _VARIABLES_FOLDER = "config.json", "image_size.json", "variables"
-# Fields of the config that say how to compute, not what was trained.
-_COMPUTE_FIELDS = ("dtype", "remat", "bn_axis_name", "unroll")
 
 
 class WeightsError(ValueError):
@@ -227,7 +225,7 @@ def _config_from_json(text: str) -> ModelConfig:
     if not isinstance(fields, dict) or set(fields) - known:
         unknown = sorted(set(fields) - known) if isinstance(fields, dict) else text[:80]
         raise ValueError(f"the config in the file is not understood: {unknown}")
-    return ModelConfig(**{k: v for k, v in fields.items() if k not in _COMPUTE_FIELDS})
+    return ModelConfig(**{k: v for k, v in fields.items() if k not in COMPUTE_FIELDS})
 
 
 def _float32(tree: Any) -> Any:

@@ -1,0 +1,61 @@
+"""What a resumed run's configuration differs in from that of its checkpoint.
+
+Every difference is told. Those of fields that only say how a run is watched or computed are free;
+any other changes what its numbers mean, and must be asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+from typing import Any
+
+# Fields that change no sample, no update and no number that is compared.
+FREE = (
+    *("log_every", "pictures_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
+    *("tensorboard", "save_minutes", "stall_minutes", "stop_step", "max_skipped_in_row"),
+    *("parallel", "mesh", "remat", "accumulation"),
+    *("data.prefetch", "data.threads", "data.read_ahead"),
+    "init_from",  # read by the first start alone
+)
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by their path, ``data.seed``."""
+    fields = {}
+    for name, value in config.items():
+        path = prefix + name
+        fields |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return fields
+
+
+def _told(field: str, value: Any) -> Any:
+    """A field's value as it is compared: data sets by name, since they may be moved in between."""
+    if field.endswith("mixture"):
+        return [[PurePath(folder).name, weight] for folder, weight in value]
+    return value
+
+
+def changed_settings(saved: str, mine: str) -> dict[str, tuple[Any, Any]]:
+    """Field -> (value in the checkpoint, value here), of two configurations as JSON.
+
+    Fields that only one of them has are another version's, and stand for what was done without.
+    """
+    there, here = (_flat(json.loads(text)) for text in (saved, mine))
+    return {
+        name: (there[name], here[name])
+        for name in sorted(set(there) & set(here))
+        if _told(name, there[name]) != _told(name, here[name])
+    }
+
+
+def not_free(changes: dict[str, tuple[Any, Any]]) -> list[str]:
+    """The fields among them that change what the run's numbers mean."""
+    return [name for name in changes if name not in FREE]
+
+
+def as_text(changes: dict[str, tuple[Any, Any]]) -> str:
+    """One line: ``peak_lr: 0.001 before, 0.01 now; ...``."""
+    return "; ".join(
+        f"{name}: {there!r} before, {here!r} now" for name, (there, here) in changes.items()
+    )
