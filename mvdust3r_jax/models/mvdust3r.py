@@ -22,7 +22,7 @@ from mvdust3r_jax.types import Prediction
 
 HEADS = ("linear", "dpt")
 DTYPES = ("float32", "bfloat16", "float16")
-# Fields of a ModelConfig that say how to compute, and change no parameter and no result but rounding.
+# Fields of a ModelConfig that say how to compute; they change no parameter.
 COMPUTE_FIELDS = ("dtype", "remat", "bn_axis_name", "unroll")
 
 
