@@ -107,6 +107,7 @@ def step_parts(config: ml_collections.ConfigDict):
             name: config[name]
             for name in ("peak_lr", "final_lr", "warmup_steps", "total_steps", "b1", "b2")
         },
+        decay_steps=config.decay_steps or None,
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
@@ -246,7 +247,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, profile: range = ran
         # Input: batches wait on the chips already
         started = time.perf_counter()
         batch, info = next(source)
-        progress.count(config.data.batch_size, time.perf_counter() - started)
+        samples = len(info["ids"]) * jax.process_count()
+        progress.count(samples, time.perf_counter() - started)
 
         # Step; the numbers of the one before are fetched while this one runs
         state, metrics = chips.step(state, batch)
