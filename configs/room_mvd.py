@@ -36,7 +36,7 @@ def get_config():
     config.clip_norm = 1.0
     config.average_decay = 0.999
     config.log_every = 20
-    config.eval_every = 1_000
+    config.eval_every = 500
     config.eval_batches = 8
     clean = {"split": "validation", "images_per_step": 32, "reuse": 1, "photographic": 0.0}
     config.eval = {
@@ -44,6 +44,6 @@ def get_config():
         "views_4": clean | {"num_inputs": (4,), "baseline": (0.5, 1.5)},
         "photographic_8": clean | {"num_inputs": (8,), "baseline": (0.5, 1.5), "photographic": 1.0},
     }
-    config.checkpoint_every = 200
+    config.checkpoint_every = 100
     config.pictures_every = 1_000
     return config
