@@ -211,7 +211,8 @@ def _train(
         # Input: batches wait on the chips already
         started = time.perf_counter()
         batch, info = next(source)
-        progress.count(config.data.batch_size, time.perf_counter() - started)
+        samples = len(info["ids"]) * jax.process_count()
+        progress.count(samples, time.perf_counter() - started)
 
         # Step; the numbers of the one before are fetched while this one runs
         started = time.perf_counter()

@@ -55,6 +55,7 @@ def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:
         f.name for f in dataclasses.fields(OptimizerConfig) if f.name not in ("name", "freeze")
     ]
     fields = {name: config[name] for name in names}
+    fields["decay_steps"] = config.decay_steps or None
     return OptimizerConfig(name=config.optimizer, freeze=tuple(config.freeze), **fields)
 
 

@@ -30,6 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.data.mixture = ()  # 'records': (folder of a built data set, weight) pairs
     config.data.batch_size = 8  # samples a step over all processes
+    # Input images a step instead, 0 = batch_size counts: fewer samples the more views they have
+    config.data.images_per_step = 0
     config.data.num_inputs = (8,)  # views V; each batch draws one entry, each is compiled once
     config.data.num_targets = 2  # render-only views T
     config.data.height = 224
@@ -40,6 +42,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.read_ahead = 16  # records: samples decoded in advance, 16 bytes a pixel and view
     config.data.split = "train"  # or 'validation', 'test': other rooms, other scenes
     config.data.baseline = (0.5, 1.5)  # rooms: how far apart views are; 1 = a few steps
+    config.data.reuse = 1  # rooms: steps that see a batch, each time another view is the reference
+    config.data.photographic = 0.0  # rooms: strength of a camera's faults in input views, 0 to 1
 
     # Objective; a term of weight 0 is not computed
     config.num_refs = 4  # paths R
@@ -56,6 +60,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.total_steps = 1_000  # at which the learning rate has become final_lr
     config.stop_step = 0  # where the run ends, 0 = at total_steps
     config.warmup_steps = 10
+    # 0: half a cosine after the warm-up; else the rate stays at its peak until these last steps,
+    # so that total_steps may be moved until then.
+    config.decay_steps = 0
     config.optimizer = "adamw"  # or 'muon' for the blocks' matrices, AdamW for the rest
     config.peak_lr = 1.5e-4
     config.final_lr = 1e-6

@@ -12,15 +12,23 @@ class SamplePlace:
     """
 
     def __init__(self, batch_size: int, process_index: int = 0, process_count: int = 1):
-        self._own, self._first = batch_size, batch_size * process_index
-        self._all = batch_size * process_count
+        self._own, self._process, self._count = batch_size, process_index, process_count
         self._next, self._sample = 0, 0
 
-    def advance(self) -> tuple[int, list[int]]:
-        """Number of the next batch, and the numbers of this process's samples in it."""
-        index, first = self._next, self._sample + self._first
-        self._next, self._sample = index + 1, self._sample + self._all
-        return index, list(range(first, first + self._own))
+    @property
+    def index(self) -> int:
+        """Number of the next batch."""
+        return self._next
+
+    def advance(self, own: int | None = None) -> tuple[int, list[int]]:
+        """Number of the next batch, and the numbers of this process's samples in it.
+
+        own: how many samples each process has in this batch, where that is not the batch size.
+        """
+        own = self._own if own is None else own
+        index, first = self._next, self._sample + own * self._process
+        self._next, self._sample = index + 1, self._sample + own * self._count
+        return index, list(range(first, first + own))
 
     def get_state(self) -> dict[str, int]:
         """Batches and samples before the next batch."""
@@ -29,4 +37,4 @@ class SamplePlace:
     def set_state(self, state: dict[str, int]) -> None:
         """Goes to a position; those of older checkpoints count batches of this run's size."""
         self._next = int(state["next"])
-        self._sample = int(state.get("sample", self._next * self._all))
+        self._sample = int(state.get("sample", self._next * self._own * self._count))

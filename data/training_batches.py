@@ -7,8 +7,9 @@ JSON can hold it, before the next batch; ``set_state`` goes there.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mvdust3r_jax.types import Batch
 
@@ -29,34 +30,75 @@ class Source(Protocol):
         """Goes to a position."""
 
 
+class Kind(NamedTuple):
+    """A kind of source: where its class or function is, and which fields of ``data`` are its own.
+
+    own: field -> the value that means it is not used, for fields that no other kind has; another
+    value is refused elsewhere. unused: fields that say nothing here.
+    """
+
+    place: str
+    own: dict[str, Any] = {}
+    unused: tuple[str, ...] = ()
+
+
+_STORED = ("mixture", "threads", "read_ahead")
+# A new source is a row here; its fields stand in configs/defaults.py.
+SOURCES = {
+    "rooms": Kind(
+        "data.rooms.stream.RoomsSource",
+        own={"images_per_step": 0, "reuse": 1, "photographic": 0.0},
+        unused=_STORED,
+    ),
+    "records": Kind("data.stored.stream.records_source"),
+    "box": Kind("data.box.BoxSource", unused=(*_STORED, "baseline")),
+}
+
+
 def make_source(
     source: str, *, batch_size: int, process_index: int, process_count: int, **settings: Any
 ) -> Source:
-    """``batch_size`` counts the samples of all processes together.
+    """``batch_size`` and ``images_per_step`` are those of all processes together.
 
     Raises:
-      ValueError: unknown source, or a batch that the processes cannot share evenly.
+      ValueError: unknown source, a field set that it does not have, or a batch that the processes
+      cannot share evenly.
     """
+    if source not in SOURCES:
+        names = ", ".join(map(repr, sorted(SOURCES)))
+        raise ValueError(f"data.source must be one of {names}, got {source!r}")
     if batch_size % process_count:
         raise ValueError(
             f"data.batch_size = {batch_size} cannot be shared by {process_count} processes"
         )
-    place = {"process_index": process_index, "process_count": process_count}
-    settings |= {"batch_size": batch_size // process_count} | place
-    # Only stored data sets have these; the other sources compute every batch when it is asked for.
-    names = {"mixture", "threads", "read_ahead"} & set(settings)
-    stored = {name: settings.pop(name) for name in names}
-    if source == "records":
-        from data.stored.stream import records_source
+    kind = SOURCES[source]
+    for other, name, default in _foreign_fields(source):
+        if settings.pop(name, default) != default:
+            raise ValueError(f"data.{name} is for data.source {other!r}, got {source!r}")
+    settings = {name: value for name, value in settings.items() if name not in kind.unused}
+    if images := settings.get("images_per_step", 0):
+        _check_shares(images, settings["num_inputs"], process_count)
+        settings["images_per_step"] = images // process_count
+    module, _, name = kind.place.rpartition(".")
+    return getattr(importlib.import_module(module), name)(
+        batch_size=batch_size // process_count,
+        process_index=process_index,
+        process_count=process_count,
+        **settings,
+    )
 
-        return records_source(**stored, **settings)
-    if source == "box":
-        from data.box import BoxSource
 
-        del settings["baseline"]
-        return BoxSource(**settings)
-    if source == "rooms":
-        from data.rooms.stream import RoomsSource
+def _foreign_fields(source: str) -> list[tuple[str, str, Any]]:
+    """Kind, name and unused value of the fields that only other sources have."""
+    others = [(name, kind) for name, kind in SOURCES.items() if name != source]
+    return [(name, *field) for name, kind in others for field in kind.own.items()]
 
-        return RoomsSource(**settings)
-    raise ValueError(f"data.source must be 'box', 'rooms' or 'records', got {source!r}")
+
+def _check_shares(images: int, num_inputs: tuple[int, ...], process_count: int) -> None:
+    """Each number of views must give whole samples, as many in each process."""
+    for views in num_inputs:
+        if images % (views * process_count):
+            raise ValueError(
+                f"data.images_per_step = {images} must be a multiple of {views} views x "
+                f"{process_count} processes"
+            )

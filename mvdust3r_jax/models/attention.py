@@ -9,6 +9,7 @@ views as fit ``SCORE_BYTES``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,6 +21,10 @@ from jaxtyping import Array, Float
 
 SCORE_BYTES = 2**30
 CACHE_BYTES = 2**22
+# One head's scores of one view: below, products are so small that groups of views bring nothing,
+# and the scores of SMALL_VIEWS_BYTES are taken at once on every platform. Where platforms differ,
+# the gradient keeps what any of them would need.
+SMALL_HEAD_BYTES, SMALL_VIEWS_BYTES = 2**17, 2**26
 
 
 def attend(
@@ -134,6 +139,9 @@ def _heads_first(mapped: Callable, *qkv: Array, group: int) -> Array:
 def _per_platform(mapped: Callable, qkv: tuple[Array, ...], score_bytes: int) -> Array:
     """Chooses how much is done at once; ``score_bytes``: of one head of one querying view."""
     tokens, heads = qkv[0].shape[-3:-1]
+    all_views = math.prod(qkv[0].shape[:-3])
+    if score_bytes <= SMALL_HEAD_BYTES and all_views * heads * score_bytes <= SMALL_VIEWS_BYTES:
+        return _heads_first(partial(mapped, views=all_views, parts=1), *qkv, group=heads)
     fitting = max(1, CACHE_BYTES // score_bytes)
     group = max(g for g in range(1, heads + 1) if heads % g == 0 and g <= fitting)
     parts = min(

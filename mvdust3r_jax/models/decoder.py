@@ -69,6 +69,7 @@ class Decoder(nn.Module):
     dtype: str
     remat: bool | str = False
     unroll: bool = False
+    gelu: str = "erf"
 
     @nn.compact
     def __call__(
@@ -126,7 +127,7 @@ class Decoder(nn.Module):
     def _block(self, name: str) -> layers.DecoderBlock:
         # Zero output projections: a fresh cross-reference block leaves its input as it is.
         init = layers.zeros if name == "cross_ref_blocks" else layers.xavier
-        return layers.DecoderBlock(self.heads, self.dtype, init, parent=None)
+        return layers.DecoderBlock(self.heads, self.dtype, init, self.gelu, parent=None)
 
     def _stack(self, name: str) -> Any:
         view = jnp.zeros((1, 1, 1, self.dim))

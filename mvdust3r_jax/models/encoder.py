@@ -32,12 +32,13 @@ class Encoder(nn.Module):
     dtype: str
     remat: bool | str = False
     unroll: bool = False
+    gelu: str = "erf"
 
     @nn.compact
     def __call__(self, images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch N D"]:
         head_dim = self.dim // self.heads
         table = rope_table(*(s // self.patch for s in images.shape[-3:-1]), head_dim)
-        block = layers.EncoderBlock(self.heads, self.dtype, parent=None)
+        block = layers.EncoderBlock(self.heads, self.dtype, self.gelu, parent=None)
         example = jnp.zeros((1, 1, self.dim)), rope_table(1, 1, head_dim)
         blocks = self.param("blocks", layers.stack_init(block, self.depth, *example))
 

@@ -6,7 +6,7 @@ zeros of convolutions are not counted. ``W = V - 1`` sources, ``n = N`` tokens a
 
 from __future__ import annotations
 
-from mvdust3r_jax.models import dpt
+from mvdust3r_jax.models import dpt, heads
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 
 MLP = 8  # multiply-accumulates of the two MLP layers, in units of a token's D * D
@@ -79,11 +79,22 @@ def _cross_ref_layer(dim: int, n: int, queries: int, paths: int) -> int:
 
 def _heads(config: ModelConfig, size: tuple[int, int], n: int) -> int:
     dim, pixels = config.dec_dim, config.patch**2
-    total = n * dim * 4 * pixels if config.head == "linear" else _dpt(config, size)
+    total = _dpt(config, size) if config.head == "dpt" else n * dim * 4 * pixels
+    if config.head == "conv":
+        total += _conv_head(config, size, n)
     if config.gaussians:
         hidden, channels = config.gaussian_hidden, 3 * (config.sh_degree + 1) ** 2 + 1 + 3 + 4
         total += n * (4 * dim * hidden + hidden * channels * pixels)
     return total
+
+
+def _conv_head(config: ModelConfig, size: tuple[int, int], n: int) -> int:
+    """What the correction costs beyond the linear head."""
+    wide, area = config.conv_width, heads.CELL**2
+    rows, columns = (side // heads.CELL for side in size)
+    convolutions = heads.CONVOLUTIONS * rows * columns * 9 * wide**2
+    coarse = n * config.dec_dim * config.patch**2 // area * wide
+    return coarse + rows * columns * (3 + 4) * area * wide + convolutions
 
 
 def _conv(height: int, width: int, kernel: int, channels_in: int, channels_out: int) -> int:

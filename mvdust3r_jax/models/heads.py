@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.models import winograd
-from mvdust3r_jax.models.layers import dense_in_parts, xavier, zeros
+from mvdust3r_jax.models.layers import dense, dense_in_parts, token_product, xavier, zeros
 from mvdust3r_jax.types import Gaussians
 
 # exp of anything larger overflows float32, and then gradients are 0 * inf.
@@ -30,6 +30,8 @@ BATCH_NORM_EPS = 1e-5
 BATCH_NORM_MOMENTUM = 0.9  # the share of the old running statistics; PyTorch's momentum 0.1
 # Wide maps that inference holds at once: of one view on CPUs (in cache), of a few elsewhere.
 MAP_BYTES = 2**30
+CELL = 4  # pixels of a cell's side in the conv head
+CONVOLUTIONS = 2
 SKIP_MAPS = 4  # of the skip CNN's width, float32, held at once
 
 
@@ -155,8 +157,69 @@ class LinearPointHead(nn.Module):
     def __call__(
         self, tokens: Float[Array, "*batch N D"], grid: tuple[int, int]
     ) -> Float[Array, "*batch H W 4"]:
-        raw = nn.Dense(4 * self.patch**2, kernel_init=xavier, name="proj")(tokens)
+        raw = dense(4 * self.patch**2, "float32", "proj")(tokens)
         return pixel_shuffle(raw, grid, self.patch)
+
+
+def space_to_depth(x: Float[Array, "*batch H W C"], cell: int) -> Float[Array, "*batch h w P"]:
+    """Cells of ``cell * cell`` pixels as channels: row, column, channel."""
+    *batch, height, width, channels = x.shape
+    x = x.reshape(*batch, height // cell, cell, width // cell, cell, channels)
+    x = jnp.swapaxes(x, -4, -3)
+    return x.reshape(*batch, height // cell, width // cell, cell * cell * channels)
+
+
+def _conv_by_products(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """A 3x3 convolution that keeps the size, for ``nn.Conv``: nine matrix products, added up.
+
+    XLA on CPUs takes three times as long for the gradients of its own convolution.
+    """
+    height, width, channels = x.shape[1:]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    parts = [
+        token_product(padded[:, i : i + height, j : j + width].reshape(-1, channels), kernel[i, j])
+        for i in range(3)
+        for j in range(3)
+    ]
+    return sum(parts[1:], parts[0]).reshape(*x.shape[:3], kernel.shape[-1])
+
+
+class ConvPointHead(nn.Module):
+    """The linear head, plus a correction that looks across patches and at the image.
+
+    Maps are a quarter as high and wide as the image; a cell of 4 x 4 pixels holds them as channels,
+    so all convolutions have few positions and many channels. The correction starts at zero.
+    """
+
+    patch: int
+    width: int
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Float[Array, "*batch N D"],
+        images: Float[Array, "*batch H W 3"],
+        grid: tuple[int, int],
+    ) -> Float[Array, "*batch H W 4"]:
+        linear = LinearPointHead(self.patch, name="linear")(tokens, grid)
+        cells = self.patch // CELL
+        coarse = dense(cells**2 * self.width, "float32", "coarse")(tokens)
+        x = pixel_shuffle(coarse, grid, cells)
+        x = x + dense(self.width, "float32", "pixels")(space_to_depth(images, CELL))
+        lead = x.shape[:-3]
+        x = x.reshape(-1, *x.shape[-3:])
+        for index in range(CONVOLUTIONS):
+            conv = nn.Conv(
+                self.width,
+                (3, 3),
+                kernel_init=xavier,
+                conv_general_dilated=_conv_by_products,
+                name=f"conv{index}",
+            )
+            x = x + conv(jax.nn.relu(x))
+        x = dense(CELL**2 * 4, "float32", "out", zeros)(jax.nn.relu(x))
+        x = x.reshape(*lead, -1, x.shape[-1])
+        return linear + pixel_shuffle(x, tuple(cells * side for side in grid), CELL)
 
 
 class GaussianHead(nn.Module):

@@ -1,4 +1,4 @@
-"""Transformer blocks of encoder and decoder: pre-norm, residual, biases everywhere, exact GELU.
+"""Transformer blocks of encoder and decoder: pre-norm, residual, biases everywhere.
 
 Parameters and the residual stream are float32; ``dtype`` is the type of the matrix products.
 Tokens are ``[..., N, D]``; blocks that look across views take the view axis before ``N``.
@@ -26,9 +26,46 @@ xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
 
 
+@jax.custom_vjp
+def token_product(x: Float[Array, "*batch D"], kernel: Float[Array, "D E"]) -> Array:
+    """``x @ kernel``, with a gradient of the kernel that is fast on CPUs.
+
+    There XLA sums over several token axes by copying the wider operand transposed first, which
+    takes as long as the product itself; all tokens as one axis need no copy. Elsewhere axes may be
+    spread over chips and are left as they are.
+    """
+    return x @ kernel
+
+
+def _token_product_forward(x: Array, kernel: Array):
+    return x @ kernel, (x, kernel)
+
+
+def _token_product_backward(kept: tuple[Array, Array], gradient: Array):
+    x, kernel = kept
+
+    def merged(x: Array, gradient: Array) -> Array:
+        return x.reshape(-1, x.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])
+
+    def separate(x: Array, gradient: Array) -> Array:
+        tokens = list(range(x.ndim - 1))
+        return jnp.tensordot(x, gradient, axes=(tokens, tokens))
+
+    of_kernel = jax.lax.platform_dependent(x, gradient, cpu=merged, default=separate)
+    return gradient @ kernel.T, of_kernel
+
+
+token_product.defvjp(_token_product_forward, _token_product_backward)
+
+
 def dense(width: int, dtype: str, name: str, init: Callable = xavier) -> nn.Dense:
     """A linear layer with bias, float32 parameters and products in ``dtype``."""
-    return nn.Dense(width, dtype=dtype, kernel_init=init, name=name)
+
+    def dot(x, kernel, dimension_numbers, precision=None):
+        del dimension_numbers, precision
+        return token_product(x, kernel)
+
+    return nn.Dense(width, dtype=dtype, kernel_init=init, name=name, dot_general=dot)
 
 
 def layer_norm(dtype: str, name: str) -> nn.LayerNorm:
@@ -57,15 +94,16 @@ def dense_in_parts(width: int, dtype: str, name: str, *, parts: int, **options) 
 
 
 class Mlp(nn.Module):
-    """Two linear layers, four times as wide between, with exact (erf) GELU."""
+    """Two linear layers, four times as wide between, with GELU."""
 
     dtype: str
     out_init: Callable = xavier
+    gelu: str = "erf"  # exact, or 'tanh'
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
         hidden = dense(4 * x.shape[-1], self.dtype, "fc1")(x)
-        hidden = jax.nn.gelu(hidden, approximate=False)
+        hidden = jax.nn.gelu(hidden, approximate=self.gelu == "tanh")
         return dense(x.shape[-1], self.dtype, "fc2", self.out_init)(hidden)
 
 
@@ -119,13 +157,14 @@ class EncoderBlock(nn.Module):
 
     heads: int
     dtype: str
+    gelu: str = "erf"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch N D"], table: Table) -> Float[Array, "*batch N D"]:
         x = x + SelfAttention(self.heads, self.dtype, name="attn")(
             layer_norm(self.dtype, "norm1")(x), table
         )
-        return x + Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm2")(x))
+        return x + Mlp(self.dtype, gelu=self.gelu, name="mlp")(layer_norm(self.dtype, "norm2")(x))
 
 
 class DecoderBlock(nn.Module):
@@ -137,6 +176,7 @@ class DecoderBlock(nn.Module):
     heads: int
     dtype: str
     out_init: Callable = xavier
+    gelu: str = "erf"
 
     @nn.compact
     def __call__(
@@ -156,7 +196,7 @@ class DecoderBlock(nn.Module):
             cross = CrossAttention(**make, name="cross_attn")
             x = x + cross(normed, memory, table, memory_has_queries)
         normed = layer_norm(self.dtype, "norm3")(x)
-        return x + Mlp(self.dtype, self.out_init, name="mlp")(normed)
+        return x + Mlp(self.dtype, self.out_init, self.gelu, name="mlp")(normed)
 
 
 def stack_init(block: nn.Module, depth: int, *example: Any) -> Callable[[jax.Array], Any]:

@@ -20,7 +20,8 @@ from mvdust3r_jax.models.decoder import Decoder, join_reference, split_reference
 from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.types import Prediction
 
-HEADS = ("linear", "dpt")
+HEADS = ("linear", "dpt", "conv")
+GELUS = ("erf", "tanh")
 DTYPES = ("float32", "bfloat16", "float16")
 # Fields of a ModelConfig that say how to compute; they change no parameter.
 COMPUTE_FIELDS = ("dtype", "remat", "bn_axis_name", "unroll")
@@ -37,7 +38,9 @@ class ModelConfig:
     dec_depth: int
     dec_heads: int
     patch: int = 16  # pixels; image sides are multiples of it
-    head: str = "linear"  # pointmap head: 'linear' or 'dpt'
+    head: str = "linear"  # pointmap head: 'linear', 'dpt', or 'conv', which also sees the image
+    conv_width: int = 48  # channels of the conv head
+    gelu: str = "erf"  # exact as published, or 'tanh'
     skip: bool = True  # the CNN that refines points by the image
     skip_width: int = 256  # its channels
     gaussians: bool = True
@@ -56,11 +59,17 @@ class ModelConfig:
     def __post_init__(self):
         if self.head not in HEADS:
             raise ValueError(f"head must be one of {HEADS}, got {self.head!r}")
+        if self.gelu not in GELUS:
+            raise ValueError(f"gelu must be one of {GELUS}, got {self.gelu!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {DTYPES}, got {self.dtype!r}")
         if self.head == "dpt" and (self.skip or self.patch != 16):
             raise ValueError(
                 f"the DPT head needs patch=16 and skip=False, got {self.patch}, {self.skip}"
+            )
+        if self.head == "conv" and self.patch % heads.CELL:
+            raise ValueError(
+                f"the conv head needs a patch that is a multiple of {heads.CELL}, got {self.patch}"
             )
         for name, dim, count in (
             ("encoder", self.enc_dim, self.enc_heads),
@@ -99,7 +108,7 @@ class MVDust3r(nn.Module):
         c = self.config
         _check_input(images, num_refs, c.patch)
         grid = images.shape[2] // c.patch, images.shape[3] // c.patch
-        common = dict(dtype=c.dtype, remat=c.remat, unroll=c.unroll)
+        common = dict(dtype=c.dtype, remat=c.remat, unroll=c.unroll, gelu=c.gelu)
         encoder = Encoder(c.enc_dim, c.enc_depth, c.enc_heads, c.patch, **common, name="encoder")
         enc_tokens = encoder(images.astype(jnp.float32))
         decoder = Decoder(
@@ -140,6 +149,9 @@ class MVDust3r(nn.Module):
         if c.head == "dpt":
             head = dpt.DptPointHead(c.patch, name=f"{role}_point_head")
             raw = by_views(head, (tokens,), grid, dpt.PIXEL_BYTES)
+        elif c.head == "conv":
+            head = heads.ConvPointHead(c.patch, c.conv_width, name=f"{role}_point_head")
+            raw = head(tokens[-1], images, grid)
         else:
             raw = heads.LinearPointHead(c.patch, name=f"{role}_point_head")(tokens[-1], grid)
         xyz, raw_confidence = raw[..., :3], raw[..., 3]
@@ -180,6 +192,8 @@ _SMALL = ModelConfig(
 
 # Of both linear releases, 224 and 512: sizes of images are no part of a network.
 _DUST3R = replace(_RELEASE, skip=False, gaussians=False, conf_max=float("inf"))
+# As many tokens a view as ``small``, from four times as many pixels.
+_ROOM = replace(_SMALL, patch=16, head="conv", gelu="tanh")
 
 VARIANTS: dict[str, ModelConfig] = {
     "dust3r_224": _DUST3R,
@@ -189,6 +203,8 @@ VARIANTS: dict[str, ModelConfig] = {
     "small_mvd": replace(_SMALL, cross_ref=False),
     "small_mvd_skip": replace(_SMALL, cross_ref=False, skip=True, skip_width=32),
     "small": _SMALL,
+    "room_mvd": replace(_ROOM, cross_ref=False, gaussians=False),
+    "room": _ROOM,
     "tiny": ModelConfig(
         32, 2, 2, 32, 2, 2, patch=8, skip=False, gaussian_hidden=32, cross_ref=True
     ),

@@ -174,7 +174,7 @@ def _drop_after(path: Path, first_step: int) -> None:
 
 
 class Progress:
-    """Step time, share of it spent waiting for input, examples a second and time left.
+    """Step time, share of it spent waiting for input, examples (also a second) and time left.
 
     All of steps alone: without what ``exclude`` and ``aside`` take out.
     """
@@ -206,6 +206,7 @@ class Progress:
         elapsed, steps = max(now - self._time - self._aside, 1e-9), max(step - self._step, 1)
         rates = {
             "step_time_s": elapsed / steps,
+            "examples": float(self._examples),
             "examples_per_s": self._examples / elapsed,
             "input_wait_share": self._waited / elapsed,
             "eta_s": elapsed / steps * (self._total - step),

@@ -1,4 +1,4 @@
-"""AdamW or Muon with rules by parameter path, warm-up and cosine, optional clipping and freezing.
+"""AdamW or Muon with rules by parameter path, warm-up and decay, optional clipping and freezing.
 
 A parameter's path is its names joined with ``/`` (``encoder/blocks/mlp/fc1/kernel``). The first
 rule whose regular expression matches the whole path decides how the parameter is treated. One that
@@ -36,6 +36,9 @@ class OptimizerConfig:
     final_lr: float = 1e-6
     warmup_steps: int = 0
     total_steps: int = 1
+    # Steps of the decay, the last ones; between warm-up and decay the rate stays at its peak.
+    # None: half a cosine right after the warm-up.
+    decay_steps: int | None = None
     b1: float = 0.9
     b2: float = 0.95
     weight_decay: float = 0.05
@@ -50,16 +53,27 @@ class OptimizerConfig:
                 f"warmup_steps must lie in 0..total_steps = {self.total_steps}, "
                 f"got {self.warmup_steps}"
             )
+        stable = self.total_steps - self.warmup_steps
+        if self.decay_steps is not None and not 1 <= self.decay_steps <= stable:
+            raise ValueError(
+                f"decay_steps must lie in 1..total_steps - warmup_steps = {stable}, "
+                f"got {self.decay_steps}"
+            )
 
 
 def learning_rate(config: OptimizerConfig, step: int | Array) -> Float[Array, ""]:
-    """Linear from 0 over the warm-up, then half a cosine to ``final_lr`` at ``total_steps``."""
+    """Linear from 0 over the warm-up, then down to ``final_lr`` at ``total_steps``.
+
+    Half a cosine, or with ``decay_steps`` constant until these last steps and linear over them.
+    """
     step = jnp.asarray(step, jnp.float32)
     warm = config.peak_lr * step / max(config.warmup_steps, 1)
     span = max(config.total_steps - config.warmup_steps, 1)
     progress = jnp.clip((step - config.warmup_steps) / span, 0.0, 1.0)
-    cosine = 0.5 * (1 + jnp.cos(jnp.pi * progress))
-    decayed = config.final_lr + (config.peak_lr - config.final_lr) * cosine
+    height = 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    if config.decay_steps is not None:
+        height = jnp.clip((config.total_steps - step) / config.decay_steps, 0.0, 1.0)
+    decayed = config.final_lr + (config.peak_lr - config.final_lr) * height
     return jnp.where(step < config.warmup_steps, warm, decayed)
 
 

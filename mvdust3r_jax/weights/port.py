@@ -220,7 +220,8 @@ def init_from(
     Args:
       variables: freshly initialised variables of the network of ``config``.
       source: a PyTorch state dict (CroCo, DUSt3R, MV-DUSt3R), or our own variables of a network of
-        the same sizes. CroCo has one decoder: the reference blocks start the source blocks too.
+        the same sizes; its patches may be smaller, by a whole factor (``larger_patches``). CroCo
+        has one decoder: the reference blocks start the source blocks too.
       config: of the network to start.
 
     Returns:
@@ -232,7 +233,47 @@ def init_from(
     if "params" not in source:
         return _init_from_torch(variables, source, config)
     own = {c: variables[c] for c in ("params", "batch_stats") if c in variables}
-    return _merge(own, {k: source[k] for k in own if k in source}, copied=set(), unused=[])
+    source = {k: source[k] for k in own if k in source}
+    source["params"] = larger_patches(source["params"], config)
+    return _merge(own, source, copied=set(), unused=[])
+
+
+def larger_patches(params: Tree, config: ModelConfig) -> Tree:
+    """Parameters that do on images ``f`` times as large what ``params`` do on their means.
+
+    Patches of the network of ``config`` are ``f`` times as high and wide as those of ``params``:
+    the embedding of a patch is that of its ``f x f`` means, and the linear point head gives each of
+    these pixels the same point. A conv head starts from a linear one. Gaussian heads are left out
+    if ``f`` is not 1: how large a pixel's Gaussian is depends on it.
+    """
+    rows = np.shape(params["encoder"]["patch_embed"]["kernel"])[0]
+    old = math.isqrt(rows // 3)
+    factor, rest = divmod(config.patch, old)
+    params = {name: dict(part) for name, part in params.items()}
+    for name in ("ref_point_head", "src_point_head"):
+        if config.head == "conv" and "proj" in params[name]:
+            params[name] = {"linear": params[name]}
+    if rest or factor == 1:
+        return params
+    embed, patch = params["encoder"]["patch_embed"], (old, old)
+    kernel = np.reshape(embed["kernel"], (*patch, 3, -1))
+    kernel = _repeated(kernel, factor, 0).reshape(factor**2 * rows, -1) / factor**2
+    params["encoder"]["patch_embed"] = {"kernel": kernel, "bias": embed["bias"]}
+    for name in ("ref_point_head", "src_point_head"):
+        head = params[name].get("linear", params[name])
+        if "proj" in head:
+            head = {
+                k: _repeated(np.reshape(x, (*np.shape(x)[:-1], *patch, 4)), factor, np.ndim(x) - 1)
+                for k, x in head["proj"].items()
+            }
+            head = {"proj": {k: x.reshape(*x.shape[:-3], -1) for k, x in head.items()}}
+            params[name] = {"linear": head} if "linear" in params[name] else head
+    return {name: part for name, part in params.items() if not name.endswith("_gaussian_head")}
+
+
+def _repeated(x: np.ndarray, factor: int, axis: int) -> np.ndarray:
+    """Each entry ``factor`` times along the axis and the one after it."""
+    return x.repeat(factor, axis=axis).repeat(factor, axis=axis + 1)
 
 
 def _init_from_torch(variables: Mapping[str, Any], source: StateDict, config: ModelConfig):

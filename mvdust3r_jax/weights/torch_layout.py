@@ -135,7 +135,16 @@ def _dpt_head(torch_name: str, path: tuple[str, ...]):
 
 
 def tensor_table(config: ModelConfig) -> list[Entry]:
-    """Every tensor that the network of ``config`` reads."""
+    """Every tensor that the network of ``config`` reads.
+
+    Raises:
+      ValueError: the network has a part that no release has.
+    """
+    if config.head == "conv" or config.gelu != "erf":
+        raise ValueError(
+            "PyTorch releases have head 'linear' or 'dpt' and gelu 'erf', "
+            f"got {config.head!r} and {config.gelu!r}"
+        )
     encoder, decoder = ("params", "encoder"), ("params", "decoder")
     table = _affine("patch_embed.proj", (*encoder, "patch_embed"), "patch_embed")
     table += _blocks("enc_blocks", (*encoder, "blocks"), config.enc_depth, cross=False)

@@ -73,6 +73,7 @@ CASES = {
     "plus": {},
     "skip": dict(skip=True),
     "sh": dict(sh_degree=2),
+    "conv": dict(cross_ref=False, head="conv", conv_width=6),
     "dpt": dict(cross_ref=False, head="dpt", patch=16, gaussians=False),
 }
 

@@ -152,3 +152,49 @@ def test_more_views_need_no_more_maps():
         return run.memory_analysis().temp_size_in_bytes
 
     assert (planned(12) - planned(4)) / 8 < 0.25 * 4 * config.skip_width * 64 * 64
+
+
+def test_fresh_conv_head_is_the_linear_head(key):
+    """Its correction starts at zero, whatever the image."""
+    head = heads.ConvPointHead(patch=8, width=6)
+    tokens, images = (
+        jax.random.normal(key, (2, 3, 6, 16)),
+        jax.random.normal(key, (2, 3, 16, 24, 3)),
+    )
+    raw, variables = head.init_with_output(key, tokens, images, (2, 3))
+    linear = heads.LinearPointHead(patch=8)
+    expected = linear.apply({"params": variables["params"]["linear"]}, tokens, (2, 3))
+    np.testing.assert_array_equal(raw, expected)
+
+
+def test_conv_head_sees_pixels_of_the_neighbouring_patch(key):
+    """A pixel changes points across the patch border, in its own view only."""
+    head = heads.ConvPointHead(patch=8, width=6)
+    tokens, images = (
+        jax.random.normal(key, (1, 2, 4, 16)),
+        jax.random.normal(key, (1, 2, 16, 16, 3)),
+    )
+    variables = head.init(key, tokens, images, (2, 2))
+    kernel = variables["params"]["out"]["kernel"]
+    variables["params"]["out"]["kernel"] = jax.random.normal(key, kernel.shape)
+    apply = jax.jit(lambda x: head.apply(variables, tokens, x, (2, 2)))
+    moved = np.abs(apply(images.at[0, 0, 3, 7].add(1.0)) - apply(images)).max(-1)
+    assert moved[0, 0, 3, 9] > 1e-4 and not moved[0, 1].any()
+
+
+def test_convolution_by_products_is_the_convolution(key):
+    """Values, and gradients of map and kernel."""
+    x, kernel = jax.random.normal(key, (2, 5, 7, 4)), jax.random.normal(key, (3, 3, 4, 6))
+    weights = jax.random.normal(key, (2, 5, 7, 6))
+
+    def gradients(conv):
+        return jax.value_and_grad(lambda *a: (weights * conv(*a)).sum(), (0, 1))(x, kernel)
+
+    def plain(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    for own, other in zip(
+        *(jax.tree.leaves(gradients(f)) for f in (heads._conv_by_products, plain)), strict=True
+    ):
+        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)

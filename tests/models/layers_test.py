@@ -137,3 +137,38 @@ def test_scan_stops_early():
     some, _ = layers.scan_layers(body, jnp.zeros(3), params, length=4)
     sliced, _ = layers.scan_layers(body, jnp.zeros(3), params[:4], length=4)
     np.testing.assert_array_equal(some, sliced)
+
+
+def test_gradients_of_the_token_product_are_those_of_autodiff():
+    """With respect to tokens and kernel, over several batch axes."""
+    x, kernel, weights = normal(0, 2, 3, 5, 8), normal(1, 8, 4), normal(2, 2, 3, 5, 4)
+
+    def gradients(product):
+        return jax.grad(lambda x, k: (weights * product(x, k)).sum(), (0, 1))(x, kernel)
+
+    for own, plain in zip(gradients(layers.token_product), gradients(jnp.matmul), strict=True):
+        np.testing.assert_allclose(own, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("gelu", ["erf", "tanh"])
+def test_gelu_is_the_one_asked_for(gelu):
+    """An MLP of identity matrices shows its activation."""
+    mlp = layers.Mlp("float32", gelu=gelu)
+    x = jnp.linspace(-3.0, 3.0, 8)[None]
+    eye = jnp.tile(jnp.eye(8), (1, 4))
+    kernels = {"fc1": {"kernel": eye, "bias": jnp.zeros(32)}}
+    kernels["fc2"] = {"kernel": eye.T / 4, "bias": jnp.zeros(8)}
+    exact = 0.5 * x * (1 + jax.lax.erf(x / np.sqrt(2)))
+    approximate = 0.5 * x * (1 + jnp.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    expected = exact if gelu == "erf" else approximate
+    np.testing.assert_allclose(mlp.apply({"params": kernels}, x), expected, atol=1e-6)
+
+
+def test_small_scores_are_taken_at_once_and_give_the_same(monkeypatch):
+    """Attention to other views, all at once or view by view."""
+    q, k, v = normal(0, 2, 2, 6, 2, 8), normal(1, 2, 3, 6, 2, 8), normal(2, 2, 3, 6, 2, 8)
+    at_once = attention.attend_other_views(q, k, v)
+    monkeypatch.setattr(attention, "SMALL_HEAD_BYTES", 0)
+    monkeypatch.setattr(attention, "CACHE_BYTES", 300)
+    apart = jax.jit(lambda *x: attention.attend_other_views(*x))(q, k, v)
+    np.testing.assert_allclose(at_once, apart, atol=1e-6)

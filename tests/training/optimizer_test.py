@@ -102,3 +102,19 @@ def test_bad_settings_are_refused(fields):
     """Unknown names and impossible schedules are errors."""
     with pytest.raises(ValueError, match="must"):
         OptimizerConfig(**fields)
+
+
+def test_stable_schedule_decays_over_its_last_steps_only():
+    """Linear to the peak, constant until the last steps, linear to the final rate, constant."""
+    config = OptimizerConfig(
+        peak_lr=2.0, final_lr=0.5, warmup_steps=10, total_steps=110, decay_steps=40
+    )
+    rates = [float(learning_rate(config, s)) for s in (5, 10, 69, 70, 90, 110, 500)]
+    np.testing.assert_allclose(rates, [1.0, 2.0, 2.0, 2.0, 1.25, 0.5, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("decay_steps", [0, 91])
+def test_decay_must_fit_between_warm_up_and_end(decay_steps):
+    """A decay that would begin within the warm-up is refused, and one of no steps."""
+    with pytest.raises(ValueError, match="decay_steps must lie in 1..total_steps"):
+        OptimizerConfig(warmup_steps=10, total_steps=100, decay_steps=decay_steps)

@@ -158,3 +158,28 @@ def test_another_size_is_refused(change, message):
     target = dataclasses.replace(CONFIG, **change)
     with pytest.raises(ValueError, match=message):
         port.init_from(numbers(target, 2), source, target)
+
+
+def test_larger_patches_do_the_same_on_means_of_pixels():
+    """Twice as high and wide images and patches: the points of the means, each for 2 x 2 pixels."""
+    small = dataclasses.replace(CONFIG, skip=False, cross_ref=False)
+    large = dataclasses.replace(small, patch=8, head="conv", gaussians=False)
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((1, 3, 16, 24, 3), np.float32)
+    means = images.reshape(1, 3, 8, 2, 12, 2, 3).mean((3, 5))
+    source = jax.jit(MVDust3r(small).init)(jax.random.key(1), means)
+    fresh = jax.jit(MVDust3r(large).init)(jax.random.key(0), images)
+    started, origin = port.init_from(fresh, jax.tree.map(np.asarray, source), large)
+    wanted = jax.jit(MVDust3r(small).apply)(source, means)
+    got = jax.jit(MVDust3r(large).apply)(started, images)
+    for ours, theirs in ((got.points, wanted.points), (got.confidence, wanted.confidence)):
+        np.testing.assert_allclose(ours, theirs.repeat(2, 2).repeat(2, 3), rtol=1e-4, atol=1e-4)
+    assert all("point_head" in name for name in origin.fresh)
+
+
+def test_networks_that_no_release_has_are_not_written_as_one():
+    """The conv head and the approximate GELU have no place in PyTorch's files."""
+    for fields in ({"head": "conv", "patch": 8}, {"gelu": "tanh"}):
+        config = dataclasses.replace(CONFIG, **fields)
+        with pytest.raises(ValueError, match="PyTorch releases have head"):
+            port.flax_to_torch(numbers(config, 0), config)

@@ -1,0 +1,50 @@
+"""MV-DUSt3R at the small size for 128x128 pixels, points only: the first stage of `room`.
+
+    python train.py --config configs/room_mvd.py --workdir runs/room_mvd
+
+9 M parameters, 2 to 12 views, one path, no rendering, views as a cheap camera takes them. Made for
+many hours of an idle CPU, started and stopped at will: the learning rate stays at its peak until
+`decay_steps` before `total_steps`. To end the run, copy its folder, set both there and go on:
+
+    cp -r runs/room_mvd runs/room_mvd_end
+    python train.py --config configs/room_mvd.py --workdir runs/room_mvd_end \\
+        --config.total_steps=STEP+8000 --config.decay_steps=8000 --allow_changes
+"""
+
+from configs import defaults
+
+
+def get_config():
+    """Starts from the network that ships, on means of 2 x 2 pixels; see docs/training.md."""
+    config = defaults.get_config()
+    config.variant = "room_mvd"
+    config.init_from = "weights/small.safetensors"
+    config.remat = "dots_with_no_batch_dims_saveable"  # as fast as keeping all, in half the memory
+    config.num_refs = 1
+    config.data.source = "rooms"
+    config.data.images_per_step = 48
+    config.data.num_inputs = (2, 4, 8, 12)
+    config.data.num_targets = 0
+    config.data.height = config.data.width = 128
+    config.data.baseline = (0.3, 1.5)
+    config.data.reuse = 2
+    config.data.photographic = 1.0
+    config.total_steps = 200_000
+    config.decay_steps = 20_000
+    config.warmup_steps = 300
+    config.optimizer = "muon"
+    config.peak_lr = 1e-3
+    config.clip_norm = 1.0
+    config.average_decay = 0.999
+    config.log_every = 20
+    config.eval_every = 500
+    config.eval_batches = 8
+    clean = {"split": "validation", "images_per_step": 32, "reuse": 1, "photographic": 0.0}
+    config.eval = {
+        "views_8": clean | {"num_inputs": (8,), "baseline": (0.5, 1.5)},
+        "views_4": clean | {"num_inputs": (4,), "baseline": (0.5, 1.5)},
+        "photographic_8": clean | {"num_inputs": (8,), "baseline": (0.5, 1.5), "photographic": 1.0},
+    }
+    config.checkpoint_every = 100
+    config.pictures_every = 1_000
+    return config

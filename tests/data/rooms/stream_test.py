@@ -1,0 +1,87 @@
+"""Rooms made while training: sizes of batches, reuse with other references, exact positions."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from data.training_batches import make_source
+
+SETTINGS = dict(
+    source="rooms",
+    batch_size=4,
+    num_inputs=(2, 4),
+    num_targets=1,
+    height=16,
+    width=16,
+    seed=0,
+    split="train",
+    baseline=(0.5, 1.0),
+    process_index=0,
+    process_count=1,
+)
+
+
+def source(**changes):
+    return make_source(**(SETTINGS | changes))
+
+
+def test_images_a_step_are_constant_whatever_the_number_of_views():
+    """4 images: two samples of two views, or one of four."""
+    stream = source(images_per_step=4)
+    sizes = {next(stream)[0].images.shape[:2] for _ in range(6)}
+    assert sizes == {(2, 3), (1, 5)}
+
+
+def test_processes_share_the_images():
+    """Each of two processes makes half of the samples, as many views in both."""
+    parts = [source(images_per_step=8, process_index=i, process_count=2) for i in range(2)]
+    for _ in range(3):
+        shapes = [next(part)[0].images.shape[:2] for part in parts]
+        assert shapes[0] == shapes[1] and shapes[0] in {(2, 3), (1, 5)}
+
+
+def test_images_must_make_whole_samples():
+    """Refused before the first step."""
+    with pytest.raises(ValueError, match="images_per_step = 6 must be a multiple of 4 views"):
+        source(images_per_step=6)
+
+
+def test_reused_rooms_have_another_reference():
+    """The same views of the same rooms in a rolled order; render-only views stay."""
+    stream = source(num_inputs=(4,), reuse=2)
+    (first, info), (second, again) = next(stream), next(stream)
+    assert info["ids"] == again["ids"]
+    for field in dataclasses.fields(first):
+        a, b = getattr(first, field.name), getattr(second, field.name)
+        np.testing.assert_array_equal(b[:, [2, 3, 0, 1, 4]], a)
+    assert next(stream)[1]["ids"] != info["ids"]
+
+
+def test_faults_are_of_input_views_only():
+    """Images of inputs change, all else is that of clean rooms."""
+    clean, taken = next(source())[0], next(source(photographic=1.0))[0]
+    inputs = clean.images.shape[1] - 1
+    assert np.abs(taken.images - clean.images)[:, :inputs].max() > 0.05
+    np.testing.assert_array_equal(taken.images[:, inputs:], clean.images[:, inputs:])
+    np.testing.assert_array_equal(taken.depth_m, clean.depth_m)
+
+
+def test_position_inside_a_reused_batch_is_restored_exactly():
+    """The second use of rooms, faults included, comes again after a restart."""
+    changes = dict(reuse=2, photographic=1.0, images_per_step=4)
+    stream = source(**changes)
+    next(stream)
+    position = stream.get_state()
+    wanted = next(stream)[0]
+    other = source(**changes)
+    other.set_state(position)
+    jax.tree.map(np.testing.assert_array_equal, next(other)[0], wanted)
+
+
+@pytest.mark.parametrize("change", [{"images_per_step": 8}, {"reuse": 2}, {"photographic": 0.5}])
+def test_other_sources_refuse_what_only_rooms_have(change):
+    """A field must not be set in vain."""
+    with pytest.raises(ValueError, match="is for data.source 'rooms', got 'box'"):
+        source(source="box", **change)
