@@ -6,8 +6,9 @@ zeros of convolutions are not counted. ``W = V - 1`` sources, ``n = N`` tokens a
 
 from __future__ import annotations
 
-from mvdust3r_jax.models import dpt, heads
+from mvdust3r_jax.models.head_macs import Shape, conv
 from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.point_heads import POINT_HEADS
 
 MLP = 8  # multiply-accumulates of the two MLP layers, in units of a token's D * D
 SELF = 4  # q, k, v and output projection
@@ -79,69 +80,17 @@ def _cross_ref_layer(dim: int, n: int, queries: int, paths: int) -> int:
 
 def _heads(config: ModelConfig, size: tuple[int, int], n: int) -> int:
     dim, pixels = config.dec_dim, config.patch**2
-    total = _dpt(config, size) if config.head == "dpt" else n * dim * 4 * pixels
-    if config.head == "conv":
-        total += _conv_head(config, size, n)
+    shape = Shape(n, size, config.patch, config.enc_dim, dim, config.conv_width)
+    total = POINT_HEADS[config.head].macs(shape)
     if config.gaussians:
         hidden, channels = config.gaussian_hidden, 3 * (config.sh_degree + 1) ** 2 + 1 + 3 + 4
         total += n * (4 * dim * hidden + hidden * channels * pixels)
     return total
 
 
-def _conv_head(config: ModelConfig, size: tuple[int, int], n: int) -> int:
-    """What the correction costs beyond the linear head."""
-    wide, area = config.conv_width, heads.CELL**2
-    rows, columns = (side // heads.CELL for side in size)
-    convolutions = heads.CONVOLUTIONS * rows * columns * 9 * wide**2
-    coarse = n * config.dec_dim * config.patch**2 // area * wide
-    return coarse + rows * columns * (3 + 4) * area * wide + convolutions
-
-
-def _conv(height: int, width: int, kernel: int, channels_in: int, channels_out: int) -> int:
-    """A convolution that keeps the size."""
-
-    def taps(size: int) -> int:
-        reach = kernel // 2
-        return sum(max(size - abs(offset), 0) for offset in range(-reach, reach + 1))
-
-    return taps(height) * taps(width) * channels_in * channels_out
-
-
 def _skip_cnn(wide: int, height: int, width: int) -> int:
     return (
-        _conv(height, width, 3, 6, wide)
-        + 2 * _conv(height, width, 5, wide, wide)
-        + _conv(height, width, 3, wide, 3)
+        conv(height, width, 3, 6, wide)
+        + 2 * conv(height, width, 5, wide, wide)
+        + conv(height, width, 3, wide, 3)
     )
-
-
-def _upsample(height: int, width: int, channels: int) -> int:
-    """Doubling by two matrix products: rows, then columns."""
-    return channels * (2 * height * height * width + 2 * height * 2 * width * width)
-
-
-def _dpt(config: ModelConfig, size: tuple[int, int]) -> int:
-    rows, columns = (side // config.patch for side in size)
-    channels, wide, out = dpt.MAP_CHANNELS, dpt.WIDTH, dpt.OUT_WIDTH
-    half = (rows + 1) // 2, (columns + 1) // 2
-    sizes = [(4 * rows, 4 * columns), (2 * rows, 2 * columns), (rows, columns), half]
-    dims = [config.enc_dim] + [config.dec_dim] * 3
-    total = sum(rows * columns * d * c for d, c in zip(dims, channels, strict=True))
-    total += rows * columns * (16 * channels[0] ** 2 + 4 * channels[1] ** 2)
-    total += _strided_conv(rows, columns, channels[3])
-    for i, (h, w) in enumerate(sizes):
-        units = 2 if i == 3 else 4  # 3x3 convolutions in residual units
-        total += _conv(h, w, 3, channels[i], wide) + units * _conv(h, w, 3, wide, wide)
-        total += h * w * wide**2 + _upsample(h, w, wide)
-    h, w = 8 * rows, 8 * columns
-    total += _conv(h, w, 3, wide, out) + _upsample(h, w, out)
-    return total + _conv(2 * h, 2 * w, 3, out, out) + 4 * h * w * out * 4
-
-
-def _strided_conv(rows: int, columns: int, channels: int) -> int:
-    """3x3, stride 2, padding 1."""
-
-    def taps(size: int) -> int:
-        return sum(0 <= 2 * o + k - 1 < size for o in range((size + 1) // 2) for k in range(3))
-
-    return taps(rows) * taps(columns) * channels**2

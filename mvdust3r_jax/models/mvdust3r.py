@@ -18,9 +18,9 @@ from jaxtyping import Array, Float
 from mvdust3r_jax.models import dpt, heads
 from mvdust3r_jax.models.decoder import Decoder, join_reference, split_reference
 from mvdust3r_jax.models.encoder import Encoder
+from mvdust3r_jax.models.point_heads import POINT_HEADS
 from mvdust3r_jax.types import Prediction
 
-HEADS = ("linear", "dpt", "conv")
 GELUS = ("erf", "tanh")
 DTYPES = ("float32", "bfloat16", "float16")
 # Fields of a ModelConfig that say how to compute; they change no parameter.
@@ -57,20 +57,14 @@ class ModelConfig:
     unroll: bool = False  # layers written out instead of scanned: for XLA's count of operations
 
     def __post_init__(self):
-        if self.head not in HEADS:
-            raise ValueError(f"head must be one of {HEADS}, got {self.head!r}")
+        if self.head not in POINT_HEADS:
+            raise ValueError(f"head must be one of {tuple(POINT_HEADS)}, got {self.head!r}")
         if self.gelu not in GELUS:
             raise ValueError(f"gelu must be one of {GELUS}, got {self.gelu!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {DTYPES}, got {self.dtype!r}")
-        if self.head == "dpt" and (self.skip or self.patch != 16):
-            raise ValueError(
-                f"the DPT head needs patch=16 and skip=False, got {self.patch}, {self.skip}"
-            )
-        if self.head == "conv" and self.patch % heads.CELL:
-            raise ValueError(
-                f"the conv head needs a patch that is a multiple of {heads.CELL}, got {self.patch}"
-            )
+        if refusal := POINT_HEADS[self.head].refusal(self.patch, self.skip):
+            raise ValueError(refusal)
         for name, dim, count in (
             ("encoder", self.enc_dim, self.enc_heads),
             ("decoder", self.dec_dim, self.dec_heads),
@@ -114,7 +108,7 @@ class MVDust3r(nn.Module):
         decoder = Decoder(
             c.dec_dim, c.dec_depth, c.dec_heads, c.cross_ref, **common, name="decoder"
         )
-        keep = c.head == "dpt"
+        keep = POINT_HEADS[c.head].all_layers
         dec_tokens, kept = decoder(enc_tokens, grid, num_refs, all_paths, keep_layers=keep)
         tokens = [dec_tokens]
         if keep:
@@ -138,7 +132,7 @@ class MVDust3r(nn.Module):
         return jax.tree.map(join_reference, ref, src)
 
     def _one_head(self, role: str, tokens: list[Array], images: Array, grid, train) -> Prediction:
-        c = self.config
+        c, kind = self.config, POINT_HEADS[self.config.head]
         pixels = images.shape[-3] * images.shape[-2]
 
         def by_views(head, views, static, pixel_bytes):
@@ -146,14 +140,12 @@ class MVDust3r(nn.Module):
                 return head(*views, static)
             return heads.few_views_at_once(head, views, static, view_bytes=pixel_bytes * pixels)
 
-        if c.head == "dpt":
-            head = dpt.DptPointHead(c.patch, name=f"{role}_point_head")
-            raw = by_views(head, (tokens,), grid, dpt.PIXEL_BYTES)
-        elif c.head == "conv":
-            head = heads.ConvPointHead(c.patch, c.conv_width, name=f"{role}_point_head")
-            raw = head(tokens[-1], images, grid)
+        head = kind.build(c.patch, c.conv_width, f"{role}_point_head")
+        inputs = kind.inputs(tokens, images)
+        if kind.pixel_bytes:
+            raw = by_views(head, inputs, grid, kind.pixel_bytes)
         else:
-            raw = heads.LinearPointHead(c.patch, name=f"{role}_point_head")(tokens[-1], grid)
+            raw = head(*inputs, grid)
         xyz, raw_confidence = raw[..., :3], raw[..., 3]
         if c.skip:
             cnn = heads.SkipCnn(c.skip_width, c.dtype, c.bn_axis_name, name=f"{role}_skip_cnn")

@@ -17,9 +17,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from mvdust3r_jax.models import attention, dpt, heads
+from mvdust3r_jax.models import attention, heads
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.point_heads import POINT_HEADS
 
 _FLOAT = 4
 _GIB = 1 << 30
@@ -101,7 +102,7 @@ def peak_activations(
 def _head_bytes(config: ModelConfig, num_views: int, pixels: int, on_cpu: bool) -> float:
     """Wide maps of as many views as `heads.few_views_at_once` takes."""
     skip = heads.skip_pixel_bytes(config.skip_width) * (_WINOGRAD_FACTOR if on_cpu else 1)
-    view = pixels * (skip if config.skip else dpt.PIXEL_BYTES if config.head == "dpt" else 0)
+    view = pixels * (skip if config.skip else POINT_HEADS[config.head].pixel_bytes)
     at_once = 1 if on_cpu else num_views
     return max(view, min(at_once * view, heads.MAP_BYTES))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.point_heads import POINT_HEADS
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def tensor_table(config: ModelConfig) -> list[Entry]:
     Raises:
       ValueError: the network has a part that no release has.
     """
-    if config.head == "conv" or config.gelu != "erf":
+    if not POINT_HEADS[config.head].released or config.gelu != "erf":
         raise ValueError(
             "PyTorch releases have head 'linear' or 'dpt' and gelu 'erf', "
             f"got {config.head!r} and {config.gelu!r}"
