@@ -19,11 +19,11 @@ from mvdust3r_jax.models.head_macs import Shape
 class PointHead(NamedTuple):
     """A kind of head. All of them turn tokens into raw xyz and confidence, ``[..., H, W, 4]``.
 
-    build: (patch, width, name) -> module. inputs: (tokens, images) -> what the module is called with
-    before the grid of patches; the tokens are those of the last decoder layer alone, with
-    ``all_layers`` those of four depths (`dpt.hooks`). macs: operations of one view. refusal: (patch, skip) -> why not, '' where it can be.
-    pixel_bytes: of its largest maps, for heads whose views are taken few at a time; else 0.
-    released: whether the PyTorch releases have it.
+    build: (patch, width, name) -> module. inputs: (tokens, images) -> what the module is called
+    with before the grid of patches; tokens are those of the last decoder layer alone, with
+    ``all_layers`` those of four depths (`dpt.hooks`). macs: operations of one view. refusal:
+    (patch, skip) -> why not, '' where it can be. pixel_bytes: of its largest maps, for heads whose
+    views are taken few at a time; else 0. released: whether the PyTorch releases have it.
     """
 
     build: Callable[[int, int, str], nn.Module]
