@@ -13,9 +13,15 @@ from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.media import photographs, video_frames
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS
+from mvdust3r_jax.weights.hub import PUBLISHED
+from mvdust3r_jax.weights.places import SMALL, find_weights
 
-DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", "small")
+DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", SMALL)
 DEFAULT_FRAMES = 12
+_ABOUT_SMALL = (
+    "the small network has seen generated rooms only; for photographs of the world take the "
+    "published one: --weights MVDp_s2 (for non-commercial use)"
+)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +31,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         default=DEFAULT_WEIGHTS,
         metavar="W",
-        help="a .pth or .safetensors file, an orbax folder, a training run, or a name "
+        help="a .pth or .safetensors file, an orbax folder, a training run, hf:OWNER/REPO/FILE, or "
+        f"a name: small, {', '.join(PUBLISHED)} "
         "(default: $MVDUST3R_WEIGHTS, else %(default)s)",
     )
     group.add_argument(
@@ -136,12 +143,15 @@ def unique_names(sources: Sequence[Path | photographs.Photo]) -> list[str]:
 def open_model(args: argparse.Namespace, console: Console) -> Model:
     """The model of ``--weights``; also switches the compilation cache on."""
     use_compilation_cache(console)
+    try:
+        path = find_weights(args.weights, console.say)
+    except FileNotFoundError as error:
+        error.add_note("give a file with --weights, or set MVDUST3R_WEIGHTS")
+        raise
+    if args.weights == SMALL:
+        console.say(_ABOUT_SMALL)
     with console.stage(f"weights {args.weights}"):
-        try:
-            return load_model(args.weights, args.dtype)
-        except FileNotFoundError as error:
-            error.add_note("give a file with --weights, or set MVDUST3R_WEIGHTS")
-            raise
+        return load_model(path, args.dtype)
 
 
 def use_compilation_cache(console: Console) -> None:
