@@ -24,13 +24,13 @@ from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Longest side of a frustum's picture.
 TEXTURE_PX = 256
-_POINTS, _TRIANGLES = 0, 4
+_POINTS, TRIANGLES = 0, 4
 _COMPONENT = {"float32": 5126, "uint32": 5125}
 
 
 def write_glb(path: str | Path, scene: SceneArrays) -> None:
     """Write the masked points, and one node per view with a pose, named like the view."""
-    glb = _Builder(OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4))
+    glb = Builder(OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4))
     points, colors, _ = cloud(scene)
     if len(points):
         glb.add_node("points", [glb.primitive(points, _POINTS, colors=colors)])
@@ -40,10 +40,10 @@ def write_glb(path: str | Path, scene: SceneArrays) -> None:
         apex_and_corners = frusta.corners(scene, view, depth)
         vertices, faces = frusta.edges(apex_and_corners, depth)
         tint = np.tile(np.uint8(frusta.view_color(view, len(scene.names))), (len(vertices), 1))
-        wires = glb.primitive(vertices, _TRIANGLES, colors=tint, faces=faces)
+        wires = glb.primitive(vertices, TRIANGLES, colors=tint, faces=faces)
         picture = glb.primitive(
             apex_and_corners[1:],
-            _TRIANGLES,
+            TRIANGLES,
             faces=frusta.IMAGE_FACES,
             texture=_jpeg(pictures[view]),
         )
@@ -68,7 +68,7 @@ def linear_from_srgb(colors: np.ndarray) -> np.ndarray:
     return linear.astype(np.float32)
 
 
-class _Builder:
+class Builder:
     """Collects the binary buffer, in the frame ``file_from_world``, and the JSON about it."""
 
     def __init__(self, file_from_world: np.ndarray) -> None:
