@@ -75,6 +75,8 @@ READERS = {
     "nerfstudio": read_nerfstudio,
     "cameras": None,
     "preview": None,
+    "depth": None,
+    "mesh": None,
     "html": None,
 }
 
