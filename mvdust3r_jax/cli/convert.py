@@ -12,8 +12,8 @@ from mvdust3r_jax.weights import files as weight_files
 HELP = "weights between PyTorch's .pth, .safetensors and orbax folders"
 EXAMPLES = (
     "mvdust3r convert MVDp_s2.pth mvdp.safetensors",
-    "mvdust3r convert MVDp_s2.pth mvdp.safetensors --dtype bfloat16",
-    "mvdust3r convert runs/small small.safetensors",
+    "mvdust3r convert MVDp_s2.pth mvdp_bf16.safetensors --dtype bfloat16",
+    "mvdust3r convert runs/small trained.safetensors",
     "mvdust3r convert mvdp.safetensors mvdp.pth",
 )
 

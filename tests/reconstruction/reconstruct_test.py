@@ -30,7 +30,8 @@ CONFIG = ModelConfig(
 )
 SIZE = (16, 24)
 # The package's attribute of this name is the function.
-MODULE = sys.modules["mvdust3r_jax.reconstruction.reconstruct"]
+RECONSTRUCT = sys.modules["mvdust3r_jax.reconstruction.reconstruct"]
+MODEL = sys.modules["mvdust3r_jax.reconstruction.model"]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def test_model_from_a_file(model, tmp_path, monkeypatch):
     )
     loaded = load_model(tmp_path / "w.safetensors")
     assert loaded.config == CONFIG and loaded.image_size == (16, 32) and loaded.name == "w"
-    monkeypatch.setattr(MODULE, "_WEIGHT_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(MODEL, "_WEIGHT_FOLDERS", (tmp_path,))
     assert load_model("w", "bfloat16").config.dtype == "bfloat16"
     with pytest.raises(FileNotFoundError, match="'mvdp'.*" + str(tmp_path)):
         load_model("mvdp")
@@ -221,7 +222,7 @@ def perfect(monkeypatch):
     )
     answer = Prediction(points, np.full((3, 48, 64), 5.0, np.float32), gaussians)
     program = lambda *_: lambda *_: answer  # noqa: E731
-    monkeypatch.setattr(MODULE, "compiled_program", program)
+    monkeypatch.setattr(RECONSTRUCT, "compiled_program", program)
     model = Model(CONFIG, {}, (48, 64), "perfect")
     blank = Photo(np.zeros((96, 128, 3), np.uint8), np.ones((96, 128), bool), (96, 128), "a")
     return model, [blank] * 3, points, intrinsics, poses
