@@ -29,7 +29,7 @@ PAGES = {
                  "alignment_start pairwise chunked"),
     "splatting": ("Gaussian splatting", "splat"),
     "training": ("Training", "losses objective render_loss lpips optimizer train_step parallel "
-                 "metric_log panels"),
+                 "processes watchdog changed_settings metric_log panels"),
     "evaluation": ("Evaluation", "evaluate eval_methods eval_report eval_plots markdown metrics "
                    "image_metrics chamfer"),
 }  # fmt: skip
