@@ -36,8 +36,10 @@ def run_in(
     ]
     try:
         said = [worker.communicate(timeout=timeout_s)[0] for worker in workers]
-    finally:
+    except subprocess.TimeoutExpired:
         for worker in workers:
             worker.kill()
+        said = [worker.communicate()[0] for worker in workers]
+        raise AssertionError(f"not finished within {timeout_s} s:\n" + "\n".join(said)) from None
     assert [worker.returncode for worker in workers] == [code] * count, "\n".join(said)
     return said
