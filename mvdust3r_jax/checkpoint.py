@@ -137,8 +137,6 @@ class Checkpoints:
         background = AsyncOptions(
             timeout_secs=max(int(self._limit_s), 1),
             barrier_sync_fn=processes.matching_barrier(prefix),
-            # Else the others wait for process 0's folders under numbers that can go out of step.
-            create_directories_asynchronously=False,
         )
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep[name],

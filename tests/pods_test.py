@@ -135,7 +135,8 @@ def as_cut(x):
 
 
 _PROGRAM = """
-import os, pathlib, sys
+import faulthandler, os, pathlib, sys
+faulthandler.dump_traceback_later(450)  # a hang shows where, before the time limit ends it
 index, port, root, folder, count, part = sys.argv[1:]
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 // int(count)}"
 import jax
