@@ -230,7 +230,7 @@ def test_a_failed_write_of_one_process_is_known_to_all_and_the_next_save_works(p
         for step, place in ((2, NEWEST), (4, BEST)):
             (line,) = [x for x in said.splitlines() if f"saving {place}/{step} failed" in x]
             assert "process 1: " in line and "File too large" in line
-            assert "process 0: RuntimeError: another process has failed" in line
+            assert "process 0: OtherFailed: another process has failed" in line
         (steps,) = [x for x in said.splitlines() if x.startswith("FULL")]
         assert json.loads(steps[4:]) == {NEWEST: [3, 1], BEST: [5]}
 
