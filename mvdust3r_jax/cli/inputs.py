@@ -11,6 +11,7 @@ import jax
 
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.media import photographs, video_frames
+from mvdust3r_jax.media.fitting import FITS
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS
 
@@ -53,7 +54,7 @@ def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("photographs")
     group.add_argument(
         "--fit",
-        choices=photographs.FITS,
+        choices=FITS,
         default="crop",
         help="crop to the network's shape (as in training), or pad to it (default: %(default)s)",
     )

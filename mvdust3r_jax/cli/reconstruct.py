@@ -11,7 +11,7 @@ import numpy as np
 from mvdust3r_jax.cameras.known import USES, KnownCameras, read_cameras
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.media.photographs import SUFFIXES, ImageError
+from mvdust3r_jax.media.picture import SUFFIXES, ImageError
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct

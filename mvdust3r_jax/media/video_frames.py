@@ -15,7 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from mvdust3r_jax.media.photographs import ImageError, Photo
+from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.media.picture import ImageError
 
 Choice = Literal["even", "sharp"]
 CHOICES = ("even", "sharp")

@@ -5,7 +5,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from mvdust3r_jax.media import photographs, video_frames
+from mvdust3r_jax.media import video_frames
+from mvdust3r_jax.media.picture import ImageError
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
@@ -83,13 +84,13 @@ def test_what_is_no_video_is_named(video, tmp_path, kind):
     path = tmp_path / "x.mp4"
     path.write_bytes(content)
     (tmp_path / "other.mp4").write_bytes(video.read_bytes())
-    with pytest.raises(photographs.ImageError, match="x.mp4 cannot be read as a video"):
+    with pytest.raises(ImageError, match="x.mp4 cannot be read as a video"):
         video_frames.read_frames(path, 2)
 
 
 def test_too_few_frames_and_wrong_requests(video, tmp_path):
     """More frames than there are; missing files; unknown ways to choose."""
-    with pytest.raises(photographs.ImageError, match="20 frames, 50 are needed"):
+    with pytest.raises(ImageError, match="20 frames, 50 are needed"):
         video_frames.read_frames(video, 50)
     with pytest.raises(FileNotFoundError, match="no video at"):
         video_frames.read_frames(tmp_path / "a.mp4", 2)
