@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.media import photographs, video_frames
+from mvdust3r_jax.media import names, photographs, video_frames
 from mvdust3r_jax.media.fitting import FITS
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS
@@ -92,8 +92,12 @@ def size_argument(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
-def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | photographs.Photo]:
+def gather(
+    inputs: Sequence[str], args: argparse.Namespace, say: Callable[[str], None] = lambda text: None
+) -> list[Path | photographs.Photo]:
     """Files of the given files and folders, and frames of the given videos, in order.
+
+    say: is told what is passed over, or fewer than was asked for.
 
     Raises:
       ValueError: fewer than two. FileNotFoundError: naming the one that is not there.
@@ -102,11 +106,12 @@ def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | photo
     for text in inputs:
         path = Path(text)
         if not path.exists():
-            raise FileNotFoundError(f"there is no file or folder {text!r}")
+            kind = "link to a missing file" if path.is_symlink() else "file or folder"
+            raise FileNotFoundError(f"there is no {kind} {text!r}")
         if path.is_dir():
-            found += photographs.list_images(path)
+            found += _folder(path, say)
         elif video_frames.is_video(path):
-            found += video_frames.read_frames(path, args.frames, args.frame_choice)
+            found += _frames(path, args, say)
         else:
             found.append(path)
     if args.max_views and len(found) > args.max_views:
@@ -116,6 +121,29 @@ def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | photo
     return found
 
 
+def _folder(path: Path, say: Callable[[str], None]) -> list[Path]:
+    videos = [entry for entry in path.iterdir() if video_frames.is_video(entry)]
+    videos = sorted(videos, key=lambda entry: names.natural_key(entry.name))
+    try:
+        found = photographs.list_images(path)
+    except photographs.ImageError as error:
+        if videos:
+            error.add_note(f"it holds videos: give one by its name, such as {videos[0]}")
+        raise
+    for sentence in photographs.passed_over(path):
+        say(sentence)
+    if videos:
+        say(f"passed over in {path}: {len(videos)} videos (give them by their names)")
+    return found
+
+
+def _frames(path: Path, args: argparse.Namespace, say: Callable[[str], None]):
+    frames = video_frames.read_frames(path, args.frames, args.frame_choice)
+    if len(frames) < args.frames:
+        say(f"{path} has {len(frames)} frames; all are taken, where {args.frames} were wanted")
+    return frames
+
+
 def path_of(source: Path | photographs.Photo) -> str:
     """Where a photograph lies, as cameras and masks are found for it; the name of a frame."""
     return source.name if isinstance(source, photographs.Photo) else str(source.absolute())
@@ -123,15 +151,17 @@ def path_of(source: Path | photographs.Photo) -> str:
 
 def unique_names(sources: Sequence[Path | photographs.Photo]) -> list[str]:
     """File names; with their folder's name, then a number, where they would repeat."""
-    names = [source.name for source in sources]
-    if len(set(names)) < len(names):
-        names = [
-            name if isinstance(s, photographs.Photo) else f"{s.parent.name}_{name}".lstrip("_")
-            for s, name in zip(sources, names, strict=True)
+    told = [names.printable(source.name) for source in sources]
+    if len(set(told)) < len(told):
+        told = [
+            name
+            if isinstance(s, photographs.Photo)
+            else f"{names.printable(s.absolute().parent.name)}_{name}".lstrip("_")
+            for s, name in zip(sources, told, strict=True)
         ]
-    if len(set(names)) < len(names):
-        names = [f"{i:04d}_{name}" for i, name in enumerate(names)]
-    return names
+    if len(set(told)) < len(told):
+        told = [f"{i:04d}_{name}" for i, name in enumerate(told)]
+    return told
 
 
 def open_model(args: argparse.Namespace, console: Console) -> Model:

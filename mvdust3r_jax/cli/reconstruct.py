@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     points = export.PointFilter(args.min_confidence, args.drop, args.consistent, args.max_points)
     own_names = {photographs.FOLDER, *(e.file_name for e in export.EXPORTERS.values())}
     check_output_folder(args.out, SCENE_FILE, own_names)
-    sources = inputs.gather(args.inputs, args)
+    sources = inputs.gather(args.inputs, args, console.say)
     model = inputs.open_model(args, console)
     say_estimate(model, len(sources), args, console)
     with whole_folder(args.out) as folder:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     else:
         model = inputs.open_model(args, console)
         if args.inputs:
-            sources = inputs.gather(args.inputs, args)
+            sources = inputs.gather(args.inputs, args, console.say)
             scene = _reconstruct(sources, model, args, console.step)
             scene.names = inputs.unique_names(sources)
             console.step("")
