@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mvdust3r_jax.cameras.known import CameraError
+from mvdust3r_jax.cameras.entries import CameraError
 from mvdust3r_jax.geometry.transforms import quat_from_rotation, rotation_from_quat
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.splat.gaussians import sh_basis
