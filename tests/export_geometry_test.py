@@ -232,6 +232,18 @@ def test_filter_steps(scene):
     assert keep.sum() == 100 and not keep[0].any()
 
 
+def test_what_is_dropped_is_counted_by_reason(scene):
+    """Every pixel is kept or counted once, under the first step that takes it away."""
+    scene = dataclasses.replace(scene, masks=scene.masks.copy(), points=scene.points.copy())
+    scene.masks[0] = False
+    scene.points[1, 3, 4] = np.inf
+    kept = export.keep(scene, export.PointFilter(5.0, 0.25, True, 100))
+    assert kept.count == 100 and kept.count + sum(kept.dropped.values()) == kept.mask.size
+    assert kept.dropped["outside of the scene"] == scene.masks[0].size
+    assert kept.dropped["not finite"] == 1
+    assert "100 of 4,608 points kept (dropped: 1,536 outside" in str(kept)
+
+
 def test_filter_never_keeps_infinite_points(scene):
     """A point that is not finite is never written, whatever its confidence."""
     broken = dataclasses.replace(scene, points=scene.points.copy())
@@ -240,7 +252,10 @@ def test_filter_never_keeps_infinite_points(scene):
     assert not keep[1, 3, 4] and keep.sum() == keep.size - 1
 
 
-@pytest.mark.parametrize("bad", [{"drop_share": 1.0}, {"drop_share": -0.1}, {"max_points": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"drop_share": 1.0}, {"drop_share": -0.1}, {"max_points": 0}, {"min_confidence": np.nan}],
+)
 def test_filter_refuses_nonsense(bad):
     """Values outside their range are errors that quote them."""
     with pytest.raises(ValueError, match=str(next(iter(bad.values())))):

@@ -17,9 +17,10 @@ import traceback
 from collections.abc import Sequence
 
 from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.cli.values import UsageError
 
 COMMANDS = ("reconstruct", "view", "render", "convert", "export", "bench")
-EXIT_INPUT, EXIT_MEMORY, EXIT_FAULT, EXIT_INTERRUPTED = 1, 3, 70, 130
+EXIT_INPUT, EXIT_USAGE, EXIT_MEMORY, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 3, 70, 130
 # What bad input, files and missing extras raise; everything else is a fault of this program.
 _EXPECTED = (ValueError, OSError, ImportError)
 _DESCRIPTION = "Dense points, cameras and Gaussian splats from photographs of one scene."
@@ -74,7 +75,11 @@ def _explain(error: Exception, console: Console) -> int:
     """One sentence and, where there is one, a hint; the exit code."""
     from mvdust3r_jax.reconstruction.memory import MemoryLimitError
 
-    hints = getattr(error, "__notes__", [])
+    # JAX adds notes of its own to exceptions that pass through it: several lines each.
+    hints = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
+    if isinstance(error, UsageError):
+        console.fail(str(error), *hints)
+        return EXIT_USAGE
     if isinstance(error, MemoryLimitError):
         console.fail(str(error), *(hints or ["--max-views N takes N views, evenly chosen"]))
         return EXIT_MEMORY

@@ -45,6 +45,11 @@ class Console:
             self._end_line()
             print(text, file=sys.stderr, flush=True)
 
+    def warn(self, text: str) -> None:
+        """What a user must know though the command goes on; ``quiet`` does not silence it."""
+        self._end_line()
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
     def fail(self, text: str, *hints: str) -> None:
         """An error: one sentence, then hints."""
         self.step("")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.cli import inputs, values
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_photo_arguments(parser)
     inputs.add_model_arguments(parser)
     page = parser.add_argument_group("page")
-    page.add_argument("--port", type=int, default=8080, help="or the next free one (default: 8080)")
+    page.add_argument(
+        "--port", type=values.port, default=8080, help="or the next free one (default: 8080)"
+    )
     page.add_argument(
         "--host",
         default="127.0.0.1",
