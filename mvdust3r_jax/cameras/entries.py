@@ -53,7 +53,7 @@ def checked_pose(matrix: Any) -> Float[np.ndarray, "4 4"]:
     determinant = np.linalg.det(rotation)
     if error > _ROTATION_TOLERANCE or determinant < 0:
         kind = "singular" if abs(determinant) < 1e-9 else f"of determinant {determinant:.4g}"
-        raise ValueError(f"a pose whose upper 3x3 is no rotation (it is {kind})")
+        raise ValueError(f"a pose that is not rigid: its 3x3 is no rotation (it is {kind})")
     if np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
         raise ValueError(f"a pose whose last row is {pose[3].tolist()}, expected 0 0 0 1")
     return pose
