@@ -137,6 +137,7 @@ def write_orbit(
     path: str | Path, scene: SceneArrays, num_frames: int = ORBIT_FRAMES, longest_px: int = VIDEO_PX
 ) -> None:
     """The closed orbit around the first camera with a pose."""
+    scene, _ = scene.recentred()
     write_mp4(path, render_path(scene, orbit(scene, num_frames), longest_px))
 
 
@@ -147,6 +148,7 @@ def write_fly_through(
     longest_px: int = VIDEO_PX,
 ) -> None:
     """The flight through all cameras; by default a second per camera, twelve seconds at most."""
+    scene, _ = scene.recentred()
     frames_per_view = frames_per_view or _flight_frames_per_view(scene, None)
     write_mp4(path, render_path(scene, fly_through(scene, frames_per_view), longest_px))
 
@@ -176,6 +178,7 @@ def write_videos(
       longest_px: the longer side of a frame.
       progress: called after each frame with the share that is done.
     """
+    scene, _ = scene.recentred()
     per_view = _flight_frames_per_view(scene, num_frames)
     paths = orbit(scene, num_frames or ORBIT_FRAMES), fly_through(scene, per_view)
     count, done = sum(map(len, paths)), itertools.count(1)

@@ -3,7 +3,8 @@
 Conventions: views in the order in which the photographs were given; the world is the camera frame
 of the reference view (view 0, OpenCV axes: x right, y down, z forward) at the network's scale, or
 that of the known poses, where these were given. Pixel (0, 0) has its centre at (0, 0). All arrays
-are NumPy.
+are NumPy. Points and poses of a world far from its origin (a survey's) are float64; `recentred`
+gives what draws in float32 a scene that loses nothing by it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from mvdust3r_jax.types import Gaussians
 # The file inside an output folder from which `SceneArrays.load` restores everything.
 SCENE_FILE = "scene.npz"
 _FORMAT = 1
+# Photographs of more pixels a side are none.
+_MAX_SIDE = 1_000_000
 
 
 class Cameras(NamedTuple):
@@ -92,6 +95,20 @@ class SceneArrays:
         offset = self.points - centre[:, None, None, :]
         return np.einsum("vhwj,vj->vhw", offset, rotation[:, :, 2])
 
+    def recentred(self) -> tuple[Self, Float[np.ndarray, "3"]]:
+        """The scene moved to the origin, in float32, and where that origin was in its world.
+
+        Scenes whose points float32 holds are returned as they are, with an origin of zeros.
+        """
+        if self.points.dtype != np.float64:
+            return self, np.zeros(3)
+        centre = np.asarray(self.world_from_cam[0], np.float64)[:3, 3]
+        origin = np.round(centre) if np.isfinite(centre).all() else np.zeros(3)
+        poses = np.array(self.world_from_cam, np.float64)
+        poses[:, :3, 3] -= origin
+        points = (self.points - origin).astype(np.float32)
+        return dataclasses.replace(self, points=points, world_from_cam=poses), origin
+
     def keep(self, min_confidence: float) -> Bool[np.ndarray, "V H W"]:
         """Pixels of the scene (not padding) with finite points and at least this confidence."""
         finite = np.isfinite(self.points).all(axis=-1)
@@ -126,15 +143,80 @@ class SceneArrays:
         """
         path = Path(path)
         path = path / SCENE_FILE if path.is_dir() else path
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        if "meta" not in arrays:
-            raise ValueError(f"{path} is no saved scene: it has {sorted(arrays)[:5]} but no 'meta'")
-        meta = json.loads(str(arrays.pop("meta")))
-        if meta.pop("format") != _FORMAT:
-            raise ValueError(f"{path} was saved by another version of this package")
+        arrays, meta = _read(path)
         prefix = "gaussians_"
         parts = {
             k.removeprefix(prefix): arrays.pop(k) for k in list(arrays) if k.startswith(prefix)
         }
-        return cls(gaussians=Gaussians(**parts) if parts else None, **arrays, **meta)
+        try:
+            scene = cls(gaussians=Gaussians(**parts) if parts else None, **arrays, **meta)
+            _check(scene)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is no scene of this package: {error}") from error
+        return scene
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """Arrays and the JSON beside them; ValueError where the file is damaged or another one."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        meta = json.loads(str(arrays.pop("meta"))) if "meta" in arrays else None
+    except OSError as error:
+        if error.strerror:
+            raise
+        raise ValueError(f"{path} is damaged: {error}") from error
+    # A damaged archive makes the reader raise almost anything: bad zip, zlib, sizes, encodings.
+    except Exception as error:
+        raise ValueError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
+    if not isinstance(meta, dict) or "format" not in meta:
+        raise ValueError(f"{path} is no saved scene: it has {sorted(arrays)[:5]} but no 'meta'")
+    if meta.pop("format") != _FORMAT:
+        raise ValueError(f"{path} was saved by another version of this package")
+    return arrays, meta
+
+
+def _check(scene: SceneArrays) -> None:
+    """ValueError naming the first field that does not fit the others."""
+    if not isinstance(scene.names, list) or not all(isinstance(n, str) for n in scene.names):
+        raise ValueError("its names are no list of texts")
+    if np.ndim(scene.points) != 4 or not np.size(scene.points):
+        raise ValueError(f"its points have the shape {np.shape(scene.points)}")
+    views, height, width = scene.points.shape[:3]
+    pixels = (views, height, width)
+    shapes = {"points": (*pixels, 3), "images_01": (*pixels, 3), "confidence": pixels}
+    shapes |= {"masks": pixels, "pose_ok": (views,), "world_from_cam": (views, 4, 4)}
+    shapes |= {"intrinsics": (views, 3, 3), "original_intrinsics": (views, 3, 3)}
+    shapes |= {"original_sizes": (views, 2), "names": (views,)}
+    for name, expected in shapes.items():
+        if np.shape(getattr(scene, name)) != expected:
+            found = np.shape(getattr(scene, name))
+            raise ValueError(f"its {name} have the shape {found}, expected {expected}")
+        if name != "names" and getattr(scene, name).dtype.kind not in "fbiu":
+            raise ValueError(f"its {name} have the type {getattr(scene, name).dtype}")
+    _check_cameras(scene)
+    if scene.gaussians is not None:
+        _check_gaussians(scene.gaussians, pixels)
+
+
+def _check_cameras(scene: SceneArrays) -> None:
+    for name in ("intrinsics", "original_intrinsics"):
+        matrices = getattr(scene, name)
+        if not np.isfinite(matrices).all() or (matrices[:, [0, 1], [0, 1]] <= 0).any():
+            raise ValueError(f"its {name} are no cameras'")
+    if not np.isfinite(scene.images_01).all():
+        raise ValueError("its images have values that are not finite numbers")
+    sizes = np.asarray(scene.original_sizes)
+    if not ((sizes > 0) & (sizes <= _MAX_SIDE)).all():
+        raise ValueError(f"its original sizes are {sizes.tolist()[:3]}")
+
+
+def _check_gaussians(gaussians: Gaussians, pixels: tuple[int, int, int]) -> None:
+    for name, last in (("opacities", ()), ("scales", (3,)), ("rotations", (4,))):
+        found = np.shape(getattr(gaussians, name))
+        if found != (*pixels, *last):
+            raise ValueError(f"its Gaussians' {name} have the shape {found}")
+    colors = np.shape(gaussians.colors)
+    degrees = {(*pixels, 3 * (degree + 1) ** 2) for degree in range(4)}
+    if colors not in degrees:
+        raise ValueError(f"its Gaussians' colors have the shape {colors}")
