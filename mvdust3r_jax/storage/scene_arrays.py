@@ -159,7 +159,7 @@ class SceneArrays:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     """Arrays and the JSON beside them; ValueError where the file is damaged or another one."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
         meta = json.loads(str(arrays.pop("meta"))) if "meta" in arrays else None
     except OSError as error:

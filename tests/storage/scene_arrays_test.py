@@ -24,7 +24,9 @@ def with_meta(arrays, **changes):
     return arrays | {"meta": np.array(json.dumps(meta))}
 
 
-@pytest.mark.parametrize("field", ["points", "masks", "intrinsics", "names", "gaussians_scales"])
+@pytest.mark.parametrize(
+    "field", ["confidence", "masks", "intrinsics", "names", "gaussians_scales"]
+)
 def test_fields_of_another_shape_are_named(tmp_path, stored, field):
     """One view less than the others have."""
     if field == "names":
