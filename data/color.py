@@ -1,7 +1,7 @@
-"""Colour of data sets' raw frames: read by the one reader of pictures, stored as 8-bit sRGB.
+"""Color of data sets' raw frames: read by the one reader of pictures, stored as 8-bit sRGB.
 
 A photograph's EXIF orientation meets the depth beside it, which has no tag: the shape of the depth
-says whether it lies as the sensor does or upright, and colour follows it. Where the shape cannot
+says whether it lies as the sensor does or upright, and color follows it. Where the shape cannot
 say (a half turn, mirrored or square pictures) the frame is refused.
 """
 
@@ -18,14 +18,14 @@ from mvdust3r_jax.media import orientation
 from mvdust3r_jax.media.photographs import read_photo
 from mvdust3r_jax.media.picture import ImageError, read_header
 
-# Colour and depth of one camera may differ in size, but not in shape by more than rounding.
+# Color and depth of one camera may differ in size, but not in shape by more than rounding.
 _ASPECT_TOLERANCE = 0.02
 # The reader of stored frames must see the same picture; decoders differ in the last digit.
 _SAME_LEVELS = 1.0
 # Principal points of cameras lie about the middle of their image. One outside of these shares of
 # its sides belongs to an image of half, of twice or of another size.
 _MIDDLE = (0.25, 0.75)
-# How much nearer a principal point may lie to the middle of the colour image.
+# How much nearer a principal point may lie to the middle of the color image.
 _NEAR = 0.1
 
 
@@ -38,7 +38,7 @@ class Color:
 
 
 def read_color(data: bytes, name: str, depth_size: tuple[int, int], columns: int = 1) -> Color:
-    """The colour for a depth image of that (height, width).
+    """The color for a depth image of that (height, width).
 
     columns: how many views of that size lie side by side in the picture.
 

@@ -1,6 +1,6 @@
 """Frames of posed RGB-D folders: read, checked against each other, and encoded for storage.
 
-Colour is brought to the size of the depth image, and lies as it does; what fits already is stored
+Color is brought to the size of the depth image, and lies as it does; what fits already is stored
 byte for byte. Depth is encoded anew, without loss, so that it is read fast. The choice and the
 build read a frame by the same function: what passes the one passes the other.
 """
@@ -32,7 +32,7 @@ _NO_DEPTH = 65535
 
 @dataclasses.dataclass(frozen=True)
 class ReadFrame:
-    """units: ``uint16 [H, W]`` millimetres, 0 where unknown. intrinsics: of this depth image."""
+    """units: ``uint16 [H, W]`` millimeters, 0 where unknown. intrinsics: of this depth image."""
 
     color: colors.Color
     units: np.ndarray
@@ -67,7 +67,7 @@ def _depth_units(data: bytes, name: str) -> np.ndarray:
 def check_frames(
     frames: Sequence[FramePaths],
 ) -> tuple[list[FramePaths], list[np.ndarray], list[str]]:
-    """Decodes every frame: the good ones, their depth in metres, and what was wrong.
+    """Decodes every frame: the good ones, their depth in meters, and what was wrong.
 
     The intrinsics of the good ones belong to their depth image, whatever they were given for.
     Depth must have the size that most frames of the scene have.
@@ -122,7 +122,7 @@ def _reduced(paths: FramePaths, frame: ReadFrame, short_side: int) -> Frame:
     height, width = frame.units.shape
     scale = short_side / min(height, width)
     size = round(height * scale), round(width * scale)
-    # Colour may have another size than depth, so each is reduced from its own.
+    # Color may have another size than depth, so each is reduced from its own.
     image = encode_jpeg(colors.resized(frame.color.pixels, size))
     window = Window.whole((height, width), size)
     depth = encode_depth_units(np.rint(resample(frame.units.astype(np.float32), window)))

@@ -1,6 +1,6 @@
 """COLMAP's models, text or binary: ``cameras`` and ``images`` with sizes, intrinsics and poses.
 
-COLMAP counts the first pixel's centre as (0.5, 0.5) and gives camera-from-world poses. Its images
+COLMAP counts the first pixel's center as (0.5, 0.5) and gives camera-from-world poses. Its images
 are the pixels as they are stored: it does not turn photographs by EXIF.
 """
 

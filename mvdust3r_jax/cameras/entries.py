@@ -1,6 +1,6 @@
 """What a camera file says of one image, and whether that can be a camera.
 
-Poses are camera-to-world with OpenCV axes, intrinsics count the first pixel's centre as (0, 0).
+Poses are camera-to-world with OpenCV axes, intrinsics count the first pixel's center as (0, 0).
 float64: a survey's coordinates lie far from the origin.
 """
 

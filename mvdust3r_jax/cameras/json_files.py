@@ -24,7 +24,7 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 def read(path: Path) -> list[Entry]:
     """All cameras of the file; CameraError where it is none of the two kinds."""
     try:
-        # Bytes: a byte-order mark, and the encodings that Windows writes, are recognised.
+        # Bytes: a byte-order mark, and the encodings that Windows writes, are recognized.
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise CameraError(f"{path} is no JSON file: {error}") from error
@@ -60,13 +60,13 @@ def _transforms_camera(frame: Mapping[str, Any]) -> Entry:
     width, height = (whole_number(frame.get(key), key) for key in ("w", "h"))
     angles = tuple(_angle(frame, axis) for axis in "xy")
     focals = [_focal(frame, *x) for x in zip("xy", angles, (width, height), strict=True)]
-    centre = [_number(frame, "cx", width / 2), _number(frame, "cy", height / 2)]
+    center = [_number(frame, "cx", width / 2), _number(frame, "cy", height / 2)]
     sides = (("cx", width), ("cy", height))
     placed = all(side or frame.get(key) is not None for key, side in sides)
     intrinsics = None
     if placed and focals[0] is not None:
         fy = focals[1] if focals[1] is not None else focals[0]
-        rows = [[focals[0], 0, centre[0] - 0.5], [0, fy, centre[1] - 0.5], [0, 0, 1]]
+        rows = [[focals[0], 0, center[0] - 0.5], [0, fy, center[1] - 0.5], [0, 0, 1]]
         intrinsics = np.array(rows, np.float64)
     pose = _array(frame["transform_matrix"])
     if pose.ndim == 2 and pose.shape[1] == 4:

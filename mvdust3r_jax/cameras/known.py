@@ -1,7 +1,7 @@
 """Cameras that are known beforehand: what is known of each photograph, and how files are read.
 
 Poses are camera-to-world with OpenCV axes, intrinsics belong to the upright photographs at their
-original size, the first pixel's centre at (0, 0). NumPy arrays, float64.
+original size, the first pixel's center at (0, 0). NumPy arrays, float64.
 """
 
 from __future__ import annotations

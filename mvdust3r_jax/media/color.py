@@ -1,4 +1,4 @@
-"""Colours of pictures as sRGB, 8 bits: profiles (ICC) are honoured, other depths are scaled.
+"""Colors of pictures as sRGB, 8 bits: profiles (ICC) are honored, other depths are scaled.
 
 A profile that cannot be used (damaged, or of other channels than the picture's) is passed over, as
 viewers do; one that is sRGB's to within rounding leaves the values as they are.
@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
-# A profile that moves no colour by more than this many of 255 levels is taken for sRGB.
+# A profile that moves no color by more than this many of 255 levels is taken for sRGB.
 _SAME_LEVELS = 2
-# Modes that the colour engine takes as they are.
+# Modes that the color engine takes as they are.
 _MANAGED = ("RGB", "L", "CMYK", "LAB")
 _WORD = 65535
 
@@ -77,12 +77,12 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and float grey images as 8-bit ones; their own convert() would clip, not scale."""
+    """16-bit and float gray images as 8-bit ones; their own convert() would clip, not scale."""
     if not image.mode.startswith(("I", "F")):
         return image
-    grey = np.nan_to_num(np.asarray(image, np.float64))
-    full = _WORD if image.mode.startswith("I") else max(1.0, float(grey.max()))
-    return _with_info(Image.fromarray(to_uint8(grey / full)), image)
+    gray = np.nan_to_num(np.asarray(image, np.float64))
+    full = _WORD if image.mode.startswith("I") else max(1.0, float(gray.max()))
+    return _with_info(Image.fromarray(to_uint8(gray / full)), image)
 
 
 def to_uint8(image_01: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 A damaged file cannot take this process down, and ffmpeg never gets a file it may not read. Frames
 come out as a player shows them: turned by the display matrix (which ffmpeg does), with square
-pixels, interlaced ones as whole frames. Their colours are still coded as in the file: see `tone`.
+pixels, interlaced ones as whole frames. Their colors are still coded as in the file: see `tone`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TIMEOUT_S = 300
 _MAX_FRAME_PIXELS = 64_000_000
 # Without a tag, players take the matrix of standard definition up to this size.
 _STANDARD_WIDTH, _STANDARD_HEIGHT = 1279, 576
-# Codings of colour that are no matrix ffmpeg can undo.
+# Codings of color that are no matrix ffmpeg can undo.
 _OTHER_SPACES = ("ictcp", "ipt-c2", "bt2020c", "chroma-derived-c")
 
 
@@ -80,8 +80,8 @@ def _check_colors(path: Path, said: str) -> None:
         space = f"Dolby Vision profile {vision[1]}"
     elif space not in _OTHER_SPACES:
         return
-    told = ImageError(f"{path}: its colour coding, {space}, is not read")
-    told.add_note("convert it to a video with BT.709 colours")
+    told = ImageError(f"{path}: its color coding, {space}, is not read")
+    told.add_note("convert it to a video with BT.709 colors")
     raise told
 
 
@@ -98,7 +98,7 @@ def _count(path: Path) -> int:
 
 
 def thumbnails(video: Video, side: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every ``step``-th frame, small and grey, and the seconds at which each is first shown.
+    """Every ``step``-th frame, small and gray, and the seconds at which each is first shown.
 
     Returns uint8 [n, side, side], and [n + 1] float64: the last is when the last frame ends.
     """

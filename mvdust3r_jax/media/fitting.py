@@ -3,7 +3,7 @@
 A window of the network's aspect is cut out around the principal point and resized by Lanczos'
 filter (``crop``, as in training), or the whole photograph is scaled to fit and the rest padded
 (``pad``). What was done is kept as the affine map ``net_from_original`` of pixel coordinates, so
-that cameras can be given at both resolutions. Pixel (0, 0) has its centre at (0, 0) in both.
+that cameras can be given at both resolutions. Pixel (0, 0) has its center at (0, 0) in both.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _window(photo: Photo, out: np.ndarray, fit: Fit, principal_point) -> np.ndar
     if principal_point is None:
         scale = np.max(out / whole) if fit == "crop" else np.min(out / whole)
         return whole / 2 + np.array([[-0.5], [0.5]]) * out / scale
-    centre = np.asarray(principal_point, float)[::-1] + 0.5
-    if not (np.all(centre > 0) and np.all(centre < whole)):
+    center = np.asarray(principal_point, float)[::-1] + 0.5
+    if not (np.all(center > 0) and np.all(center < whole)):
         u, v = map(float, principal_point)
         raise ImageError(
             f"{photo.name} of {photo.original_size[1]} x {photo.original_size[0]} pixels: its "
@@ -84,9 +84,9 @@ def _window(photo: Photo, out: np.ndarray, fit: Fit, principal_point) -> np.ndar
         )
     # Pixels of the result before and after the point, which is to have the coordinate out / 2.
     before, after = out / 2 + 0.5, out / 2 - 0.5
-    scales = np.concatenate([before / centre, after / (whole - centre)])
+    scales = np.concatenate([before / center, after / (whole - center)])
     scale = np.max(scales) if fit == "crop" else np.min(scales)
-    return np.stack([centre - before / scale, centre + after / scale])
+    return np.stack([center - before / scale, center + after / scale])
 
 
 def _resample(photo: Photo, inside: np.ndarray, shape: np.ndarray):

@@ -2,11 +2,11 @@
 
 1. Transparency, where the file has any: what is at least half opaque is kept (cut-outs); where
    nothing is, everything that is not wholly transparent.
-2. Colours (palettes, labels in colour): everything but black is kept.
-3. Grey: what is at least half of white is kept. Where nothing is that bright (0/1, labels 1, 2, 3,
+2. Colors (palettes, labels in color): everything but black is kept.
+3. Gray: what is at least half of white is kept. Where nothing is that bright (0/1, labels 1, 2, 3,
    8-bit values in a 16-bit file), everything but 0 is kept.
 
-A JPEG's colours are never exact: it is read as grey. Grey with few values of which dark ones cover
+A JPEG's colors are never exact: it is read as gray. Gray with few values of which dark ones cover
 much may be labels or shades, which is asked back. A mask that keeps nothing is an error.
 """
 
@@ -65,7 +65,7 @@ def _alpha(image: Image.Image) -> np.ndarray | None:
 
 
 def _by_brightness(values: np.ndarray, full: float, name: str, lossy: bool) -> np.ndarray:
-    """Grey values as a mask: by half of white, or labels where nothing is that bright."""
+    """Gray values as a mask: by half of white, or labels where nothing is that bright."""
     bright = values >= (full + 1) // 2 if full > 1 else values >= 0.5
     if lossy:
         return bright
@@ -74,7 +74,7 @@ def _by_brightness(values: np.ndarray, full: float, name: str, lossy: bool) -> n
     dark = (values > 0) & ~bright
     if dark.sum() > _DARK_SHARE * (values > 0).sum() and len(np.unique(values)) < _FEW_VALUES:
         shown = ", ".join(f"{value:g}" for value in np.unique(values)[:6])
-        error = ImageError(f"the mask {name} has the values {shown}: labels, or shades of grey?")
+        error = ImageError(f"the mask {name} has the values {shown}: labels, or shades of gray?")
         error.add_note("save what is to be kept as white, all else as black")
         raise error
     return bright

@@ -1,7 +1,7 @@
 """The eight orientations of EXIF: what turns a picture upright, and where its pixels go.
 
 Tag 1 is upright; 3, 6 and 8 are turns; 2, 4, 5 and 7 are mirrored as well. "Stored" is the file's
-own pixel grid, "upright" the one that a viewer shows. Pixel (0, 0) has its centre at (0, 0).
+own pixel grid, "upright" the one that a viewer shows. Pixel (0, 0) has its center at (0, 0).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Photographs: any picture file, array or image as upright 8-bit sRGB with a mask.
 
-Transparency goes over white and is masked. What a file says of itself (orientation, colour
+Transparency goes over white and is masked. What a file says of itself (orientation, color
 profile, depth of its values) is applied by `picture` and `color`.
 """
 
@@ -142,7 +142,7 @@ def _from_picture(picture: Picture, name: str) -> Photo:
 
 
 def _on_background(pixels: np.ndarray, alpha: np.ndarray | None):
-    """Colours over the background, and which pixels are more than half opaque."""
+    """Colors over the background, and which pixels are more than half opaque."""
     if alpha is None:
         return pixels, np.ones(pixels.shape[:2], bool)
     share = alpha[..., None].astype(np.float32) / 255

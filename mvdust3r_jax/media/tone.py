@@ -1,7 +1,7 @@
-"""Colours of videos as sRGB: high dynamic range (HLG, PQ) and wide primaries brought to a screen.
+"""Colors of videos as sRGB: high dynamic range (HLG, PQ) and wide primaries brought to a screen.
 
 Light is display light, linear, with 1 for the white of an ordinary video: 203 nits of HDR
-(ITU-R BT.2408). Above four fifths of it bright colours are pressed together, hue kept. Ordinary
+(ITU-R BT.2408). Above four fifths of it bright colors are pressed together, hue kept. Ordinary
 videos (BT.601, BT.709) are taken as they are: what their curve says is what screens show.
 """
 
@@ -19,7 +19,7 @@ _HLG_A, _HLG_B, _HLG_C = 0.17883277, 0.28466892, 0.55991073
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
 # Screens undo ordinary codings by this power (BT.1886).
 _SCREEN_GAMMA = 2.4
-# Where the pressing together of bright colours begins.
+# Where the pressing together of bright colors begins.
 _KNEE = 0.8
 _D65 = (0.3127, 0.3290)
 _REC709 = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))

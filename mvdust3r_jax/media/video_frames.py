@@ -37,7 +37,7 @@ def read_frames(path: str | os.PathLike, count: int, choice: Choice = "sharp") -
     """``count`` frames of a video in time order, or all of them; sides of at most 1920 pixels.
 
     ``even``: at equal steps of time. ``sharp``: the video is cut into ``count`` parts between
-    which the picture changes by the same amount, so that neighbours overlap alike however fast
+    which the picture changes by the same amount, so that neighbors overlap alike however fast
     the camera moved, and the sharpest frame of each part is taken.
 
     Raises:
@@ -96,21 +96,21 @@ def choose_even(total: int, count: int) -> list[int]:
 
 
 def choose_sharp(thumbs: np.ndarray, count: int) -> list[int]:
-    """The sharpest frame of each of ``count`` parts of equal change; thumbs are grey [n, h, w]."""
-    grey = thumbs.astype(np.float32)
+    """The sharpest frame of each of ``count`` parts of equal change; thumbs are gray [n, h, w]."""
+    gray = thumbs.astype(np.float32)
     # Mean absolute Laplacian: blur removes exactly what it measures.
-    laplacian = 4 * grey[:, 1:-1, 1:-1] - (
-        grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    laplacian = 4 * gray[:, 1:-1, 1:-1] - (
+        gray[:, :-2, 1:-1] + gray[:, 2:, 1:-1] + gray[:, 1:-1, :-2] + gray[:, 1:-1, 2:]
     )
     sharpness = np.abs(laplacian).mean(axis=(1, 2))
-    change = np.abs(np.diff(grey, axis=0)).mean(axis=(1, 2))
+    change = np.abs(np.diff(gray, axis=0)).mean(axis=(1, 2))
     # A small constant part keeps standing scenes divisible.
     least = 1e-3 + 0.05 * change.sum() / max(len(change), 1)
     position = np.concatenate([[0.0], np.cumsum(change + least)])
     bounds = np.searchsorted(position, np.linspace(0, position[-1], count + 1)[1:-1])
-    starts = np.concatenate([[0], bounds, [len(grey)]])
+    starts = np.concatenate([[0], bounds, [len(gray)]])
     # Every part has a frame of its own, even where one jump spans several parts.
     for i in range(1, count):
-        starts[i] = np.clip(starts[i], starts[i - 1] + 1, len(grey) - (count - i))
+        starts[i] = np.clip(starts[i], starts[i - 1] + 1, len(gray) - (count - i))
     parts = zip(starts[:-1], starts[1:], strict=True)
     return [int(low + np.argmax(sharpness[low:high])) for low, high in parts]

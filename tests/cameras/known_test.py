@@ -248,7 +248,7 @@ def test_poses_of_three_rows_are_whole(tmp_path):
     np.testing.assert_allclose(known.world_from_cam, POSES, atol=1e-12)
 
 
-def test_a_survey_keeps_its_millimetres(tmp_path):
+def test_a_survey_keeps_its_millimeters(tmp_path):
     """Coordinates of millions come back as they are written."""
     far = poses(3, far=(4.5e5, 5.4e6, 120.0))
     path = write_json(tmp_path / "t.json", transforms(far, NAMES, **FIELDS))

@@ -1,4 +1,4 @@
-"""Raw RGB-D folders: colour, depth, intrinsics and order agree, or the frame is refused."""
+"""Raw RGB-D folders: color, depth, intrinsics and order agree, or the frame is refused."""
 
 import io
 
@@ -50,7 +50,7 @@ def pinhole(height, width):
 @pytest.mark.parametrize("tag", [1, 5, 6, 7, 8])
 @pytest.mark.parametrize("lies", ["upright", "as the sensor"])
 def test_turned_color_lies_as_the_depth_does(tmp_path, tag, lies):
-    """The choice and the build take the frame, and the stored colour fits the depth."""
+    """The choice and the build take the frame, and the stored color fits the depth."""
     stored = orientation.stored_array(PICTURE, tag)
     expected = PICTURE if lies == "upright" else stored
     size = expected.shape[:2]

@@ -38,7 +38,7 @@ def stamp(place):
 
 
 def test_the_same_build_again_changes_nothing(place):
-    """It is recognised, and nothing is written."""
+    """It is recognized, and nothing is written."""
     before = stamp(place)
     run(place)
     assert stamp(place) == before and before

@@ -17,7 +17,7 @@ def palette(indices, colors=COLORS):
     return image
 
 
-def grey(values, dtype=np.uint8):
+def gray(values, dtype=np.uint8):
     return Image.fromarray(np.asarray(values).astype(dtype))
 
 
@@ -40,14 +40,14 @@ def labels():
 
 
 ENCODINGS = {
-    "255": lambda: grey(KEEP * 255),
-    "0 and 1": lambda: grey(KEEP),
+    "255": lambda: gray(KEEP * 255),
+    "0 and 1": lambda: gray(KEEP),
     "one bit": lambda: Image.fromarray(KEEP),
-    "labels 1 and 3": lambda: grey(labels()),
-    "16 bit": lambda: grey(KEEP * 65535, np.uint16),
-    "16 bit, 0 and 1": lambda: grey(KEEP, np.uint16),
-    "16 bit, 0 and 255": lambda: grey(KEEP * 255, np.uint16),
-    "float": lambda: grey(KEEP, np.float32),
+    "labels 1 and 3": lambda: gray(labels()),
+    "16 bit": lambda: gray(KEEP * 65535, np.uint16),
+    "16 bit, 0 and 1": lambda: gray(KEEP, np.uint16),
+    "16 bit, 0 and 255": lambda: gray(KEEP * 255, np.uint16),
+    "float": lambda: gray(KEEP, np.float32),
     "palette": lambda: palette(KEEP * 3),
     "palette, dark": lambda: palette(KEEP * 8, [0, 0, 0] * 8 + [64, 0, 0] * 248),
     "palette, black last": lambda: palette(~KEEP * 1, [255, 255, 255, 0, 0, 0] * 128),
@@ -56,8 +56,8 @@ ENCODINGS = {
     "cut-out, white": lambda: alpha(255, 255),
     "cut-out, 0 and 1": lambda: alpha(1),
     "transparent index": transparent_index,
-    "opaque": lambda: Image.merge("RGBA", [*[grey(KEEP * 255)] * 3, grey(KEEP * 0 + 255)]),
-    "grey and alpha": lambda: Image.merge("LA", [grey(KEEP * 0 + 7), grey(KEEP * 255)]),
+    "opaque": lambda: Image.merge("RGBA", [*[gray(KEEP * 255)] * 3, gray(KEEP * 0 + 255)]),
+    "gray and alpha": lambda: Image.merge("LA", [gray(KEEP * 0 + 7), gray(KEEP * 255)]),
 }
 
 
@@ -72,23 +72,23 @@ def test_what_was_meant(tmp_path, kind, suffix):
     np.testing.assert_array_equal(masks.read_mask(tmp_path / f"m.{suffix}"), KEEP)
 
 
-def test_jpeg_is_read_as_grey(tmp_path):
+def test_jpeg_is_read_as_gray(tmp_path):
     """Its noise beside black is no label."""
-    grey(KEEP * 255).convert("RGB").save(tmp_path / "m.jpg", quality=60)
+    gray(KEEP * 255).convert("RGB").save(tmp_path / "m.jpg", quality=60)
     assert np.mean(masks.read_mask(tmp_path / "m.jpg") != KEEP) < 0.05
 
 
 def test_soft_edges_are_cut_at_half(tmp_path):
     """Many shades: at least half of white is kept."""
     ramp = np.tile(np.arange(256), (20, 1))
-    grey(ramp).save(tmp_path / "m.png")
+    gray(ramp).save(tmp_path / "m.png")
     np.testing.assert_array_equal(masks.read_mask(tmp_path / "m.png"), ramp >= 128)
 
 
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_mask_that_keeps_nothing_is_named(tmp_path, value):
     """Black, or wholly transparent."""
-    image = grey(KEEP * 0) if value == 0 else alpha(0, value)
+    image = gray(KEEP * 0) if value == 0 else alpha(0, value)
     image.save(tmp_path / "m.png")
     with pytest.raises(ImageError, match=r"m\.png leaves nothing"):
         masks.read_mask(tmp_path / "m.png")
@@ -98,7 +98,7 @@ def test_labels_with_a_bright_one_are_asked_back(tmp_path):
     """0, 15 and 255 may be labels or shades: half would be lost, or too much kept."""
     values = KEEP * 15
     values[:, 20:] = 255
-    grey(values).save(tmp_path / "m.png")
+    gray(values).save(tmp_path / "m.png")
     with pytest.raises(ImageError, match=r"m\.png has the values 0, 15, 255"):
         masks.read_mask(tmp_path / "m.png")
 
@@ -112,9 +112,9 @@ def test_masks_turn_with_their_photograph(tmp_path):
     stored = orientation.stored_array(keep, 6)
     Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(tmp_path / "p.jpg", exif=tag)
     photo = photographs.read_photo(tmp_path / "p.jpg")
-    grey(stored * 255).save(tmp_path / "tag.png", exif=tag)
-    grey(keep * 255).save(tmp_path / "upright.png")
-    grey(stored * 255).save(tmp_path / "stored.png")
+    gray(stored * 255).save(tmp_path / "tag.png", exif=tag)
+    gray(keep * 255).save(tmp_path / "upright.png")
+    gray(stored * 255).save(tmp_path / "stored.png")
     for name in ("tag", "upright", "stored"):
         masked = masks.with_mask(photo, tmp_path / f"{name}.png")
         np.testing.assert_array_equal(masked.mask, keep)

@@ -80,8 +80,8 @@ def test_exif_focal_length(tmp_path):
         (np.full((4, 5), True), 255),
     ],
 )
-def test_grey_images_of_any_depth(tmp_path, array, expected):
-    """8-bit, 16-bit, float and one-bit grey are scaled, not clipped."""
+def test_gray_images_of_any_depth(tmp_path, array, expected):
+    """8-bit, 16-bit, float and one-bit gray are scaled, not clipped."""
     path = save(tmp_path / "a.tif", array)
     np.testing.assert_array_equal(photographs.read_photo(path).pixels, np.full((4, 5, 3), expected))
 
@@ -202,7 +202,7 @@ def test_pixels_come_from_where_the_map_says(fit, size, out, point):
     v, u = np.nonzero(inner)
     original = np.linalg.inv(fitted.net_from_original) @ np.stack([u, v, np.ones_like(u)])
     seen = fitted.pixels[v, u, :2].T
-    # Half a grey level of rounding, and a little overshoot where the image is enlarged.
+    # Half a gray level of rounding, and a little overshoot where the image is enlarged.
     assert len(u) > 30 and np.abs(seen - original[:2]).max() < 1.0
     if fit == "crop":
         assert fitted.mask.all()

@@ -64,7 +64,7 @@ def test_pixels_go_where_the_map_says(tag):
 )
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
 def test_profiles_are_converted_to_srgb(tmp_path, primaries, gamma, suffix):
-    """The colour that a colour-managed viewer shows, within coding and rounding."""
+    """The color that a color-managed viewer shows, within coding and rounding."""
     rgb = (200, 60, 60)
     profile = profiles.rgb_profile(primaries, gamma)
     Image.new("RGB", (32, 32), rgb).save(tmp_path / f"a.{suffix}", icc_profile=profile, quality=98)
@@ -73,7 +73,7 @@ def test_profiles_are_converted_to_srgb(tmp_path, primaries, gamma, suffix):
 
 
 def test_profile_and_transparency(tmp_path):
-    """Colours of a cut-out are converted before they go over white."""
+    """Colors of a cut-out are converted before they go over white."""
     profile = profiles.rgb_profile(profiles.P3, 2.2)
     Image.new("RGBA", (8, 8), (200, 60, 60, 255)).save(tmp_path / "a.png", icc_profile=profile)
     seen = photographs.read_photo(tmp_path / "a.png").pixels[4, 4]

@@ -19,7 +19,7 @@ def xyz_from_rgb(primaries, white=D65_XY):
 
 
 def srgb_of(rgb, primaries, gamma):
-    """uint8 sRGB of a colour of other primaries, coded by a power, as a viewer shows it."""
+    """uint8 sRGB of a color of other primaries, coded by a power, as a viewer shows it."""
     linear = np.linalg.solve(
         xyz_from_rgb(SRGB), xyz_from_rgb(primaries) @ (np.array(rgb) / 255) ** gamma
     )
@@ -68,7 +68,7 @@ def rgb_profile(primaries, gamma):
 
 
 def cmyk_profile(lightness):
-    """A press that prints all colours as one grey of this CIE lightness, and black as black."""
+    """A press that prints all colors as one gray of this CIE lightness, and black as black."""
     lab = bytes([round(lightness * 2.55), 128, 128, 0, 128, 128])
     identity = bytes(range(256))
     table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])

@@ -1,4 +1,4 @@
-"""Frames are what a player shows: in time, upright, with square pixels, in a screen's colours."""
+"""Frames are what a player shows: in time, upright, with square pixels, in a screen's colors."""
 
 import subprocess
 
@@ -24,7 +24,7 @@ def encode(path, frames, kind, *options, rate=10):
 
 
 def quarters(colors, full, side=128, count=4):
-    """Four flat quarters of the colours (in [0, 1]), as integers up to ``full``."""
+    """Four flat quarters of the colors (in [0, 1]), as integers up to ``full``."""
     coded = np.round(np.clip(colors, 0, 1) * full).astype(np.uint8 if full == 255 else np.uint16)
     frame = coded.reshape(2, 2, 3).repeat(side // 2, 0).repeat(side // 2, 1)
     return np.repeat(frame[None], count, 0)
@@ -83,7 +83,7 @@ def test_pixels_are_square(tmp_path, ratio, width):
     ids=["601", "709", "untold, small", "untold, large"],
 )
 def test_ordinary_matrices(tmp_path, matrix, told, size):
-    """The colours that were encoded; without a tag the matrix that players take for the size."""
+    """The colors that were encoded; without a tag the matrix that players take for the size."""
     frames = quarters(QUARTERS / 255, 255, size, 1)
     path = encode(tmp_path / "a.mp4", frames, "rgb24", *h264(matrix, told=told))
     np.testing.assert_allclose(middles(video_frames.read_frames(path, 1)[0]), QUARTERS, atol=4)
@@ -117,7 +117,7 @@ def pq(light):
 
 @pytest.mark.parametrize(("curve", "name"), [(hlg, "arib-std-b67"), (pq, "smpte2084")])
 def test_high_dynamic_range_is_shown_as_on_a_screen(tmp_path, curve, name):
-    """Colours of ordinary brightness are those of the ordinary video."""
+    """Colors of ordinary brightness are those of the ordinary video."""
     frames = quarters(curve(light_of(QUARTERS) @ WIDE_FROM_709.T), 65535)
     options = ["-vf", "scale=out_color_matrix=bt2020nc:out_range=tv", "-c:v", "libx265"]
     x265 = f"log-level=error:colorprim=bt2020:transfer={name}:colormatrix=bt2020nc"
@@ -139,7 +139,7 @@ def test_bright_light_keeps_its_hue_and_its_order(tmp_path):
 
 
 def test_wide_primaries_of_an_ordinary_curve(tmp_path):
-    """BT.2020 without HDR: a colour of BT.709 inside it comes back."""
+    """BT.2020 without HDR: a color of BT.709 inside it comes back."""
     coded = (light_of(QUARTERS) @ WIDE_FROM_709.T) ** (1 / 2.4)
     told = h264("bt2020", "bt2020", "bt2020-10")
     path = encode(tmp_path / "a.mp4", quarters(coded, 65535), "rgb48le", *told)
@@ -150,14 +150,14 @@ def test_wide_primaries_of_an_ordinary_curve(tmp_path):
 
 
 def test_interlaced_frames_are_whole(tmp_path):
-    """A moving edge has no comb: neighbouring rows agree."""
+    """A moving edge has no comb: neighboring rows agree."""
     fields = np.zeros((24, 64, 128, 3), np.uint8)
     for i, field in enumerate(fields):
         field[:, : 10 + 4 * i] = 255
     options = ["-vf", "interlace", "-c:v", "libx264", "-flags", "+ildct+ilme", "-crf", "5"]
     path = encode(tmp_path / "a.mp4", fields, "rgb24", *options, "-pix_fmt", "yuv420p", rate=50)
-    grey = video_frames.read_frames(path, 3, "even")[1].pixels[..., 0].astype(int)
-    assert np.abs(np.diff(grey, axis=0)).max() < 60
+    gray = video_frames.read_frames(path, 3, "even")[1].pixels[..., 0].astype(int)
+    assert np.abs(np.diff(gray, axis=0)).max() < 60
 
 
 def test_covers_are_no_frames(tmp_path):
@@ -172,9 +172,9 @@ def test_covers_are_no_frames(tmp_path):
 
 
 def test_color_codings_that_cannot_be_undone_are_refused(tmp_path, monkeypatch):
-    """By name, rather than shown in false colours."""
+    """By name, rather than shown in false colors."""
     from mvdust3r_jax.media import ffmpeg
 
     for line in ("color_space:ictcp", "DOVI configuration record: version: 1.0, profile: 5, l"):
-        with pytest.raises(ImageError, match=r"a\.mp4: its colour coding, (ictcp|Dolby)"):
+        with pytest.raises(ImageError, match=r"a\.mp4: its color coding, (ictcp|Dolby)"):
             ffmpeg._check_colors(tmp_path / "a.mp4", line)
