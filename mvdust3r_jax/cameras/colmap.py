@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mvdust3r_jax.cameras.entries import CameraError, Entry
+from mvdust3r_jax.cameras.entries import CameraError, Entry, whole_number
 
 # Models by their number in binary files: how many focal lengths, and names of the parameters after
 # the principal point.
@@ -88,10 +88,11 @@ def _camera(model: str, width: int, height: int, values: list[float]) -> Camera:
     (fx, fy), (cx, cy) = (values[0], values[count - 1]), values[count : count + 2]
     matrix = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]], np.float64)
     bent = [f"{n} = {v:g}" for n, v in zip(names, values[count + 2 :], strict=True) if v != 0]
+    size = whole_number(height, "HEIGHT"), whole_number(width, "WIDTH")
     flaw = f"lens distortion ({', '.join(bent)})" if bent else None
     if "FISHEYE" in model:
         flaw = f"the camera model {model}"
-    return Camera(matrix, (int(height), int(width)), flaw)
+    return Camera(matrix, size, flaw)
 
 
 def rotation_matrix(quat_wxyz: np.ndarray) -> Float[np.ndarray, "3 3"]:
@@ -182,7 +183,10 @@ def _binary_cameras(path: Path) -> dict[int, Camera]:
             raise CameraError(f"{path}: unknown camera model number {model}")
         count, rest = _MODELS[names[model]]
         values = cursor.take(f"{count + 2 + len(rest)}d")
-        cameras[number] = _camera(names[model], width, height, list(values))
+        try:
+            cameras[number] = _camera(names[model], width, height, list(values))
+        except ValueError as error:
+            raise CameraError(f"{path}, camera {number}: {error}") from error
     return cameras
 
 

@@ -111,6 +111,14 @@ def test_lenses_of_colmap(tmp_path, write, model, params, flaw):
     assert read_cameras(tmp_path, NAMES, "poses").world_from_cam.shape == (3, 4, 4)
 
 
+@pytest.mark.parametrize("write", WRITERS)
+def test_impossible_sizes_of_colmap_are_named(tmp_path, write):
+    """More pixels a side than any image has; found by the fuzz test."""
+    write(tmp_path, POSES, NAMES, (48, 2**60))
+    with pytest.raises(CameraError, match=r"cameras.*WIDTH = 1152921504606846976"):
+        read_cameras(tmp_path, NAMES)
+
+
 def test_folders_with_several_models_or_none(tmp_path):
     """It is asked which; what was looked for is told."""
     for number in ("0", "1"):

@@ -211,7 +211,7 @@ def test_pixels_come_from_where_the_map_says(fit, size, out, point):
         np.testing.assert_allclose(mapped[:2], [out[1] / 2, out[0] / 2], atol=0.6)
 
 
-def test_crop_takes_the_largest_centred_window():
+def test_crop_takes_the_largest_centered_window():
     """Of 120 x 200 to a square: all rows, the middle 120 columns."""
     fitted = fitting.fit_photo(coordinates(120, 200), 60, 60)
     corners = np.linalg.inv(fitted.net_from_original) @ [[-0.5, 59.5], [-0.5, 59.5], [1, 1]]
