@@ -11,7 +11,6 @@ in metres. Paths are those of the machine that wrote them; ``PathMap`` finds the
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -19,17 +18,15 @@ from pathlib import Path, PurePosixPath
 import h5py
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
+from data.color import Color, depth_intrinsics, read_color, stored_bytes
 from data.rgbd.layouts import checked_pose, read_matrix
 from data.stored.schema import (
     CorruptRecord,
     Frame,
     decode_depth_units,
-    decode_image,
     encode_depth,
     encode_depth_units,
-    encode_jpeg,
 )
 
 
@@ -139,19 +136,12 @@ def load_frame(key: FrameKey, name: str, find: PathMap) -> Frame:
     """
     image_path, depth_path = find(key.image), find(key.depth)
     depth_bytes, size = _depth(depth_path, key)
-    image_bytes = image_path.read_bytes()
-    try:
-        width, height = Image.open(io.BytesIO(image_bytes)).size
-    except OSError as error:
-        raise CorruptRecord(f"{key.image}: not an image") from error
-    if key.columns > 1 or (height, width) != size:
-        image = _column(decode_image(image_bytes, key.image), key)
-        wanted = Image.fromarray(image)
-        if image.shape[:2] != size:
-            wanted = wanted.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-        image_bytes = encode_jpeg(np.asarray(wanted))
+    whole = read_color(image_path.read_bytes(), key.image, size, key.columns)
+    color = Color(_column(whole.pixels, key), whole.data if key.columns == 1 else None)
+    given = np.reshape(key.intrinsics, (3, 3))
+    intrinsics = depth_intrinsics(given, None, size, color.pixels.shape[:2])
     pose = np.reshape(key.world_from_cam, (4, 4))
-    return Frame(name, image_bytes, depth_bytes, pose, np.reshape(key.intrinsics, (3, 3)))
+    return Frame(name, stored_bytes(color, size), depth_bytes, pose, intrinsics)
 
 
 def _depth(path: Path, key: FrameKey) -> tuple[bytes, tuple[int, int]]:

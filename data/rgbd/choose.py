@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import json
 import multiprocessing
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +23,11 @@ import tqdm
 from data.overlap import Rule, Surfaces, choose_trajectories, world_points
 from data.rgbd.frames import check_frames
 from data.rgbd.layouts import LAYOUTS, FramePaths
+from data.stored.builder import RECORD
 from data.stored.schema import CorruptRecord, Trajectories
 
+# Files of which a layout's scenes consist.
+_RAW_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".txt", ".bin"}
 _TABLES = ("frames", "inputs", "targets", "needs")
 
 
@@ -37,12 +42,17 @@ class SceneChoice:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """scenes[split][scene]; layout and rule are kept so that a shared file explains itself."""
+    """scenes[split][scene]; layout and rule are kept so that a shared file explains itself.
+
+    sources: by "split/scene", which shares of the scene's frames were considered, and what tells
+    the scene's files then from others; empty in files of earlier versions.
+    """
 
     layout: str
     rule: Rule
     seed: int
     scenes: dict[str, dict[str, SceneChoice]]
+    sources: dict[str, tuple[float, float, str]] = dataclasses.field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the file; equal choices become equal bytes."""
@@ -50,6 +60,7 @@ class Choice:
             "layout": self.layout,
             "rule": dataclasses.asdict(self.rule),
             "seed": self.seed,
+            "sources": self.sources,
             "problems": {
                 split: {name: scene.problems for name, scene in scenes.items()}
                 for split, scenes in self.scenes.items()
@@ -76,7 +87,51 @@ class Choice:
                 }
                 for split, named in header["problems"].items()
             }
-        return cls(header["layout"], Rule(**header["rule"]), header["seed"], scenes)
+        sources = {name: tuple(told) for name, told in header.get("sources", {}).items()}
+        return cls(header["layout"], Rule(**header["rule"]), header["seed"], scenes, sources)
+
+    def digest(self) -> str:
+        """What tells choices apart: equal ones have equal digests."""
+        total = hashlib.sha256(repr((self.layout, self.rule, self.seed)).encode())
+        for split, scenes in self.scenes.items():
+            for name, scene in scenes.items():
+                total.update(repr((split, name, scene.frames)).encode())
+                for table in _arrays("", scene).values():
+                    total.update(table.tobytes())
+        return total.hexdigest()[:16]
+
+    def differences(self, tasks: Sequence[Task]) -> list[str]:
+        """In what it is another choice than these tasks would give, one phrase each."""
+        first = tasks[0]
+        told = {"layout": (self.layout, first.layout), "seed": (self.seed, first.seed)}
+        ours, theirs = dataclasses.asdict(self.rule), dataclasses.asdict(first.rule)
+        told |= {name: (ours[name], theirs[name]) for name in ours}
+        found = [f"{name} {old} -> {new}" for name, (old, new) in told.items() if old != new]
+        wanted = {f"{task.split}/{task.name}": task for task in tasks}
+        found += [f"without {name}" for name in self.sources if name not in wanted]
+        for name, task in wanted.items():
+            begin, end, files = self.sources.get(name, (None, None, ""))
+            if begin is None:
+                found.append(f"with {name}")
+            elif (begin, end) != (task.begin, task.end):
+                found.append(f"another part of {name}")
+            elif files != fingerprint(task.path):
+                found.append(f"other files in {name}")
+        return found
+
+
+def fingerprint(scene: Path) -> str:
+    """What tells a scene's folder from another: names and sizes of its raw files."""
+    total = zlib.crc32(b"")
+    for folder, below, files in os.walk(scene):
+        # Data sets that were written below the scene are no part of it.
+        below[:] = sorted(name for name in below if not Path(folder, name, RECORD).is_file())
+        for name in sorted(files):
+            if Path(name).suffix.lower() in _RAW_SUFFIXES:
+                path = Path(folder, name)
+                told = f"{path.relative_to(scene)} {path.stat().st_size}"
+                total = zlib.crc32(os.fsencode(told), total)
+    return f"{total:08x}"
 
 
 def _arrays(prefix: str, scene: SceneChoice) -> dict[str, np.ndarray]:
@@ -123,9 +178,8 @@ def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
         paths, problems = task.frames()
     except CorruptRecord as error:
         return _empty(task.rule, [f"scene cannot be read: {error}"])
-    good, depths, unreadable = check_frames(paths)
+    paths, depths, unreadable = check_frames(paths)
     problems = [*problems, *unreadable]
-    paths = [paths[number] for number in good]
     wanted = task.rule.num_inputs + task.rule.num_targets
     if len(paths) < wanted:
         reason = f"scene has {len(paths)} usable frames, a trajectory needs {wanted}"
@@ -197,7 +251,8 @@ def choose(tasks: Sequence[Task], out: Path, *, processes: int = 1) -> Choice:
         stored = Choice.load(_part(parts, task))
         scenes.setdefault(task.split, {})[task.name] = stored.scenes[task.split][task.name]
     first = tasks[0]
-    choice = Choice(first.layout, first.rule, first.seed, scenes)
+    sources = {f"{t.split}/{t.name}": (t.begin, t.end, fingerprint(t.path)) for t in tasks}
+    choice = Choice(first.layout, first.rule, first.seed, scenes, sources)
     choice.save(out)
     for task in tasks:
         _part(parts, task).unlink()

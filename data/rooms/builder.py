@@ -58,6 +58,11 @@ class RoomsDataset(SceneBuilder, skip_registration=True):
             for split, count in self._counts.items()
         }
 
+    def made_from(self) -> dict:
+        """How many rooms of each split, and the size of their views."""
+        told = {"version": ROOMS_VERSION, "counts": self._counts, "size": list(self._size)}
+        return {**super().made_from(), "scenes": None, **told}
+
     def load_scene(self, split: str, name: str) -> Scene:
         """The room's views, rendered when first asked for."""
         seed = int(name.rpartition(":")[2])

@@ -61,7 +61,7 @@ def _images_txt(scene: SceneArrays, views: np.ndarray, tracks: Tracks, names: li
     for view in views:
         pose = cam_from_world[view]
         numbers = [*quat_from_rotation(pose[:3, :3]), *pose[:3, 3]]
-        values = " ".join(f"{x:.12g}" for x in numbers)
+        values = " ".join(f"{x:.15g}" for x in numbers)
         lines.append(f"{view + 1} {values} {view + 1} {names[view]}")
         here = tracks.view == view
         pixels, ids = tracks.pixel_px[here] + 0.5, tracks.point[here] + 1
@@ -81,12 +81,14 @@ def _points_txt(scene: SceneArrays, tracks: Tracks) -> str:
     positions = np.asarray(scene.points, np.float64).reshape(-1, 3)[tracks.seeds]
     colors = view_colors(scene).reshape(-1, 3)[tracks.seeds]
     errors = mean_errors(scene, tracks, positions)
+    # What float32 and float64 hold.
+    digits = ".15g" if scene.points.dtype == np.float64 else ".9g"
     bounds = np.searchsorted(tracks.point, np.arange(len(tracks.seeds) + 1))
     for i, (xyz, rgb) in enumerate(zip(positions, colors, strict=True)):
         part = slice(bounds[i], bounds[i + 1])
         track = " ".join(
             f"{v + 1} {k}" for v, k in zip(tracks.view[part], index[part], strict=True)
         )
-        place = " ".join(f"{x:.9g}" for x in xyz)
+        place = " ".join(f"{x:{digits}}" for x in xyz)
         lines.append(f"{i + 1} {place} {rgb[0]} {rgb[1]} {rgb[2]} {errors[i]:.4f} {track}")
     return "\n".join(lines) + "\n"

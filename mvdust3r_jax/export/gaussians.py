@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from mvdust3r_jax.export.cloud import scene_points
 from mvdust3r_jax.export.posed_views import (
     depth_maps,
     reference_distances,
@@ -65,7 +66,7 @@ def gaussian_cloud(scene: SceneArrays) -> GaussianCloud:
     large as a pixel's footprint.
     """
     keep = usable_pixels(scene)
-    means = np.asarray(scene.points, np.float32)[keep]
+    means = scene_points(scene)[keep]
     pixel_sh = (np.asarray(scene.images_01, np.float32)[keep][:, None, :] - 0.5) / SH_BAND_0
     if scene.gaussians is None:
         scales = np.repeat(_footprint(scene)[keep][:, None], 3, axis=1)

@@ -48,7 +48,11 @@ def write_html(path: str | Path, scene: SceneArrays, max_points: int = MAX_POINT
 
 
 def page_data(scene: SceneArrays, max_points: int) -> dict:
-    """What the page's script reads, as plain Python data."""
+    """What the page's script reads, as plain Python data; graphics hold no more than float32."""
+    scene, origin = scene.recentred()
+    told = conventions(scene)
+    if origin.any():
+        told = told | {"origin": f"positions on this page are relative to {origin.tolist()}"}
     depth = frusta.frustum_depth(scene)
     pictures = zip(view_colors(scene), depth_colors(scene), confidence_colors(scene), strict=True)
     views = cameras_dict(scene)["views"]
@@ -67,7 +71,7 @@ def page_data(scene: SceneArrays, max_points: int) -> dict:
         "points": points,
         "total_points": total,
         "timings": timings,
-        "conventions": conventions(scene),
+        "conventions": told,
         "down": down_direction(scene).tolist(),
     }
 

@@ -67,7 +67,7 @@ def transforms_dict(scene: SceneArrays, ply_file_path: str, image_paths: Sequenc
 def write_nerfstudio(path: str | Path, scene: SceneArrays) -> None:
     """Write the folder ``path`` with ``transforms.json`` and ``sparse_pc.ply``."""
     points, colors, confidence = cloud(scene)
-    turned = (points @ _turn(scene)[:3, :3].T).astype(np.float32)
+    turned = (points @ _turn(scene)[:3, :3].T).astype(points.dtype)
     written = written_names(scene, Path(path).parent)
     images = [f"../{FOLDER}/{name}" for name in written] if written else list(map(str, scene.names))
     with results_folder(path) as folder:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from mvdust3r_jax.media.photographs import Photo, read_photo
+from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.storage.results import where_it_stands
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
@@ -61,8 +62,7 @@ def serve_as_they_are(scene: SceneArrays, sources: Sequence[Path | Photo]) -> bo
 
 
 def _is_upright(path: Path) -> bool:
-    with Image.open(path) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return read_header(path).tag == 1
 
 
 def write_photographs(

@@ -29,9 +29,10 @@ def invert_rigid(a_from_b: np.ndarray) -> np.ndarray:
 
 
 def transform(a_from_b: np.ndarray, points_b: np.ndarray) -> np.ndarray:
-    """Points [..., 3] moved by one transform [4, 4]."""
+    """Points [..., 3] moved by one transform [4, 4]; infinite ones become NaN."""
     a_from_b = np.asarray(a_from_b)
-    return points_b @ a_from_b[:3, :3].T + a_from_b[:3, 3]
+    with np.errstate(invalid="ignore"):
+        return points_b @ a_from_b[:3, :3].T + a_from_b[:3, 3]
 
 
 def project(points_cam: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

@@ -159,6 +159,7 @@ def write_videos(
       longest_px: the longer side of a frame.
       progress: called after each frame with the share that is done.
     """
+    scene, _ = scene.recentred()
     per_view = _flight_frames_per_view(scene, num_frames)
     paths = orbit(scene, num_frames or ORBIT_FRAMES), fly_through(scene, per_view)
     count, done = sum(map(len, paths)), itertools.count(1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mvdust3r_jax.cameras.known import CameraError
+from mvdust3r_jax.cameras.entries import CameraError
 from mvdust3r_jax.geometry.transforms import quat_from_rotation, rotation_from_quat
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.splat.gaussians import sh_basis
@@ -16,6 +16,8 @@ from mvdust3r_jax.types import Gaussians
 
 # Camera centres closer together than this share of the scene's size give no scale.
 _MIN_BASELINE_SHARE = 1e-6
+# Of the scene's size, what a step between neighbouring float32 numbers may be at most.
+_MAX_STEP_SHARE = 1e-5
 
 
 def align_to_poses(scene: Scene, world_from_cam: Float[np.ndarray, "V 4 4"]) -> Scene:
@@ -41,13 +43,23 @@ def align_to_poses(scene: Scene, world_from_cam: Float[np.ndarray, "V 4 4"]) -> 
     translation = targets.mean(axis=0) - scale * rotation @ centres.mean(axis=0)
     return dataclasses.replace(
         scene,
-        points=(scale * scene.points @ rotation.T + translation).astype(np.float32),
+        points=_narrowed(scale * scene.points @ rotation.T + translation),
         gaussians=_moved(scene.gaussians, scale, rotation),
-        world_from_cam=known.astype(np.float32),
+        world_from_cam=known,
         pose_ok=np.ones_like(scene.pose_ok),
         metric=True,
         world_is_reference=False,
     )
+
+
+def _narrowed(points: np.ndarray) -> np.ndarray:
+    """float32 where its steps are far below the scene's size, else (a survey's metres) float64."""
+    finite = points[np.isfinite(points).all(axis=-1)]
+    if not len(finite):
+        return points.astype(np.float32)
+    size = float(np.max(np.std(finite, axis=0)))
+    step = float(np.spacing(np.float32(np.abs(finite).max())))
+    return points if step > _MAX_STEP_SHARE * size else points.astype(np.float32)
 
 
 def _mean_rotation(rotations: np.ndarray) -> np.ndarray:

@@ -26,15 +26,10 @@ from PIL import Image
 from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.geometry.pointmaps import mean_distance
-from mvdust3r_jax.media.photographs import (
-    Fit,
-    Fitted,
-    Photo,
-    fit_photo,
-    original_intrinsics,
-    read_photo,
-    with_mask,
-)
+from mvdust3r_jax.media.fitting import Fit, Fitted, fit_photo, original_intrinsics
+from mvdust3r_jax.media.masks import with_mask
+from mvdust3r_jax.media.photographs import Photo, read_photo
+from mvdust3r_jax.media.picture import ImageError
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.reconstruction import memory
@@ -165,6 +160,10 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
         if known.intrinsics is not None:
             centre = known.intrinsics_of(i, photo.original_size, photo.name)[:2, 2]
         fitted.append(fit_photo(photo, height, width, fit, centre))
+        if not fitted[-1].mask.any():
+            raise ImageError(
+                f"nothing of {photo.name} is left by its mask in the part that is used"
+            )
         # The decoded pixels are not needed any more; with many views they would be a lot.
         photos.append(dataclasses.replace(photo, pixels=fitted[-1].pixels, mask=fitted[-1].mask))
     return photos, fitted

@@ -3,7 +3,8 @@
 Conventions: views in the order in which the photographs were given; the world is the camera frame
 of the reference view (view 0, OpenCV axes: x right, y down, z forward) at the network's scale, or
 that of the known poses, where these were given. Pixel (0, 0) has its centre at (0, 0). All arrays
-are NumPy.
+are NumPy. Points and poses of a world far from its origin (a survey's) are float64; `recentred`
+gives what draws in float32 a scene that loses nothing by it.
 """
 
 from __future__ import annotations
@@ -92,6 +93,20 @@ class SceneArrays:
         rotation, centre = self.world_from_cam[:, :3, :3], self.world_from_cam[:, :3, 3]
         offset = self.points - centre[:, None, None, :]
         return np.einsum("vhwj,vj->vhw", offset, rotation[:, :, 2])
+
+    def recentred(self) -> tuple[Self, Float[np.ndarray, "3"]]:
+        """The scene moved to the origin, in float32, and where that origin was in its world.
+
+        Scenes whose points float32 holds are returned as they are, with an origin of zeros.
+        """
+        if self.points.dtype != np.float64:
+            return self, np.zeros(3)
+        centre = np.asarray(self.world_from_cam[0], np.float64)[:3, 3]
+        origin = np.round(centre) if np.isfinite(centre).all() else np.zeros(3)
+        poses = np.array(self.world_from_cam, np.float64)
+        poses[:, :3, 3] -= origin
+        points = (self.points - origin).astype(np.float32)
+        return dataclasses.replace(self, points=points, world_from_cam=poses), origin
 
     def keep(self, min_confidence: float) -> Bool[np.ndarray, "V H W"]:
         """Pixels of the scene (not padding) with finite points and at least this confidence."""

@@ -56,7 +56,8 @@ class SceneView:
         with self._lock, self.server.atomic():
             self.server.scene.reset()
             self.server.gui.reset()
-            self.scene = scene
+            # Graphics hold no more than float32.
+            self.scene = scene = scene.recentred()[0]
             self.server.scene.set_up_direction(-down_direction(scene))
             self.size = frusta.frustum_depth(scene)
             self.splat_node = None

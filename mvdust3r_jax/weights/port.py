@@ -346,12 +346,14 @@ def _join(path: tuple) -> str:
 
 
 def load_torch_checkpoint(
-    path: str | os.PathLike,
+    path: str | os.PathLike, ignore_objects: bool = False
 ) -> tuple[dict[str, np.ndarray], ModelConfig]:
     """Reads a released ``.pth`` (or ``.safetensors``) file without torch.
+
+    ignore_objects: see `torch_file.read`.
 
     Returns:
       The state dict, and the config of names, shapes and the file's constructor string.
     """
-    state_dict, fields = torch_args.load_checkpoint(path)
+    state_dict, fields = torch_args.load_checkpoint(path, ignore_objects)
     return state_dict, replace(config_from_torch(state_dict), **fields)

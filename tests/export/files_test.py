@@ -82,14 +82,17 @@ def test_glb_image_plane_lies_on_the_view_rays(scene):
 
 
 def test_empty_scene_still_makes_valid_files(tmp_path, scene):
-    """With no point kept and no pose found, every format but the videos is written and readable."""
+    """With no point and no pose, where that is asked for: all formats but the videos are valid."""
     empty = dataclasses.replace(scene, masks=np.zeros_like(scene.masks), pose_ok=np.zeros(3, bool))
     formats = [name for name in export.EXPORTERS if name != "mp4"]
-    export.write(empty, tmp_path, formats)
+    with pytest.raises(export.NoPointsError, match=r"0 of 4,608 points kept .*4,608 outside"):
+        export.write(empty, tmp_path, formats)
+    assert not list(tmp_path.iterdir())
+    export.write(empty, tmp_path, formats, allow_empty=True)
     assert len(plyfile.PlyData.read(tmp_path / "scene.ply")["vertex"].data) == 0
     assert json.loads((tmp_path / "cameras.json").read_text())["views"][0]["world_from_cam"] is None
     with pytest.raises(ValueError, match="no view of this scene has a pose"):
-        export.write(empty, tmp_path, ["mp4"])
+        export.write(empty, tmp_path, ["mp4"], allow_empty=True)
     assert not list(tmp_path.rglob(".partial*"))
     assert not (tmp_path / "videos").exists()
 
