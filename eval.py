@@ -40,6 +40,7 @@ from mvdust3r_jax.evaluation.runner import Evaluation, wait_for_all, write_repor
 from mvdust3r_jax.evaluation.sets import EvalSet
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.weights.files import digest, load_weights
+from mvdust3r_jax.weights.places import find_weights
 
 # Fields that a continued evaluation may change: they decide how much is done, and how fast.
 FREE = ("methods", "views", "num_targets", "pictures", "devices", "batch_per_device")
@@ -49,7 +50,7 @@ def load_network(path: str, dtype: str) -> Network | None:
     """The network of a weight file; ``dtype`` of its matrix products, '' as trained."""
     if not path:
         return None
-    config, variables = load_weights(path)
+    config, variables = load_weights(find_weights(path))
     return Network(dataclasses.replace(config, dtype=dtype) if dtype else config, variables)
 
 
@@ -62,9 +63,9 @@ def facts_of(config: ml_collections.ConfigDict, weights: str) -> dict[str, Any]:
     """What tells this evaluation from another one: settings, and the weights' contents."""
     settings = json.loads(config.to_json())
     facts = {name: value for name, value in settings.items() if name not in FREE}
-    facts |= {"weights": weights and digest(weights), "lpips": lpips.available()}
+    facts |= {"weights": weights and digest(find_weights(weights)), "lpips": lpips.available()}
     if config.pairwise_weights:
-        facts["pairwise_weights"] = digest(config.pairwise_weights)
+        facts["pairwise_weights"] = digest(find_weights(config.pairwise_weights))
     return facts
 
 
@@ -106,7 +107,8 @@ def define_flags() -> None:
         config="What to evaluate, e.g. configs/eval_rooms.py",
         workdir="Folder for the results; one begun before is continued",
     )
-    flags.DEFINE_string("weights", "", "Weight file, or the workdir of a training run")
+    told = "Weight file, the workdir of a training run, or a published name (MVDp_s2)"
+    flags.DEFINE_string("weights", "", told)
 
 
 def main(options: Any) -> None:

@@ -43,6 +43,7 @@ from mvdust3r_jax.training.trace import Trace, traced_steps
 from mvdust3r_jax.training.watchdog import Watchdog
 from mvdust3r_jax.weights import port
 from mvdust3r_jax.weights.files import load_source
+from mvdust3r_jax.weights.places import find_weights
 
 # Exit codes; watchdog.STALLED is another, and Python's own for an error is FAILED.
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
@@ -118,7 +119,7 @@ def init_variables(config: ml_collections.ConfigDict, model: MVDust3r) -> dict:
     variables = init(jax.random.key(config.seed), np.zeros(size, np.float32))
     if not config.init_from:
         return variables
-    source = load_source(config.init_from)
+    source = load_source(find_weights(config.init_from))
     variables, origin = port.init_from(variables, source, model.config)
     logging.info("weights of %s: %s", config.init_from, origin)
     return variables

@@ -46,13 +46,13 @@ def read_splats(path, scene):
 
 
 def read_colmap(path, scene):
-    model = pycolmap.Reconstruction(path)
+    model = pycolmap.Reconstruction(path / "sparse" / "0")
     errors = [
         np.linalg.norm(image.project_point(model.points3D[seen.point3D_id].xyz) - seen.xy)
         for image in model.images.values()
         for seen in image.points2D
     ]
-    return "pycolmap", "largest reprojection error, px", max(errors)
+    return "pycolmap", "99 % of reprojection errors below, px", np.quantile(errors, 0.99)
 
 
 def read_nerfstudio(path, scene):
@@ -75,6 +75,8 @@ READERS = {
     "nerfstudio": read_nerfstudio,
     "cameras": None,
     "preview": None,
+    "depth": None,
+    "mesh": None,
     "html": None,
 }
 

@@ -18,9 +18,15 @@ from mvdust3r_jax.media.fitting import FITS
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
+from mvdust3r_jax.weights.hub import PUBLISHED
+from mvdust3r_jax.weights.places import SMALL, find_weights
 
-DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", "small")
+DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", SMALL)
 DEFAULT_FRAMES = 12
+_ABOUT_SMALL = (
+    "the small network has seen generated rooms only; for photographs of the world take the "
+    "published one: --weights MVDp_s2 (for non-commercial use)"
+)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +36,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         default=DEFAULT_WEIGHTS,
         metavar="W",
-        help="a .pth or .safetensors file, an orbax folder, a training run, or a name "
+        help="a .pth or .safetensors file, an orbax folder, a training run, hf:OWNER/REPO/FILE, or "
+        f"a name: small, {', '.join(PUBLISHED)} "
         "(default: $MVDUST3R_WEIGHTS, else %(default)s)",
     )
     group.add_argument(
@@ -214,12 +221,15 @@ def unique_names(sources: Sequence[Path | photographs.Photo]) -> list[str]:
 def open_model(args: argparse.Namespace, console: Console) -> Model:
     """The model of ``--weights``; also switches the compilation cache on."""
     use_compilation_cache(console)
+    try:
+        path = find_weights(args.weights, console.say)
+    except FileNotFoundError as error:
+        error.add_note("give a file with --weights, or set MVDUST3R_WEIGHTS")
+        raise
+    if args.weights == SMALL:
+        console.say(_ABOUT_SMALL)
     with console.stage(f"weights {args.weights}"):
-        try:
-            return load_model(args.weights, args.dtype, args.ignore_objects)
-        except FileNotFoundError as error:
-            error.add_note("give a file with --weights, or set MVDUST3R_WEIGHTS")
-            raise
+        return load_model(path, args.dtype, args.ignore_objects)
 
 
 def use_compilation_cache(console: Console) -> None:

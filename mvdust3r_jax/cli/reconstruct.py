@@ -116,8 +116,7 @@ def write_results(scene, sources, folder: Path, formats, kept, console: Console)
 
     console.step(f"write {SCENE_FILE}")
     files = [scene.save_arrays(folder / SCENE_FILE)]
-    named = set(formats) & set(photographs.FORMATS)
-    if named and not photographs.serve_as_they_are(scene, sources):
+    if photographs.are_needed(scene, sources, formats):
         console.step(f"write {photographs.FOLDER}")
         photographs.write_photographs(folder, scene, sources)
         files.append(folder / photographs.FOLDER)

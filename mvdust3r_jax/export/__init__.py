@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 from mvdust3r_jax.export.cameras_json import write_cameras
 from mvdust3r_jax.export.cloud import write_ply
-from mvdust3r_jax.export.colmap import write_colmap
+from mvdust3r_jax.export.colmap import write_colmap, write_colmap_text
+from mvdust3r_jax.export.depth_files import write_depth
 from mvdust3r_jax.export.glb import write_glb
 from mvdust3r_jax.export.html import write_html
+from mvdust3r_jax.export.mesh import write_mesh
 from mvdust3r_jax.export.nerfstudio import write_nerfstudio
 from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
 from mvdust3r_jax.export.preview import write_preview
@@ -37,13 +39,14 @@ __all__ = [
 class Exporter(NamedTuple):
     """A format: its writer, the name it writes under, what to say about it in ``--help``.
 
-    requirement: the optional module that it takes, None for none.
+    requirement: the optional module that it takes, None for none; extra: the one that brings it.
     """
 
     function: Callable[[Path, SceneArrays], None]
     file_name: str
     help: str
     requirement: str | None = None
+    extra: str = "demo"
 
 
 def _write_npz(path: Path, scene: SceneArrays) -> None:
@@ -55,11 +58,16 @@ EXPORTERS: dict[str, Exporter] = {
     "ply": Exporter(write_ply, "scene.ply", "coloured points with confidence"),
     "glb": Exporter(write_glb, "scene.glb", "points and camera frusta, y up"),
     "3dgs": Exporter(write_splat_ply, "gaussians.ply", "Gaussians in the standard 3DGS layout"),
-    "colmap": Exporter(write_colmap, "colmap", "COLMAP text model with tracks"),
+    "colmap": Exporter(write_colmap, "colmap", "images/ and sparse/0/, as trainers open it"),
+    "colmap-text": Exporter(write_colmap_text, "colmap_text", "the same as text files"),
     "nerfstudio": Exporter(write_nerfstudio, "nerfstudio", "transforms.json and seed points"),
     "npz": Exporter(_write_npz, "points.npz", "all arrays, the filtered mask included"),
     "cameras": Exporter(write_cameras, "cameras.json", "poses and intrinsics, both resolutions"),
     "preview": Exporter(write_preview, "preview.png", "contact sheet: input, depth, confidence"),
+    "depth": Exporter(write_depth, "depth", "depth and confidence of each view as files"),
+    "mesh": Exporter(
+        write_mesh, "mesh", "surface of the fused depth maps, .ply and .glb", "skimage", "mesh"
+    ),
     "html": Exporter(write_html, "scene.html", "one self-contained page with a 3-D view"),
     "mp4": Exporter(
         write_videos, "videos", "orbit and fly-through of the Gaussians", "imageio_ffmpeg"
@@ -86,7 +94,7 @@ def check(formats: Sequence[str], exporters: Mapping[str, Exporter] = EXPORTERS)
         module = exporters[name].requirement
         if module and importlib.util.find_spec(module) is None:
             error = ModuleNotFoundError(f"the format {name} needs the package {module}")
-            error.add_note(f"pip install 'mvdust3r-jax[demo]' (or {module.replace('_', '-')})")
+            error.add_note(f"pip install 'mvdust3r-jax[{exporters[name].extra}]'")
             raise error
 
 

@@ -1,19 +1,22 @@
-"""COLMAP text model: ``cameras.txt``, ``images.txt``, ``points3D.txt`` with tracks.
+"""A COLMAP folder as trainers open it: ``images/`` and ``sparse/0/``, binary or text.
 
 Intrinsics and image points are at the resolution of the original photographs (after EXIF
 rotation). COLMAP counts the centre of the first pixel as (0.5, 0.5): 0.5 is added to principal
 points and image points. Poses are camera-from-world, OpenCV axes. Views without a pose are left
-out, as COLMAP leaves out images that it could not register. Images are named as the photographs,
-or as the files in ``images/`` beside the model's folder, where `export.photographs` wrote them.
+out, as COLMAP leaves out images that it could not register. ``images/`` holds the photographs where
+`export.photographs` wrote them beside the folder; else whoever has them puts them there.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.export.photographs import spaceless_names, written_names
+from mvdust3r_jax.export.colmap_files import BINARY, TEXT, Sparse
+from mvdust3r_jax.export.photographs import FOLDER, spaceless_names, written_names
 from mvdust3r_jax.export.point_filter import within_budget
 from mvdust3r_jax.export.posed_views import (
     invert_rigid,
@@ -22,73 +25,59 @@ from mvdust3r_jax.export.posed_views import (
     usable_pixels,
     view_colors,
 )
-from mvdust3r_jax.export.tracks import Tracks, build_tracks, mean_errors
-from mvdust3r_jax.storage.results import results_folder
+from mvdust3r_jax.export.tracks import build_tracks, mean_errors
+from mvdust3r_jax.storage.results import results_folder, where_it_stands
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # COLMAP's tools slow down far below what a dense reconstruction offers.
 MAX_POINTS = 100_000
+MODEL_FOLDER = Path("sparse", "0")
 
 
 def write_colmap(path: str | Path, scene: SceneArrays, max_points: int = MAX_POINTS) -> None:
-    """Write the model into the folder ``path``; at most ``max_points`` start a track."""
-    views = posed_views(scene)
-    names = written_names(scene, Path(path).parent) or spaceless_names(scene)
-    tracks = build_tracks(scene, within_budget(usable_pixels(scene), max_points))
+    """The folder ``path`` with a binary model; at most ``max_points`` start a track."""
+    _write(Path(path), scene, max_points, BINARY)
+
+
+def write_colmap_text(path: str | Path, scene: SceneArrays, max_points: int = MAX_POINTS) -> None:
+    """The same with a text model."""
+    _write(Path(path), scene, max_points, TEXT)
+
+
+def _write(
+    path: Path, scene: SceneArrays, max_points: int, writers: dict[str, Callable[..., bytes]]
+) -> None:
+    written = written_names(scene, path.parent)
+    model = sparse_model(scene, written or spaceless_names(scene), max_points)
     with results_folder(path) as folder:
-        (folder / "cameras.txt").write_text(_cameras_txt(scene, views))
-        (folder / "images.txt").write_text(_images_txt(scene, views, tracks, names), "utf-8")
-        (folder / "points3D.txt").write_text(_points_txt(scene, tracks))
+        (folder / MODEL_FOLDER).mkdir(parents=True, exist_ok=True)
+        for name, content in writers.items():
+            (folder / MODEL_FOLDER / name).write_bytes(content(model))
+        if written:
+            (folder / FOLDER).mkdir(exist_ok=True)
+        for name in written or ():
+            source = where_it_stands(path.parent / FOLDER / name)
+            shutil.copyfile(source, folder / FOLDER / name)
 
 
-def _cameras_txt(scene: SceneArrays, views: np.ndarray) -> str:
-    lines = ["# CAMERA_ID, MODEL, WIDTH, HEIGHT, FX, FY, CX, CY"]
-    for view in views:
-        k = np.asarray(scene.original_intrinsics[view], np.float64)
-        height, width = (int(n) for n in scene.original_sizes[view])
-        fields = [k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5]
-        values = " ".join(f"{x:.9g}" for x in fields)
-        lines.append(f"{view + 1} PINHOLE {width} {height} {values}")
-    return "\n".join(lines) + "\n"
-
-
-def _images_txt(scene: SceneArrays, views: np.ndarray, tracks: Tracks, names: list[str]) -> str:
-    lines = [
-        "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME",
-        "# POINTS2D[] as (X, Y, POINT3D_ID)",
-    ]
-    cam_from_world = invert_rigid(scene.world_from_cam)
-    for view in views:
-        pose = cam_from_world[view]
-        numbers = [*quat_from_rotation(pose[:3, :3]), *pose[:3, 3]]
-        values = " ".join(f"{x:.15g}" for x in numbers)
-        lines.append(f"{view + 1} {values} {view + 1} {names[view]}")
-        here = tracks.view == view
-        pixels, ids = tracks.pixel_px[here] + 0.5, tracks.point[here] + 1
-        lines.append(
-            " ".join(f"{x:.3f} {y:.3f} {i}" for (x, y), i in zip(pixels, ids, strict=True))
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _points_txt(scene: SceneArrays, tracks: Tracks) -> str:
-    """One line per point; an observation is (image, index among that image's points)."""
-    lines = ["# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)"]
-    index = np.zeros(len(tracks.view), np.int64)
-    for view in np.unique(tracks.view):
-        here = tracks.view == view
-        index[here] = np.arange(here.sum())
+def sparse_model(scene: SceneArrays, names: list[str], max_points: int = MAX_POINTS) -> Sparse:
+    """What COLMAP stores of a scene, by its conventions; ``names``: of all views' image files."""
+    views = posed_views(scene)
+    tracks = build_tracks(scene, within_budget(usable_pixels(scene), max_points))
+    k = np.asarray(scene.original_intrinsics, np.float64)[views]
+    cam_from_world = invert_rigid(scene.world_from_cam)[views]
     positions = np.asarray(scene.points, np.float64).reshape(-1, 3)[tracks.seeds]
-    colors = view_colors(scene).reshape(-1, 3)[tracks.seeds]
-    errors = mean_errors(scene, tracks, positions)
-    # What float32 and float64 hold.
-    digits = ".15g" if scene.points.dtype == np.float64 else ".9g"
-    bounds = np.searchsorted(tracks.point, np.arange(len(tracks.seeds) + 1))
-    for i, (xyz, rgb) in enumerate(zip(positions, colors, strict=True)):
-        part = slice(bounds[i], bounds[i + 1])
-        track = " ".join(
-            f"{v + 1} {k}" for v, k in zip(tracks.view[part], index[part], strict=True)
-        )
-        place = " ".join(f"{x:{digits}}" for x in xyz)
-        lines.append(f"{i + 1} {place} {rgb[0]} {rgb[1]} {rgb[2]} {errors[i]:.4f} {track}")
-    return "\n".join(lines) + "\n"
+    return Sparse(
+        image_ids=views + 1,
+        names=[names[view] for view in views],
+        sizes=np.asarray(scene.original_sizes, np.int64)[views][:, ::-1],
+        pinhole=np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2] + 0.5, k[:, 1, 2] + 0.5], axis=-1),
+        quats=quat_from_rotation(cam_from_world[:, :3, :3]),
+        translations=cam_from_world[:, :3, 3],
+        positions=positions,
+        colors=view_colors(scene).reshape(-1, 3)[tracks.seeds],
+        errors=mean_errors(scene, tracks, positions),
+        point=tracks.point,
+        image=tracks.view + 1,
+        pixel_px=tracks.pixel_px + 0.5,
+    )

@@ -24,7 +24,7 @@ from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Longest side of a frustum's picture.
 TEXTURE_PX = 256
-_POINTS, _TRIANGLES = 0, 4
+_POINTS, TRIANGLES = 0, 4
 _COMPONENT = {"float32": 5126, "uint32": 5125}
 
 
@@ -35,7 +35,7 @@ def write_glb(path: str | Path, scene: SceneArrays) -> None:
     """
     scene, origin = scene.recentred()
     turn = OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4)
-    glb = _Builder(turn, turn[:3, :3] @ origin)
+    glb = Builder(turn, turn[:3, :3] @ origin)
     points, colors, _ = cloud(scene)
     if len(points):
         glb.add_node("points", [glb.primitive(points, _POINTS, colors=colors)])
@@ -45,10 +45,10 @@ def write_glb(path: str | Path, scene: SceneArrays) -> None:
         apex_and_corners = frusta.corners(scene, view, depth)
         vertices, faces = frusta.edges(apex_and_corners, depth)
         tint = np.tile(np.uint8(frusta.view_color(view, len(scene.names))), (len(vertices), 1))
-        wires = glb.primitive(vertices, _TRIANGLES, colors=tint, faces=faces)
+        wires = glb.primitive(vertices, TRIANGLES, colors=tint, faces=faces)
         picture = glb.primitive(
             apex_and_corners[1:],
-            _TRIANGLES,
+            TRIANGLES,
             faces=frusta.IMAGE_FACES,
             texture=_jpeg(pictures[view]),
         )
@@ -73,7 +73,7 @@ def linear_from_srgb(colors: np.ndarray) -> np.ndarray:
     return linear.astype(np.float32)
 
 
-class _Builder:
+class Builder:
     """Collects the binary buffer, in the frame ``file_from_world``, and the JSON about it.
 
     translation: of all nodes.

@@ -2,12 +2,14 @@
 
 COLMAP and nerfstudio read a file per view, upright and at the original size. Frames of a video are
 no files; photographs may be turned by EXIF, or share their names. They are then written as
-``images/NAME.jpg`` in the output folder, beside the formats' own folders.
+``images/NAME.jpg`` in the output folder, beside the formats' own folders. A COLMAP folder holds its
+photographs itself, so for it they are copied there also where they serve as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +22,9 @@ from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 FOLDER = "images"
 # Formats that refer to image files.
-FORMATS = ("colmap", "nerfstudio")
+FORMATS = ("colmap", "colmap-text", "nerfstudio")
+# Formats whose folder has the photographs in it.
+HOLDING = ("colmap", "colmap-text")
 _JPEG_SUFFIXES = {".jpg", ".jpeg"}
 # What every program reads that reads these formats.
 _PLAIN_SUFFIXES = {*_JPEG_SUFFIXES, ".png"}
@@ -43,10 +47,12 @@ def file_names(scene: SceneArrays) -> list[str]:
 
 
 def written_names(scene: SceneArrays, folder: Path) -> list[str] | None:
-    """`file_names` if the output folder holds all of these files in ``images/``, else None."""
-    names = file_names(scene)
-    places = [where_it_stands(folder / FOLDER / name) for name in names]
-    return names if all(place.is_file() for place in places) else None
+    """Names of the views' files in the output folder's ``images/`` if all are there, else None."""
+    for names in (file_names(scene), spaceless_names(scene)):
+        places = [where_it_stands(folder / FOLDER / name) for name in names]
+        if all(place.is_file() for place in places):
+            return names
+    return None
 
 
 def serve_as_they_are(scene: SceneArrays, sources: Sequence[Path | Photo]) -> bool:
@@ -61,6 +67,14 @@ def serve_as_they_are(scene: SceneArrays, sources: Sequence[Path | Photo]) -> bo
     )
 
 
+def are_needed(
+    scene: SceneArrays, sources: Sequence[Path | Photo], formats: Collection[str]
+) -> bool:
+    """Whether one of the formats takes files in ``images/``."""
+    named = set(formats) & set(FORMATS)
+    return bool(named & set(HOLDING) or (named and not serve_as_they_are(scene, sources)))
+
+
 def _is_upright(path: Path) -> bool:
     return read_header(path).tag == 1
 
@@ -70,8 +84,11 @@ def write_photographs(
 ) -> list[Path]:
     """Write ``images/`` into the output folder: upright, at the size the intrinsics belong to.
 
-    Frames of very large videos are decoded smaller; they are enlarged again.
+    Files that serve as they are keep every byte. Frames of very large videos are decoded smaller;
+    they are enlarged again.
     """
+    if serve_as_they_are(scene, sources):
+        return [_copy(source, folder / FOLDER / source.name) for source in sources]
     paths = []
     for source, name, size in zip(sources, file_names(scene), scene.original_sizes, strict=True):
         photo = source if isinstance(source, Photo) else read_photo(source)
@@ -83,3 +100,9 @@ def write_photographs(
         with whole_file(paths[-1]) as partial:
             picture.save(partial, "JPEG", quality=_QUALITY)
     return paths
+
+
+def _copy(source: Path, target: Path) -> Path:
+    with whole_file(target) as partial:
+        shutil.copyfile(source, partial)
+    return target

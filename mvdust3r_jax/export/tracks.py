@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial import cKDTree
 
-from mvdust3r_jax.export.point_filter import nearest_pixel
 from mvdust3r_jax.export.posed_views import (
     invert_rigid,
     posed_views,
@@ -19,8 +19,14 @@ from mvdust3r_jax.export.posed_views import (
 )
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
-# Two pixels see the same point when their points differ by less than this share of the depth.
-MATCH_TOLERANCE = 0.02
+# Two pixels may see the same point when their points differ by less than this share of the depth;
+# of views whose points disagree by more, none joins. The same share as `point_filter`'s.
+MATCH_TOLERANCE = 0.05
+# Going to the nearest point of another view and back may end this many pixels from the start:
+# views from different distances sample a surface differently.
+_RETURN_PX = 1.5
+# A pixel shows the nearest point up to its own border, some more where the surface slants.
+_MOVED_PX = 1.0
 
 
 class Tracks(NamedTuple):
@@ -36,69 +42,123 @@ class Tracks(NamedTuple):
 
 
 class _Sight(NamedTuple):
-    """What matching needs of all views, computed once."""
+    """What matching needs of one view, computed once. Its usable pixels are numbered 0 ... n-1."""
 
-    points: np.ndarray  # [V, H, W, 3] float64
-    usable: np.ndarray  # [V, H, W]
-    cam_from_world: np.ndarray  # [V, 4, 4]
-    intrinsics: np.ndarray  # [V, 3, 3]
+    pixels: np.ndarray  # [n, 2] (u, v)
+    points: np.ndarray  # [n, 3] float64
+    normals: np.ndarray  # [n, 3] of the surface through the neighboring pixels; zero for none
+    tree: cKDTree
+    cam_from_world: np.ndarray  # [4, 4]
+    intrinsics: np.ndarray  # [3, 3]
 
 
 def build_tracks(scene: SceneArrays, starts: np.ndarray) -> Tracks:
-    """Tracks that start at the pixels ``starts`` [V, H, W], merged over the views with a pose.
+    """Tracks that start at the pixels ``starts`` [V, H, W], joined over the views with a pose.
 
     Going through the views in order, every start pixel that no earlier track has claimed seeds a
-    point, which the other views then join. A pixel belongs to one track at most.
+    point, which the other views then join by mutual nearest points. A pixel belongs to one track at
+    most. A seed that another view sees as well, but only by pixels of other tracks, is dropped: its
+    piece of surface is a point already.
     """
-    sight = _Sight(
-        np.asarray(scene.points, np.float64),
-        usable_pixels(scene),
-        invert_rigid(scene.world_from_cam),
-        np.asarray(scene.intrinsics, np.float64),
-    )
+    usable = usable_pixels(scene)
     views = posed_views(scene)
-    claimed = ~sight.usable
+    sights = {view: _sight(scene, view, usable[view]) for view in views}
+    free = {view: np.ones(len(sights[view].points), bool) for view in views}
     parts, seeds, count = [], [], 0
     for view in views:
-        row, column = np.nonzero(starts[view] & ~claimed[view])
-        ids = count + np.arange(len(row))
-        count += len(row)
-        where = (np.full_like(row, view), row, column)
-        claimed[where] = True
-        seeds.append(np.ravel_multi_index(where, claimed.shape))
-        parts.append((ids, view, np.stack([column, row], axis=-1)))
+        own = np.flatnonzero(starts[view][usable[view]] & free[view])
+        lone, joined, repeated = np.ones((3, len(own)), bool) & [[True], [False], [False]]
+        found = []
         for other in views[views != view]:
-            found, pixel = _join(sight, sight.points[where], other, claimed[other])
-            parts.append((ids[found], other, pixel))
+            match, seen = _mutual(sights[view], own, sights[other])
+            matched = np.flatnonzero(match >= 0)
+            taken = ~free[other][match[matched]]
+            repeated[matched[taken]] = True
+            members = _one_each(matched[~taken], match)
+            free[other][match[members]] = False
+            joined[members] = True
+            found.append((members, other, seen[members]))
+        kept = joined | (lone & ~repeated)
+        ids = np.where(kept, count + np.cumsum(kept) - 1, -1)
+        count += int(kept.sum())
+        free[view][own[kept]] = False
+        u, v = sights[view].pixels[own[kept]].T
+        seeds.append(np.ravel_multi_index((np.full_like(u, view), v, u), usable.shape))
+        parts.append((ids[kept], view, sights[view].pixels[own[kept]]))
+        parts += [(ids[members], other, seen) for members, other, seen in found]
     return _assemble(scene, parts, seeds)
 
 
-def _join(
-    sight: _Sight, seeds: np.ndarray, view: int, claimed: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(indices of the seeds that ``view`` sees, their pixels there); marks the pixels as claimed.
+def _sight(scene: SceneArrays, view: int, usable: np.ndarray) -> _Sight:
+    row, column = np.nonzero(usable)
+    points = np.asarray(scene.points[view], np.float64)[row, column]
+    return _Sight(
+        np.stack([column, row], axis=-1),
+        points,
+        _normals(np.asarray(scene.points[view], np.float64))[row, column],
+        cKDTree(points),
+        invert_rigid(scene.world_from_cam[view]),
+        np.asarray(scene.intrinsics[view], np.float64),
+    )
 
-    A seed is seen where the pixel that it projects to shows a point at the same place. The
-    observation is that pixel, moved by how far the two points lie apart in the image: exact to
-    first order, where the bare pixel would be wrong by its rounding.
+
+def _normals(points: np.ndarray) -> np.ndarray:
+    """[H, W, 3]: unit normals of a pointmap [H, W, 3] by differences; zero where there is none."""
+    if min(points.shape[:2]) < 2:
+        return np.zeros_like(points)
+    with np.errstate(invalid="ignore", over="ignore"):
+        normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+        length = np.linalg.norm(normal, axis=-1, keepdims=True)
+        return np.nan_to_num(normal / np.where(length > 0, length, np.inf))
+
+
+def _mutual(here: _Sight, own: np.ndarray, there: _Sight) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pixel ``own`` the pixel of ``there`` that shows its point (-1: none), and where.
+
+    It is the nearest point there, lies within the tolerance, and its nearest point here is the one
+    that was begun with, or a neighbour's; along the surface they lie a pixel apart at most.
     """
-    in_view = transform(sight.cam_from_world[view], seeds)
-    target = project(in_view, sight.intrinsics[view])
-    row, column, inside = nearest_pixel(target, claimed.shape)
-    there = sight.points[view, row, column]
-    near = np.linalg.norm(there - seeds, axis=-1) < MATCH_TOLERANCE * in_view[:, 2]
-    match = np.flatnonzero(inside & near & ~claimed[row, column])
-    pixel_index = row[match] * claimed.shape[1] + column[match]
-    match = match[np.unique(pixel_index, return_index=True)[1]]
-    row, column = row[match], column[match]
-    claimed[row, column] = True
-    shown = project(transform(sight.cam_from_world[view], there[match]), sight.intrinsics[view])
-    return match, np.stack([column, row], axis=-1) + (target[match] - shown)
+    found, seen = np.full(len(own), -1), np.full((len(own), 2), np.nan)
+    if not len(own) or not len(there.points):
+        return found, seen
+    points = here.points[own]
+    reach = MATCH_TOLERANCE * transform(there.cam_from_world, points)[:, 2]
+    distance, match = there.tree.query(points, distance_upper_bound=max(reach.max(), 0))
+    near = np.flatnonzero(distance < reach)
+    back = here.tree.query(there.points[match[near]])[1]
+    away = np.abs(here.pixels[back] - here.pixels[own[near]]).max(axis=-1)
+    near = near[away <= _RETURN_PX]
+    moved = _moved(points[near], there, match[near])
+    close = np.abs(moved).max(axis=-1, initial=0) <= _MOVED_PX  # false for NaN
+    near, moved = near[close], moved[close]
+    found[near], seen[near] = match[near], there.pixels[match[near]] + moved
+    return found, seen
+
+
+def _one_each(members: np.ndarray, match: np.ndarray) -> np.ndarray:
+    """Of the members that want the same pixel, the first."""
+    return members[np.unique(match[members], return_index=True)[1]]
+
+
+def _moved(points: np.ndarray, there: _Sight, match: np.ndarray) -> np.ndarray:
+    """[n, 2]: by how many pixels a view shows ``points`` beside its pixels ``match``.
+
+    This is how far the two points lie apart along the surface: exact to first order, where the bare
+    pixel would be wrong by its rounding. How far they lie apart across the surface is what the
+    views disagree in, and stays in the residual.
+    """
+    start, normal = there.points[match], there.normals[match]
+    across = np.sum((points - start) * normal, axis=-1, keepdims=True) * normal
+    wanted, shown = (
+        project(transform(there.cam_from_world, xyz), there.intrinsics)
+        for xyz in (points - across, start)
+    )
+    return wanted - shown
 
 
 def _assemble(scene: SceneArrays, parts: list, seeds: list[np.ndarray]) -> Tracks:
     """Concatenate, take pixels to the original resolution and order by point."""
-    if not parts:
+    if not parts:  # no view has a pose
         empty = np.zeros(0, np.int64)
         return Tracks(empty, empty, np.zeros((0, 2)), empty)
     point = np.concatenate([ids for ids, _, _ in parts])

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.weights import files as weight_files
-
-# Weights by name are looked for in these folders, in this order.
-_WEIGHT_FOLDERS = (
-    Path(__file__).parents[2] / "weights",
-    Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mvdust3r_jax" / "weights",
-)
-# The network that comes with a clone of the repository, but not with an installed package.
-SMALL = "small"
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", "")
+from mvdust3r_jax.weights.places import find_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,17 +29,18 @@ class Model:
 def load_model(
     path_or_name: str | os.PathLike, dtype: str | None = None, ignore_objects: bool = False
 ) -> Model:
-    """Network and weights from a file or folder, or by name from the folders of known weights.
+    """Network and weights from a file or folder, or by name (`weights.places`, `weights.hub`).
 
     Args:
-      path_or_name: what `weight_files.load_weights` reads, or e.g. "small".
+      path_or_name: what `weight_files.load_weights` reads, or e.g. "small", "MVDp_s2".
       dtype: of matrix products; by default float32 on CPUs and bfloat16 elsewhere.
       ignore_objects: pass over objects of unknown classes in ``.pth`` files; nothing is run.
 
     Raises:
-      FileNotFoundError: saying where was looked. weight_files.WeightsError: an unusable file.
+      FileNotFoundError: saying where was looked. weight_files.WeightsError: an unusable file, or
+      one that cannot be fetched.
     """
-    path = _find_weights(path_or_name)
+    path = find_weights(path_or_name)
     config, variables = weight_files.load_weights(path, ignore_objects)
     dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     config = dataclasses.replace(config, dtype=dtype)
@@ -61,20 +53,3 @@ def _moved_to_device(tree: dict[str, Any]) -> dict[str, Any]:
     for name, value in tree.items():
         tree[name] = _moved_to_device(value) if isinstance(value, dict) else jax.device_put(value)
     return tree
-
-
-def _find_weights(path_or_name: str | os.PathLike) -> Path:
-    given = Path(path_or_name)
-    if given.exists():
-        return given
-    places = [
-        folder / f"{given}{suffix}" for folder in _WEIGHT_FOLDERS for suffix in _WEIGHT_SUFFIXES
-    ]
-    found = [place for place in places if len(given.parts) == 1 and place.exists()]
-    if found:
-        return found[0]
-    folders = ", ".join(str(folder) for folder in _WEIGHT_FOLDERS)
-    error = FileNotFoundError(f"there are no weights {str(given)!r}, here or in {folders}")
-    if str(given) == SMALL:
-        error.add_note(f"a clone of the repository holds {SMALL!r}, in its folder weights/")
-    raise error

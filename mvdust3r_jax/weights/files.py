@@ -93,7 +93,7 @@ def image_size(path: str | os.PathLike, ignore_objects: bool = False) -> tuple[i
     path = Path(path)
     if path.suffix == ".safetensors":
         text = safetensors_file.read(path)[1].get(_SIZE_KEY)
-        return tuple(json.loads(text)) if text else None
+        return tuple(json.loads(text)) if text else torch_args.image_size(path)
     if path.is_dir():
         if (path / _SIZE_FILE).is_file():
             return tuple(json.loads((path / _SIZE_FILE).read_text()))

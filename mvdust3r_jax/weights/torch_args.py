@@ -7,6 +7,7 @@ sh_degree=0, conf_mode=('exp', 1, inf))``. It is parsed as a literal and never e
 from __future__ import annotations
 
 import ast
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -45,11 +46,12 @@ def load_checkpoint(
     """The network's tensors by name (views of the mapped file), and the ModelConfig fields known.
 
     The fields (heads, SH degree, ``conf_max``) come from the constructor string or CroCo's
-    ``croco_kwargs``, where the file has one. ``.safetensors`` files have none. Raises
-    TorchFileError for files that hold no network. ignore_objects: see `torch_file.read`.
+    ``croco_kwargs``, where the file has one; those of ``.safetensors`` files from a JSON file
+    `beside` them. Raises TorchFileError for files that hold no network. ignore_objects: see
+    `torch_file.read`.
     """
     if Path(path).suffix == ".safetensors":
-        return safetensors_file.read(path)[0], {}
+        return safetensors_file.read(path)[0], _fields_beside(Path(path))
     checkpoint = read(path, ignore_objects)
     if not isinstance(checkpoint, dict):
         raise TorchFileError(f"{path} holds a {type(checkpoint).__name__}, not a network's tensors")
@@ -69,11 +71,36 @@ def load_checkpoint(
 
 
 def image_size(path: str | os.PathLike, ignore_objects: bool = False) -> tuple[int, int] | None:
-    """The constructor string's ``img_size`` (height, width), where it has one."""
-    checkpoint = read(path, ignore_objects)
-    arguments = _constructor_arguments(checkpoint) if isinstance(checkpoint, dict) else {}
+    """The constructor's ``img_size`` (height, width), where the file says it, or one beside it."""
+    if Path(path).suffix == ".safetensors":
+        arguments = beside(Path(path))
+    else:
+        checkpoint = read(path, ignore_objects)
+        arguments = _constructor_arguments(checkpoint) if isinstance(checkpoint, dict) else {}
     size = arguments.get("img_size")
     return tuple(size) if isinstance(size, tuple | list) and len(size) == 2 else None
+
+
+def beside(path: Path) -> dict[str, Any]:
+    """The constructor's arguments in ``NAME.json`` or ``config.json`` beside ``NAME.safetensors``.
+
+    Model hubs store a network so. A file that is no such thing says nothing.
+    """
+    for place in (path.with_suffix(".json"), path.with_name("config.json")):
+        try:
+            arguments = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(arguments, dict) and "conf_mode" in arguments:
+            return arguments
+    return {}
+
+
+def _fields_beside(path: Path) -> dict[str, Any]:
+    try:
+        return config_fields(beside(path))
+    except (ValueError, TypeError, IndexError) as error:
+        raise TorchFileError(f"the JSON beside {path}: {error}") from error
 
 
 def _constructor_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

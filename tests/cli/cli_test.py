@@ -10,6 +10,7 @@ import sys
 
 import jax
 import numpy as np
+import pycolmap
 import pytest
 from PIL import Image
 
@@ -126,7 +127,7 @@ def test_photographs_are_written_where_files_cannot_be_named(place, tmp_path):
     Image.new("RGB", (60, 40), "teal").save(paths[0], exif=tag)
     out = tmp_path / "o"
     assert run(place, *paths, "--out", out, "--export", "colmap") == 0
-    assert run(place, out, "--export", "nerfstudio,colmap", command="render") == 0
+    assert run(place, out, "--export", "nerfstudio,colmap,colmap-text", command="render") == 0
     sizes = {
         p.name: photographs.read_photo(p).pixels.shape[1::-1] for p in (out / "images").iterdir()
     }
@@ -134,7 +135,22 @@ def test_photographs_are_written_where_files_cannot_be_named(place, tmp_path):
     frame = json.loads((out / "nerfstudio" / "transforms.json").read_text())["frames"][0]
     assert (out / "nerfstudio" / frame["file_path"]).resolve() == out / "images" / "a_b.jpg"
     assert (frame["w"], frame["h"]) == (40, 60)
-    assert " 1 a_b.jpg\n" in (out / "colmap" / "images.txt").read_text()
+    assert " 1 a_b.jpg\n" in (out / "colmap_text" / "sparse" / "0" / "images.txt").read_text()
+    model = pycolmap.Reconstruction(out / "colmap" / "sparse" / "0")
+    for image in model.images.values():
+        with Image.open(out / "colmap" / "images" / image.name) as picture:
+            camera = model.cameras[image.camera_id]
+            assert picture.size == (camera.width, camera.height)
+
+
+def test_plain_photographs_are_in_the_colmap_folder(place, tmp_path):
+    """Byte for byte, under the names that the model has."""
+    out = tmp_path / "o"
+    for name, color in (("a.png", "teal"), ("b.png", "olive")):
+        Image.new("RGB", (60, 40), color).save(tmp_path / name)
+    assert run(place, tmp_path / "a.png", tmp_path / "b.png", "--out", out, "--export=colmap") == 0
+    held = {p.name: p.read_bytes() for p in (out / "colmap" / "images").iterdir()}
+    assert held == {name: (tmp_path / name).read_bytes() for name in ("a.png", "b.png")}
 
 
 def test_missing_packages_are_told_before_the_network_runs(place, tmp_path, capsys, monkeypatch):

@@ -24,6 +24,7 @@ from mvdust3r_jax.reconstruction.reconstruct import forward, reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import Gaussians, Prediction
 from mvdust3r_jax.weights import files as weight_files
+from mvdust3r_jax.weights import places
 
 CONFIG = ModelConfig(
     16, 1, 1, 16, 2, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True, sh_degree=1
@@ -146,7 +147,7 @@ def test_model_from_a_file(model, tmp_path, monkeypatch):
     )
     loaded = load_model(tmp_path / "w.safetensors")
     assert loaded.config == CONFIG and loaded.image_size == (16, 32) and loaded.name == "w"
-    monkeypatch.setattr(MODEL, "_WEIGHT_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(places, "_folders", lambda: (tmp_path,))
     assert load_model("w", "bfloat16").config.dtype == "bfloat16"
     with pytest.raises(FileNotFoundError, match="'mvdp'.*" + str(tmp_path)):
         load_model("mvdp")

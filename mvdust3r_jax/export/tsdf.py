@@ -1,0 +1,133 @@
+"""Fusion of depth maps into a truncated signed distance field, and its zero surface.
+
+The field is positive in front of surfaces and negative behind them, in units of the truncation
+distance, on a grid of cubes. Only voxels near some view's points are computed; a surface is drawn
+only between voxels that a view has seen. NumPy and SciPy; marching cubes from scikit-image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from mvdust3r_jax.export.depth_files import depth_of_views
+from mvdust3r_jax.export.posed_views import invert_rigid, posed_views, project, transform
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
+
+# Distances are cut off at this many voxels: thinner things than twice that lose their back.
+TRUNCATION_VOXELS = 4
+# The field is some arrays of this size; the voxels grow where the scene would need more.
+MAX_VOXELS = 16_000_000
+# Points farther out than this share on either side do not stretch the grid.
+_OUTLIERS = 0.005
+
+
+class Field(NamedTuple):
+    """Voxel (i, j, k) has its centre at ``origin + voxel * (i, j, k)``."""
+
+    distance: np.ndarray  # [I, J, K] float32, 1 where nothing is known
+    seen: np.ndarray  # [I, J, K]
+    origin: np.ndarray  # [3]
+    voxel: float
+
+
+def fuse(scene: SceneArrays, max_voxels: int = MAX_VOXELS) -> Field | None:
+    """The field of all views with a pose; None where no depth is known."""
+    depths = depth_of_views(scene)
+    views = posed_views(scene)
+    shown = depths[views] > 0
+    if not shown.any():
+        return None
+    points = np.asarray(scene.points, np.float64)[views][shown]
+    origin, voxel, shape = _grid(points, pixel_size(scene, depths), max_voxels)
+    index = np.argwhere(_near_points(points, origin, voxel, shape))
+    centres = origin + voxel * index
+    total, weight = np.zeros(len(index)), np.zeros(len(index))
+    for view in views:
+        value, sureness = _seen_from(scene, view, depths[view], centres, TRUNCATION_VOXELS * voxel)
+        total += sureness * value
+        weight += sureness
+    distance, seen = np.ones(shape, np.float32), np.zeros(shape, bool)
+    distance[tuple(index.T)] = np.where(weight > 0, total / np.where(weight > 0, weight, 1), 1)
+    seen[tuple(index.T)] = weight > 0
+    return Field(distance, seen, origin, voxel)
+
+
+def pixel_size(scene: SceneArrays, depths: np.ndarray) -> float:
+    """Median side of what a pixel covers, in the scene's unit."""
+    focal = np.asarray(scene.intrinsics, np.float64)[:, 0, 0]
+    sides = depths / focal[:, None, None]
+    return float(np.median(sides[depths > 0]))
+
+
+def _grid(points: np.ndarray, voxel: float, max_voxels: int) -> tuple[np.ndarray, float, tuple]:
+    """Origin, side of a voxel (``voxel`` or larger) and shape of a grid around the points."""
+    low, high = np.quantile(points, [_OUTLIERS, 1 - _OUTLIERS], axis=0)
+    while True:
+        margin = (TRUNCATION_VOXELS + 1) * voxel
+        shape = np.ceil((high - low + 2 * margin) / voxel) + 1
+        if np.prod(shape) <= max_voxels:
+            return low - margin, voxel, tuple(shape.astype(int))
+        voxel *= 1.1
+
+
+def _near_points(points: np.ndarray, origin: np.ndarray, voxel: float, shape: tuple) -> np.ndarray:
+    """[I, J, K]: voxels within the truncation distance of a point."""
+    near = np.zeros(shape, bool)
+    index = np.round((points - origin) / voxel).astype(int)
+    index = index[((index >= 0) & (index < shape)).all(axis=-1)]
+    near[tuple(index.T)] = True
+    ball = ndimage.generate_binary_structure(3, 1)
+    return ndimage.binary_dilation(near, ball, iterations=TRUNCATION_VOXELS)
+
+
+def _seen_from(
+    scene: SceneArrays, view: int, depth: np.ndarray, centres: np.ndarray, truncation: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of voxel centres [n, 3]: the view's distances in [-1, 1], and weights, 0 for what it hides.
+
+    The distance is along the optical axis, to the depth between the four pixels around; none where
+    these belong to two surfaces.
+    """
+    in_view = transform(invert_rigid(scene.world_from_cam[view]), centres)
+    u, v = project(in_view, np.asarray(scene.intrinsics[view], np.float64)).T
+    place = np.nan_to_num(np.stack([v, u]), nan=-1.0)
+    known = np.where(depth > 0, depth, np.nan).astype(np.float64)
+    known[_torn(known, truncation)] = np.nan
+    surface = ndimage.map_coordinates(known, place, order=1, cval=np.nan)
+    confidence = np.asarray(scene.confidence[view], np.float64)
+    weight = ndimage.map_coordinates(confidence, place, order=0, mode="nearest")
+    with np.errstate(invalid="ignore"):
+        distance = (surface - in_view[:, 2]) / truncation
+        seen = np.isfinite(distance) & (distance > -1)
+    return np.where(seen, np.clip(distance, -1, 1), 0), np.where(seen, weight, 0)
+
+
+def _torn(depth: np.ndarray, truncation: float) -> np.ndarray:
+    """[H, W]: pixels whose right and lower neighbors' depths span more than the truncation."""
+    far, near = (np.where(np.isnan(depth), end, depth) for end in (-np.inf, np.inf))
+    far = ndimage.maximum_filter(far, size=2, origin=-1, mode="nearest")
+    near = ndimage.minimum_filter(near, size=2, origin=-1, mode="nearest")
+    return far - near > truncation
+
+
+def zero_surface(field: Field) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices [n, 3] in the world and faces [m, 3], counterclockwise seen from the front."""
+    from skimage.measure import marching_cubes
+
+    values = field.distance[field.seen]
+    if min(field.seen.shape) < 2 or not values.size or values.min() >= 0 or values.max() <= 0:
+        return np.zeros((0, 3)), np.zeros((0, 3), int)
+    # A cell is drawn where all of its corners are seen; scikit-image looks at the last one.
+    cells = field.seen.copy()
+    for axis in range(3):
+        cells &= np.roll(cells, 1, axis)
+        np.moveaxis(cells, axis, 0)[0] = False
+    if not cells.any():
+        return np.zeros((0, 3)), np.zeros((0, 3), int)
+    vertices, faces, _, _ = marching_cubes(
+        field.distance, 0.0, mask=cells, gradient_direction="descent", allow_degenerate=False
+    )
+    return field.origin + field.voxel * vertices.astype(np.float64), faces

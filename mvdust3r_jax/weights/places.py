@@ -1,0 +1,51 @@
+"""Where weights lie: a path, a name in the folders of known weights, a published name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mvdust3r_jax.weights import hub
+
+# The network that comes with a clone of the repository, but not with an installed package.
+SMALL = "small"
+_SUFFIXES = (".safetensors", ".pth", "")
+
+
+def _folders() -> tuple[Path, ...]:
+    """Folders of weights by name, in the order in which they are looked at."""
+    return (Path(__file__).parents[2] / "weights", hub.cache_folder())
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _tell) -> Path:
+    """The file or folder: as it is given, or by its name; published ones are fetched once.
+
+    say: is told of a download and of its licence before it begins.
+
+    Raises:
+      FileNotFoundError: saying where was looked. What `hub.fetch` raises.
+    """
+    given = Path(path_or_name)
+    if given.exists():
+        return given
+    places = [folder / f"{given}{suffix}" for folder in _folders() for suffix in _SUFFIXES]
+    found = [place for place in places if len(given.parts) == 1 and place.exists()]
+    if found:
+        return found[0]
+    source = hub.published(os.fspath(path_or_name))
+    if source is not None:
+        return hub.fetch(source, say)
+    folders = ", ".join(str(folder) for folder in _folders())
+    error = FileNotFoundError(
+        f"there are no weights {str(given)!r}, here or in {folders}; published ones are "
+        f"{', '.join(hub.PUBLISHED)}"
+    )
+    if str(given) == SMALL:
+        error.add_note(f"a clone of the repository holds {SMALL!r}, in its folder weights/")
+    raise error
