@@ -331,7 +331,7 @@ class Checkpoints:
 
 def _first_line(error: BaseException) -> str:
     """Type and beginning of the message of an error's first cause, for the log."""
-    while earlier := error.__cause__ or (not error.__suppress_context__ and error.__context__):
+    while earlier := error.__cause__ or error.__context__:
         error = earlier
     line = (str(error).strip().splitlines() or [""])[0]
     # The system's own words stand at the end, behind what may be long paths.
