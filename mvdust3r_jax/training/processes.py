@@ -76,9 +76,11 @@ def matching_barrier(name: str) -> ocp.multihost.BarrierSyncFn:
             raise
         try:
             wait(key=f"{number}: {key}", timeout_ms=min(timeout_ms, _SAME_PLACE_MS))
+            return
         except jax.errors.JaxRuntimeError:
             failed.append(key)
-            raise OtherFailed(f"another process has failed before {key}") from None
+        # Not while the timeout is handled: this process's own failure, if any, stays the cause.
+        raise OtherFailed(f"another process has failed before {key}")
 
     return barrier
 

@@ -24,6 +24,7 @@ from mvdust3r_jax.training.checkpoint import BEST, NEWEST, Checkpoints
 from tests.train_test import stored_state
 from tests.two_processes import run_in
 
+pytestmark = pytest.mark.slow
 NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=False, gaussians=False)
 STEPS, STOP = 4, 2
 
