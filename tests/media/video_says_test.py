@@ -7,7 +7,7 @@ import profiles
 import pytest
 
 from mvdust3r_jax.media import video_frames
-from mvdust3r_jax.media.picture import ImageError
+from mvdust3r_jax.media.kinds import ImageError
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 QUARTERS = np.array([[200, 50, 50], [50, 160, 60], [40, 60, 200], [235, 235, 235]])
