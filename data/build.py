@@ -17,6 +17,7 @@ from pathlib import Path
 from data.overlap import Rule
 from data.rgbd.builder import Rgbd
 from data.rgbd.choose import Choice, Task, choose, plan
+from data.rgbd.compare import differences
 from data.rgbd.layouts import LAYOUTS
 from data.stored.builder import StaleDataError, write_dataset
 
@@ -131,11 +132,11 @@ def _check_choice(args: argparse.Namespace, path: Path, known: Choice, tasks: li
     if args.command == "rgbd" and args.choice:
         asked = args.test_scenes or args.test_tail
         wanted = {f"{task.split}/{task.name}" for task in tasks}
-        options = [text for text in known.differences(tasks) if " -> " in text]
+        options = [text for text in differences(known, tasks) if " -> " in text]
         if asked and known.sources and set(known.sources) != wanted:
             options.append("another split")
     else:
-        options = known.differences(tasks)
+        options = differences(known, tasks)
     if options:
         raise StaleDataError(
             f"{path} was chosen otherwise ({'; '.join(options[:6])}); remove it to choose anew"

@@ -15,8 +15,9 @@ from PIL import Image
 
 from data.stored.schema import CorruptRecord, decode_image, encode_jpeg
 from mvdust3r_jax.media import orientation
+from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.photographs import read_photo
-from mvdust3r_jax.media.picture import ImageError, read_header
+from mvdust3r_jax.media.picture import read_header
 
 # Color and depth of one camera may differ in size, but not in shape by more than rounding.
 _ASPECT_TOLERANCE = 0.02

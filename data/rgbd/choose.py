@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,13 +20,11 @@ import numpy as np
 import tqdm
 
 from data.overlap import Rule, Surfaces, choose_trajectories, world_points
+from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
 from data.rgbd.layouts import LAYOUTS, FramePaths
-from data.stored.builder import RECORD
 from data.stored.schema import CorruptRecord, Trajectories
 
-# Files of which a layout's scenes consist.
-_RAW_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".txt", ".bin"}
 _TABLES = ("frames", "inputs", "targets", "needs")
 
 
@@ -99,39 +96,6 @@ class Choice:
                 for table in _arrays("", scene).values():
                     total.update(table.tobytes())
         return total.hexdigest()[:16]
-
-    def differences(self, tasks: Sequence[Task]) -> list[str]:
-        """In what it is another choice than these tasks would give, one phrase each."""
-        first = tasks[0]
-        told = {"layout": (self.layout, first.layout), "seed": (self.seed, first.seed)}
-        ours, theirs = dataclasses.asdict(self.rule), dataclasses.asdict(first.rule)
-        told |= {name: (ours[name], theirs[name]) for name in ours}
-        found = [f"{name} {old} -> {new}" for name, (old, new) in told.items() if old != new]
-        wanted = {f"{task.split}/{task.name}": task for task in tasks}
-        found += [f"without {name}" for name in self.sources if name not in wanted]
-        for name, task in wanted.items():
-            begin, end, files = self.sources.get(name, (None, None, ""))
-            if begin is None:
-                found.append(f"with {name}")
-            elif (begin, end) != (task.begin, task.end):
-                found.append(f"another part of {name}")
-            elif files != fingerprint(task.path):
-                found.append(f"other files in {name}")
-        return found
-
-
-def fingerprint(scene: Path) -> str:
-    """What tells a scene's folder from another: names and sizes of its raw files."""
-    total = zlib.crc32(b"")
-    for folder, below, files in os.walk(scene):
-        # Data sets that were written below the scene are no part of it.
-        below[:] = sorted(name for name in below if not Path(folder, name, RECORD).is_file())
-        for name in sorted(files):
-            if Path(name).suffix.lower() in _RAW_SUFFIXES:
-                path = Path(folder, name)
-                told = f"{path.relative_to(scene)} {path.stat().st_size}"
-                total = zlib.crc32(os.fsencode(told), total)
-    return f"{total:08x}"
 
 
 def _arrays(prefix: str, scene: SceneChoice) -> dict[str, np.ndarray]:

@@ -24,7 +24,8 @@ from data.stored.schema import (
     encode_depth_units,
     encode_jpeg,
 )
-from mvdust3r_jax.media.picture import ImageError, read_header
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.picture import read_header
 
 # Some recorders write this for "no measurement".
 _NO_DEPTH = 65535

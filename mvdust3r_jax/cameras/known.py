@@ -24,7 +24,8 @@ from mvdust3r_jax.cameras.entries import (
 )
 from mvdust3r_jax.cameras.matching import few, matched
 from mvdust3r_jax.cameras.turned import as_upright, with_pixels
-from mvdust3r_jax.media.picture import Header, ImageError, read_header
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.picture import Header, read_header
 
 Use = Literal["all", "intrinsics", "poses"]
 USES = ("all", "intrinsics", "poses")

@@ -15,6 +15,8 @@ from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
 from mvdust3r_jax.media import names, photographs, video_frames
 from mvdust3r_jax.media.fitting import FITS
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
@@ -154,7 +156,8 @@ def gather(
     say: is told what is passed over, or fewer than was asked for.
 
     Raises:
-      ValueError: fewer than two. FileNotFoundError: naming the one that is not there.
+      ValueError: fewer than two, or one that is no photograph. FileNotFoundError: naming the one
+      that is not there.
     """
     found: list[Path | photographs.Photo] = []
     for text in inputs:
@@ -168,6 +171,10 @@ def gather(
             found += _frames(path, args, say)
         else:
             found.append(path)
+    for path in found:
+        # What cannot be read is told before the network is loaded and compiled.
+        if not isinstance(path, photographs.Photo):
+            read_header(path)
     if args.max_views and len(found) > args.max_views:
         found = [found[i] for i in video_frames.choose_even(len(found), args.max_views)]
     if len(found) < 2:
@@ -180,7 +187,7 @@ def _folder(path: Path, say: Callable[[str], None]) -> list[Path]:
     videos = sorted(videos, key=lambda entry: names.natural_key(entry.name))
     try:
         found = photographs.list_images(path)
-    except photographs.ImageError as error:
+    except ImageError as error:
         if videos:
             error.add_note(f"it holds videos: give one by its name, such as {videos[0]}")
         raise

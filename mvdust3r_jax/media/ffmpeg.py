@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.media.picture import ImageError
+from mvdust3r_jax.media.kinds import ImageError
 
 # ffmpeg's names of these containers. Others (concat lists, playlists) can name further files, and
 # ffmpeg goes by the content, whatever the file is called.

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.photographs import BACKGROUND, Photo
-from mvdust3r_jax.media.picture import ImageError
 
 Fit = Literal["crop", "pad"]
 FITS = ("crop", "pad")

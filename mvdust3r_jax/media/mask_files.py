@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mvdust3r_jax.media.kinds import SUFFIXES, ImageError
 from mvdust3r_jax.media.names import natural_key, path_parts, printable, without_ending
-from mvdust3r_jax.media.picture import SUFFIXES, ImageError
 
 # Mask files by the folders between the masks' folder and them.
 _Table = dict[tuple[str, ...], list[Path]]

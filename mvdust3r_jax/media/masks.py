@@ -20,8 +20,9 @@ from jaxtyping import Bool
 from PIL import Image
 
 from mvdust3r_jax.media import orientation
+from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.photographs import Photo
-from mvdust3r_jax.media.picture import ImageError, read_picture
+from mvdust3r_jax.media.picture import read_picture
 
 # Of the formats read, the one that stores no exact values.
 _LOSSY = ("JPEG", "MPO")

@@ -15,15 +15,9 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from mvdust3r_jax.media import color
+from mvdust3r_jax.media.kinds import RAW_SUFFIXES, SUFFIXES, ImageError
 from mvdust3r_jax.media.names import natural_key, printable
-from mvdust3r_jax.media.picture import (
-    RAW_SUFFIXES,
-    SUFFIXES,
-    ImageError,
-    Picture,
-    decoded,
-    read_picture,
-)
+from mvdust3r_jax.media.picture import Picture, decoded, read_picture
 
 # Large JPEGs are decoded at a reduced size that is still this many times the network's.
 _DRAFT_FACTOR = 4

@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 
 from mvdust3r_jax.media import ffmpeg, tone
+from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.names import printable
 from mvdust3r_jax.media.photographs import Photo
-from mvdust3r_jax.media.picture import ImageError
 
 Choice = Literal["even", "sharp"]
 CHOICES = ("even", "sharp")

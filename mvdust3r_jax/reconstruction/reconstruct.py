@@ -27,9 +27,9 @@ from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.media.fitting import Fit, Fitted, fit_photo, original_intrinsics
+from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.masks import with_mask
 from mvdust3r_jax.media.photographs import Photo, read_photo
-from mvdust3r_jax.media.picture import ImageError
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.reconstruction import memory

@@ -23,7 +23,8 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from mvdust3r_jax.media.picture import FORMATS, MAX_PIXELS, ImageError, TooLargeError, read_header
+from mvdust3r_jax.media.kinds import FORMATS, MAX_PIXELS, ImageError, TooLargeError
+from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # How a job tells how far it is: share done in [0, 1], and a phrase.

@@ -293,6 +293,20 @@ def test_what_is_passed_over_is_told(place, tmp_path, capsys):
     assert "hint: it holds videos: give one by its name, such as" in told
 
 
+def test_short_videos_are_taken_whole(place, tmp_path, capsys):
+    """Fewer frames than the default: all of them, with a notice."""
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    path = tmp_path / "a.mp4"
+    writer = imageio_ffmpeg.write_frames(str(path), (64, 48), fps=8, macro_block_size=2)
+    writer.send(None)
+    for i in range(3):
+        writer.send(np.full((48, 64, 3), 60 * i, np.uint8))
+    writer.close()
+    assert run(place, path, "--out", tmp_path / "o", "--export", "npz") == 0
+    assert "has 3 frames; all are taken, where 12 were wanted" in capsys.readouterr().err
+    assert len(Scene.load(tmp_path / "o").names) == 3
+
+
 @pytest.mark.parametrize(
     "name", [b"caf\xe9_%d.png", b"-%d.png", b'a "b" %d\n.png', "写真%d.png".encode()]
 )

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mvdust3r_jax.media import masks, orientation, photographs
-from mvdust3r_jax.media.picture import ImageError
+from mvdust3r_jax.media.kinds import ImageError
 
 KEEP = np.arange(30) < np.full((20, 1), 15)
 COLORS = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128, 128] * 11

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mvdust3r_jax.media import fitting, masks, photographs
-from mvdust3r_jax.media.picture import ImageError
+from mvdust3r_jax.media.kinds import ImageError
 
 GRADIENT = (np.add.outer(np.arange(40), np.arange(60))[..., None] * [1, 2, 0.5]).astype(np.uint8)
 

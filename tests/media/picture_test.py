@@ -5,10 +5,11 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from mvdust3r_jax.media import orientation, photographs
-from mvdust3r_jax.media.picture import ImageError, read_header
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.picture import read_header
 from tests.media import profiles
 
 GRADIENT = (np.add.outer(np.arange(40), 2 * np.arange(60))[..., None] * [1, 1.4, 0.5]).astype(
@@ -252,10 +253,12 @@ def test_pages_of_a_tiff(tmp_path):
     full.save(tmp_path / "two.tif", save_all=True, append_images=[small])
     with pytest.raises(ImageError, match="two.tif holds 2 pictures, one is expected"):
         photographs.read_photo(tmp_path / "two.tif")
-    reduced = {"tiffinfo": {254: 1}}
-    small.encoderinfo = reduced
-    small.save(tmp_path / "b.tif", save_all=True, append_images=[full], **reduced)
-    data = (tmp_path / "b.tif").read_bytes()
-    if data.count(struct.pack("<HHII", 254, 4, 1, 1)) == 1:
-        photo = photographs.read_photo(tmp_path / "b.tif")
-        np.testing.assert_array_equal(photo.pixels, GRADIENT)
+    with TiffImagePlugin.AppendingTiffWriter(tmp_path / "b.tif", True) as pages:
+        small.save(pages, tiffinfo={254: 1})
+        pages.newFrame()
+        full.save(pages)
+    with Image.open(tmp_path / "b.tif") as written:
+        assert written.n_frames == 2 and written.size == (30, 20)
+    photo = photographs.read_photo(tmp_path / "b.tif")
+    np.testing.assert_array_equal(photo.pixels, GRADIENT)
+    assert read_header(tmp_path / "b.tif").size == (40, 60)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvdust3r_jax.media import video_frames
-from mvdust3r_jax.media.picture import ImageError
+from mvdust3r_jax.media.kinds import ImageError
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 

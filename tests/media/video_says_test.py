@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvdust3r_jax.media import video_frames
-from mvdust3r_jax.media.picture import ImageError
+from mvdust3r_jax.media.kinds import ImageError
 from tests.media import profiles
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
@@ -158,17 +158,6 @@ def test_interlaced_frames_are_whole(tmp_path):
     path = encode(tmp_path / "a.mp4", fields, "rgb24", *options, "-pix_fmt", "yuv420p", rate=50)
     gray = video_frames.read_frames(path, 3, "even")[1].pixels[..., 0].astype(int)
     assert np.abs(np.diff(gray, axis=0)).max() < 60
-
-
-def test_covers_are_no_frames(tmp_path):
-    """A picture attached before the film is passed over."""
-    film = encode(tmp_path / "a.mp4", quarters(QUARTERS / 255, 255), "rgb24")
-    cover = encode(tmp_path / "c.png", np.zeros((1, 32, 32, 3), np.uint8), "rgb24")
-    both = tmp_path / "b.mp4"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(cover), "-i", str(film)]
-    command += ["-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic"]
-    subprocess.run([*command, str(both)], check=True)
-    assert video_frames.read_frames(both, 2)[0].original_size == (128, 128)
 
 
 def test_color_codings_that_cannot_be_undone_are_refused(tmp_path, monkeypatch):
