@@ -75,7 +75,7 @@ def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("--inputs", type=int, help=f"views (default: {rule.num_inputs})")
     parser.add_argument("--targets", type=int, help=f"views (default: {rule.num_targets})")
     parser.add_argument("--step", type=int, help=f"thinning of depth (default: {rule.step})")
-    parser.add_argument("--radius", type=float, help=f"metres (default: {rule.radius_per_step_m})")
+    parser.add_argument("--radius", type=float, help=f"meters (default: {rule.radius_per_step_m})")
     parser.add_argument(
         "--trajectories", type=int, help=f"a scene (default: {rule.max_trajectories})"
     )

@@ -3,9 +3,9 @@
 Every string is one trajectory: ``scene_name``, ``rgb_list`` and ``depth_list`` (paths); poses as
 ``pose_raw_list`` (4x4 camera-to-world) or ``pose_list`` (text files); intrinsics as
 ``intrinsic_raw`` (one 3x3 or 4x4) or ``intrinsic_list`` (text files); optional ``nv``: then the
-first image and depth are wide, nv views side by side. Depth is 16-bit PNG in millimetres, or
+first image and depth are wide, nv views side by side. Depth is 16-bit PNG in millimeters, or
 ``.npy``
-in metres. Paths are those of the machine that wrote them; ``PathMap`` finds the files here.
+in meters. Paths are those of the machine that wrote them; ``PathMap`` finds the files here.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _intrinsics(entry: dict, find: PathMap, count: int) -> Sequence[np.ndarray]:
 def load_frame(key: FrameKey, name: str, find: PathMap) -> Frame:
     """The encoded frame; ``CorruptRecord`` where a file is missing or unreadable.
 
-    Colour that fits is stored byte for byte; wide images are cut, and colour of another size than
+    Color that fits is stored byte for byte; wide images are cut, and color of another size than
     depth is resized to it.
     """
     image_path, depth_path = find(key.image), find(key.depth)
@@ -145,7 +145,7 @@ def load_frame(key: FrameKey, name: str, find: PathMap) -> Frame:
 
 
 def _depth(path: Path, key: FrameKey) -> tuple[bytes, tuple[int, int]]:
-    """PNG bytes in millimetres, and (height, width)."""
+    """PNG bytes in millimeters, and (height, width)."""
     if path.suffix == ".npy":
         try:
             depth_m: Float[np.ndarray, "H W"] = np.load(path)

@@ -136,7 +136,7 @@ class Task:
 def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
     """All of one scene: check the frames, compare their surfaces, draw trajectories.
 
-    workers: threads of the nearest-neighbour search.
+    workers: threads of the nearest-neighbor search.
     """
     try:
         paths, problems = task.frames()

@@ -1,18 +1,18 @@
 """Where posed RGB-D folders keep their frames: ScanNet, ScanNet++, 7-Scenes and a plain layout.
 
 A layout lists scenes below a root, and the frames of a scene as paths and cameras; nothing is
-decoded here. Poses are camera-to-world in metres, OpenCV axes; intrinsics belong to the depth image
-(the first pixel's centre at (0, 0)). A frame whose files or pose are unusable is not listed but
+decoded here. Poses are camera-to-world in meters, OpenCV axes; intrinsics belong to the depth image
+(the first pixel's center at (0, 0)). A frame whose files or pose are unusable is not listed but
 reported with its reason.
 
 * ``7scenes``: ``SCENE/frame-000000.{color.png|jpg,depth.png,pose.txt}``; intrinsics from
   ``camera-intrinsics.txt`` (3x3) where it exists, else the published (585, 585, 320, 240).
 * ``scannet``: ``SCENE/frames/{color/*.jpg,depth/*.png,pose/*.txt,intrinsic/intrinsic_depth.txt}``,
-  also without ``frames/``; colour may have another size than depth.
+  also without ``frames/``; color may have another size than depth.
 * ``scannetpp``: ``SCENE/iphone/{rgb/frame_*.jpg,colmap/{cameras,images}.txt,render_depth/*.png}``.
   COLMAP's intrinsics follow the depth to its size. Its lens distortion is not undone.
 * ``plain``: ``SCENE/{rgb/NAME.jpg|png,depth/NAME.png,pose/NAME.txt,intrinsics.txt}``, depth in
-  millimetres; ``intrinsics/NAME.txt`` where frames differ.
+  millimeters; ``intrinsics/NAME.txt`` where frames differ.
 """
 
 from __future__ import annotations

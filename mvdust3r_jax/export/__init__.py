@@ -55,7 +55,7 @@ def _write_npz(path: Path, scene: SceneArrays) -> None:
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "ply": Exporter(write_ply, "scene.ply", "coloured points with confidence"),
+    "ply": Exporter(write_ply, "scene.ply", "colored points with confidence"),
     "glb": Exporter(write_glb, "scene.glb", "points and camera frusta, y up"),
     "3dgs": Exporter(write_splat_ply, "gaussians.ply", "Gaussians in the standard 3DGS layout"),
     "colmap": Exporter(write_colmap, "colmap", "images/ and sparse/0/, as trainers open it"),

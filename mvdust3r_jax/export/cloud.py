@@ -1,4 +1,4 @@
-"""Coloured points as a binary PLY, and the flat arrays that other formats start from.
+"""Colored points as a binary PLY, and the flat arrays that other formats start from.
 
 World frame (the reference camera: x right, y down, z forward; or that of known poses), units of
 the scene's points.
@@ -22,7 +22,7 @@ KNOWN_FRAME = "frame: that of the known poses"
 
 
 def cloud(scene: SceneArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the masked pixels: points [n, 3], colours [n, 3] uint8, confidence [n] float32.
+    """Of the masked pixels: points [n, 3], colors [n, 3] uint8, confidence [n] float32.
 
     Points are float32, or float64 where the scene's are.
     """
@@ -58,7 +58,7 @@ def write_ply(path: str | Path, scene: SceneArrays) -> None:
 def write_points_ply(
     path: str | Path, points: np.ndarray, colors: np.ndarray, confidence: np.ndarray, comment: str
 ) -> None:
-    """Vertices ``x y z red green blue confidence``: points [n, 3], uint8 colours [n, 3], [n]."""
+    """Vertices ``x y z red green blue confidence``: points [n, 3], uint8 colors [n, 3], [n]."""
     kinds = dict.fromkeys("xyz", "<f8" if points.dtype == np.float64 else "<f4")
     kinds |= {"red": "u1", "green": "u1", "blue": "u1", "confidence": "<f4"}
     vertices = np.empty(len(points), dtype=list(kinds.items()))

@@ -1,8 +1,8 @@
-"""Binary glTF 2.0: coloured points and textured camera frusta, y up.
+"""Binary glTF 2.0: colored points and textured camera frusta, y up.
 
 glTF's frame is x right, y up, z towards the viewer: OpenCV's with y and z negated. A world that is
 the reference camera's is turned so; that of known poses is kept, whichever way is up in it. Vertex
-colours in glTF are linear, photographs are sRGB: they are converted, to floats so that dark tones
+colors in glTF are linear, photographs are sRGB: they are converted, to floats so that dark tones
 stay apart. Materials are unlit (``KHR_materials_unlit``), so photographs look as they are.
 """
 
@@ -33,7 +33,7 @@ def write_glb(path: str | Path, scene: SceneArrays) -> None:
 
     Vertices of a world far from its origin are small, and the nodes moved to where they belong.
     """
-    scene, origin = scene.recentred()
+    scene, origin = scene.recentered()
     turn = OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4)
     glb = Builder(turn, turn[:3, :3] @ origin)
     points, colors, _ = cloud(scene)
@@ -122,7 +122,7 @@ class Builder:
         faces: np.ndarray | None = None,
         texture: bytes | None = None,
     ) -> dict:
-        """A glTF primitive: world vertices [n, 3], uint8 sRGB colours [n, 3], faces [m, 3]."""
+        """A glTF primitive: world vertices [n, 3], uint8 sRGB colors [n, 3], faces [m, 3]."""
         turned = (vertices @ self.file_from_world[:3, :3].T).astype(np.float32)
         bounds = {"min": turned.min(axis=0).tolist(), "max": turned.max(axis=0).tolist()}
         attributes = {"POSITION": self._accessor(turned, "VEC3", **bounds)}

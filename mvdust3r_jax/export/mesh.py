@@ -46,7 +46,7 @@ class Mesh(NamedTuple):
 def write_mesh(path: str | Path, scene: SceneArrays) -> None:
     """Write the folder ``path``."""
     # Worlds far from their origin: fused near it, and moved back in each file's own way.
-    scene, origin = scene.recentred()
+    scene, origin = scene.recentered()
     mesh = scene_mesh(scene)
     frame = REFERENCE_FRAME if scene.world_is_reference else KNOWN_FRAME
     turn = OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4)

@@ -4,7 +4,7 @@ Camera axes are OpenGL's (x right, y up, z back), as nerfstudio expects. A world
 reference camera's is turned to z-up, which nerfstudio's viewer and its default orientation assume:
 world x = reference x, world y = reference z (forward), world z = -reference y (up). The world of
 known poses is kept: poses read from a ``transforms.json`` come back as they were. Intrinsics are at
-the original resolution and count the centre of the first pixel as (0.5, 0.5). ``file_path`` leads
+the original resolution and count the center of the first pixel as (0.5, 0.5). ``file_path`` leads
 to ``images/`` beside the folder, where `export.photographs` wrote it; else it is the photograph's
 name: put the photographs (EXIF rotation applied) beside the file. Views without a pose are left
 out.

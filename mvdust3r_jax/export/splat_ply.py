@@ -2,7 +2,7 @@
 
 One vertex per Gaussian, all ``float`` (``x y z`` are ``double`` in a world far from its origin):
 ``x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3``. Stored before activation: opacity
-as logit, scales as natural logarithm, rotation wxyz, colour as SH coefficients (``f_rest``
+as logit, scales as natural logarithm, rotation wxyz, color as SH coefficients (``f_rest``
 channel-major: all of red, then green, then blue). World frame as in the scene: the reference
 camera's (x right, y down, z forward) or that of known poses.
 """

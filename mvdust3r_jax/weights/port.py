@@ -218,7 +218,7 @@ def init_from(
     """Starts a network from another one's weights, keeping the fresh values of its new parts.
 
     Args:
-      variables: freshly initialised variables of the network of ``config``.
+      variables: freshly initialized variables of the network of ``config``.
       source: a PyTorch state dict (CroCo, DUSt3R, MV-DUSt3R), or our own variables of a network of
         the same sizes; its patches may be smaller, by a whole factor (``larger_patches``). CroCo
         has one decoder: the reference blocks start the source blocks too.

@@ -65,8 +65,8 @@ def test_pycolmap_reads_the_model_and_reprojects_exactly(tmp_path, scene, write)
     np.testing.assert_allclose(pose, scene.world_from_cam[1], atol=1e-6)
     camera = model.cameras[image.camera_id]
     assert (camera.height, camera.width) == tuple(scene.original_sizes[1])
-    centre = scene.original_intrinsics[1, :2, 2] + 0.5
-    np.testing.assert_allclose([camera.principal_point_x, camera.principal_point_y], centre)
+    center = scene.original_intrinsics[1, :2, 2] + 0.5
+    np.testing.assert_allclose([camera.principal_point_x, camera.principal_point_y], center)
 
 
 def test_pycolmap_writes_the_same_files(tmp_path, scene):
@@ -79,7 +79,7 @@ def test_pycolmap_writes_the_same_files(tmp_path, scene):
 
 
 def test_colmap_image_points_are_the_original_pixels(tmp_path, scene):
-    """Seed observations lie at the centres of network pixels, taken to the photograph, plus 0.5."""
+    """Seed observations lie at the centers of network pixels, taken to the photograph, plus 0.5."""
     one = dataclasses.replace(scene, pose_ok=np.array([False, True, False]))
     colmap.write_colmap(tmp_path / "model", one)
     model = pycolmap.Reconstruction(tmp_path / "model" / "sparse" / "0")
@@ -167,7 +167,7 @@ def test_stand_in_gaussians_render_the_photograph():
     cloud = gaussians.gaussian_cloud(room)
     (image,) = video.render(cloud, room.world_from_cam, room.intrinsics[0], 32, 48)
     inner = np.s_[3:-3, 3:-3]
-    # A ramp stays itself under blur, so a difference in colour is a shift in pixels. Neighbours
+    # A ramp stays itself under blur, so a difference in color is a shift in pixels. Neighbors
     # overlap, and the nearer one of a slanted wall covers the other: up to a pixel of shift.
     shift = 48 * np.median((image - room.images_01[0])[inner][..., :2], axis=(0, 1))
     np.testing.assert_allclose(shift, 0, atol=1)
@@ -239,18 +239,18 @@ def survey(scene):
     return align_to_poses(scene, known), known, turn
 
 
-def test_a_survey_keeps_its_millimetres(survey, scene):
-    """Points and poses of a world of millions of metres are what they are beside the origin."""
+def test_a_survey_keeps_its_millimeters(survey, scene):
+    """Points and poses of a world of millions of meters are what they are beside the origin."""
     aligned, known, turn = survey
     np.testing.assert_array_equal(aligned.world_from_cam, known)
     near = 2 * np.asarray(scene.points, np.float64) @ turn.T
     assert np.abs(aligned.points - SURVEY - near).max() < 1e-4
-    moved, origin = aligned.recentred()
+    moved, origin = aligned.recentered()
     assert moved.points.dtype == np.float32 and np.abs(origin - SURVEY).max() < 10
-    assert scene.recentred()[0] is scene
+    assert scene.recentered()[0] is scene
 
 
-def test_every_export_of_a_survey_keeps_its_millimetres(tmp_path, survey, scene):
+def test_every_export_of_a_survey_keeps_its_millimeters(tmp_path, survey, scene):
     """Distances from the first camera, in every format, agree with those beside the origin."""
     aligned, known, _ = survey
     formats = "ply glb 3dgs colmap nerfstudio npz cameras html".split()
@@ -269,8 +269,8 @@ def test_every_export_of_a_survey_keeps_its_millimetres(tmp_path, survey, scene)
     np.testing.assert_allclose(read, points, rtol=0, atol=1e-5)
     model = pycolmap.Reconstruction(tmp_path / "colmap")
     assert colmap_errors(model).max() < 0.01
-    centres = [model.images[i + 1].projection_center() for i in range(3)]
-    np.testing.assert_allclose(centres, known[:, :3, 3], rtol=0, atol=1e-6)
+    centers = [model.images[i + 1].projection_center() for i in range(3)]
+    np.testing.assert_allclose(centers, known[:, :3, 3], rtol=0, atol=1e-6)
     frames = json.loads((tmp_path / "nerfstudio/transforms.json").read_text())["frames"]
     views = json.loads((tmp_path / "cameras.json").read_text())["views"]
     for frame, view, pose in zip(frames, views, known, strict=True):
@@ -353,7 +353,7 @@ def test_contradicted_points_go_and_exact_ones_stay(scene):
 
 
 def test_orbit_looks_at_one_point_and_closes(scene):
-    """All optical axes meet in the target, poses are rotations, neighbours are close."""
+    """All optical axes meet in the target, poses are rotations, neighbors are close."""
     poses = camera_paths.orbit(scene, 24)
     rotations = poses[:, :3, :3]
     np.testing.assert_allclose(
