@@ -545,12 +545,18 @@ def test_signals_while_nothing_of_python_runs(tmp_path, number):
     assert [p for p in (tmp_path / "out").rglob("*") if p.name == "half"] == []
 
 
-@pytest.mark.parametrize(
-    "address", [["--port", "99999"], ["--port", "-1"], ["--host", "999.1.1.1"]]
-)
-def test_view_says_at_once_where_it_cannot_listen(address, capsys):
-    """Port or host are named in one line, exit code 2, and no network was loaded for it."""
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_ports_that_are_none_are_refused_by_the_parser(port, capsys):
+    """Exit code 2, and the port is named."""
+    with pytest.raises(SystemExit) as refused:
+        cli.main(["view", f"--port={port}"])
+    assert refused.value.code == cli.EXIT_USAGE
+    assert repr(port) in capsys.readouterr().err
+
+
+def test_view_says_at_once_where_it_cannot_listen(capsys):
+    """The host is named in one line, exit code 2, and no network was loaded for it."""
     pytest.importorskip("viser")
-    assert cli.main(["view", *address, "--weights", "none"]) == cli.EXIT_USAGE
+    assert cli.main(["view", "--host", "999.1.1.1", "--weights", "none"]) == cli.EXIT_USAGE
     error = capsys.readouterr().err
-    assert address[1] in error and error.count("\n") == 1
+    assert "999.1.1.1" in error and error.count("\n") == 1

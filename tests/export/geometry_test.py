@@ -254,7 +254,7 @@ def test_every_export_of_a_survey_keeps_its_millimeters(tmp_path, survey, scene)
     """Distances from the first camera, in every format, agree with those beside the origin."""
     aligned, known, _ = survey
     formats = "ply glb 3dgs colmap nerfstudio npz cameras html".split()
-    export.write(aligned, tmp_path, formats, point_filter.KEEP_ALL)
+    export.write(aligned, tmp_path, formats, point_filter.PointFilter(drop_share=0.0))
     points = np.asarray(aligned.points).reshape(-1, 3)
     for name in ("scene.ply", "gaussians.ply", "nerfstudio/sparse_pc.ply"):
         vertices = plyfile.PlyData.read(tmp_path / name)["vertex"]
