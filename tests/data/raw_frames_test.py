@@ -131,7 +131,7 @@ def test_intrinsics_of_the_color_image_are_noticed():
 @pytest.mark.parametrize("layout", ["plain", "7scenes", "scannet", "scannetpp"])
 def test_frames_are_in_the_order_of_their_numbers(tmp_path, layout):
     """2 before 10, so that the test's tail lies behind all training frames."""
-    from posed_folders import WRITERS
+    from tests.posed_folders import WRITERS
 
     WRITERS[layout](tmp_path, box_scene(num_views=12))
     for path in sorted(tmp_path.rglob("*0*.*"), reverse=True):
