@@ -28,8 +28,8 @@ def scene_points(task):
     paths, _ = task.frames()
     good, depths, _ = check_frames(paths)
     return [
-        world_points(depth, paths[i].intrinsics, paths[i].world_from_cam, task.rule.step)
-        for i, depth in zip(good, depths, strict=True)
+        world_points(depth, path.intrinsics, path.world_from_cam, task.rule.step)
+        for path, depth in zip(good, depths, strict=True)
     ]
 
 

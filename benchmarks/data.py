@@ -48,21 +48,21 @@ def shares(trajectories: TrajectorySet, args) -> dict[str, float]:
     views = []
     for frame in frames:
         depth = decode_depth_units(frame["depth"], "")
-        window = Window.centred(depth.shape, size, frame["intrinsics"], 7)
+        window = Window.centered(depth.shape, size, frame["intrinsics"], 7)
         # As in training, where a frame that shrinks by more than two is decoded at half size.
         shrinks = window.step_x >= 2
         decode, seen = (decode_image_half, window.halved()) if shrinks else (decode_image, window)
         image = decode(frame["image"], "")
         small = resample_image(image, seen)
-        colour = functools.partial(decode, frame["image"], ""), image, seen
-        views.append((frame, colour, depth.astype(np.float32), window, small, Jitter.draw(rng)))
+        color = functools.partial(decode, frame["image"], ""), image, seen
+        views.append((frame, color, depth.astype(np.float32), window, small, Jitter.draw(rng)))
     work = {
         "read records": lambda: trajectories.read(records),
-        "decode colour": lambda: [v[1][0]() for v in views],
+        "decode color": lambda: [v[1][0]() for v in views],
         "decode depth": lambda: [decode_depth_units(v[0]["depth"], "") for v in views],
-        "resize colour": lambda: [resample_image(*v[1][1:]) for v in views],
+        "resize color": lambda: [resample_image(*v[1][1:]) for v in views],
         "resize depth": lambda: [resample(v[2], v[3]) for v in views],
-        "colour jitter": lambda: [v[5](v[4]) for v in views],
+        "color jitter": lambda: [v[5](v[4]) for v in views],
         "sample without reading": lambda: decode_views(frames, size, rng=rng),
     }
     return {name: cpu_ms(part, args.repeats) for name, part in work.items()}

@@ -63,10 +63,10 @@ def perturbed(points, noise, outliers, rng, smooth=False):
     return points.astype(np.float32)
 
 
-def opencv_pose(points, focal_px, centre):
+def opencv_pose(points, focal_px, center):
     """The release's call: solvePnPRansac, SQPNP, 100 iterations, 5 pixels."""
     height, width = points.shape[:2]
-    intrinsics = np.array([[focal_px, 0, centre[0]], [0, focal_px, centre[1]], [0, 0, 1]])
+    intrinsics = np.array([[focal_px, 0, center[0]], [0, focal_px, center[1]], [0, 0, 1]])
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
     ok, axis_angle, translation, _ = cv2.solvePnPRansac(
         points.reshape(-1, 3).astype(np.float64),
@@ -99,7 +99,7 @@ def rooms(scenes, views, size):
 
 
 def compare(scenes, views, size):
-    points, truth, focal_px, centre = rooms(scenes, views, size)
+    points, truth, focal_px, center = rooms(scenes, views, size)
     rows = []
     for name, (noise, outliers, factor) in (CASES | SMOOTH_CASES).items():
         rng, smooth = np.random.default_rng(0), name in SMOOTH_CASES
@@ -109,12 +109,12 @@ def compare(scenes, views, size):
         for _ in range(2):  # the second one without compilation
             start = time.perf_counter()
             found = jax.block_until_ready(
-                from_pointmaps.poses_from_pointmaps(noisy, ones, focals, principal_px=centre)
+                from_pointmaps.poses_from_pointmaps(noisy, ones, focals, principal_px=center)
             )
             ours_s = (time.perf_counter() - start) / scenes
         start = time.perf_counter()
         oracle = [
-            [opencv_pose(p, f, centre) for p in scene]
+            [opencv_pose(p, f, center) for p in scene]
             for scene, f in zip(noisy, focals, strict=True)
         ]
         theirs_s = (time.perf_counter() - start) / scenes
@@ -135,7 +135,7 @@ def compare(scenes, views, size):
 
 def large():
     """24 views x 224 x 224 points in one call."""
-    points, truth, focal_px, centre = rooms(1, 24, 224)
+    points, truth, focal_px, center = rooms(1, 24, 224)
     rng = np.random.default_rng(0)
     noisy = perturbed(points[0], 0.01, 0.3, rng)[None]
     ones = np.ones(noisy.shape[:-1], np.float32)
@@ -143,11 +143,11 @@ def large():
     for _ in range(4):
         start = time.perf_counter()
         found = jax.block_until_ready(
-            from_pointmaps.poses_from_pointmaps(noisy, ones, focal_px, principal_px=centre)
+            from_pointmaps.poses_from_pointmaps(noisy, ones, focal_px, principal_px=center)
         )
         seconds.append(time.perf_counter() - start)
     start = time.perf_counter()
-    oracle = np.array([opencv_pose(p, focal_px[0], centre) for p in noisy[0]], np.float32)
+    oracle = np.array([opencv_pose(p, focal_px[0], center) for p in noisy[0]], np.float32)
     theirs_s = time.perf_counter() - start
     angle, distance = errors(np.asarray(found.ref_from_cam), truth)
     cv_angle, cv_distance = errors(oracle[None], truth)
@@ -175,9 +175,9 @@ def network_output(weights, scenes, views, size):
     prediction = predict(variables, batch)
     estimate = jax.jit(add_poses)(prediction, batch, jnp.zeros(scenes, jnp.int32))
     truth = ground_truth(batch, views, jnp.zeros(scenes, jnp.int32)).ref_from_cam
-    centre = np.asarray(batch.intrinsics[0, 0, :2, 2])
+    center = np.asarray(batch.intrinsics[0, 0, :2, 2])
     oracle = [
-        [opencv_pose(p, float(f), centre) for p in scene]
+        [opencv_pose(p, float(f), center) for p in scene]
         for scene, f in zip(np.asarray(prediction.points), estimate.focal_px, strict=True)
     ]
     everything = jnp.ones((scenes, views), bool)

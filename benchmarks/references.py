@@ -3,7 +3,7 @@
     python -m benchmarks.references --weights WEIGHTS [WEIGHTS ...] [--views 12 --rooms 50]
 
 All views serve as references of a path (R = V), so one pass gives every choice. Reported are means
-over test rooms of the ND in metres of the average, best and worst choice and of their standard
+over test rooms of the ND in meters of the average, best and worst choice and of their standard
 deviation, for networks with cross-reference blocks also with the paths apart (R = 1 each).
 """
 

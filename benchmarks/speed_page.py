@@ -101,7 +101,7 @@ def training_table(names: Sequence[str]) -> str:
         ("step, s", lambda r: r["step"]["s"]),
         ("compile, s", lambda r: r["compile_s"]),
         *((f"{part}, %", lambda r, part=part: share(r, part)) for part in parts),
-        ("of the matmul rate, %", lambda r: 100 * r["utilisation"]["s"]),
+        ("of the matmul rate, %", lambda r: 100 * r["utilization"]["s"]),
         ("input wait, %", lambda r: 100 * r["input_wait_share"]),
         ("peak GiB", lambda r: r["peak_bytes"] / GIB),
     )  # fmt: skip

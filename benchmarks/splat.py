@@ -65,7 +65,7 @@ def look_at(eye, target):
 
 
 def surface_points(world_from_cam, intrinsics, size):
-    """First hit of every pixel's ray, [size, size, 3]; pixel centres are integers."""
+    """First hit of every pixel's ray, [size, size, 3]; pixel centers are integers."""
     u, v = np.meshgrid(np.arange(size), np.arange(size))
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(intrinsics).T
     rays = rays @ world_from_cam[:3, :3].T
@@ -81,7 +81,7 @@ def surface_points(world_from_cam, intrinsics, size):
 
 
 def paint(points):
-    """A colour in [0, 1] for every point of a surface."""
+    """A color in [0, 1] for every point of a surface."""
     return 0.5 + 0.3 * np.sin(9 * points) + 0.2 * np.sign(np.sin(21 * points[..., ::-1]))
 
 

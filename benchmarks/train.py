@@ -8,7 +8,7 @@ One device, the real step of ``train.py`` on rooms with random weights, whose pr
 to the truth. The parts are timed apart,
 forward and backward: encoder and decoder on their own; heads are the whole network less these two;
 the rasterizer on true pointmaps, every pixel a Gaussian of middle size; LPIPS on the same images;
-the update. ``rest`` is what the step takes beyond them. Utilisation: three forward passes by the
+the update. ``rest`` is what the step takes beyond them. Utilization: three forward passes by the
 closed formula (nothing recomputed, no rasterizer, no LPIPS) over the step's time and the rate of a
 plain matrix product of the same run. Input wait: share of a loop over fresh batches made in the
 background.
@@ -238,7 +238,7 @@ def measure(config, views: int, per_device: int, repeat: int) -> dict:
         "parts": parts | {"rest": {key: times[key] - known[key] for key in times}},
         "model_flops": flops,
         "matmul_rate": rate,
-        "utilisation": {key: flops / times[key] / rate[key] for key in times},
+        "utilization": {key: flops / times[key] / rate[key] for key in times},
         "input_wait_share": waited / total,
         "peak_bytes": peak,
     }
@@ -268,7 +268,7 @@ def table(row: dict) -> str:
         lines.append(tables.row(cells))
     lines.append("")
     lines.append(
-        f"utilisation {row['utilisation']['s']:.0%} (of CPU time {row['utilisation']['cpu_s']:.0%})"
+        f"utilization {row['utilization']['s']:.0%} (of CPU time {row['utilization']['cpu_s']:.0%})"
         f" of {row['matmul_rate']['s'] / 1e12:.3g} TFLOP/s, input wait "
         f"{row['input_wait_share']:.1%}, compile {row['compile_s']:.0f} s, "
         f"peak {row['peak_bytes'] / 1e9:.1f} GB"

@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.remat = (
         ""  # '' keeps activations, 'full' recomputes all, or a jax.checkpoint_policies name
     )
-    config.sh_degree = 0  # of the Gaussians' colours
+    config.sh_degree = 0  # of the Gaussians' colors
 
     # Start: '' for random weights, or what mvdust3r_jax.weights reads (.pth, .safetensors, orbax)
     config.init_from = ""
@@ -93,5 +93,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.save_minutes = 20.0  # a save that takes longer has failed
     config.stall_minutes = 30.0  # without a finished step: the run ends; 0 = it may stand for ever
     config.tensorboard = True
-    # From here on a misspelt field is an error.
+    # From here on a misspelled field is an error.
     return config.lock()

@@ -7,7 +7,7 @@ from configs import small_mvd
 
 
 def get_config():
-    """Starts from the first stage; its Gaussian heads have learnt nothing yet."""
+    """Starts from the first stage; its Gaussian heads have learned nothing yet."""
     config = small_mvd.get_config()
     config.init_from = "runs/small_mvd"
     config.data.batch_size = 4

@@ -1,11 +1,11 @@
-"""Crop, resize and colour jitter, with intrinsics that follow exactly.
+"""Crop, resize and color jitter, with intrinsics that follow exactly.
 
 Crop and resize are one axis-aligned map from output to source pixels (``Window``), so that every
 image is resampled once. Images are uint8 ``[H, W, 3]``; depth is ``[H, W]`` along z, 0 where
-unknown. The first pixel's centre is (0, 0).
+unknown. The first pixel's center is (0, 0).
 
-The published recipe (MV-DUSt3R, as in DUSt3R): crop such that the principal point is the centre,
-resize so that the image is 0..15 pixels larger than wanted, crop the centre; brightness, contrast
+The published recipe (MV-DUSt3R, as in DUSt3R): crop such that the principal point is the center,
+resize so that the image is 0..15 pixels larger than wanted, crop the center; brightness, contrast
 and saturation by factors in [0.5, 1.5], hue by up to 0.1 of a turn, in random order, each view on
 its own.
 """
@@ -21,7 +21,7 @@ from PIL import Image
 
 from data.stored.schema import CorruptRecord
 
-# Neighbouring depths that differ by more than this share are different surfaces: a plane seen at
+# Neighboring depths that differ by more than this share are different surfaces: a plane seen at
 # 80 degrees to its normal changes by 3 % a pixel at a focal length of 200.
 _SAME_SURFACE = 0.03
 _LEVELS = np.arange(256)
@@ -48,7 +48,7 @@ class Window:
         return cls(size, step_x, step_y, (step_x - 1) / 2, (step_y - 1) / 2)
 
     @classmethod
-    def centred(
+    def centered(
         cls,
         source: tuple[int, int],
         size: tuple[int, int],
@@ -57,22 +57,22 @@ class Window:
     ) -> Window:
         """The largest window whose principal point is (width/2, height/2), then enlarged.
 
-        extra_px: the image is resized to the wanted size plus this, and the centre cropped.
+        extra_px: the image is resized to the wanted size plus this, and the center cropped.
         """
         height, width = size
-        centre_x, centre_y = float(intrinsics[0, 2]), float(intrinsics[1, 2])
+        center_x, center_y = float(intrinsics[0, 2]), float(intrinsics[1, 2])
         # Pixel borders: -0.5 and size - 0.5. The same step in x and y keeps the pixels' shape.
         steps = [
-            (centre_x + 0.5) / (width / 2 + 0.5),
-            (source[1] - 0.5 - centre_x) / (width / 2 - 0.5),
-            (centre_y + 0.5) / (height / 2 + 0.5),
-            (source[0] - 0.5 - centre_y) / (height / 2 - 0.5),
+            (center_x + 0.5) / (width / 2 + 0.5),
+            (source[1] - 0.5 - center_x) / (width / 2 - 0.5),
+            (center_y + 0.5) / (height / 2 + 0.5),
+            (source[0] - 0.5 - center_y) / (height / 2 - 0.5),
         ]
         step = min(steps)
         if step <= 0:
-            raise CorruptRecord(f"principal point {centre_x, centre_y} lies outside {source}")
+            raise CorruptRecord(f"principal point {center_x, center_y} lies outside {source}")
         step *= min(size) / (min(size) + extra_px)
-        return cls(size, step, step, centre_x - step * width / 2, centre_y - step * height / 2)
+        return cls(size, step, step, center_x - step * width / 2, center_y - step * height / 2)
 
     def halved(self) -> Window:
         """The same window on the source at half its size, whose pixels are means of two by two."""
@@ -136,7 +136,7 @@ def resample(depth: Float[np.ndarray, "h w"], window: Window) -> Float[np.ndarra
 
 
 def _fraction(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lower neighbour and the weight of the upper one; outside, the border is continued."""
+    """Lower neighbor and the weight of the upper one; outside, the border is continued."""
     lower = np.clip(np.floor(positions).astype(np.int64), 0, size - 2)
     return lower, (positions - lower).astype(np.float32)
 
@@ -147,7 +147,7 @@ def _lerp(low: np.ndarray, high: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Jitter:
-    """One draw of the colour jitter. order: of brightness, contrast, saturation, hue as 0..3."""
+    """One draw of the color jitter. order: of brightness, contrast, saturation, hue as 0..3."""
 
     order: tuple[int, ...]
     brightness: float

@@ -66,11 +66,11 @@ class BoxSource:
 def box_views(rng: np.random.Generator, batch: int, views: int, height: int, width: int) -> Batch:
     """Cameras near the middle of a box of 2..3 m half size, turned by up to half a radian."""
     half = rng.uniform(2.0, 3.0, (batch, 1, 1, 1, 3))
-    centre = rng.uniform(-0.5, 0.5, (batch, views, 3))
+    center = rng.uniform(-0.5, 0.5, (batch, views, 3))
     yaw, pitch = rng.uniform(-0.5, 0.5, (2, batch, views)) * np.array([1.0, 0.3])[:, None, None]
     world_from_cam = np.tile(np.eye(4), (batch, views, 1, 1))
     world_from_cam[..., :3, :3] = _rotations(yaw, pitch)
-    world_from_cam[..., :3, 3] = centre
+    world_from_cam[..., :3, 3] = center
     focal_px = 0.8 * width
     intrinsics = np.array(
         [[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]]
@@ -79,7 +79,7 @@ def box_views(rng: np.random.Generator, batch: int, views: int, height: int, wid
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(intrinsics).T
     rays_world = np.einsum("bsij,hwj->bshwi", world_from_cam[..., :3, :3], rays)
     rays_world = np.where(np.abs(rays_world) < 1e-6, 1e-6, rays_world)
-    origin = centre[:, :, None, None]
+    origin = center[:, :, None, None]
     # The wall that a ray leaves through; z of a camera ray is 1, so the ray's parameter is depth.
     depth_m = ((np.sign(rays_world) * half - origin) / rays_world).min(-1)
     hit = origin + rays_world * depth_m[..., None]

@@ -8,6 +8,7 @@ of RGB-D folders, the small file by which a split is shared.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -15,9 +16,21 @@ from pathlib import Path
 
 from data.overlap import Rule
 from data.rgbd.builder import Rgbd
-from data.rgbd.choose import Choice, choose, plan
+from data.rgbd.choose import Choice, Task, choose, plan
+from data.rgbd.compare import differences
 from data.rgbd.layouts import LAYOUTS
-from data.stored.builder import write_dataset
+from data.stored.builder import StaleDataError, write_dataset
+
+# Options and the fields of the rule that they set.
+_RULE_FIELDS = {
+    "lo": "lo",
+    "hi": "hi",
+    "inputs": "num_inputs",
+    "targets": "num_targets",
+    "step": "step",
+    "radius": "radius_per_step_m",
+    "trajectories": "max_trajectories",
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,18 +69,17 @@ def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True)
     parser.add_argument("--root", type=Path, required=True, help="folder that holds the scenes")
     parser.add_argument("--choice", type=Path, required=command == "choose", help="the choice file")
-    parser.add_argument("--lo", type=float, default=rule.lo)
-    parser.add_argument("--hi", type=float, default=rule.hi)
-    parser.add_argument("--inputs", type=int, default=rule.num_inputs)
-    parser.add_argument("--targets", type=int, default=rule.num_targets)
+    # None stands for the default, or for what a given choice says.
+    parser.add_argument("--lo", type=float, help=f"(default: {rule.lo})")
+    parser.add_argument("--hi", type=float, help=f"(default: {rule.hi})")
+    parser.add_argument("--inputs", type=int, help=f"views (default: {rule.num_inputs})")
+    parser.add_argument("--targets", type=int, help=f"views (default: {rule.num_targets})")
+    parser.add_argument("--step", type=int, help=f"thinning of depth (default: {rule.step})")
+    parser.add_argument("--radius", type=float, help=f"meters (default: {rule.radius_per_step_m})")
     parser.add_argument(
-        "--step", type=int, default=rule.step, help="thinning of depth (9: ScanNet++)"
+        "--trajectories", type=int, help=f"a scene (default: {rule.max_trajectories})"
     )
-    parser.add_argument(
-        "--radius", type=float, default=rule.radius_per_step_m, help="metres a step"
-    )
-    parser.add_argument("--trajectories", type=int, default=rule.max_trajectories, help="a scene")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="(default: 0)")
     parser.add_argument("--test-scenes", nargs="*", default=(), help="scenes of the test split")
     parser.add_argument("--test-tail", type=float, default=0.0, help="last share of each scene")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -89,24 +101,46 @@ def _add_released(parser: argparse.ArgumentParser) -> None:
 
 def _chosen(args: argparse.Namespace) -> Choice:
     path = args.choice or args.out / "choice.npz"
-    if path.is_file():
+    known = Choice.load(path) if path.is_file() else None
+    tasks = _tasks(args, known if args.command == "rgbd" and args.choice else None)
+    if known is not None:
+        _check_choice(args, path, known, tasks)
         _say(f"using the choice in {path}")
-        return Choice.load(path)
-    rule = Rule(
-        lo=args.lo,
-        hi=args.hi,
-        num_inputs=args.inputs,
-        num_targets=args.targets,
-        step=args.step,
-        radius_per_step_m=args.radius,
-        max_trajectories=args.trajectories,
-    )
-    split = {"test_scenes": args.test_scenes, "test_tail": args.test_tail}
-    tasks = plan(args.layout, args.root, rule, seed=args.seed, **split)
+        return known
     path.parent.mkdir(parents=True, exist_ok=True)
     choice = choose(tasks, path, processes=args.processes)
     _say(f"choice written to {path} ({path.stat().st_size} bytes)")
     return choice
+
+
+def _tasks(args: argparse.Namespace, shared: Choice | None) -> list[Task]:
+    """What would be chosen; what was not asked for is that of a shared choice, or the default."""
+    base = shared.rule if shared else Rule()
+    given = {field: getattr(args, name) for name, field in _RULE_FIELDS.items()}
+    rule = dataclasses.replace(base, **{k: v for k, v in given.items() if v is not None})
+    seed = args.seed if args.seed is not None else shared.seed if shared else 0
+    split = {"test_scenes": args.test_scenes, "test_tail": args.test_tail}
+    return plan(args.layout, args.root, rule, seed=seed, **split)
+
+
+def _check_choice(args: argparse.Namespace, path: Path, known: Choice, tasks: list[Task]) -> None:
+    """StaleDataError for a choice that is not what was asked for.
+
+    A choice that is given may be another's, from a copy of the folder: only what was asked for
+    must agree. One that lies in the output folder is our own of an earlier run.
+    """
+    if args.command == "rgbd" and args.choice:
+        asked = args.test_scenes or args.test_tail
+        wanted = {f"{task.split}/{task.name}" for task in tasks}
+        options = [text for text in differences(known, tasks) if " -> " in text]
+        if asked and known.sources and set(known.sources) != wanted:
+            options.append("another split")
+    else:
+        options = differences(known, tasks)
+    if options:
+        raise StaleDataError(
+            f"{path} was chosen otherwise ({'; '.join(options[:6])}); remove it to choose anew"
+        )
 
 
 def _report_choice(choice: Choice) -> None:
@@ -162,6 +196,13 @@ def _rooms(args: argparse.Namespace):
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command."""
     args = _parser().parse_args(argv)
+    try:
+        _run(args)
+    except StaleDataError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def _run(args: argparse.Namespace) -> None:
     if args.command == "choose":
         _report_choice(_chosen(args))
         return

@@ -5,8 +5,8 @@ largest overlap with the frames already taken lies in [lo, hi] and its second la
 lo. So the views hang together like a tree, and no two show the same. A render-only frame is taken
 when more than 95 % of its points are covered by the points of the input frames.
 
-Points are ``[n, 3]`` in world coordinates, metres; ``share[a, b]`` is the share of a's points that
-have a neighbour in b nearer than the radius; overlap is its mean over both directions.
+Points are ``[n, 3]`` in world coordinates, meters; ``share[a, b]`` is the share of a's points that
+have a neighbor in b nearer than the radius; overlap is its mean over both directions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rule:
 
     step: every step-th row and column of a depth image is used (release: 3 for ScanNet, 9 for
     ScanNet++). max_frames: of a longer scene, frames at equal distances are considered.
-    radius_per_step_m: neighbours count below this distance times ``step``; it suits depth of about
+    radius_per_step_m: neighbors count below this distance times ``step``; it suits depth of about
     640x480, smaller images need more. draws: frames drawn for one trajectory until it is given up.
     """
 
@@ -155,7 +155,7 @@ class Surfaces:
         return len(self.points)
 
     def covered(self, a: int, b: int) -> Bool[np.ndarray, "n"]:
-        """Which of a's points have a neighbour in b."""
+        """Which of a's points have a neighbor in b."""
         return np.unpackbits(self._packed(a, b), count=len(self.points[a])).astype(bool)
 
     def _search(self, a: int, b: int) -> np.ndarray:

@@ -22,11 +22,11 @@ _RED, _BLUE, _GREEN = (220, 30, 30), (40, 80, 230), (20, 150, 40)
 _WHITE = 255
 
 
-def depth_colours(depth_m: Float[np.ndarray, "H W"], far_m: float) -> UInt8[np.ndarray, "H W 3"]:
+def depth_colors(depth_m: Float[np.ndarray, "H W"], far_m: float) -> UInt8[np.ndarray, "H W 3"]:
     """Near is bright, ``far_m`` dark, unknown black."""
     shown = np.clip(255 * (1 - depth_m / far_m), 0, 255).astype(np.uint8)
-    colours = cv2.applyColorMap(shown, cv2.COLORMAP_TURBO)[..., ::-1]
-    return np.where(depth_m[..., None] > 0, colours, 0).astype(np.uint8)
+    colors = cv2.applyColorMap(shown, cv2.COLORMAP_TURBO)[..., ::-1]
+    return np.where(depth_m[..., None] > 0, colors, 0).astype(np.uint8)
 
 
 def plan_axes(world_from_cam: Float[np.ndarray, "S 4 4"]) -> Float[np.ndarray, "3 3"]:
@@ -41,16 +41,16 @@ def plan_axes(world_from_cam: Float[np.ndarray, "S 4 4"]) -> Float[np.ndarray, "
 def plan_view(views: Views, num_inputs: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """Fused points and camera path from above, without what hangs over the cameras."""
     axes = plan_axes(views.world_from_cam)
-    points, colours = [], []
+    points, colors = [], []
     for image, depth, pose, intrinsics in zip(*vars(views).values(), strict=True):
         points.append(world_points(depth, intrinsics, pose, 1) @ axes.T)
-        colours.append(((image[depth > 0] + 1) * 127.5).astype(np.uint8))
-    points, colours = np.concatenate(points), np.concatenate(colours)
+        colors.append(((image[depth > 0] + 1) * 127.5).astype(np.uint8))
+    points, colors = np.concatenate(points), np.concatenate(colors)
     cameras = views.world_from_cam[:, :3, 3] @ axes.T
     headings = views.world_from_cam[:, :3, 2] @ axes.T
-    # Ceilings would hide the room: half a metre above the highest camera is the limit.
+    # Ceilings would hide the room: half a meter above the highest camera is the limit.
     kept = points[:, 2] < cameras[:, 2].max() + 0.5
-    points, colours = points[kept], colours[kept]
+    points, colors = points[kept], colors[kept]
     low, high = (np.percentile(points[:, :2], q, axis=0) for q in (1, 99))
     low, high = (
         np.minimum(low, cameras[:, :2].min(axis=0)),
@@ -61,7 +61,7 @@ def plan_view(views: Views, num_inputs: int, size: int) -> UInt8[np.ndarray, "si
     pixels = _plan_pixels(points[order, :2], middle, scale, size)
     inside = ((pixels >= 0) & (pixels < size)).all(axis=1)
     sheet = np.full((size, size, 3), _WHITE, np.uint8)
-    sheet[pixels[inside, 1], pixels[inside, 0]] = colours[order][inside]
+    sheet[pixels[inside, 1], pixels[inside, 0]] = colors[order][inside]
     _draw_path(sheet, cameras[:, :2], headings[:, :2], middle, scale, num_inputs)
     return sheet
 
@@ -76,21 +76,21 @@ def _draw_path(sheet, cameras, headings, middle, scale: float, num_inputs: int) 
     pixels = _plan_pixels(cameras, middle, scale, size)
     ahead = _plan_pixels(cameras + 0.3 * headings, middle, scale, size)
     for view, (start, end) in enumerate(zip(pixels, ahead, strict=True)):
-        colour = _GREEN if view >= num_inputs else _BLUE if view else _RED
-        cv2.arrowedLine(sheet, start.tolist(), end.tolist(), colour, 2, tipLength=0.4)
-        cv2.circle(sheet, start.tolist(), 4, colour, -1)
+        color = _GREEN if view >= num_inputs else _BLUE if view else _RED
+        cv2.arrowedLine(sheet, start.tolist(), end.tolist(), color, 2, tipLength=0.4)
+        cv2.circle(sheet, start.tolist(), 4, color, -1)
 
 
 def trajectory_rows(views: Views, num_inputs: int) -> UInt8[np.ndarray, "h w 3"]:
     """Views above their depth, the plan beside them."""
     far_m = float(np.percentile(views.depth_m[views.depth_m > 0], 99))
     images = ((views.images + 1) * 127.5).astype(np.uint8)
-    depths = np.stack([depth_colours(depth, far_m) for depth in views.depth_m])
+    depths = np.stack([depth_colors(depth, far_m) for depth in views.depth_m])
     tiles = [np.concatenate(list(row), axis=1) for row in (images, depths)]
-    colours = [_RED] + [_BLUE] * (num_inputs - 1) + [_GREEN] * (len(images) - num_inputs)
+    colors = [_RED] + [_BLUE] * (num_inputs - 1) + [_GREEN] * (len(images) - num_inputs)
     width = images.shape[2]
-    for view, colour in enumerate(colours):
-        tiles[0][:4, view * width : (view + 1) * width] = colour
+    for view, color in enumerate(colors):
+        tiles[0][:4, view * width : (view + 1) * width] = color
     left = np.concatenate(tiles, axis=0)
     return np.concatenate([left, plan_view(views, num_inputs, len(left))], axis=1)
 

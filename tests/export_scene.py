@@ -11,11 +11,11 @@ from mvdust3r_jax.types import Gaussians
 HALF = np.array([2.0, 1.4, 3.0])
 
 
-def _pose(angle_deg, centre):
+def _pose(angle_deg, center):
     a = np.deg2rad(angle_deg)
     rotation = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation, centre
+    pose[:3, :3], pose[:3, 3] = rotation, center
     return pose
 
 
@@ -52,7 +52,7 @@ def box_room(num_views=3, height=32, width=48, scale=3, with_gaussians=True, sh_
     room_points = origins + depth[..., None] * directions
     world_from_room = np.linalg.inv(room_from_cam[0])
     points = room_points @ world_from_room[:3, :3].T + world_from_room[:3, 3]
-    # A pixel centre u of the crop lies at scale * (u + 0.5) - 0.5 + border in the original.
+    # A pixel center u of the crop lies at scale * (u + 0.5) - 0.5 + border in the original.
     original = np.diag([scale, scale, 1.0]) @ k
     original[:2, 2] += 0.5 * scale - 0.5
     original[0, 2] += 6 * scale

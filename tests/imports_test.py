@@ -19,7 +19,7 @@ ROOMS = {
     "geometry": (),
     "models": (),
     "splat": ("geometry",),
-    "cameras": ("geometry",),
+    "cameras": ("geometry", "media"),
     "metrics": ("geometry",),
     "weights": ("models",),
     "pairwise": ("cameras", "geometry", "models"),

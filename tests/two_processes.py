@@ -25,19 +25,21 @@ def run_in(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(i), str(port), str(ROOT), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(count)
-    ]
+    # Into files: a pipe that nobody reads yet would stop its process, and with it the others.
+    logs = [script.with_suffix(f".{i}.txt") for i in range(count)]
+    workers = []
+    for i, log in enumerate(logs):
+        command = [sys.executable, str(script), str(i), str(port), str(ROOT), *arguments]
+        with log.open("w") as file:
+            workers.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT))
     try:
-        said = [worker.communicate(timeout=timeout_s)[0] for worker in workers]
+        codes = [worker.wait(timeout=timeout_s) for worker in workers]
+    except subprocess.TimeoutExpired:
+        codes = [f"not finished within {timeout_s} s"]
     finally:
         for worker in workers:
             worker.kill()
-    assert [worker.returncode for worker in workers] == [code] * count, "\n".join(said)
+            worker.wait()
+    said = [log.read_text() for log in logs]
+    assert codes == [code] * count, f"{codes}\n" + "\n".join(said)
     return said

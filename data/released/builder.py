@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,6 +73,11 @@ class Released(SceneBuilder, skip_registration=True):
     def scene_names(self) -> dict[str, Sequence[str]]:
         """Scenes in the order in which the files first name them."""
         return {split: list(scenes) for split, scenes in self._listing.trajectories.items()}
+
+    def made_from(self) -> dict:
+        """The trajectories of the files."""
+        told = hashlib.sha256(repr(self._listing.trajectories).encode()).hexdigest()[:16]
+        return super().made_from() | {"trajectories": told}
 
     def load_scene(self, split: str, name: str) -> Scene:
         """The scene's distinct frames, numbered as they first occur."""

@@ -3,15 +3,14 @@
 Every string is one trajectory: ``scene_name``, ``rgb_list`` and ``depth_list`` (paths); poses as
 ``pose_raw_list`` (4x4 camera-to-world) or ``pose_list`` (text files); intrinsics as
 ``intrinsic_raw`` (one 3x3 or 4x4) or ``intrinsic_list`` (text files); optional ``nv``: then the
-first image and depth are wide, nv views side by side. Depth is 16-bit PNG in millimetres, or
+first image and depth are wide, nv views side by side. Depth is 16-bit PNG in millimeters, or
 ``.npy``
-in metres. Paths are those of the machine that wrote them; ``PathMap`` finds the files here.
+in meters. Paths are those of the machine that wrote them; ``PathMap`` finds the files here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -19,17 +18,15 @@ from pathlib import Path, PurePosixPath
 import h5py
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
+from data.color import Color, depth_intrinsics, read_color, stored_bytes
 from data.rgbd.layouts import checked_pose, read_matrix
 from data.stored.schema import (
     CorruptRecord,
     Frame,
     decode_depth_units,
-    decode_image,
     encode_depth,
     encode_depth_units,
-    encode_jpeg,
 )
 
 
@@ -134,28 +131,21 @@ def _intrinsics(entry: dict, find: PathMap, count: int) -> Sequence[np.ndarray]:
 def load_frame(key: FrameKey, name: str, find: PathMap) -> Frame:
     """The encoded frame; ``CorruptRecord`` where a file is missing or unreadable.
 
-    Colour that fits is stored byte for byte; wide images are cut, and colour of another size than
+    Color that fits is stored byte for byte; wide images are cut, and color of another size than
     depth is resized to it.
     """
     image_path, depth_path = find(key.image), find(key.depth)
     depth_bytes, size = _depth(depth_path, key)
-    image_bytes = image_path.read_bytes()
-    try:
-        width, height = Image.open(io.BytesIO(image_bytes)).size
-    except OSError as error:
-        raise CorruptRecord(f"{key.image}: not an image") from error
-    if key.columns > 1 or (height, width) != size:
-        image = _column(decode_image(image_bytes, key.image), key)
-        wanted = Image.fromarray(image)
-        if image.shape[:2] != size:
-            wanted = wanted.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-        image_bytes = encode_jpeg(np.asarray(wanted))
+    whole = read_color(image_path.read_bytes(), key.image, size, key.columns)
+    color = Color(_column(whole.pixels, key), whole.data if key.columns == 1 else None)
+    given = np.reshape(key.intrinsics, (3, 3))
+    intrinsics = depth_intrinsics(given, None, size, color.pixels.shape[:2])
     pose = np.reshape(key.world_from_cam, (4, 4))
-    return Frame(name, image_bytes, depth_bytes, pose, np.reshape(key.intrinsics, (3, 3)))
+    return Frame(name, stored_bytes(color, size), depth_bytes, pose, intrinsics)
 
 
 def _depth(path: Path, key: FrameKey) -> tuple[bytes, tuple[int, int]]:
-    """PNG bytes in millimetres, and (height, width)."""
+    """PNG bytes in millimeters, and (height, width)."""
     if path.suffix == ".npy":
         try:
             depth_m: Float[np.ndarray, "H W"] = np.load(path)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.rgbd.choose import Choice
+from data.rgbd.compare import fingerprint
 from data.rgbd.frames import encoded_frame
 from data.rgbd.layouts import LAYOUTS, FramePaths
 from data.stored.builder import SceneBuilder
@@ -31,6 +32,14 @@ class Rgbd(SceneBuilder, skip_registration=True):
             split: [name for name, scene in scenes.items() if len(scene.trajectories)]
             for split, scenes in self.choice.scenes.items()
         }
+
+    def made_from(self) -> dict:
+        """The choice, the raw files of its scenes, and the size of frames."""
+        found = LAYOUTS[self.choice.layout].find(self.root)
+        names = sorted({name for scenes in self.choice.scenes.values() for name in scenes})
+        files = {name: fingerprint(found[name]) for name in names if name in found}
+        told = {"short_side": self.short_side, "choice": self.choice.digest(), "files": files}
+        return super().made_from() | told
 
     def load_scene(self, split: str, name: str) -> Scene:
         """The scene's chosen frames; one that has disappeared since is reported when read."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import zlib
@@ -19,6 +20,7 @@ import numpy as np
 import tqdm
 
 from data.overlap import Rule, Surfaces, choose_trajectories, world_points
+from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
 from data.rgbd.layouts import LAYOUTS, FramePaths
 from data.stored.schema import CorruptRecord, Trajectories
@@ -37,12 +39,17 @@ class SceneChoice:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """scenes[split][scene]; layout and rule are kept so that a shared file explains itself."""
+    """scenes[split][scene]; layout and rule are kept so that a shared file explains itself.
+
+    sources: by "split/scene", which shares of the scene's frames were considered, and what tells
+    the scene's files then from others; empty in files of earlier versions.
+    """
 
     layout: str
     rule: Rule
     seed: int
     scenes: dict[str, dict[str, SceneChoice]]
+    sources: dict[str, tuple[float, float, str]] = dataclasses.field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the file; equal choices become equal bytes."""
@@ -50,6 +57,7 @@ class Choice:
             "layout": self.layout,
             "rule": dataclasses.asdict(self.rule),
             "seed": self.seed,
+            "sources": self.sources,
             "problems": {
                 split: {name: scene.problems for name, scene in scenes.items()}
                 for split, scenes in self.scenes.items()
@@ -76,7 +84,18 @@ class Choice:
                 }
                 for split, named in header["problems"].items()
             }
-        return cls(header["layout"], Rule(**header["rule"]), header["seed"], scenes)
+        sources = {name: tuple(told) for name, told in header.get("sources", {}).items()}
+        return cls(header["layout"], Rule(**header["rule"]), header["seed"], scenes, sources)
+
+    def digest(self) -> str:
+        """What tells choices apart: equal ones have equal digests."""
+        total = hashlib.sha256(repr((self.layout, self.rule, self.seed)).encode())
+        for split, scenes in self.scenes.items():
+            for name, scene in scenes.items():
+                total.update(repr((split, name, scene.frames)).encode())
+                for table in _arrays("", scene).values():
+                    total.update(table.tobytes())
+        return total.hexdigest()[:16]
 
 
 def _arrays(prefix: str, scene: SceneChoice) -> dict[str, np.ndarray]:
@@ -117,15 +136,14 @@ class Task:
 def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
     """All of one scene: check the frames, compare their surfaces, draw trajectories.
 
-    workers: threads of the nearest-neighbour search.
+    workers: threads of the nearest-neighbor search.
     """
     try:
         paths, problems = task.frames()
     except CorruptRecord as error:
         return _empty(task.rule, [f"scene cannot be read: {error}"])
-    good, depths, unreadable = check_frames(paths)
+    paths, depths, unreadable = check_frames(paths)
     problems = [*problems, *unreadable]
-    paths = [paths[number] for number in good]
     wanted = task.rule.num_inputs + task.rule.num_targets
     if len(paths) < wanted:
         reason = f"scene has {len(paths)} usable frames, a trajectory needs {wanted}"
@@ -197,7 +215,8 @@ def choose(tasks: Sequence[Task], out: Path, *, processes: int = 1) -> Choice:
         stored = Choice.load(_part(parts, task))
         scenes.setdefault(task.split, {})[task.name] = stored.scenes[task.split][task.name]
     first = tasks[0]
-    choice = Choice(first.layout, first.rule, first.seed, scenes)
+    sources = {f"{t.split}/{t.name}": (t.begin, t.end, fingerprint(t.path)) for t in tasks}
+    choice = Choice(first.layout, first.rule, first.seed, scenes, sources)
     choice.save(out)
     for task in tasks:
         _part(parts, task).unlink()

@@ -1,87 +1,104 @@
 """Frames of posed RGB-D folders: read, checked against each other, and encoded for storage.
 
-Colour is brought to the size of the depth image; what fits already is stored byte for byte. Depth
-is encoded anew, without loss, so that it is read fast.
+Color is brought to the size of the depth image, and lies as it does; what fits already is stored
+byte for byte. Depth is encoded anew, without loss, so that it is read fast. The choice and the
+build read a frame by the same function: what passes the one passes the other.
 """
 
 from __future__ import annotations
 
 import collections
-import io
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from jaxtyping import Float
 
+from data import color as colors
 from data.augment import Window, resample
 from data.rgbd.layouts import FramePaths
 from data.stored.schema import (
     CorruptRecord,
     Frame,
     decode_depth_units,
-    decode_image,
     encode_depth_units,
     encode_jpeg,
 )
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.picture import read_header
 
 # Some recorders write this for "no measurement".
 _NO_DEPTH = 65535
-# Colour and depth of one camera may differ in size, but not in shape by more than rounding.
-_ASPECT_TOLERANCE = 0.02
 
 
-def read_depth_units(paths: FramePaths) -> np.ndarray:
-    """``uint16 [H, W]`` millimetres, 0 where unknown; ``CorruptRecord`` where unreadable."""
-    depth = decode_depth_units(paths.depth.read_bytes(), paths.depth.name)
+@dataclasses.dataclass(frozen=True)
+class ReadFrame:
+    """units: ``uint16 [H, W]`` millimeters, 0 where unknown. intrinsics: of this depth image."""
+
+    color: colors.Color
+    units: np.ndarray
+    intrinsics: Float[np.ndarray, "3 3"]
+
+
+def read_frame(paths: FramePaths) -> ReadFrame:
+    """A frame's files, decoded and brought together; ``CorruptRecord`` saying what is wrong."""
+    try:
+        image_bytes, depth_bytes = paths.image.read_bytes(), paths.depth.read_bytes()
+    except OSError as error:
+        raise CorruptRecord(f"{error.filename}: {error.strerror}") from error
+    units = _depth_units(depth_bytes, paths.depth.name)
+    color = colors.read_color(image_bytes, paths.image.name, units.shape)
+    intrinsics = colors.depth_intrinsics(
+        paths.intrinsics, paths.intrinsics_size, units.shape, color.pixels.shape[:2]
+    )
+    return ReadFrame(color, units, intrinsics)
+
+
+def _depth_units(data: bytes, name: str) -> np.ndarray:
+    depth = decode_depth_units(data, name)
+    try:
+        tag = read_header(data, name).tag
+    except ImageError as error:
+        raise CorruptRecord(str(error)) from error
+    if tag != 1:
+        raise CorruptRecord(f"{name}: depth with EXIF orientation {tag}; save it without the tag")
     return np.where(depth == _NO_DEPTH, 0, depth).astype(np.uint16)
 
 
-def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """(height, width) from the header."""
-    try:
-        width, height = Image.open(io.BytesIO(data)).size
-    except OSError as error:
-        raise CorruptRecord(f"{name}: not an image ({len(data)} bytes)") from error
-    return height, width
+def check_frames(
+    frames: Sequence[FramePaths],
+) -> tuple[list[FramePaths], list[np.ndarray], list[str]]:
+    """Decodes every frame: the good ones, their depth in meters, and what was wrong.
 
-
-def check_frames(frames: Sequence[FramePaths]) -> tuple[list[int], list[np.ndarray], list[str]]:
-    """Decodes every frame: the good ones' numbers, their depth in metres, and what was wrong.
-
-    Depth must have the size that most frames of the scene have, and colour its shape.
+    The intrinsics of the good ones belong to their depth image, whatever they were given for.
+    Depth must have the size that most frames of the scene have.
     """
     depths, problems = {}, []
     for number, paths in enumerate(frames):
         try:
-            depths[number] = _checked_depth(paths)
-        except (CorruptRecord, OSError) as error:
+            depths[number] = _checked(paths)
+        except CorruptRecord as error:
             problems.append(f"{paths.name}: {error}")
     if not depths:
         return [], [], problems
-    usual = collections.Counter(depth.shape for depth in depths.values()).most_common(1)[0][0]
-    good = [number for number, depth in depths.items() if depth.shape == usual]
-    for number, depth in depths.items():
+    shapes = collections.Counter(depth.shape for _, depth in depths.values())
+    usual = shapes.most_common(1)[0][0]
+    good = [pair for pair in depths.values() if pair[1].shape == usual]
+    for number, (_, depth) in depths.items():
         if depth.shape != usual:
             name = frames[number].name
             problems.append(f"{name}: depth of size {depth.shape}, the scene has {usual}")
-    return good, [depths[number] for number in good], problems
+    return [paths for paths, _ in good], [depth for _, depth in good], problems
 
 
-def _checked_depth(paths: FramePaths) -> np.ndarray:
-    units = read_depth_units(paths)
-    if not units.any():
+def _checked(paths: FramePaths) -> tuple[FramePaths, np.ndarray]:
+    frame = read_frame(paths)
+    if not frame.units.any():
         raise CorruptRecord("depth is empty")
-    image = decode_image(paths.image.read_bytes(), paths.image.name)
-    if not image.any():
+    if not frame.color.pixels.any():
         raise CorruptRecord("the image is empty (all black)")
-    _check_aspect(image.shape[:2], units.shape, paths.name)
-    return units.astype(np.float32) / 1000
-
-
-def _check_aspect(image: tuple[int, int], depth: tuple[int, int], name: str) -> None:
-    ratio = (image[1] / image[0]) / (depth[1] / depth[0])
-    if abs(ratio - 1) > _ASPECT_TOLERANCE:
-        raise CorruptRecord(f"{name}: depth of size {depth} for an image of size {image}")
+    own = dataclasses.replace(paths, intrinsics=frame.intrinsics, intrinsics_size=None)
+    return own, frame.units.astype(np.float32) / 1000
 
 
 def encoded_frame(paths: FramePaths, short_side: int = 0) -> Frame:
@@ -91,37 +108,24 @@ def encoded_frame(paths: FramePaths, short_side: int = 0) -> Frame:
     pixels, and the intrinsics follow.
     """
     try:
-        image_bytes, depth_bytes = paths.image.read_bytes(), paths.depth.read_bytes()
-    except OSError as error:
+        frame = read_frame(paths)
+    except CorruptRecord as error:
         raise CorruptRecord(f"{paths.name}: {error}") from error
-    decoded = decode_depth_units(depth_bytes, paths.depth.name)
-    units = np.where(decoded == _NO_DEPTH, 0, decoded).astype(np.uint16)
-    size, intrinsics = units.shape, paths.intrinsics
-    _check_aspect(image_size(image_bytes, paths.image.name), size, paths.name)
+    size = frame.units.shape
     if 0 < short_side < min(size):
-        return _reduced(paths, image_bytes, units, short_side)
-    if image_size(image_bytes, paths.image.name) != size:
-        image = Image.fromarray(decode_image(image_bytes, paths.image.name))
-        resized = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-        image_bytes = encode_jpeg(np.asarray(resized))
-    return Frame(
-        paths.name, image_bytes, encode_depth_units(units), paths.world_from_cam, intrinsics
-    )
+        return _reduced(paths, frame, short_side)
+    image = colors.stored_bytes(frame.color, size)
+    depth = encode_depth_units(frame.units)
+    return Frame(paths.name, image, depth, paths.world_from_cam, frame.intrinsics)
 
 
-def _reduced(paths: FramePaths, image_bytes: bytes, units: np.ndarray, short_side: int) -> Frame:
-    height, width = units.shape
+def _reduced(paths: FramePaths, frame: ReadFrame, short_side: int) -> Frame:
+    height, width = frame.units.shape
     scale = short_side / min(height, width)
     size = round(height * scale), round(width * scale)
-    image = Image.fromarray(decode_image(image_bytes, paths.image.name))
-    # Colour may have another size than depth, so each is reduced from its own.
-    image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    # Color may have another size than depth, so each is reduced from its own.
+    image = encode_jpeg(colors.resized(frame.color.pixels, size))
     window = Window.whole((height, width), size)
-    depth = resample(units.astype(np.float32), window)
-    return Frame(
-        paths.name,
-        encode_jpeg(np.asarray(image)),
-        encode_depth_units(np.rint(depth)),
-        paths.world_from_cam,
-        window.intrinsics(paths.intrinsics),
-    )
+    depth = encode_depth_units(np.rint(resample(frame.units.astype(np.float32), window)))
+    intrinsics = window.intrinsics(frame.intrinsics)
+    return Frame(paths.name, image, depth, paths.world_from_cam, intrinsics)

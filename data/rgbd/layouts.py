@@ -1,18 +1,18 @@
 """Where posed RGB-D folders keep their frames: ScanNet, ScanNet++, 7-Scenes and a plain layout.
 
 A layout lists scenes below a root, and the frames of a scene as paths and cameras; nothing is
-decoded here. Poses are camera-to-world in metres, OpenCV axes; intrinsics belong to the depth image
-(the first pixel's centre at (0, 0)). A frame whose files or pose are unusable is not listed but
+decoded here. Poses are camera-to-world in meters, OpenCV axes; intrinsics belong to the depth image
+(the first pixel's center at (0, 0)). A frame whose files or pose are unusable is not listed but
 reported with its reason.
 
 * ``7scenes``: ``SCENE/frame-000000.{color.png|jpg,depth.png,pose.txt}``; intrinsics from
   ``camera-intrinsics.txt`` (3x3) where it exists, else the published (585, 585, 320, 240).
 * ``scannet``: ``SCENE/frames/{color/*.jpg,depth/*.png,pose/*.txt,intrinsic/intrinsic_depth.txt}``,
-  also without ``frames/``; colour may have another size than depth.
+  also without ``frames/``; color may have another size than depth.
 * ``scannetpp``: ``SCENE/iphone/{rgb/frame_*.jpg,colmap/{cameras,images}.txt,render_depth/*.png}``.
-  COLMAP puts the first pixel's centre at (0.5, 0.5). Its lens distortion is not undone.
+  COLMAP's intrinsics follow the depth to its size. Its lens distortion is not undone.
 * ``plain``: ``SCENE/{rgb/NAME.jpg|png,depth/NAME.png,pose/NAME.txt,intrinsics.txt}``, depth in
-  millimetres; ``intrinsics/NAME.txt`` where frames differ.
+  millimeters; ``intrinsics/NAME.txt`` where frames differ.
 """
 
 from __future__ import annotations
@@ -25,24 +25,31 @@ import numpy as np
 from jaxtyping import Float
 
 from data.stored.schema import CorruptRecord
+from mvdust3r_jax.cameras import colmap, entries
+from mvdust3r_jax.media.names import natural_key
 
-_SEVEN_SCENES = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
+_SEVEN_SCENES, _SEVEN_SCENES_SIZE = (
+    np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]]),
+    (480, 640),
+)
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# A rotation written with few digits is off by about its last digit; far more is no rotation.
-_ROTATION_TOLERANCE = 1e-2
 # Scenes may lie this far below the root.
 _DEPTHS = ("*", "*/*", "*/*/*")
 
 
 @dataclasses.dataclass(frozen=True)
 class FramePaths:
-    """One frame on disk. intrinsics: of the depth image."""
+    """One frame on disk.
+
+    intrinsics: of an image of (height, width) ``intrinsics_size``; of the depth image where None.
+    """
 
     name: str
     image: Path
     depth: Path
     world_from_cam: Float[np.ndarray, "4 4"]
     intrinsics: Float[np.ndarray, "3 3"]
+    intrinsics_size: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +66,7 @@ def read_matrix(path: Path, size: int) -> Float[np.ndarray, "n n"]:
     A 4x4 matrix serves where 3x3 is asked for: ScanNet pads its intrinsics.
     """
     try:
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        rows = [line.split() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
         matrix = np.array(rows, np.float64)
     except (OSError, ValueError) as error:
         raise CorruptRecord(f"{path.name}: {error}") from error
@@ -72,14 +79,10 @@ def read_matrix(path: Path, size: int) -> Float[np.ndarray, "n n"]:
 
 def checked_pose(world_from_cam: np.ndarray, name: str) -> Float[np.ndarray, "4 4"]:
     """The pose, if it is finite and rigid; else ``CorruptRecord``."""
-    pose = np.asarray(world_from_cam, np.float64)
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
-        raise CorruptRecord(f"{name}: pose is not a finite 4x4 matrix")
-    rotation = pose[:3, :3]
-    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if error > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
-        raise CorruptRecord(f"{name}: pose is not rigid (R R^T differs from 1 by {error:.3g})")
-    return pose
+    try:
+        return entries.checked_pose(world_from_cam)
+    except ValueError as error:
+        raise CorruptRecord(f"{name}: {error}") from error
 
 
 def _collect(names: list[str], frame_of: Callable[[str], FramePaths]):
@@ -108,7 +111,8 @@ def _scene_folders(root: Path, marker: str) -> list[Path]:
         return [root]
     # At fixed depths: a recursive search would list every frame of every scene.
     paths = [path for depth in _DEPTHS for path in root.glob(f"{depth}/{marker}")]
-    return sorted({path.parents[marker.count("/")] for path in paths})
+    folders = {path.parents[marker.count("/")] for path in paths}
+    return sorted(folders, key=natural_key)
 
 
 def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
@@ -124,15 +128,17 @@ def _finder(marker: str) -> Callable[[Path], dict[str, Path]]:
 
 def _read_seven_scenes(scene: Path):
     camera = scene / "camera-intrinsics.txt"
-    intrinsics = read_matrix(camera, 3) if camera.is_file() else _SEVEN_SCENES
+    intrinsics, size = _SEVEN_SCENES, _SEVEN_SCENES_SIZE
+    if camera.is_file():
+        intrinsics, size = read_matrix(camera, 3), None
 
     def frame(name):
         pose = checked_pose(read_matrix(scene / f"{name}.pose.txt", 4), name)
         image = _with_suffix(scene / f"{name}.color")
-        return FramePaths(name, image, scene / f"{name}.depth.png", pose, intrinsics)
+        return FramePaths(name, image, scene / f"{name}.depth.png", pose, intrinsics, size)
 
     names = {path.name.split(".")[0] for path in scene.glob("frame-*.*")}
-    return _collect(sorted(names), frame)
+    return _collect(sorted(names, key=natural_key), frame)
 
 
 def _read_scannet(scene: Path):
@@ -144,67 +150,30 @@ def _read_scannet(scene: Path):
         depth = base / "depth" / f"{name}.png"
         return FramePaths(name, _with_suffix(base / "color" / name), depth, pose, intrinsics)
 
-    # Exported frames are numbered without leading zeros.
-    names = sorted({p.stem for p in base.glob("color/*")}, key=lambda name: (len(name), name))
-    return _collect(names, frame)
+    return _collect(_stems(base / "color"), frame)
+
+
+def _stems(folder: Path) -> list[str]:
+    """Names of a folder's files without endings; numbers, often without leading zeros, by value."""
+    stems = {path.stem for path in folder.glob("*") if not path.name.startswith(".")}
+    return sorted(stems, key=natural_key)
 
 
 def _read_scannetpp(scene: Path):
     base = scene / "iphone"
-    cameras = _colmap_cameras(base / "colmap" / "cameras.txt")
-    images = _colmap_images(base / "colmap" / "images.txt")
+    try:
+        listed = colmap.read(base / "colmap")
+    except (entries.CameraError, OSError) as error:
+        raise CorruptRecord(str(error)) from error
+    images = {Path(entry.name).stem: entry for entry in listed}
 
     def frame(name):
-        camera, cam_from_world = images[name]
-        pose = checked_pose(cam_from_world, name)
-        pose = np.linalg.inv(pose)
-        depth = base / "render_depth" / f"{name}.png"
-        return FramePaths(name, _with_suffix(base / "rgb" / name), depth, pose, cameras[camera])
+        entry = images[name]
+        pose = checked_pose(entry.world_from_cam, name)
+        image, depth = _with_suffix(base / "rgb" / name), base / "render_depth" / f"{name}.png"
+        return FramePaths(name, image, depth, pose, entry.intrinsics, entry.size)
 
-    return _collect(sorted(images), frame)
-
-
-def _colmap_rows(path: Path) -> list[list[str]]:
-    if not path.is_file():
-        raise CorruptRecord(f"{path} is missing")
-    return [row.split() for row in path.read_text().splitlines() if not row.startswith("#")]
-
-
-def _colmap_cameras(path: Path) -> dict[str, Float[np.ndarray, "3 3"]]:
-    cameras = {}
-    for number, model, _, _, *values in filter(None, _colmap_rows(path)):
-        numbers = [float(value) for value in values]
-        if model.startswith("SIMPLE") or model in ("RADIAL", "RADIAL_FISHEYE"):
-            numbers.insert(0, numbers[0])
-        fx, fy, cx, cy = numbers[:4]
-        cameras[number] = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
-    return cameras
-
-
-def _colmap_images(path: Path) -> dict[str, tuple[str, Float[np.ndarray, "4 4"]]]:
-    """Name (without suffix) to camera and cam_from_world; every second row lists key points."""
-    images = {}
-    for row in _colmap_rows(path)[::2]:
-        if len(row) < 10:
-            continue
-        w, x, y, z, *translation = (float(value) for value in row[1:8])
-        cam_from_world = np.eye(4)
-        cam_from_world[:3, :3] = _rotation(np.array([w, x, y, z]))
-        cam_from_world[:3, 3] = translation
-        images[Path(" ".join(row[9:])).stem] = row[8], cam_from_world
-    return images
-
-
-def _rotation(quat_wxyz: Float[np.ndarray, "4"]) -> Float[np.ndarray, "3 3"]:
-    """Float64, which poses in large scenes need and the JAX version has not."""
-    w, x, y, z = quat_wxyz / np.linalg.norm(quat_wxyz)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    return _collect(sorted(images, key=natural_key), frame)
 
 
 def _read_plain(scene: Path):
@@ -217,7 +186,7 @@ def _read_plain(scene: Path):
         depth = scene / "depth" / f"{name}.png"
         return FramePaths(name, _with_suffix(scene / "rgb" / name), depth, pose, intrinsics)
 
-    return _collect(sorted({path.stem for path in scene.glob("rgb/*")}), frame)
+    return _collect(_stems(scene / "rgb"), frame)
 
 
 def _find_scannet(root: Path) -> dict[str, Path]:
@@ -229,6 +198,6 @@ def _find_scannet(root: Path) -> dict[str, Path]:
 LAYOUTS = {
     "7scenes": Layout(_finder("frame-*.pose.txt"), _read_seven_scenes),
     "scannet": Layout(_find_scannet, _read_scannet),
-    "scannetpp": Layout(_finder("iphone/colmap/images.txt"), _read_scannetpp),
+    "scannetpp": Layout(_finder("iphone/colmap/images.*"), _read_scannetpp),
     "plain": Layout(_finder("rgb"), _read_plain),
 }

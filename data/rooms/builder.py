@@ -1,7 +1,7 @@
 """Procedural rooms as a TFDS data set: one room and one trajectory a seed.
 
 Rendering needs no disk (``data.rooms.stream``); a stored copy is for hosts that cannot render fast
-enough, and for fixed evaluation sets. Depth is stored in steps of 0.2 mm: millimetres would hide
+enough, and for fixed evaluation sets. Depth is stored in steps of 0.2 mm: millimeters would hide
 the exactness of generated geometry.
 """
 
@@ -58,6 +58,11 @@ class RoomsDataset(SceneBuilder, skip_registration=True):
             for split, count in self._counts.items()
         }
 
+    def made_from(self) -> dict:
+        """How many rooms of each split, and the size of their views."""
+        told = {"version": ROOMS_VERSION, "counts": self._counts, "size": list(self._size)}
+        return {**super().made_from(), "scenes": None, **told}
+
     def load_scene(self, split: str, name: str) -> Scene:
         """The room's views, rendered when first asked for."""
         seed = int(name.rpartition(":")[2])
@@ -86,7 +91,7 @@ class RoomsDataset(SceneBuilder, skip_registration=True):
 
 def _tables(views: Batch, num_inputs: int) -> Trajectories:
     """One trajectory; ``needs`` is measured as for real scenes, all inputs where they are few."""
-    # Neighbouring pixels lie farther apart than in 640x480 images.
+    # Neighboring pixels lie farther apart than in 640x480 images.
     rule = Rule(radius_per_step_m=0.015 * 480 / min(views.depth_m.shape[1:]))
     points = [
         world_points(depth, intrinsics, pose, rule.step)

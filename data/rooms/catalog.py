@@ -2,7 +2,7 @@
 
 A furniture class lists parts in its own frame: x along the wall, y out of the wall (its back lies
 at -depth/2), z up from its base. Position and half size of a part are affine in the piece's size
-``(W, D, H)``: ``relative * size + metres``. A material class gives bounds from which one material
+``(W, D, H)``: ``relative * size + meters``. A material class gives bounds from which one material
 is drawn; its fields are those of ``textures.Field``.
 """
 
@@ -25,7 +25,7 @@ MAX_PARTS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One primitive of a piece. at, half: (relative to size, metres); role: index of a material.
+    """One primitive of a piece. at, half: (relative to size, meters); role: index of a material.
 
     chance: how often the part exists; spread: half range of random shifts in x, y (share of
     size); turn, tilt: half ranges of random rotation about z and x, radians.
@@ -250,12 +250,12 @@ def _material(a, b=(0.0, 1.0, 0.8), c=(0.0, 1.0, 0.5), **fields):
     """Bounds ``[2, MATERIAL_SIZE]`` of one class.
 
     a: bounds of hue, saturation, value; b, c: (hue shift, saturation factor, value factor) of the
-    other colours, jittered by 15 %. fields: a number or (low, high) per field; the seed is free.
+    other colors, jittered by 15 %. fields: a number or (low, high) per field; the seed is free.
     """
     bounds = np.zeros((2, MATERIAL_SIZE), np.float32)
     bounds[:, 0:3] = np.array(a, np.float32).T
-    for first, colour in ((Field.B, b), (Field.C, c)):
-        bounds[:, first : first + 3] = np.array(colour, np.float32)
+    for first, color in ((Field.B, b), (Field.C, c)):
+        bounds[:, first : first + 3] = np.array(color, np.float32)
         bounds[:, first] += (-0.03, 0.03)
         bounds[:, first + 1 : first + 3] *= np.array([[0.85], [1.15]], np.float32)
     defaults = {"CELL_U": 4.0, "CELL_V": 4.0, "NOISE_FREQ": 4.0, "GRAIN_U": 4.0, "GRAIN_V": 4.0}

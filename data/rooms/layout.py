@@ -1,6 +1,6 @@
 """Floor plans, structural parts and furniture placement, as fixed-size arrays from one key.
 
-World frame: x, y along the walls, z up, metres; the floor is z = 0 and the shell starts at the
+World frame: x, y along the walls, z up, meters; the floor is z = 0 and the shell starts at the
 origin. Rectangles are ``(x0, y0, x1, y1)``. Sides of a rectangle: 0 at y0, 1 at x1, 2 at y1,
 3 at x0; a piece on side s is turned by 90 s degrees, so that its front looks into the room.
 """
@@ -30,10 +30,10 @@ _KINDS_HUNG = np.flatnonzero(_TABLES.place == catalog.HUNG)
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What rooms are drawn from. Sizes in metres; probabilities in [0, 1].
+    """What rooms are drawn from. Sizes in meters; probabilities in [0, 1].
 
     multi_room: chance of two or three rooms. dark: factor on all light. density: pieces of
-    furniture per square metre (bounds). fov_deg: horizontal field of view (bounds).
+    furniture per square meter (bounds). fov_deg: horizontal field of view (bounds).
     """
 
     room_min: float = 3.0
@@ -61,7 +61,7 @@ class Plan:
 
 @struct.dataclass
 class Placed:
-    """Furniture pieces: class, size (W, D, H), base centre, turn about z, footprint."""
+    """Furniture pieces: class, size (W, D, H), base center, turn about z, footprint."""
 
     kind: Int[Array, "F"]
     size: Float[Array, "F 3"]
@@ -101,7 +101,7 @@ def make_plan(draws: Draws, options: Options) -> Plan:
 
 
 def _box(x0, x1, y0, y1, z0, z1):
-    """Centre and half size as one vector ``[6]``."""
+    """Center and half size as one vector ``[6]``."""
     lo = jnp.stack([jnp.asarray(v, jnp.float32) for v in (x0, y0, z0)])
     hi = jnp.stack([jnp.asarray(v, jnp.float32) for v in (x1, y1, z1)])
     return jnp.concatenate([(lo + hi) / 2, (hi - lo) / 2])
@@ -129,7 +129,7 @@ def _divider(at, start, end, door, height, along_x):
 def structure(
     draws: Draws, plan: Plan
 ) -> tuple[Float[Array, "S 6"], Bool[Array, "S"], Float[Array, "4"]]:
-    """Structural boxes (centre, half size), which exist, and the corner block's rectangle."""
+    """Structural boxes (center, half size), which exist, and the corner block's rectangle."""
     x, y, h = plan.size
     boxes = _divider(plan.wall_x, 0.0, y, plan.door[0], h, False)
     boxes += _divider(plan.wall_y, plan.wall_x, x, plan.door[1], h, True)
@@ -180,7 +180,7 @@ def _overlaps(rect, others, margin):
 
 
 def _side_pose(room, side, along, out):
-    """Centre (x, y) of a piece on one side of a room: ``along`` from its start, ``out`` of it."""
+    """Center (x, y) of a piece on one side of a room: ``along`` from its start, ``out`` of it."""
     x0, y0, x1, y1 = room[..., 0], room[..., 1], room[..., 2], room[..., 3]
     xs = jnp.stack([x0 + along, x1 - out, x0 + along, x0 + out], axis=-1)
     ys = jnp.stack([y0 + out, y0 + along, y1 - out, y0 + along], axis=-1)
@@ -194,7 +194,7 @@ def _side_length(room, side):
 
 
 def _candidates(draws, kind, size, plan):
-    """``_TRIES`` poses ``[F, _TRIES]`` of each floor piece: centre, turn, footprint, validity."""
+    """``_TRIES`` poses ``[F, _TRIES]`` of each floor piece: center, turn, footprint, validity."""
     grid = (FLOOR_SLOTS, _TRIES)
     area = (plan.rooms[:, 2] - plan.rooms[:, 0]) * (plan.rooms[:, 3] - plan.rooms[:, 1])
     room = plan.rooms[draws.choice(jnp.where(plan.room_active, area, 0.0), *grid)]
@@ -204,13 +204,13 @@ def _candidates(draws, kind, size, plan):
     wall = _side_pose(room, side, along, jnp.broadcast_to(depth / 2 + 0.02, grid))
     free = room[..., :2] + draws.between(0.2, 0.8, *grid, 2) * (room[..., 2:] - room[..., :2])
     is_free = (rows(_TABLES.place, kind) == catalog.FREE)[:, None]
-    centre = jnp.where(is_free[..., None], free, wall)
+    center = jnp.where(is_free[..., None], free, wall)
     turn = side * (jnp.pi / 2) + draws.between(-0.35, 0.35, *grid) * is_free
     cos, sin = jnp.abs(jnp.cos(turn)), jnp.abs(jnp.sin(turn))
     half = 0.5 * jnp.stack([cos * width + sin * depth, sin * width + cos * depth], axis=-1)
-    rect = jnp.concatenate([centre - half, centre + half], axis=-1)
+    rect = jnp.concatenate([center - half, center + half], axis=-1)
     inside = (rect[..., :2] >= room[..., :2] - 1e-3) & (rect[..., 2:] <= room[..., 2:] + 1e-3)
-    return centre, turn, rect, inside.all(axis=-1)
+    return center, turn, rect, inside.all(axis=-1)
 
 
 def place_floor(draws: Draws, plan: Plan, block: Float[Array, "4"], options: Options) -> Placed:
@@ -225,13 +225,13 @@ def place_floor(draws: Draws, plan: Plan, block: Float[Array, "4"], options: Opt
     taken = jnp.concatenate([blocked, jnp.full((FLOOR_SLOTS, 4), -9.0)])
 
     def step(taken, slot):
-        index, kind, size, centre, turn, rect, inside = slot
+        index, kind, size, center, turn, rect, inside = slot
         ok = inside & ~_overlaps(rect, taken[None], 0.06).any(axis=-1)
         best = jnp.argmax(ok)
         active = ok[best] & (index < wanted)
         rect = jnp.where(active, rect[best], -9.0)
         taken = taken.at[len(blocked) + index].set(rect)
-        base = jnp.concatenate([centre[best], jnp.zeros(1)])
+        base = jnp.concatenate([center[best], jnp.zeros(1)])
         return taken, Placed(kind, size, base, turn[best], rect, active)
 
     slots = (jnp.arange(FLOOR_SLOTS), kinds, sizes, *_candidates(draws, kinds, sizes, plan))
@@ -252,9 +252,9 @@ def place_hung(draws: Draws, plan: Plan) -> Placed:
     start = length * part / 2
     fits = length / 2 > 2 * margin
     along = start + draws.between(margin, jnp.maximum(length / 2 - margin, margin), n)
-    centre = _side_pose(room, side, along, size[:, 1] / 2)
+    center = _side_pose(room, side, along, size[:, 1] / 2)
     z = jnp.minimum(draws.between(base[:, 0], base[:, 1], n), plan.size[2] - size[:, 2] - 0.1)
-    rect = jnp.concatenate([centre - margin[:, None], centre + margin[:, None]], axis=-1)
+    rect = jnp.concatenate([center - margin[:, None], center + margin[:, None]], axis=-1)
     clash = _overlaps(rect, _keep_clear(plan)[None], 0.0).any(axis=-1)
     tolerance = 1e-3
     edge = jnp.stack([room[:, 1], room[:, 2], room[:, 3], room[:, 0]], axis=-1)
@@ -265,5 +265,5 @@ def place_hung(draws: Draws, plan: Plan) -> Placed:
     opening = (kind == names.index("window")) | (kind == names.index("door"))
     active = plan.room_active[room_id] & fits & ~clash & (outside | ~opening)
     active = active & draws.chance(0.75, n)
-    where = jnp.concatenate([centre, jnp.maximum(z, 0.0)[:, None]], axis=-1)
+    where = jnp.concatenate([center, jnp.maximum(z, 0.0)[:, None]], axis=-1)
     return Placed(kind, size, where, side * (jnp.pi / 2), rect, active)

@@ -3,7 +3,7 @@
 A light's shadow map is a downward pinhole image of what it sees: directions
 ``(f(a), f(b), -1)`` with ``a, b`` in [-1, 1] and ``f(a) = a / (1 - s |a|)``, which reaches far down
 to the horizon. It keeps the first primitive and its distance; a surface is never shadowed by the
-convex primitive that it belongs to, so no bias can leak or stripe. Four neighbours are compared and
+convex primitive that it belongs to, so no bias can leak or stripe. Four neighbors are compared and
 blended, which softens the edge. The height map holds how high the furniture stands below a point.
 """
 
@@ -60,8 +60,8 @@ def _untile(blocks, tile):
 
 def _shadow_map(scene, light, size, tile):
     """Distance and primitive that the light at ``light`` sees first, ``[S, S]`` each."""
-    centres = (jnp.arange(size) + 0.5) / size * 2 - 1
-    x = _warp(centres)
+    centers = (jnp.arange(size) + 0.5) / size * 2 - 1
+    x = _warp(centers)
     gx, gy = jnp.meshgrid(x, x)
     dirs = jnp.stack([gx, gy, -jnp.ones_like(gx)], axis=-1)
     blocks = _tiles(dirs, tile)
@@ -94,17 +94,17 @@ def height_map(prims: Primitives, room: Float[Array, "3"], size: int) -> Float[A
     """Highest top of the shadow-throwing primitives over each cell of the floor plan.
 
     Tops are those of oriented boxes around the primitives: the footprint of the half axes is
-    tested at the cell's centre, which is enough for the soft shade that it is used for.
+    tested at the cell's center, which is enough for the soft shade that it is used for.
     """
     step = room[:2] / size
     x = (jnp.arange(size) + 0.5) * step[0]
     y = (jnp.arange(size) + 0.5) * step[1]
     gx, gy = (a.reshape(1, -1) for a in jnp.meshgrid(x, y))
     inverse = prims.local_from_world
-    centre = prims.world_from_local[:, :, 3]
+    center = prims.world_from_local[:, :, 3]
     axes = prims.world_from_local[:, :, :3]
-    top = centre[:, 2] + jnp.abs(axes[:, 2]).max(axis=-1)
-    shift = inverse[:, :2, 3] + inverse[:, :2, 2] * centre[:, 2:]
+    top = center[:, 2] + jnp.abs(axes[:, 2]).max(axis=-1)
+    shift = inverse[:, :2, 3] + inverse[:, :2, 2] * center[:, 2:]
     inside = prims.casts[:, None]
     for i in range(2):
         local = inverse[:, i, 0, None] * gx + inverse[:, i, 1, None] * gy + shift[:, i, None]
@@ -112,7 +112,7 @@ def height_map(prims: Primitives, room: Float[Array, "3"], size: int) -> Float[A
     return jnp.where(inside, top[:, None], 0.0).max(axis=0).reshape(size, size)
 
 
-def _neighbours(size, u, v):
+def _neighbors(size, u, v):
     """Flat indices of the four map cells around fractional ones, and bilinear weights."""
     u, v = jnp.clip(u, 0, size - 1.001), jnp.clip(v, 0, size - 1.001)
     i, j = jnp.floor(u), jnp.floor(v)
@@ -132,7 +132,7 @@ def lit(maps: LightMaps, index: int, offset: Triple, away: Array, owner: Array) 
     across = jnp.maximum(jnp.abs(offset[0]), jnp.abs(offset[1]))
     drop = jnp.maximum(-offset[2], across / _warp(1 - 1 / size) + 1e-6)
     u, v = ((_unwarp(offset[i] / drop) + 1) * 0.5 * size - 0.5 for i in range(2))
-    cells, weights = _neighbours(size, u, v)
+    cells, weights = _neighbors(size, u, v)
     distance, first = maps.distance_m[index].reshape(-1), maps.first[index].reshape(-1)
     shadow = 0.0
     for cell, weight in zip(cells, weights, strict=True):
@@ -157,7 +157,7 @@ def occlusion(maps: LightMaps, room: Float[Array, "3"], points: Triple, normals:
     def tap(i, hidden):
         u = (start[0] + taps[i, 1]) * (size / room[0]) - 0.5
         v = (start[1] + taps[i, 2]) * (size / room[1]) - 0.5
-        cells, weights = _neighbours(size, u, v)
+        cells, weights = _neighbors(size, u, v)
         height = sum(fetch(height_m, c) * w for c, w in zip(cells, weights, strict=True))
         return hidden + jnp.clip((height - start[2] - 0.02) / taps[i, 0], 0, 1)
 
@@ -186,7 +186,7 @@ def _one_light(scene, maps, index, points, normals, views, owner, gloss):
 
 
 def shade(
-    scene, maps: LightMaps, points: Triple, normals: Triple, views: Triple, owner, colour, material
+    scene, maps: LightMaps, points: Triple, normals: Triple, views: Triple, owner, color, material
 ) -> Triple:
     """Radiance towards the camera; ``views`` are unit vectors from the points to the camera."""
     ambient = occlusion(maps, scene.size, points, normals) * (0.75 + 0.25 * normals[2])
@@ -195,7 +195,7 @@ def shade(
 
     def add(index, sums):
         soft, sharp = _one_light(scene, maps, index, points, normals, views, owner, gloss)
-        power = scene.light_colour[index]
+        power = scene.light_color[index]
         return tuple(
             (diffuse + power[i] * soft, shine + power[i] * sharp)
             for i, (diffuse, shine) in enumerate(sums)
@@ -203,7 +203,7 @@ def shade(
 
     start = tuple((ambient * scene.ambient[i] + glow, jnp.zeros_like(glow)) for i in range(3))
     sums = jax.lax.fori_loop(0, scene.light_position.shape[0], add, start)
-    return tuple(c * diffuse + shine for c, (diffuse, shine) in zip(colour, sums, strict=True))
+    return tuple(c * diffuse + shine for c, (diffuse, shine) in zip(color, sums, strict=True))
 
 
 def expose(radiance: Float[Array, "C H W 3"], exposure) -> Float[Array, "C H W 3"]:
@@ -211,5 +211,5 @@ def expose(radiance: Float[Array, "C H W 3"], exposure) -> Float[Array, "C H W 3
     mean = jnp.exp(jnp.log(radiance + 1e-3).mean(axis=(1, 2, 3), keepdims=True))
     gain = exposure * 0.6 * (0.35 / mean) ** 0.7
     mapped = 1 - jnp.exp(-radiance * gain)
-    # exp and log are vectorised on every backend, pow is not.
+    # exp and log are vectorized on every backend, pow is not.
     return jnp.exp(jnp.log(jnp.clip(mapped, 1e-6, 1.0)) / 2.2)

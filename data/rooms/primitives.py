@@ -1,7 +1,7 @@
 """Convex primitives and ray casting: boxes, cylinders and spheres under affine maps.
 
 A primitive is a unit shape (box ``[-1, 1]^3``, cylinder ``x^2 + y^2 <= 1, |z| <= 1``, ball) with
-``world_from_local`` ``[3, 4]`` (three half axes as columns, then the centre). All are convex, so a
+``world_from_local`` ``[3, 4]`` (three half axes as columns, then the center). All are convex, so a
 ray meets each in one interval. Shapes stand in fixed slots: boxes first, then cylinders, then
 spheres; an unused slot is inactive. The room shell is the inside of an axis-aligned box.
 
@@ -85,9 +85,9 @@ def visible(prims: Primitives, planes: Float[Array, "K Q 4"]) -> Bool[Array, "K 
 
     A plane ``(n, c)`` keeps the points with ``n . x + c >= 0``. The test is conservative.
     """
-    centre = prims.world_from_local[:, :, 3]
+    center = prims.world_from_local[:, :, 3]
     reach = jnp.einsum("kqi,nij->kqnj", planes[..., :3], prims.world_from_local[:, :, :3])
-    offset = jnp.einsum("kqi,ni->kqn", planes[..., :3], centre) + planes[..., 3:]
+    offset = jnp.einsum("kqi,ni->kqn", planes[..., :3], center) + planes[..., 3:]
     inside = offset + jnp.abs(reach).sum(axis=-1) >= 0
     return inside.all(axis=1) & prims.active[None]
 

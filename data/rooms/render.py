@@ -1,6 +1,6 @@
-"""Views of a room: colour, metric depth and normals for given cameras.
+"""Views of a room: color, metric depth and normals for given cameras.
 
-Cameras are OpenCV (x right, y down, z forward), pixel centres are integers, depth is measured
+Cameras are OpenCV (x right, y down, z forward), pixel centers are integers, depth is measured
 along z. The image is cast in square tiles, and only primitives that reach into a tile are tested.
 """
 
@@ -116,7 +116,7 @@ def _face_coordinates(q, axis):
 
 
 def _primitive_surface(prims, owner, points):
-    """Normal, surface coordinates in metres and face number on primitives."""
+    """Normal, surface coordinates in meters and face number on primitives."""
     inverse = [[fetch(prims.local_from_world[:, i, j], owner) for j in range(4)] for i in range(3)]
     local = tuple(dot(row[:3], points) + row[3] for row in inverse)
     half_table = jnp.sqrt((prims.world_from_local[:, :, :3] ** 2).sum(axis=1))
@@ -156,8 +156,8 @@ def _shade_view(scene, maps, origin, dirs, depth, owner, pixel_angle):
     views = scaled(unit(dirs), -1.0)
     slant = jnp.maximum(jnp.abs(dot(normal, views)), 0.15)
     footprint = depth * pixel_angle / slant
-    colour = albedo(u, v, material, footprint, face)
-    return shade(scene, maps, points, normal, views, owner, colour, material), normal
+    color = albedo(u, v, material, footprint, face)
+    return shade(scene, maps, points, normal, views, owner, color, material), normal
 
 
 def render(
@@ -167,7 +167,7 @@ def render(
     height: int,
     width: int,
 ) -> RoomViews:
-    """Colour in [0, 1], z-depth in metres (exact at pixel centres) and normals of C views."""
+    """Color in [0, 1], z-depth in meters (exact at pixel centers) and normals of C views."""
     tile = tile_size(height, width)
     (u, v), rows, columns = _split(height, width, tile)
     maps = light_maps(scene, shadow_size(height))

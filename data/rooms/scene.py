@@ -43,7 +43,7 @@ _PIECES = layout.FLOOR_SLOTS + layout.HUNG_SLOTS
 
 @struct.dataclass
 class Scene:
-    """Everything that is rendered. Colours are linear light.
+    """Everything that is rendered. Colors are linear light.
 
     material_of: row of ``materials`` per primitive; rows 0-5 are the shell (walls at y0, x1, y1,
     x0, then floor and ceiling). rooms: floor rectangles. furniture: footprints, -9 where unused.
@@ -57,7 +57,7 @@ class Scene:
     room_active: Bool[Array, "R"]
     furniture: Float[Array, "F 4"]
     light_position: Float[Array, "L 3"]
-    light_colour: Float[Array, "L 3"]
+    light_color: Float[Array, "L 3"]
     ambient: Float[Array, "3"]
     exposure: Float[Array, ""]
     fov_deg: Float[Array, ""]
@@ -92,11 +92,11 @@ def _assemble(draws, placed):
     size = placed.size[:, None]
     shift = draws.between(-1.0, 1.0, *grid, 2) * jitter[..., :2]
     at = at.at[..., :2].add(shift)
-    centre, half = at * size + at_m, half * size + half_m
+    center, half = at * size + at_m, half * size + half_m
     angles = draws.between(-1.0, 1.0, *grid, 2) * jitter[..., 2:]
     turned = _rotation(placed.turn, jnp.zeros_like(placed.turn))[:, None]
     axes = turned @ _rotation(angles[..., 0], angles[..., 1])
-    world = jnp.einsum("fpij,fpj->fpi", jnp.broadcast_to(turned, axes.shape), centre)
+    world = jnp.einsum("fpij,fpj->fpi", jnp.broadcast_to(turned, axes.shape), center)
     world = world + placed.base[:, None]
     half = jnp.maximum(half, 0.002)
     matrix = jnp.concatenate([axes * half[..., None, :], world[..., None]], axis=-1)
@@ -105,7 +105,7 @@ def _assemble(draws, placed):
 
 
 def draw_palette(draws: Draws) -> Float[Array, "4"]:
-    """Four hues that a room's free colours keep to: mostly warm ones and blues."""
+    """Four hues that a room's free colors keep to: mostly warm ones and blues."""
     low, high = jnp.array([0.03, 0.53, 0.22, 0.0]), jnp.array([0.14, 0.66, 0.42, 1.0])
     kind = draws.choice((0.42, 0.3, 0.14, 0.14), 4)
     return draws.between(low[kind], high[kind], 4)
@@ -114,7 +114,7 @@ def draw_palette(draws: Draws) -> Float[Array, "4"]:
 def draw_materials(
     draws: Draws, classes: Int[Array, "rows"], palette: Float[Array, "4"]
 ) -> Float[Array, "rows M"]:
-    """One material per row within the bounds of its class, colours in linear light.
+    """One material per row within the bounds of its class, colors in linear light.
 
     Classes of any hue take one of the palette, and are more often pale than strong.
     """
@@ -132,8 +132,8 @@ def draw_materials(
         jnp.stack([base[:, 0] + m[:, i], base[:, 1] * m[:, i + 1], base[:, 2] * m[:, i + 2]], -1)
         for i in (Field.B, Field.C)
     ]
-    colours = jnp.stack([base, *related], axis=1)
-    rgb = hsv_to_rgb(jnp.concatenate([colours[..., :1], jnp.clip(colours[..., 1:], 0, 1)], -1))
+    colors = jnp.stack([base, *related], axis=1)
+    rgb = hsv_to_rgb(jnp.concatenate([colors[..., :1], jnp.clip(colors[..., 1:], 0, 1)], -1))
     return jnp.concatenate([rgb.reshape(-1, 9) ** 2.2, m[:, 9:]], axis=-1)
 
 
@@ -176,14 +176,14 @@ def _lights(draws, plan, options):
 def _lamp_parts(lamp, height):
     """Cord (cylinder) and shade (ball) of each ceiling lamp as matrices ``[R, 2, 3, 4]``."""
     cord = (height - lamp[:, 2:]) / 2
-    cord_centre = jnp.concatenate([lamp[:, :2], lamp[:, 2:] + cord], axis=-1)
+    cord_center = jnp.concatenate([lamp[:, :2], lamp[:, 2:] + cord], axis=-1)
     half_cord = jnp.concatenate([jnp.full((len(lamp), 2), 0.01), cord], axis=-1)
     half_shade = jnp.broadcast_to(jnp.array([[0.2, 0.2, 0.13]]), half_cord.shape)
     diagonal = jnp.stack([half_cord, half_shade], axis=1)[..., None] * jnp.eye(3).reshape(
         1, 1, 3, 3
     )
-    centre = jnp.stack([cord_centre, lamp], axis=1)
-    return jnp.concatenate([diagonal, centre[..., None]], axis=-1)
+    center = jnp.stack([cord_center, lamp], axis=1)
+    return jnp.concatenate([diagonal, center[..., None]], axis=-1)
 
 
 def _pack(matrix, shape, row, exists, casts):
@@ -216,7 +216,7 @@ def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -
     )
     matrix, shape, role, exists = _assemble(draws, placed)
     row = _FIXED_ROWS + jnp.arange(_PIECES)[:, None] * catalog.MAX_ROLES + role
-    position, colour, lamp = _lights(draws, plan, options)
+    position, color, lamp = _lights(draws, plan, options)
     lamps = _lamp_parts(lamp, plan.size[2])
     palette = draw_palette(draws)
     materials = draw_materials(draws, _classes(draws, placed.kind), palette)
@@ -246,7 +246,7 @@ def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -
         room_active=plan.room_active,
         furniture=jnp.concatenate([footprints, block[None]]),
         light_position=position,
-        light_colour=colour,
+        light_color=color,
         ambient=(0.25 + 0.35 * look[0]) * options.dark * tint,
         exposure=jnp.exp(0.5 * (look[2] - 0.5)),
         fov_deg=options.fov_deg[0] + (options.fov_deg[1] - options.fov_deg[0]) * look[3],

@@ -3,7 +3,7 @@
 A material is a vector of ``MATERIAL_SIZE`` numbers (the fields of ``Field``). Every surface is the
 same sum of parts, each of which its parameters can switch off: a running-bond cell grid (planks,
 bricks, tiles, book spines, stripes) with gaps, per-cell tone and hue; a motif in the middle of
-each cell; isotropic noise; stretched grain; coloured noise (pictures). So no branch depends on the
+each cell; isotropic noise; stretched grain; colored noise (pictures). So no branch depends on the
 kind of material. Details finer than a pixel fade out (``footprint``), which keeps views consistent.
 """
 
@@ -18,17 +18,17 @@ from jaxtyping import Array, Float
 
 
 class Field(enum.IntEnum):
-    """Index of each material parameter. Lengths in metres, frequencies in 1/m."""
+    """Index of each material parameter. Lengths in meters, frequencies in 1/m."""
 
-    A = 0  # main colour (3)
-    B = 3  # second colour, mixed in by noise, checker and picture (3)
-    C = 6  # colour of gaps and motifs (3)
+    A = 0  # main color (3)
+    B = 3  # second color, mixed in by noise, checker and picture (3)
+    C = 6  # color of gaps and motifs (3)
     CELL_U = 9
     CELL_V = 10
     STAGGER = 11  # shift of each next row, share of a cell
     GAP = 12  # half width of the gap between cells
     TONE = 13  # brightness change between cells
-    HUE = 14  # colour change between cells
+    HUE = 14  # color change between cells
     CHECKER = 15  # share of B on every second cell
     MOTIF = 16  # radius of the motif, share of half a cell
     NOISE_FREQ = 17
@@ -87,7 +87,7 @@ def value_noise(u: Array, v: Array, seed: Array) -> Array:
     return 2 * sum(w * unit(h) for h, w in zip(hashes, weights, strict=True)) - 1
 
 
-def colour_noise(u: Array, v: Array, seed: Array) -> tuple[Array, Array, Array]:
+def color_noise(u: Array, v: Array, seed: Array) -> tuple[Array, Array, Array]:
     """Three smooth noises in [-1, 1] from one set of hashes."""
     hashes, weights = _corners(u, v, seed)
     corners = [unit3(h) for h in hashes]
@@ -136,7 +136,7 @@ def _cells(u, v, m, footprint, seed):
 
 
 def _brightness(u, v, m, footprint, seed, cell, noise, visible):
-    """Factor on the colour: cell tone, grain, speckle and a little of the noise."""
+    """Factor on the color: cell tone, grain, speckle and a little of the noise."""
     # The grain is shifted per cell, so that planks are cut from different boards.
     shift = unit(cell) * 17.0
     grain_u, grain_v = m[Field.GRAIN_U], m[Field.GRAIN_V]
@@ -152,9 +152,9 @@ def _brightness(u, v, m, footprint, seed, cell, noise, visible):
 def albedo(
     u: Array, v: Array, material: Sequence[Array], footprint: Array, face: Array
 ) -> tuple[Array, Array, Array]:
-    """Linear-light surface colour in [0, 1], one array per channel.
+    """Linear-light surface color in [0, 1], one array per channel.
 
-    u, v: surface coordinates in metres. material: one array per ``Field``. footprint: metres per
+    u, v: surface coordinates in meters. material: one array per ``Field``. footprint: meters per
     pixel. face: number of the face, which moves the pattern. All arrays have the same shape.
     """
     m = material
@@ -165,8 +165,8 @@ def albedo(
     mix = m[Field.NOISE] * noise + m[Field.CHECKER] * parity * visible
     mix = jnp.clip(mix, 0.0, 1.0)
     light = _brightness(u, v, m, footprint, seed, cell, noise, visible)
-    coarse = colour_noise(u * 5, v * 5, seed + jnp.uint32(19))
-    fine = colour_noise(u * 17, v * 17, seed + jnp.uint32(23))
+    coarse = color_noise(u * 5, v * 5, seed + jnp.uint32(19))
+    fine = color_noise(u * 17, v * 17, seed + jnp.uint32(23))
     hues = unit3(cell)
     channels = []
     for i in range(3):
@@ -178,7 +178,7 @@ def albedo(
 
 
 def hsv_to_rgb(hsv: Float[Array, "*grid 3"]) -> Float[Array, "*grid 3"]:
-    """Colours from hue, saturation, value, all in [0, 1] (hue wraps)."""
+    """Colors from hue, saturation, value, all in [0, 1] (hue wraps)."""
     offset = jnp.array([0.0, 2.0 / 3.0, 1.0 / 3.0]).reshape((1,) * (hsv.ndim - 1) + (3,))
     ramp = jnp.abs(((hsv[..., :1] + offset) % 1.0) * 6 - 3) - 1
     return hsv[..., 2:] * (1 - hsv[..., 1:2] * (1 - jnp.clip(ramp, 0, 1)))

@@ -1,6 +1,6 @@
 """Vectors as triples of arrays, one array per component.
 
-Per-pixel work is laid out component-first: compilers vectorise ``x * y`` over pixels well, and a
+Per-pixel work is laid out component-first: compilers vectorize ``x * y`` over pixels well, and a
 last axis of three badly. Rows of small tables are fetched field by field for the same reason.
 """
 

@@ -1,7 +1,7 @@
 """Where a person walks and looks: camera paths in free space with overlapping views.
 
 A path is a slightly bent line at eye height; the gaze follows a point that drifts through the
-room, so that neighbouring views share what they see. Several paths are drawn for a scene, those
+room, so that neighboring views share what they see. Several paths are drawn for a scene, those
 that come near a surface are dropped, and of the rest the one with the best outlook is kept.
 ``baseline`` scales how far apart and how differently turned the views are (1 = a few steps).
 """
@@ -29,7 +29,7 @@ CONTENT = 0.3
 
 
 def clearance(scene: Scene, points: Float[Array, "M 3"]) -> Float[Array, "M"]:
-    """Distance in metres to the nearest surface (a lower bound), negative outside the shell.
+    """Distance in meters to the nearest surface (a lower bound), negative outside the shell.
 
     The floor area of furniture counts as well: nobody walks above a table.
     """

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,10 +35,16 @@ from data.stored.schema import (
 )
 
 FRAMES, TRAJECTORIES = "frames", "trajectories"
+# In a data set's folder: what it was made from.
+RECORD = "made_from.json"
 # Keys of Beam's path are integers: scene number times this, plus the frame's number.
 _MAX_FRAMES = 1_000_000
 # The name of an empty record says why it is empty.
 _UNREADABLE = "unreadable:"
+
+
+class StaleDataError(ValueError):
+    """What lies there was made from other options or other files; the message says from which."""
 
 
 class _StableWriter(tfds_writer.ExampleWriter):
@@ -93,6 +100,11 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def load_scene(self, split: str, name: str) -> Scene:
         """One scene; its frames are loaded later, when asked for."""
         raise NotImplementedError
+
+    def made_from(self) -> dict:
+        """What the data set depends on, as JSON: another such object is another data set."""
+        scenes = {split: list(names) for split, names in self.scene_names().items() if names}
+        return {"inputs": self.num_inputs, "targets": self.num_targets, "scenes": scenes}
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = frame_features()
@@ -205,15 +217,46 @@ def _unreadable(builder: SceneBuilder) -> list[str]:
     return [name[len(_UNREADABLE) + 1 :] for name in frames if name.startswith(_UNREADABLE)]
 
 
+def _check_record(folder: Path, made_from: dict) -> None:
+    """Keep what the data set is made from; StaleDataError where one made otherwise lies there."""
+    path, wanted = folder / RECORD, json.loads(json.dumps(made_from))
+    built = any((folder / config).exists() for config in (FRAMES, TRAJECTORIES))
+    if built and not path.is_file():
+        raise StaleDataError(
+            f"{folder} does not say what it was made from; remove it, or choose another place"
+        )
+    found = json.loads(path.read_text()) if built else wanted
+    changed = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+    if changed:
+        told = [
+            f"{name} {_short(found.get(name))} -> {_short(wanted.get(name))}" for name in changed
+        ]
+        raise StaleDataError(
+            f"{folder} was made otherwise ({'; '.join(told)}); remove it, or choose another place"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(wanted, indent=1) + "\n")
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def write_dataset(builder_of_config, *, beam_options=None) -> tuple[Path, list[str]]:
     """Builds both configs; returns the data set's folder and the frames that were passed over.
 
     builder_of_config: from "frames" or "trajectories" to a ``SceneBuilder``. The list is also
     written to ``skipped.txt`` in the frames' folder. What is complete already is left as it is.
+
+    Raises:
+      StaleDataError: what is there already was made from something else.
     """
     skipped: list[str] = []
     for config in (FRAMES, TRAJECTORIES):
         builder = builder_of_config(config)
+        if config == FRAMES:
+            _check_record(Path(builder.data_dir).parents[1], builder.made_from())
         done = Path(builder.data_dir).exists()
         settings = tfds.download.DownloadConfig(beam_options=beam_options)
         builder.download_and_prepare(file_format="array_record", download_config=settings)

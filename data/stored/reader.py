@@ -119,12 +119,12 @@ def decode_views(
     size: tuple[int, int],
     *,
     rng: np.random.Generator | None = None,
-    colour: float = 0.5,
+    color: float = 0.5,
     hue: float = 0.1,
 ) -> Views:
     """Crops and resizes encoded frames to (height, width); with ``rng``, augments each on its own.
 
-    Images are in [-1, 1], depth in metres.
+    Images are in [-1, 1], depth in meters.
     """
     count = len(frames)
     images = np.empty((count, *size, 3), np.float32)
@@ -136,11 +136,11 @@ def decode_views(
         if is_placeholder(depth):
             raise CorruptRecord(f"{name}: was unreadable when the data set was built")
         extra_px = 0 if rng is None else int(rng.integers(MAX_EXTRA_PX + 1))
-        window = Window.centred(depth.shape, size, frame["intrinsics"], extra_px)
+        window = Window.centered(depth.shape, size, frame["intrinsics"], extra_px)
         if rng is None:
-            image = resample_image(_decode_colour(frame, name, depth.shape), window)
+            image = resample_image(_decode_color(frame, name, depth.shape), window)
         else:
-            image = Jitter.draw(rng, colour, hue)(_resample_fast(frame, name, depth.shape, window))
+            image = Jitter.draw(rng, color, hue)(_resample_fast(frame, name, depth.shape, window))
         np.multiply(image, np.float32(2 / 255), out=images[view])
         images[view] -= 1
         depth_m[view] = resample(depth.astype(np.float32) * frame["depth_unit_m"], window)
@@ -149,7 +149,7 @@ def decode_views(
     return Views(images, depth_m, poses, intrinsics)
 
 
-def _decode_colour(frame: dict, name: str, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+def _decode_color(frame: dict, name: str, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
     """The frame's image, which must have the size of its depth."""
     image = decode_image(frame["image"], name)
     if image.shape[:2] != size:
@@ -162,7 +162,7 @@ def _resample_fast(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The window of the frame's image; what shrinks to less than half is decoded at half size."""
     if min(window.step_x, window.step_y) < 2:
-        return resample_image(_decode_colour(frame, name, size), window)
+        return resample_image(_decode_color(frame, name, size), window)
     image = decode_image_half(frame["image"], name)
     if image.shape[:2] != tuple((side + 1) // 2 for side in size):
         raise CorruptRecord(f"{name}: depth {size}, half an image {image.shape[:2]}")

@@ -6,9 +6,9 @@ with the same two configs, so that frames which many trajectories share are stor
 * ``frames``: one record per frame, scene after scene, in the order that ``trajectories`` counts;
 * ``trajectories``: one record per scene: tables of indices into the scene's frames.
 
-Conventions: OpenCV camera axes; ``world_from_cam`` camera-to-world, metres; intrinsics in pixels of
-the stored image, the first pixel's centre at (0, 0). Colour is JPEG or PNG, 8-bit RGB. Depth is a
-16-bit PNG of the same height and width in units of ``depth_unit_m`` (0.001, millimetres, unless a
+Conventions: OpenCV camera axes; ``world_from_cam`` camera-to-world, meters; intrinsics in pixels of
+the stored image, the first pixel's center at (0, 0). Color is JPEG or PNG, 8-bit RGB. Depth is a
+16-bit PNG of the same height and width in units of ``depth_unit_m`` (0.001, millimeters, unless a
 builder says otherwise) along z; 0 means unknown.
 """
 
@@ -24,8 +24,8 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-MILLIMETRE = 0.001
-# Written where a table of target frames is shorter than its neighbours.
+MILLIMETER = 0.001
+# Written where a table of target frames is shorter than its neighbors.
 NO_FRAME = -1
 # Sensor depth of 640x480 takes 121, 107, 92, 88 kB at levels 1, 3, 6, 9.
 _PNG_LEVEL = 6
@@ -33,7 +33,7 @@ _PNG_LEVEL = 6
 # interpolated depth needs differences, and those to the left decode faster than a mixture.
 _PNG_FILTERS = (cv2.IMWRITE_PNG_FILTER_NONE, cv2.IMWRITE_PNG_FILTER_SUB)
 _UINT16_MAX = 65535
-# OpenCV's reduced modes are named for BGR and grey only.
+# OpenCV's reduced modes are named for BGR and gray only.
 _READ_HALF = cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB
 
 
@@ -53,7 +53,7 @@ class Frame:
     depth: bytes
     world_from_cam: Float[np.ndarray, "4 4"]
     intrinsics: Float[np.ndarray, "3 3"]
-    depth_unit_m: float = MILLIMETRE
+    depth_unit_m: float = MILLIMETER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +140,8 @@ def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], quality: int = 95) -> bytes:
     return buffer.getvalue()
 
 
-def encode_depth(depth_m: Float[np.ndarray, "H W"], unit_m: float = MILLIMETRE) -> bytes:
-    """Metres to a 16-bit PNG; what is not finite, not positive or beyond the range becomes 0."""
+def encode_depth(depth_m: Float[np.ndarray, "H W"], unit_m: float = MILLIMETER) -> bytes:
+    """Meters to a 16-bit PNG; what is not finite, not positive or beyond the range becomes 0."""
     units = np.rint(np.where(np.isfinite(depth_m), depth_m, 0) / unit_m)
     return encode_depth_units(np.where((units > 0) & (units <= _UINT16_MAX), units, 0))
 

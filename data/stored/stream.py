@@ -42,7 +42,7 @@ class DataConfig:
 
     sources: (folder of a data set, weight) pairs, or ("rooms", weight) for rooms on the fly.
     num_inputs: numbers of views; each batch has one of them, each occurs equally often.
-    image_size: (height, width). augment: random resize and colour jitter; colour, hue: strength.
+    image_size: (height, width). augment: random resize and color jitter; color, hue: strength.
     shuffle_views: random order of the inputs. baseline: of rooms on the fly, how far apart views
     are (1: a few steps), drawn per batch from this range. threads: that decode. read_ahead: samples
     decoded in advance (memory: 16 bytes a pixel and view).
@@ -54,7 +54,7 @@ class DataConfig:
     num_targets: int = 2
     image_size: tuple[int, int] = (224, 224)
     augment: bool = True
-    colour: float = 0.5
+    color: float = 0.5
     hue: float = 0.1
     shuffle_views: bool = True
     baseline: tuple[float, float] = (0.5, 1.5)
@@ -185,7 +185,7 @@ class _Loader:
             source.read(records),
             cfg.image_size,
             rng=rng if cfg.augment else None,
-            colour=cfg.colour,
+            color=cfg.color,
             hue=cfg.hue,
         )
         name = f"{source.root.name}/{source.scenes[trajectory]}/{trajectory}"

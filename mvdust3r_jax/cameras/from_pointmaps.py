@@ -63,7 +63,7 @@ def published_principal(height: int, width: int) -> Float[Array, "2"]:
     return jnp.array([width / 2, height / 2], jnp.float32)
 
 
-def centred_pixels(
+def centered_pixels(
     height: int, width: int, principal_px: Float[Array, "*batch 2"]
 ) -> Float[Array, "*batch H W 2"]:
     """Pixel coordinates measured from the principal point (x, y)."""
@@ -99,7 +99,7 @@ def focal_from_pointmap(
     if principal_px is None:
         principal_px = published_principal(*mask.shape[-2:])
     principal_px = jnp.broadcast_to(principal_px, (*mask.shape[:-2], 2))
-    pixels = centred_pixels(*mask.shape[-2:], principal_px)
+    pixels = centered_pixels(*mask.shape[-2:], principal_px)
     rays = points[..., :2] / points[..., 2:]
     rays = jnp.where(mask[..., None] & jnp.isfinite(rays), rays, 0.0)
     dots, squares = jnp.sum(rays * pixels, axis=-1), jnp.sum(rays * rays, axis=-1)
@@ -224,7 +224,7 @@ def poses_from_pointmaps(
 
     def one(camera):
         points, weights, focal_px, principal_px = camera
-        pixels = centred_pixels(height, width, principal_px).reshape(-1, 2)
+        pixels = centered_pixels(height, width, principal_px).reshape(-1, 2)
         return _pose_of_camera(points, pixels, weights, focal_px, threshold_px)
 
     cameras = (points.reshape(-1, height * width, 3), weights.reshape(-1, height * width))

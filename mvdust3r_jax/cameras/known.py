@@ -1,33 +1,38 @@
-"""Cameras that are known beforehand: read from files, and a scene aligned to them.
+"""Cameras that are known beforehand: what is known of each photograph, and how files are read.
 
 Poses are camera-to-world with OpenCV axes, intrinsics belong to the upright photographs at their
-original size, the first pixel's centre at (0, 0). NumPy arrays, float64.
+original size, the first pixel's center at (0, 0). NumPy arrays, float64.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-# nerfstudio's cameras look along -z with y up.
-_OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-# nerfstudio's camera models whose images are pinhole images if all distortion is zero.
-_PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
-_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+from mvdust3r_jax.cameras import colmap, json_files
+from mvdust3r_jax.cameras.entries import (
+    CameraError,
+    Entry,
+    checked_intrinsics,
+    checked_pose,
+)
+from mvdust3r_jax.cameras.matching import few, matched
+from mvdust3r_jax.cameras.turned import as_upright, with_pixels
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.picture import Header, read_header
 
 Use = Literal["all", "intrinsics", "poses"]
 USES = ("all", "intrinsics", "poses")
-
-
-class CameraError(ValueError):
-    """Known cameras that cannot be used; the message says which and why."""
+# What a folder is searched for, in this order; the first that is there is taken.
+_JSON_FILES = ("cameras.json", "transforms.json")
+_SPLIT_FILES = tuple(f"transforms_{split}.json" for split in ("train", "val", "test"))
+_MODEL_FOLDERS = (".", "sparse", "colmap/sparse", "colmap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +55,12 @@ class KnownCameras:
                 continue
             if array.ndim != 3 or array.shape[1:] != (size, size):
                 raise CameraError(f"{name} [V, {size}, {size}] is expected, got {array.shape}")
-            if not np.isfinite(array).all():
-                raise CameraError(f"{name} has entries that are not finite numbers")
-        if self.intrinsics is not None and (self.intrinsics[:, [0, 1], [0, 1]] <= 0).any():
-            raise CameraError("intrinsics have a focal length that is not positive")
-        if self.world_from_cam is not None:
-            rotation = self.world_from_cam[:, :3, :3]
-            error = np.abs(rotation @ rotation.swapaxes(1, 2) - np.eye(3)).max()
-            if error > 1e-2 or (np.linalg.det(rotation) < 0).any():
-                raise CameraError("world_from_cam has an upper 3x3 that is no rotation")
+            check = checked_intrinsics if name == "intrinsics" else checked_pose
+            for view, matrix in enumerate(array):
+                try:
+                    check(matrix)
+                except ValueError as error:
+                    raise CameraError(f"{name} of view {view}: {error}") from error
 
     def intrinsics_of(
         self, view: int, original_size: tuple[int, int], name: str
@@ -87,146 +89,109 @@ class KnownCameras:
 # ---------------------------------------------------------------- files
 
 
-class _Entry(NamedTuple):
-    """A camera of a file. flaw: why its intrinsics cannot be used, None if they can."""
+def read_cameras(
+    path: str | os.PathLike,
+    names: Sequence[str],
+    use: Use = "all",
+    headers: Sequence[Header | None] | None = None,
+) -> KnownCameras:
+    """The cameras of the named photographs.
 
-    name: str
-    intrinsics: Any
-    world_from_cam: Any
-    size: tuple[int, int]
-    flaw: str | None = None
+    Args:
+      path: our ``cameras.json``, a ``transforms.json`` (nerfstudio, instant-ngp, NeRF's synthetic
+        scenes), or a folder that holds one of these or a COLMAP model, text or binary.
+      names: the photographs, as paths or bare names. They are found by the longest end of their
+        path that a camera's name shares, file endings aside.
+      use: what to take.
+      headers: size and orientation of each photograph; those that are files tell them themselves.
 
-
-def read_cameras(path: str | os.PathLike, names: Sequence[str], use: Use = "all") -> KnownCameras:
-    """The cameras of the named photographs, from our `cameras.json` or a `transforms.json`.
-
-    Photographs (paths, or bare names) are found by the longest end of their path that a camera's
-    name shares, file endings aside. Intrinsics or poses that are not in the file for every
-    photograph are left out, which ``left_out`` tells.
+    Intrinsics or poses that are not in the file for every photograph are left out, which
+    ``left_out`` tells.
 
     Raises:
       CameraError: a photograph without a camera or with several, one camera for two photographs,
-      or intrinsics of a lens that is no pinhole.
+      values that are no camera's, intrinsics of a lens that is no pinhole, or a camera of which
+      it cannot be told whether it belongs to the photograph upright or as stored.
+      FileNotFoundError.
     """
+    path = Path(path)
+    found = matched(path, names, _entries(path))
+    headers = headers or [None] * len(names)
+    pairs = zip(found, names, headers, strict=True)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CameraError(f"{path} is no JSON file: {error}") from error
-    try:
-        entries = _entries(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CameraError(
-            f"{path} is neither a cameras.json nor a nerfstudio transforms.json: {error!r}"
-        ) from error
-    found = _matched(path, names, entries)
+        found = [_of_photograph(entry, header or _header(name)) for entry, name, header in pairs]
+    except CameraError as error:
+        told = CameraError(f"{path}: {error}")
+        told.__notes__ = getattr(error, "__notes__", [])
+        raise told from error
     flawed = [entry for entry in found if entry.flaw]
     if flawed and use != "poses":
         error = CameraError(f"{path}: {flawed[0].name} has {flawed[0].flaw}")
         error.add_note("undistort the photographs, or use only the poses of the file")
         raise error
+    return _known(path, names, found, use)
+
+
+def _of_photograph(entry: Entry, header: Header | None) -> Entry:
+    return with_pixels(as_upright(entry, header), header)
+
+
+def _header(name: str) -> Header | None:
+    """Of a photograph that is a file here; one that cannot be read says so when it is read."""
+    try:
+        return read_header(name) if Path(name).is_file() else None
+    except (ImageError, OSError):
+        return None
+
+
+def _known(path: Path, names: Sequence[str], found: Sequence[Entry], use: Use) -> KnownCameras:
     fields: dict[str, Any] = {"left_out": ()}
     for key, word in (("intrinsics", "intrinsics"), ("world_from_cam", "poses")):
-        arrays = [getattr(entry, key) for entry in found]
-        lacking = [name for name, x in zip(names, arrays, strict=True) if x is None]
         if use not in ("all", word):
             continue
+        lacking = [n for n, e in zip(names, found, strict=True) if getattr(e, key) is None]
         if lacking:
-            told = f"{path} has no {word} for {_few(lacking)}, so none are taken from it"
+            told = f"{path} has no {word} for {few(lacking)}, so none are taken from it"
             fields["left_out"] += (told,)
         else:
-            fields[key] = np.array(arrays, np.float64)
+            fields[key] = np.stack([_checked(path, entry, key) for entry in found])
     return KnownCameras(image_sizes=np.array([entry.size for entry in found], int), **fields)
 
 
-def _few(names: Sequence[str]) -> str:
-    bare = [PurePath(name).name for name in names]
-    return ", ".join(bare[:5]) + (f" and {len(bare) - 5} more" if len(bare) > 5 else "")
+def _checked(path: Path, entry: Entry, key: str) -> np.ndarray:
+    check = checked_intrinsics if key == "intrinsics" else checked_pose
+    try:
+        return check(getattr(entry, key))
+    except ValueError as error:
+        raise CameraError(f"{path}: {entry.name} has {error}") from error
 
 
-def _matched(path, names: Sequence[str], entries: Sequence[_Entry]) -> list[_Entry]:
-    """The entry of each photograph; CameraError where there is none, or more than one."""
-    found, missing, taken = [], [], {}
-    for name in names:
-        scores = [_likeness(name, entry.name) for entry in entries]
-        best = max(scores, default=(0, False))
-        if best[0] == 0:
-            missing.append(name)
-            continue
-        likely = [i for i, score in enumerate(scores) if score == best]
-        if len(likely) > 1:
-            several = ", ".join(entries[i].name for i in likely[:3])
-            raise CameraError(f"{path}: the camera of {name} may be any of {several}")
-        other = taken.setdefault(likely[0], name)
-        if other != name:
-            camera = entries[likely[0]].name
-            raise CameraError(f"{path} has one camera, {camera}, for both {other} and {name}")
-        found.append(entries[likely[0]])
-    if missing:
-        raise CameraError(f"{path} has no camera for {_few(missing)}")
-    return found
+def _entries(path: Path) -> list[Entry]:
+    """All cameras of a file, or of what a folder holds."""
+    if not path.is_dir():
+        return json_files.read(path)
+    for names in (*([name] for name in _JSON_FILES), _SPLIT_FILES):
+        present = [path / name for name in names if (path / name).is_file()]
+        if present:
+            return [entry for file in present for entry in json_files.read(file)]
+    for name in _MODEL_FOLDERS:
+        models = _models(path / name)
+        if len(models) > 1:
+            several = ", ".join(str(model) for model in models[:3])
+            raise CameraError(f"{path} holds several models: give one of {several}")
+        if models:
+            return colmap.read(models[0])
+    raise CameraError(
+        f"{path} holds no cameras: expected {', '.join(_JSON_FILES)}, {_SPLIT_FILES[0]}, or "
+        "a COLMAP model (cameras and images, .bin or .txt, here or in sparse/0)"
+    )
 
 
-def _likeness(name: str, camera: str) -> tuple[int, bool]:
-    """(how many last parts of two paths agree, file endings aside; whether the endings do)."""
-    ours, theirs = PurePath(name).parts[::-1], PurePath(camera).parts[::-1]
-    if not ours or not theirs or not _spellings(ours[0]) & _spellings(theirs[0]):
-        return 0, False
-    same = 1
-    for a, b in zip(ours[1:], theirs[1:], strict=False):
-        if a != b:
-            break
-        same += 1
-    return same, ours[0] == theirs[0]
-
-
-def _spellings(name: str) -> set[str]:
-    """A file's name with and without ending; exported names have "_" for white space."""
-    return {"_".join(text.split()) for text in (name, PurePath(name).stem)}
-
-
-def _entries(content: Mapping[str, Any]) -> list[_Entry]:
-    if "frames" in content:
-        return [_nerfstudio_camera({**content, **frame}) for frame in content["frames"]]
-    return [
-        _Entry(
-            str(view["name"]),
-            view["original"]["intrinsics"],
-            view["world_from_cam"],
-            (int(view["original"].get("height", 0)), int(view["original"].get("width", 0))),
-        )
-        for view in content["views"]
-    ]
-
-
-def _nerfstudio_camera(frame: Mapping[str, Any]) -> _Entry:
-    """Of a frame with the file's common values; its pixels are counted from the corner."""
-    width, height = int(frame.get("w") or 0), int(frame.get("h") or 0)
-    focal_x, focal_y = (_nerfstudio_focal(frame, *x) for x in (("x", width), ("y", height)))
-    centre_x = frame.get("cx", width / 2 if width else None)
-    centre_y = frame.get("cy", height / 2 if height else None)
-    intrinsics = None
-    if None not in (focal_x, centre_x, centre_y):
-        focal_y = focal_y or focal_x
-        intrinsics = [[focal_x, 0, centre_x - 0.5], [0, focal_y, centre_y - 0.5], [0, 0, 1]]
-    pose = np.array(frame["transform_matrix"], float) @ _OPENCV_FROM_OPENGL
-    return _Entry(str(frame["file_path"]), intrinsics, pose, (height, width), _flaw(frame))
-
-
-def _nerfstudio_focal(frame: Mapping[str, Any], axis: str, side: int) -> float | None:
-    """Focal length in pixels, given as such or as the field of view over ``side`` pixels."""
-    focal, angle = frame.get(f"fl_{axis}"), frame.get(f"camera_angle_{axis}")
-    if focal is None and angle is not None and side:
-        focal = 0.5 * side / np.tan(0.5 * float(angle))
-    return None if focal is None else float(focal)
-
-
-def _flaw(frame: Mapping[str, Any]) -> str | None:
-    """Why a pinhole camera is not what took the image."""
-    model = str(frame.get("camera_model", "OPENCV"))
-    if model not in _PINHOLE_MODELS or frame.get("is_fisheye"):
-        return f"the camera model {model if model not in _PINHOLE_MODELS else 'fisheye'}"
-    bent = [f"{name} = {frame[name]}" for name in _DISTORTION if float(frame.get(name) or 0) != 0]
-    return f"lens distortion ({', '.join(bent)})" if bent else None
-
-
-# ---------------------------------------------------------------- alignment
+def _models(folder: Path) -> list[Path]:
+    """COLMAP models: the folder itself, or its numbered subfolders."""
+    if colmap.is_model(folder):
+        return [folder]
+    numbered = sorted(
+        (f for f in folder.glob("[0-9]*") if f.name.isdigit()), key=lambda f: int(f.name)
+    )
+    return [model for model in numbered if colmap.is_model(model)]

@@ -16,8 +16,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mvdust3r_jax.cli.console import Console, UsageError
+from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.signals import interruptible, leave
+from mvdust3r_jax.cli.values import UsageError
 
 COMMANDS = ("reconstruct", "view", "render", "convert", "export", "bench")
 EXIT_INPUT, EXIT_USAGE, EXIT_MEMORY, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 3, 70, 130
@@ -40,9 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         console.fail("interrupted")
         return getattr(interruption, "exit_code", EXIT_INTERRUPTED)
-    except UsageError as error:
-        console.fail(str(error))
-        return EXIT_USAGE
     except Exception as error:
         if args.debug:
             traceback.print_exc()
@@ -90,7 +88,11 @@ def _explain(error: Exception, console: Console) -> int:
     """One sentence and, where there is one, a hint; the exit code."""
     from mvdust3r_jax.reconstruction.memory import MemoryLimitError
 
-    hints = getattr(error, "__notes__", [])
+    # JAX adds notes of its own to exceptions that pass through it: several lines each.
+    hints = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
+    if isinstance(error, UsageError):
+        console.fail(str(error), *hints)
+        return EXIT_USAGE
     if isinstance(error, MemoryLimitError):
         console.fail(str(error), *(hints or ["--max-views N takes N views, evenly chosen"]))
         return EXIT_MEMORY

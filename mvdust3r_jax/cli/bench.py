@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.cli import inputs, values
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.models.mvdust3r import VARIANTS, abstract_variables
 from mvdust3r_jax.reconstruction import memory
@@ -31,11 +31,13 @@ _HEADINGS = ("V", "R", "compile s", "run s", "TFLOP", "of matmul", "estimate GiB
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="mvdp")
-    parser.add_argument("--views", default="2,4,8", metavar="V,V", help="(default: %(default)s)")
-    parser.add_argument("--refs", type=inputs.positive, default=4, metavar="R")
-    parser.add_argument("--size", type=inputs.size_argument, default=(224, 224), metavar="HxW")
+    parser.add_argument(
+        "--views", type=values.counts, default="2,4,8", metavar="V,V", help="(default: %(default)s)"
+    )
+    parser.add_argument("--refs", type=values.positive, default=4, metavar="R")
+    parser.add_argument("--size", type=values.size, default=(224, 224), metavar="HxW")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--repeats", type=inputs.positive, default=3, metavar="N")
+    parser.add_argument("--repeats", type=values.positive, default=3, metavar="N")
     parser.add_argument("--cold", action="store_true", help="without the compilation cache")
 
 
@@ -45,14 +47,13 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         inputs.use_compilation_cache(console)
     else:
         jax.config.update("jax_enable_compilation_cache", False)
-    counts = [inputs.positive(text) for text in args.views.split(",")]
     rate = memory.measured_flops_per_second(args.dtype, size=2048)
     model = random_model(args.variant, args.dtype, args.size)
     console.say(f"{args.variant}, {args.dtype}, {args.size[0]}x{args.size[1]}")
     console.say(f"matrix products: {rate / 1e9:.0f} GFLOP/s")
     console.say("  ".join(f"{name:>12s}" for name in _HEADINGS))
     rows = []
-    for views in counts:
+    for views in args.views:
         row = measure(model, views, min(args.refs, views), args.repeats, rate)
         rows.append(row)
         console.say("  ".join(f"{value:12.3g}" for value in row.values()))

@@ -14,10 +14,6 @@ _BAR_WIDTH = 20
 _TICK_S = 0.2
 
 
-class UsageError(ValueError):
-    """Arguments that cannot be meant; the parser's own errors end a command in the same way."""
-
-
 class Console:
     """Messages of one command; ``quiet`` leaves errors, ``as_json`` prints the result as JSON."""
 
@@ -48,6 +44,11 @@ class Console:
         if not self._quiet:
             self._end_line()
             print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """What a user must know though the command goes on; ``quiet`` does not silence it."""
+        self._end_line()
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def fail(self, text: str, *hints: str) -> None:
         """An error: one sentence, then hints."""

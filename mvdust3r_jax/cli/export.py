@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.cli import inputs, values
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.reconstruct import check_output_folder
 
@@ -20,7 +20,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     parser.add_argument("folder", type=Path, metavar="OUT")
-    parser.add_argument("--views", type=inputs.positive, required=True, metavar="V")
+    parser.add_argument("--views", type=values.positive, required=True, metavar="V")
     inputs.add_model_arguments(parser)
 
 

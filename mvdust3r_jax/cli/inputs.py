@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
+from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.media import photographs, video_frames
+from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
+from mvdust3r_jax.media import names, photographs, video_frames
+from mvdust3r_jax.media.fitting import FITS
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS
+from mvdust3r_jax.storage.scene_arrays import SceneArrays
 from mvdust3r_jax.weights.hub import PUBLISHED
 from mvdust3r_jax.weights.places import SMALL, find_weights
 
@@ -37,13 +44,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--size",
-        type=size_argument,
+        type=values.size,
         metavar="HxW",
         help="image size for the network, e.g. 224 or 224x320 (default: as in training)",
     )
     group.add_argument(
         "--refs",
-        type=positive,
+        type=values.positive,
         default=DEFAULT_REFS,
         metavar="R",
         help="reference views of MV-DUSt3R+ (default: %(default)s)",
@@ -54,22 +61,33 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="of matrix products (default: float32 on CPUs, bfloat16 elsewhere)",
     )
 
+    add_objects_argument(group)
+
+
+def add_objects_argument(parser) -> None:
+    """For ``.pth`` files that hold more than a network."""
+    parser.add_argument(
+        "--ignore-objects",
+        action="store_true",
+        help="pass over objects of unknown classes in .pth files; nothing of theirs is run",
+    )
+
 
 def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     """How photographs are chosen and fitted."""
     group = parser.add_argument_group("photographs")
     group.add_argument(
         "--fit",
-        choices=photographs.FITS,
+        choices=FITS,
         default="crop",
         help="crop to the network's shape (as in training), or pad to it (default: %(default)s)",
     )
     group.add_argument(
-        "--max-views", type=positive, metavar="N", help="of more photographs, take N evenly"
+        "--max-views", type=values.positive, metavar="N", help="of more photographs, take N evenly"
     )
     group.add_argument(
         "--frames",
-        type=positive,
+        type=values.positive,
         default=DEFAULT_FRAMES,
         metavar="N",
         help="frames taken of a video (default: %(default)s)",
@@ -82,44 +100,109 @@ def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"a positive whole number is expected, got {text!r}")
-    return value
+def add_point_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which points are written."""
+    parser.add_argument(
+        "--min-confidence",
+        type=values.at_least_zero,
+        default=0.0,
+        metavar="C",
+        help="of points that are written (confidences start at 1)",
+    )
+    parser.add_argument(
+        "--drop",
+        type=values.share,
+        default=0.1,
+        metavar="SHARE",
+        help="least confident (default: 0.1)",
+    )
+    parser.add_argument("--max-points", type=values.positive, metavar="N")
+    parser.add_argument(
+        "--consistent", action="store_true", help="drop points that other views see through"
+    )
+    parser.add_argument(
+        "--allow-empty", action="store_true", help="write the formats even if no point is left"
+    )
 
 
-def size_argument(text: str) -> tuple[int, int]:
-    """Read "224" or "224x320" as (height, width)."""
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"a size like 224 or 224x320 is expected, got {text!r}")
-    return int(parts[0]), int(parts[-1])
+def kept_points(scene: SceneArrays, args: argparse.Namespace, console: Console) -> Kept:
+    """The points of these arguments; says how many, and NoPointsError if there are none.
+
+    With ``--allow-empty`` that is a warning.
+    """
+    wanted = PointFilter(args.min_confidence, args.drop, args.consistent, args.max_points)
+    kept = keep(scene, wanted)
+    if kept.count:
+        console.say(str(kept))
+    elif args.allow_empty:
+        console.warn(f"no point is left: {kept}")
+    else:
+        error = NoPointsError(f"no point is left: {kept}")
+        error.add_note("ask for less (--min-confidence, --drop), or take it with --allow-empty")
+        raise error
+    return kept
 
 
-def gather(inputs: Sequence[str], args: argparse.Namespace) -> list[Path | photographs.Photo]:
+def counted(kept: Kept) -> dict[str, Any]:
+    """What ``--json`` tells of the points."""
+    return {"pixels": kept.mask.size, "kept": kept.count, "dropped": kept.dropped}
+
+
+def gather(
+    inputs: Sequence[str], args: argparse.Namespace, say: Callable[[str], None] = lambda text: None
+) -> list[Path | photographs.Photo]:
     """Files of the given files and folders, and frames of the given videos, in order.
 
+    say: is told what is passed over, or fewer than was asked for.
+
     Raises:
-      ValueError: fewer than two. FileNotFoundError: naming the one that is not there.
+      ValueError: fewer than two, or one that is no photograph. FileNotFoundError: naming the one
+      that is not there.
     """
     found: list[Path | photographs.Photo] = []
     for text in inputs:
         path = Path(text)
         if not path.exists():
-            raise FileNotFoundError(f"there is no file or folder {text!r}")
+            kind = "link to a missing file" if path.is_symlink() else "file or folder"
+            raise FileNotFoundError(f"there is no {kind} {text!r}")
         if path.is_dir():
-            found += photographs.list_images(path)
+            found += _folder(path, say)
         elif video_frames.is_video(path):
-            found += video_frames.read_frames(path, args.frames, args.frame_choice)
+            found += _frames(path, args, say)
         else:
             found.append(path)
+    for path in found:
+        # What cannot be read is told before the network is loaded and compiled.
+        if not isinstance(path, photographs.Photo):
+            read_header(path)
     if args.max_views and len(found) > args.max_views:
         found = [found[i] for i in video_frames.choose_even(len(found), args.max_views)]
     if len(found) < 2:
         raise ValueError(f"at least 2 photographs are needed, got {len(found)}")
     return found
+
+
+def _folder(path: Path, say: Callable[[str], None]) -> list[Path]:
+    videos = [entry for entry in path.iterdir() if video_frames.is_video(entry)]
+    videos = sorted(videos, key=lambda entry: names.natural_key(entry.name))
+    try:
+        found = photographs.list_images(path)
+    except ImageError as error:
+        if videos:
+            error.add_note(f"it holds videos: give one by its name, such as {videos[0]}")
+        raise
+    for sentence in photographs.passed_over(path):
+        say(sentence)
+    if videos:
+        say(f"passed over in {path}: {len(videos)} videos (give them by their names)")
+    return found
+
+
+def _frames(path: Path, args: argparse.Namespace, say: Callable[[str], None]):
+    frames = video_frames.read_frames(path, args.frames, args.frame_choice)
+    if len(frames) < args.frames:
+        say(f"{path} has {len(frames)} frames; all are taken, where {args.frames} were wanted")
+    return frames
 
 
 def path_of(source: Path | photographs.Photo) -> str:
@@ -129,15 +212,17 @@ def path_of(source: Path | photographs.Photo) -> str:
 
 def unique_names(sources: Sequence[Path | photographs.Photo]) -> list[str]:
     """File names; with their folder's name, then a number, where they would repeat."""
-    names = [source.name for source in sources]
-    if len(set(names)) < len(names):
-        names = [
-            name if isinstance(s, photographs.Photo) else f"{s.parent.name}_{name}".lstrip("_")
-            for s, name in zip(sources, names, strict=True)
+    told = [names.printable(source.name) for source in sources]
+    if len(set(told)) < len(told):
+        told = [
+            name
+            if isinstance(s, photographs.Photo)
+            else f"{names.printable(s.absolute().parent.name)}_{name}".lstrip("_")
+            for s, name in zip(sources, told, strict=True)
         ]
-    if len(set(names)) < len(names):
-        names = [f"{i:04d}_{name}" for i, name in enumerate(names)]
-    return names
+    if len(set(told)) < len(told):
+        told = [f"{i:04d}_{name}" for i, name in enumerate(told)]
+    return told
 
 
 def open_model(args: argparse.Namespace, console: Console) -> Model:
@@ -151,7 +236,7 @@ def open_model(args: argparse.Namespace, console: Console) -> Model:
     if args.weights == SMALL:
         console.say(_ABOUT_SMALL)
     with console.stage(f"weights {args.weights}"):
-        return load_model(path, args.dtype)
+        return load_model(path, args.dtype, args.ignore_objects)
 
 
 def use_compilation_cache(console: Console) -> None:

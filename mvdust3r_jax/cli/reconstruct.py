@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from mvdust3r_jax.cameras.known import USES, KnownCameras, read_cameras
-from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.cli import inputs, values
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.media.photographs import SUFFIXES, ImageError
+from mvdust3r_jax.cli.values import UsageError
+from mvdust3r_jax.export.point_filter import Kept
+from mvdust3r_jax.media.mask_files import masks_of
+from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.media.picture import Header
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
@@ -41,36 +45,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_model_arguments(parser)
     known = parser.add_argument_group("what is known")
     known.add_argument(
-        "--focal", metavar="PX|exif", help="focal length in pixels of the files, or from EXIF"
+        "--focal",
+        type=values.focal,
+        metavar="PX|exif",
+        help="focal length in pixels of the files, or from EXIF",
     )
     known.add_argument(
-        "--cameras", type=Path, metavar="FILE", help="cameras.json or nerfstudio transforms.json"
+        "--cameras",
+        type=Path,
+        metavar="FILE|DIR",
+        help="cameras.json, transforms.json, or a folder with one of them or a COLMAP model",
     )
     known.add_argument(
         "--use",
         choices=USES,
-        default="all",
-        help="what to take from --cameras; poses make the scale metric (default: %(default)s)",
+        help="what to take from --cameras; poses make the scale metric (default: all)",
     )
     known.add_argument(
         "--masks",
         type=Path,
         metavar="DIR",
-        help="masks of the same names; black is left out",
+        help="masks of the same names; white, or any label, is kept",
     )
     result = parser.add_argument_group("results")
     result.add_argument(
         "--export", default=DEFAULT_EXPORTS, metavar="F,F", help="formats (default: %(default)s)"
     )
-    result.add_argument("--min-confidence", type=float, default=0.0, metavar="C")
-    result.add_argument(
-        "--drop", type=float, default=0.1, metavar="SHARE", help="least confident (default: 0.1)"
+    inputs.add_point_arguments(result)
+    parser.add_argument(
+        "--memory", type=values.above_zero, metavar="GIB", help="limit (default: what is free)"
     )
-    result.add_argument("--max-points", type=inputs.positive, metavar="N")
-    result.add_argument(
-        "--consistent", action="store_true", help="drop points that other views see through"
-    )
-    parser.add_argument("--memory", type=float, metavar="GIB", help="limit (default: what is free)")
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -79,24 +83,33 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
     export.check(formats)
-    points = export.PointFilter(args.min_confidence, args.drop, args.consistent, args.max_points)
+    _check_together(args)
     own_names = [export.EXPORTERS[name].file_name for name in formats]
     check_output_folder(args.out, [SCENE_FILE, *own_names])
-    sources = inputs.gather(args.inputs, args)
+    sources = inputs.gather(args.inputs, args, console.say)
     model = inputs.open_model(args, console)
     say_estimate(model, len(sources), args, console)
     with results_folder(args.out) as folder:
         scene = run_network(sources, model, args, console)
-        files = write_results(scene, sources, folder, formats, points, console)
+        kept = inputs.kept_points(scene, args, console)
+        files = write_results(scene, sources, folder, formats, kept, console)
     lost = [n for n, ok in zip(scene.names, scene.pose_ok, strict=True) if not ok]
     if lost:
         console.say(f"no pose was found for {len(lost)} views: {', '.join(lost[:5])}")
     written = [args.out / path.relative_to(folder) for path in files]
     console.say("\n".join(f"wrote {path}" for path in written))
-    return summary(scene, written)
+    return summary(scene, written, kept)
 
 
-def write_results(scene, sources, folder: Path, formats, points, console: Console) -> list[Path]:
+def _check_together(args: argparse.Namespace) -> None:
+    """UsageError for arguments of which one would be passed over without a word."""
+    if args.use and args.cameras is None:
+        raise UsageError(f"--use {args.use} says what to take from --cameras, which is not given")
+    if args.focal and args.cameras and args.use != "poses":
+        raise UsageError("--focal and the intrinsics of --cameras: give one, or add --use poses")
+
+
+def write_results(scene, sources, folder: Path, formats, kept, console: Console) -> list[Path]:
     """`scene.npz`, photographs that formats name but that are no files as they are, the formats."""
     from mvdust3r_jax import export
     from mvdust3r_jax.export import photographs
@@ -109,7 +122,7 @@ def write_results(scene, sources, folder: Path, formats, points, console: Consol
         files.append(folder / photographs.FOLDER)
     told = lambda name: console.step(f"write {name}")  # noqa: E731
     exporters = export.with_videos(progress=console.advance)
-    files += export.write(scene, folder, formats, points, exporters, told)
+    files += export.write(scene, folder, formats, kept, exporters, told, allow_empty=True)
     console.step("")
     return files
 
@@ -153,9 +166,9 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         num_refs=args.refs,
         size=args.size,
         fit=args.fit,
-        cameras=_known_cameras(args, paths, console),
-        focal_px=_focal(args.focal),
-        masks=None if args.masks is None else _masks_of(args.masks, paths),
+        cameras=_known_cameras(args, sources, paths, console),
+        focal_px=args.focal,
+        masks=None if args.masks is None else masks_of(args.masks, paths),
         progress=console.step,
         memory_limit=None if args.memory is None else int(args.memory * _GIB),
     )
@@ -165,11 +178,12 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
 
 
 def _known_cameras(
-    args: argparse.Namespace, paths: list[str], console: Console
+    args: argparse.Namespace, sources, paths: list[str], console: Console
 ) -> KnownCameras | None:
     if args.cameras is None:
         return None
-    known = read_cameras(args.cameras, paths, args.use)
+    headers = [Header("", s.original_size, 1) if isinstance(s, Photo) else None for s in sources]
+    known = read_cameras(args.cameras, paths, args.use or "all", headers)
     if known.intrinsics is None and known.world_from_cam is None:
         raise ValueError("; ".join(known.left_out))
     for sentence in known.left_out:
@@ -177,48 +191,14 @@ def _known_cameras(
     return known
 
 
-def _focal(text: str | None) -> float | str | None:
-    if text is None or text == "exif":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--focal takes a number of pixels or 'exif', got {text!r}") from None
-
-
-def _masks_of(folder: Path, paths: list[str]) -> list[Path]:
-    """One mask per photograph; ImageError where two different photographs have the same."""
-    masks = [_mask_of(folder, Path(path)) for path in paths]
-    owners: dict[Path, str] = {}
-    for mask, path in zip(masks, paths, strict=True):
-        if owners.setdefault(mask, path) != path:
-            raise ImageError(f"{mask} is the mask of both {owners[mask]} and {path}")
-    return masks
-
-
-def _mask_of(folder: Path, photo: Path) -> Path:
-    """The mask that shares the longest end of the photograph's path, whatever its ending."""
-    for depth in range(len(photo.parts)):
-        place = folder.joinpath(*photo.parts[1 + depth : -1])
-        if not place.is_dir():
-            continue
-        images = [p for p in sorted(place.iterdir()) if p.suffix.lower() in SUFFIXES]
-        found = [p for p in images if photo.name in (p.name, p.stem)]
-        found = found or [p for p in images if p.stem == photo.stem]
-        if len(found) > 1:
-            raise ImageError(f"the mask of {photo.name} may be {found[0]} or {found[1]}")
-        if found:
-            return found[0]
-    raise ImageError(f"there is no mask for {photo.name} in {folder}")
-
-
-def summary(scene: Scene, files: list[Path]) -> dict[str, Any]:
+def summary(scene: Scene, files: list[Path], kept: Kept) -> dict[str, Any]:
     """What ``--json`` prints."""
     confidence = scene.confidence[scene.masks]
     return {
         "files": [str(path) for path in files],
         "views": len(scene.names),
         "names": scene.names,
+        "points": inputs.counted(kept),
         "poses_found": int(np.sum(scene.pose_ok)),
         "focal_px": [float(k[0, 0]) for k in scene.original_intrinsics],
         "mean_confidence": float(confidence.mean()) if confidence.size else None,

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.cli.inputs import positive, use_compilation_cache
+from mvdust3r_jax.cli.inputs import (
+    add_point_arguments,
+    counted,
+    kept_points,
+    use_compilation_cache,
+)
+from mvdust3r_jax.cli.values import positive
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.results import check_names
 
@@ -35,28 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="longer side of the videos (default: %(default)s)",
     )
-    parser.add_argument("--min-confidence", type=float, default=0.0, metavar="C")
-    parser.add_argument("--drop", type=float, default=0.1, metavar="SHARE", help="least confident")
-    parser.add_argument("--max-points", type=positive, metavar="N")
-    parser.add_argument("--consistent", action="store_true")
+    add_point_arguments(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Load, filter, write beside the scene."""
     from mvdust3r_jax import export
 
-    points = export.PointFilter(args.min_confidence, args.drop, args.consistent, args.max_points)
     scene = Scene.load(args.folder)
     use_compilation_cache(console)
     folder = args.folder if args.folder.is_dir() else args.folder.parent
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
     export.check(formats)
     check_names(folder, [export.EXPORTERS[name].file_name for name in formats])
+    kept = kept_points(scene, args, console)
     exporters = export.with_videos(
         num_frames=args.frames, longest_px=args.size, progress=console.advance
     )
     told = lambda name: console.step(f"write {name}")  # noqa: E731
-    files = export.write(scene, folder, formats, points, exporters, told)
+    files = export.write(scene, folder, formats, kept, exporters, told, args.allow_empty)
     console.step("")
     console.say("\n".join(f"wrote {path}" for path in files))
-    return {"files": [str(path) for path in files]}
+    return {"files": [str(path) for path in files], "points": counted(kept)}

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mvdust3r_jax.cli import inputs
-from mvdust3r_jax.cli.console import Console, UsageError
+from mvdust3r_jax.cli import inputs, values
+from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_photo_arguments(parser)
     inputs.add_model_arguments(parser)
     page = parser.add_argument_group("page")
-    page.add_argument("--port", type=int, default=8080, help="or the next free one (default: 8080)")
+    page.add_argument(
+        "--port", type=values.port, default=8080, help="or the next free one (default: 8080)"
+    )
     page.add_argument(
         "--host",
         default="127.0.0.1",
@@ -46,14 +48,14 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     try:
         check_address(args.host, args.port)
     except AddressError as error:
-        raise UsageError(str(error)) from error
+        raise values.UsageError(str(error)) from error
     scene, job = None, None
     if len(args.inputs) == 1 and (Path(args.inputs[0]) / SCENE_FILE).is_file():
         scene = Scene.load(args.inputs[0])
     else:
         model = inputs.open_model(args, console)
         if args.inputs:
-            sources = inputs.gather(args.inputs, args)
+            sources = inputs.gather(args.inputs, args, console.say)
             scene = _reconstruct(sources, model, args, console.step)
             scene.names = inputs.unique_names(sources)
             console.step("")

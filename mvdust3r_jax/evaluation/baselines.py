@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mvdust3r_jax.cameras.from_pointmaps import centred_pixels
+from mvdust3r_jax.cameras.from_pointmaps import centered_pixels
 from mvdust3r_jax.evaluation.estimate import first_view, ground_truth, principal_points
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.geometry.truth import known_depth
@@ -25,7 +25,7 @@ _ORACLE_SPREAD = 0.6
 def constant_prediction(batch: Batch, num_inputs: int) -> Prediction:
     """The same flat wall in front of every view, whatever the images show."""
     height, width = batch.images.shape[2:4]
-    pixels = centred_pixels(height, width, principal_points(batch, num_inputs))
+    pixels = centered_pixels(height, width, principal_points(batch, num_inputs))
     rays = pixels / (_CONSTANT_FOCAL * width)
     points = jnp.concatenate([rays, jnp.ones_like(rays[..., :1])], axis=-1)
     return Prediction(points, jnp.ones(points.shape[:-1]))

@@ -23,14 +23,17 @@ from mvdust3r_jax.export.glb import write_glb
 from mvdust3r_jax.export.html import write_html
 from mvdust3r_jax.export.mesh import write_mesh
 from mvdust3r_jax.export.nerfstudio import write_nerfstudio
-from mvdust3r_jax.export.point_filter import PointFilter, keep_mask
+from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
 from mvdust3r_jax.export.preview import write_preview
 from mvdust3r_jax.export.splat_ply import write_splat_ply
 from mvdust3r_jax.export.video import write_videos
 from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
-__all__ = ["EXPORTERS", "Exporter", "PointFilter", "with_videos", "write"]
+__all__ = [
+    *("EXPORTERS", "Exporter", "Kept", "NoPointsError", "PointFilter", "check", "keep"),
+    *("with_videos", "write"),
+]
 
 
 class Exporter(NamedTuple):
@@ -52,7 +55,7 @@ def _write_npz(path: Path, scene: SceneArrays) -> None:
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "ply": Exporter(write_ply, "scene.ply", "coloured points with confidence"),
+    "ply": Exporter(write_ply, "scene.ply", "colored points with confidence"),
     "glb": Exporter(write_glb, "scene.glb", "points and camera frusta, y up"),
     "3dgs": Exporter(write_splat_ply, "gaussians.ply", "Gaussians in the standard 3DGS layout"),
     "colmap": Exporter(write_colmap, "colmap", "images/ and sparse/0/, as trainers open it"),
@@ -99,22 +102,29 @@ def write(
     scene: SceneArrays,
     folder: str | Path,
     formats: Sequence[str],
-    points: PointFilter | None = None,
+    points: PointFilter | Kept | None = None,
     exporters: Mapping[str, Exporter] = EXPORTERS,
     progress: Callable[[str], None] = lambda name: None,
+    allow_empty: bool = False,
 ) -> list[Path]:
     """Write the named formats into ``folder`` and return their paths, in the order of ``formats``.
 
     They appear together or not at all, in the place of what this program wrote there before under
     their names; other files stay (`storage.results`).
 
-    points: which points to keep (default: all but the least confident tenth). exporters: other
-    writers than the usual ones (`with_videos`). progress: called with each format's name as it
-    begins. All formats are checked before anything is written, and raise what `check` raises;
-    ResultsError where a foreign file has one of their names.
+    points: which points to keep (default: all but the least confident tenth), or what `keep` found
+    of them. exporters: other writers than the usual ones (`with_videos`). progress: called with
+    each format's name as it begins. allow_empty: write the formats even if no point is left.
+
+    Raises:
+      NoPointsError: none is left. ResultsError: a foreign file has one of their names. What `check`
+      raises, before anything is written.
     """
     check(formats, exporters)
-    kept = dataclasses.replace(scene, masks=keep_mask(scene, points or PointFilter()))
+    left = points if isinstance(points, Kept) else keep(scene, points or PointFilter())
+    if formats and not left.count and not allow_empty:
+        raise NoPointsError(f"no point is left: {left}")
+    kept = dataclasses.replace(scene, masks=left.mask)
     names = [exporters[name].file_name for name in formats]
     with results_folder(folder, parts=names) as stage:
         for name in formats:

@@ -25,7 +25,7 @@ _NEARLY_PARALLEL = 0.9999
 
 
 def orbit(scene: SceneArrays, num_frames: int, view: int | None = None) -> np.ndarray:
-    """A closed ellipse centred on one camera, looking at a fixed point in front of it.
+    """A closed ellipse centered on one camera, looking at a fixed point in front of it.
 
     view: whose camera (default: the first with a pose). The point lies on its optical axis at
     the median depth of its pixels; the vertical radius is half of the horizontal one.
@@ -41,17 +41,17 @@ def orbit(scene: SceneArrays, num_frames: int, view: int | None = None) -> np.nd
     target = start[:3, 3] + distance * start[:3, 2]
     angle = np.linspace(0, 2 * np.pi, num_frames, endpoint=False)[:, None]
     offset = np.cos(angle) * start[:3, 0] + 0.5 * np.sin(angle) * start[:3, 1]
-    centres = start[:3, 3] + ORBIT_RADIUS * distance * offset
-    return look_at(centres, target, down=start[:3, 1])
+    centers = start[:3, 3] + ORBIT_RADIUS * distance * offset
+    return look_at(centers, target, down=start[:3, 1])
 
 
-def look_at(centres: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Poses at ``centres`` [n, 3] whose z axis points to ``target`` [3], y axis nearly ``down``."""
-    forward = _unit(target - centres)
+def look_at(centers: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Poses at ``centers`` [n, 3] whose z axis points to ``target`` [3], y axis nearly ``down``."""
+    forward = _unit(target - centers)
     right = _unit(np.cross(np.broadcast_to(down, forward.shape), forward))
-    poses = np.tile(np.eye(4), (len(centres), 1, 1))
+    poses = np.tile(np.eye(4), (len(centers), 1, 1))
     poses[:, :3, :3] = np.stack([right, np.cross(forward, right), forward], axis=-1)
-    poses[:, :3, 3] = centres
+    poses[:, :3, 3] = centers
     return poses
 
 

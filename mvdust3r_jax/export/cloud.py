@@ -1,4 +1,4 @@
-"""Coloured points as a binary PLY, and the flat arrays that other formats start from.
+"""Colored points as a binary PLY, and the flat arrays that other formats start from.
 
 World frame (the reference camera: x right, y down, z forward; or that of known poses), units of
 the scene's points.
@@ -16,14 +16,28 @@ from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # What a file says of its frame.
 REFERENCE_FRAME = "frame: reference camera, x right, y down, z forward"
+# PLY's names of NumPy's types.
+PLY_TYPES = {"u1": "uchar", "<f4": "float", "<f8": "double"}
 KNOWN_FRAME = "frame: that of the known poses"
 
 
 def cloud(scene: SceneArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the masked pixels: points [n, 3] float32, colours [n, 3] uint8, confidence [n] float32."""
+    """Of the masked pixels: points [n, 3], colors [n, 3] uint8, confidence [n] float32.
+
+    Points are float32, or float64 where the scene's are.
+    """
     keep = usable_pixels(scene)
-    points = np.asarray(scene.points, np.float32)[keep]
-    return points, view_colors(scene)[keep], np.asarray(scene.confidence, np.float32)[keep]
+    return (
+        scene_points(scene)[keep],
+        view_colors(scene)[keep],
+        np.asarray(scene.confidence, np.float32)[keep],
+    )
+
+
+def scene_points(scene: SceneArrays) -> np.ndarray:
+    """[V, H, W, 3] float32, or float64 where the world lies far from its origin."""
+    points = np.asarray(scene.points)
+    return points if points.dtype == np.float64 else points.astype(np.float32, copy=False)
 
 
 def ply_header(count: int, properties: list[tuple[str, str]], comments: list[str]) -> bytes:
@@ -44,14 +58,14 @@ def write_ply(path: str | Path, scene: SceneArrays) -> None:
 def write_points_ply(
     path: str | Path, points: np.ndarray, colors: np.ndarray, confidence: np.ndarray, comment: str
 ) -> None:
-    """Vertices ``x y z red green blue confidence``: points [n, 3], uint8 colours [n, 3], [n]."""
-    kinds = {"x": "<f4", "y": "<f4", "z": "<f4", "red": "u1", "green": "u1", "blue": "u1"}
-    kinds["confidence"] = "<f4"
+    """Vertices ``x y z red green blue confidence``: points [n, 3], uint8 colors [n, 3], [n]."""
+    kinds = dict.fromkeys("xyz", "<f8" if points.dtype == np.float64 else "<f4")
+    kinds |= {"red": "u1", "green": "u1", "blue": "u1", "confidence": "<f4"}
     vertices = np.empty(len(points), dtype=list(kinds.items()))
     columns = [*points.T, *colors.T, confidence]
     for name, column in zip(kinds, columns, strict=True):
         vertices[name] = column
-    properties = [(name, "uchar" if kind == "u1" else "float") for name, kind in kinds.items()]
+    properties = [(name, PLY_TYPES[kind]) for name, kind in kinds.items()]
     header = ply_header(len(vertices), properties, [comment])
     with whole_file(path) as partial:
         partial.write_bytes(header + vertices.tobytes())

@@ -1,7 +1,7 @@
 """A COLMAP folder as trainers open it: ``images/`` and ``sparse/0/``, binary or text.
 
 Intrinsics and image points are at the resolution of the original photographs (after EXIF
-rotation). COLMAP counts the centre of the first pixel as (0.5, 0.5): 0.5 is added to principal
+rotation). COLMAP counts the center of the first pixel as (0.5, 0.5): 0.5 is added to principal
 points and image points. Poses are camera-from-world, OpenCV axes. Views without a pose are left
 out, as COLMAP leaves out images that it could not register. ``images/`` holds the photographs where
 `export.photographs` wrote them beside the folder; else whoever has them puts them there.

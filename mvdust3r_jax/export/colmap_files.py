@@ -20,7 +20,7 @@ _TRACK = np.dtype([("image", "<u4"), ("index", "<u4")])
 class Sparse(NamedTuple):
     """``I`` images with a camera each, ``P`` points, ``n`` observations ordered by point.
 
-    Pixels count the first centre as (0.5, 0.5).
+    Pixels count the first center as (0.5, 0.5).
     """
 
     image_ids: np.ndarray  # [I], which are the cameras' as well
@@ -72,7 +72,7 @@ def images_bin(model: Sparse) -> bytes:
 
 
 def points_bin(model: Sparse) -> bytes:
-    """Positions, colours, errors and tracks."""
+    """Positions, colors, errors and tracks."""
     track, begins = model.tracks()
     parts = [struct.pack("<Q", len(model.positions))]
     rows = zip(model.positions, model.colors.tolist(), model.errors, strict=True)
@@ -124,7 +124,7 @@ def points_txt(model: Sparse) -> bytes:
     rows = zip(model.positions, model.colors, model.errors, strict=True)
     for i, (xyz, (r, g, b), error) in enumerate(rows):
         seen = " ".join(f"{image} {index}" for image, index in track[begins[i] : begins[i + 1]])
-        lines.append(f"{i + 1} {_numbers(xyz, 9)} {r} {g} {b} {error:.4f} {seen}")
+        lines.append(f"{i + 1} {_numbers(xyz, 12)} {r} {g} {b} {error:.4f} {seen}")
     return _lines(lines)
 
 

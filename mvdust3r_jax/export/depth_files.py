@@ -1,7 +1,7 @@
 """Depth maps as files, one set per view, at the resolution that the network saw.
 
 ``NAME.npz`` holds ``depth`` (float32, along the optical axis, in the scene's unit; 0 where there
-is none), ``confidence`` (float32), ``intrinsics`` [3, 3] (the first pixel's centre is (0, 0)) and
+is none), ``confidence`` (float32), ``intrinsics`` [3, 3] (the first pixel's center is (0, 0)) and
 ``world_from_cam`` [4, 4] (OpenCV axes). Where the scene is metric, ``NAME.png`` holds the same
 depth in whole millimeters, 16 bits, 0 where there is none or where it is beyond 65.535 m.
 ``depth.json`` names them all.
@@ -28,7 +28,7 @@ def write_depth(path: str | Path, scene: SceneArrays) -> None:
     depths, names = depth_of_views(scene), stems(scene)
     index = {
         "unit": "meter" if scene.metric else "the scene's, unknown",
-        "pixel": "the first pixel's centre is (0, 0)",
+        "pixel": "the first pixel's center is (0, 0)",
         "views": [],
     }
     with results_folder(path) as folder:

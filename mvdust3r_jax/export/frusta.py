@@ -57,6 +57,6 @@ def edges(apex_and_corners: np.ndarray, depth: float) -> tuple[np.ndarray, np.nd
 
 
 def view_color(view: int, num_views: int) -> tuple[int, int, int]:
-    """A distinct uint8 colour per view, red to violet in view order."""
+    """A distinct uint8 color per view, red to violet in view order."""
     rgb = colorsys.hsv_to_rgb(0.8 * view / max(num_views - 1, 1), 0.85, 0.95)
     return tuple(round(255 * channel) for channel in rgb)

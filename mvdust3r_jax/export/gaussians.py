@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from mvdust3r_jax.export.cloud import scene_points
 from mvdust3r_jax.export.posed_views import (
     depth_maps,
     reference_distances,
@@ -21,9 +22,9 @@ from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Of the surfels that stand in for scenes without Gaussian heads.
 STAND_IN_OPACITY = 0.95
-# A standard deviation of half a pixel's footprint closes the gaps between neighbours.
+# A standard deviation of half a pixel's footprint closes the gaps between neighbors.
 STAND_IN_PIXELS = 0.5
-# Band-0 spherical harmonic: colour = 0.5 + SH_BAND_0 * coefficient.
+# Band-0 spherical harmonic: color = 0.5 + SH_BAND_0 * coefficient.
 SH_BAND_0 = 0.28209479177387814
 
 
@@ -31,7 +32,7 @@ SH_BAND_0 = 0.28209479177387814
 class GaussianCloud:
     """``G`` Gaussians. means, scales: scene units. rotations: unit wxyz. opacities in (0, 1).
 
-    sh: [G, K, 3] coefficients in gsplat's convention (colour in [0, 1] = 0.5 + SH, cut at 0).
+    sh: [G, K, 3] coefficients in gsplat's convention (color in [0, 1] = 0.5 + SH, cut at 0).
     """
 
     means: np.ndarray  # [G, 3]
@@ -47,7 +48,7 @@ class GaussianCloud:
 
     @property
     def colors_01(self) -> np.ndarray:
-        """[G, 3]: the view-independent colour, in [0, 1]."""
+        """[G, 3]: the view-independent color, in [0, 1]."""
         return np.clip(0.5 + SH_BAND_0 * self.sh[:, 0], 0, 1)
 
     @property
@@ -58,14 +59,14 @@ class GaussianCloud:
 
 
 def gaussian_cloud(scene: SceneArrays) -> GaussianCloud:
-    """One Gaussian per masked pixel, centred on its point.
+    """One Gaussian per masked pixel, centered on its point.
 
-    Colour: with one SH coefficient (degree 0) it is the photograph's own pixel, as in training;
+    Color: with one SH coefficient (degree 0) it is the photograph's own pixel, as in training;
     with more it is what the network gave. Scenes without Gaussian heads get round surfels as
     large as a pixel's footprint.
     """
     keep = usable_pixels(scene)
-    means = np.asarray(scene.points, np.float32)[keep]
+    means = scene_points(scene)[keep]
     pixel_sh = (np.asarray(scene.images_01, np.float32)[keep][:, None, :] - 0.5) / SH_BAND_0
     if scene.gaussians is None:
         scales = np.repeat(_footprint(scene)[keep][:, None], 3, axis=1)

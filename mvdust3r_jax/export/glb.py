@@ -1,8 +1,8 @@
-"""Binary glTF 2.0: coloured points and textured camera frusta, y up.
+"""Binary glTF 2.0: colored points and textured camera frusta, y up.
 
 glTF's frame is x right, y up, z towards the viewer: OpenCV's with y and z negated. A world that is
 the reference camera's is turned so; that of known poses is kept, whichever way is up in it. Vertex
-colours in glTF are linear, photographs are sRGB: they are converted, to floats so that dark tones
+colors in glTF are linear, photographs are sRGB: they are converted, to floats so that dark tones
 stay apart. Materials are unlit (``KHR_materials_unlit``), so photographs look as they are.
 """
 
@@ -29,8 +29,13 @@ _COMPONENT = {"float32": 5126, "uint32": 5125}
 
 
 def write_glb(path: str | Path, scene: SceneArrays) -> None:
-    """Write the masked points, and one node per view with a pose, named like the view."""
-    glb = Builder(OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4))
+    """Write the masked points, and one node per view with a pose, named like the view.
+
+    Vertices of a world far from its origin are small, and the nodes moved to where they belong.
+    """
+    scene, origin = scene.recentered()
+    turn = OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4)
+    glb = Builder(turn, turn[:3, :3] @ origin)
     points, colors, _ = cloud(scene)
     if len(points):
         glb.add_node("points", [glb.primitive(points, _POINTS, colors=colors)])
@@ -69,10 +74,13 @@ def linear_from_srgb(colors: np.ndarray) -> np.ndarray:
 
 
 class Builder:
-    """Collects the binary buffer, in the frame ``file_from_world``, and the JSON about it."""
+    """Collects the binary buffer, in the frame ``file_from_world``, and the JSON about it.
 
-    def __init__(self, file_from_world: np.ndarray) -> None:
-        self.file_from_world = file_from_world
+    translation: of all nodes.
+    """
+
+    def __init__(self, file_from_world: np.ndarray, translation: np.ndarray) -> None:
+        self.file_from_world, self.translation = file_from_world, translation
         self.parts: list[bytes] = []
         self.size = 0
         unlit = {"extensions": {"KHR_materials_unlit": {}}, "doubleSided": True}
@@ -114,7 +122,7 @@ class Builder:
         faces: np.ndarray | None = None,
         texture: bytes | None = None,
     ) -> dict:
-        """A glTF primitive: world vertices [n, 3], uint8 sRGB colours [n, 3], faces [m, 3]."""
+        """A glTF primitive: world vertices [n, 3], uint8 sRGB colors [n, 3], faces [m, 3]."""
         turned = (vertices @ self.file_from_world[:3, :3].T).astype(np.float32)
         bounds = {"min": turned.min(axis=0).tolist(), "max": turned.max(axis=0).tolist()}
         attributes = {"POSITION": self._accessor(turned, "VEC3", **bounds)}
@@ -139,7 +147,9 @@ class Builder:
     def add_node(self, name: str, primitives: list[dict]) -> None:
         """One mesh and the node that shows it."""
         self.json["meshes"].append({"name": name, "primitives": primitives})
-        self.json["nodes"].append({"name": name, "mesh": len(self.json["meshes"]) - 1})
+        moved = {"translation": self.translation.tolist()} if self.translation.any() else {}
+        node = {"name": name, "mesh": len(self.json["meshes"]) - 1, **moved}
+        self.json["nodes"].append(node)
         self.json["scenes"][0]["nodes"].append(len(self.json["nodes"]) - 1)
 
     def tobytes(self) -> bytes:

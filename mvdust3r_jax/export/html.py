@@ -2,7 +2,7 @@
 
 The page loads nothing: script, style, pictures and points are inside, and its content policy
 forbids any connection, so it can be mailed or opened from disk. Points are stored as 16-bit
-positions in their bounding box, 8-bit colours and 8-bit confidence ranks (10 bytes a point).
+positions in their bounding box, 8-bit colors and 8-bit confidence ranks (10 bytes a point).
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def write_html(path: str | Path, scene: SceneArrays, max_points: int = MAX_POINT
 
 
 def page_data(scene: SceneArrays, max_points: int) -> dict:
-    """What the page's script reads, as plain Python data."""
+    """What the page's script reads, as plain Python data; graphics hold no more than float32."""
+    scene, origin = scene.recentered()
+    told = conventions(scene)
+    if origin.any():
+        told = told | {"origin": f"positions on this page are relative to {origin.tolist()}"}
     depth = frusta.frustum_depth(scene)
     pictures = zip(view_colors(scene), depth_colors(scene), confidence_colors(scene), strict=True)
     views = cameras_dict(scene)["views"]
@@ -67,7 +71,7 @@ def page_data(scene: SceneArrays, max_points: int) -> dict:
         "points": points,
         "total_points": total,
         "timings": timings,
-        "conventions": conventions(scene),
+        "conventions": told,
         "down": down_direction(scene).tolist(),
     }
 
@@ -75,7 +79,7 @@ def page_data(scene: SceneArrays, max_points: int) -> dict:
 def packed_points(scene: SceneArrays, max_points: int) -> dict:
     """Points as base64: ``position`` uint16 [n, 3] in the box, ``color`` uint8 [n, 4].
 
-    The fourth colour byte is the confidence rank: 0 for the least, 255 for the most confident.
+    The fourth color byte is the confidence rank: 0 for the least, 255 for the most confident.
     """
     keep = within_budget(usable_pixels(scene), max_points)
     points, colors, confidence = cloud(dataclasses.replace(scene, masks=keep))

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from mvdust3r_jax.export.cloud import KNOWN_FRAME, REFERENCE_FRAME
+from mvdust3r_jax.export.cloud import KNOWN_FRAME, PLY_TYPES, REFERENCE_FRAME
 from mvdust3r_jax.export.depth_files import depth_of_views
 from mvdust3r_jax.export.glb import TRIANGLES, Builder
 from mvdust3r_jax.export.point_filter import nearest_pixel
@@ -45,14 +45,17 @@ class Mesh(NamedTuple):
 
 def write_mesh(path: str | Path, scene: SceneArrays) -> None:
     """Write the folder ``path``."""
+    # Worlds far from their origin: fused near it, and moved back in each file's own way.
+    scene, origin = scene.recentered()
     mesh = scene_mesh(scene)
     frame = REFERENCE_FRAME if scene.world_is_reference else KNOWN_FRAME
-    glb = Builder(OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4))
+    turn = OPENGL_FROM_OPENCV if scene.world_is_reference else np.eye(4)
+    glb = Builder(turn, turn[:3, :3] @ origin)
     if len(mesh.faces):
         piece = glb.primitive(mesh.vertices, TRIANGLES, colors=mesh.colors, faces=mesh.faces)
         glb.add_node("mesh", [piece])
     with results_folder(path) as folder:
-        (folder / "mesh.ply").write_bytes(ply_bytes(mesh, frame))
+        (folder / "mesh.ply").write_bytes(ply_bytes(mesh, frame, origin))
         (folder / "mesh.glb").write_bytes(glb.tobytes())
         (folder / "mesh.json").write_text(json.dumps(mesh.facts, indent=1) + "\n")
 
@@ -135,11 +138,15 @@ def _colors(scene: SceneArrays, vertices: np.ndarray, tolerance: float) -> np.nd
     return np.round(total / np.maximum(weight, 1e-12)).astype(np.uint8)
 
 
-def ply_bytes(mesh: Mesh, frame: str) -> bytes:
-    """Binary PLY with vertices ``x y z red green blue`` and triangles."""
-    kinds = [(axis, "<f4") for axis in "xyz"] + [(c, "u1") for c in ("red", "green", "blue")]
+def ply_bytes(mesh: Mesh, frame: str, origin: np.ndarray) -> bytes:
+    """Binary PLY with vertices ``x y z red green blue``, moved by ``origin``, and triangles.
+
+    Vertices are float64 where the origin is not 0: float32 has no millimeters there.
+    """
+    kind = "<f8" if origin.any() else "<f4"
+    kinds = [(axis, kind) for axis in "xyz"] + [(c, "u1") for c in ("red", "green", "blue")]
     rows = np.empty(len(mesh.vertices), kinds)
-    columns = [*mesh.vertices.T, *mesh.colors.T]
+    columns = [*(mesh.vertices + origin).T, *mesh.colors.T]
     for (name, _), column in zip(kinds, columns, strict=True):
         rows[name] = column
     triangles = np.empty(len(mesh.faces), [("n", "u1"), ("v", "<i4", 3)])
@@ -147,7 +154,7 @@ def ply_bytes(mesh: Mesh, frame: str) -> bytes:
     told = " ".join(f"{mesh.facts[name]} {name}" for name in ("faces", "holes"))
     lines = ["ply", "format binary_little_endian 1.0", f"comment {frame}", f"comment {told}"]
     lines += [f"element vertex {len(rows)}"]
-    lines += [f"property {'float' if k == '<f4' else 'uchar'} {name}" for name, k in kinds]
+    lines += [f"property {PLY_TYPES[k]} {name}" for name, k in kinds]
     lines += [f"element face {len(triangles)}", "property list uchar int vertex_indices"]
     header = "\n".join([*lines, "end_header"]) + "\n"
     return header.encode("ascii") + rows.tobytes() + triangles.tobytes()

@@ -4,7 +4,7 @@ Camera axes are OpenGL's (x right, y up, z back), as nerfstudio expects. A world
 reference camera's is turned to z-up, which nerfstudio's viewer and its default orientation assume:
 world x = reference x, world y = reference z (forward), world z = -reference y (up). The world of
 known poses is kept: poses read from a ``transforms.json`` come back as they were. Intrinsics are at
-the original resolution and count the centre of the first pixel as (0.5, 0.5). ``file_path`` leads
+the original resolution and count the center of the first pixel as (0.5, 0.5). ``file_path`` leads
 to ``images/`` beside the folder, where `export.photographs` wrote it; else it is the photograph's
 name: put the photographs (EXIF rotation applied) beside the file. Views without a pose are left
 out.
@@ -67,7 +67,7 @@ def transforms_dict(scene: SceneArrays, ply_file_path: str, image_paths: Sequenc
 def write_nerfstudio(path: str | Path, scene: SceneArrays) -> None:
     """Write the folder ``path`` with ``transforms.json`` and ``sparse_pc.ply``."""
     points, colors, confidence = cloud(scene)
-    turned = (points @ _turn(scene)[:3, :3].T).astype(np.float32)
+    turned = (points @ _turn(scene)[:3, :3].T).astype(points.dtype)
     written = written_names(scene, Path(path).parent)
     images = [f"../{FOLDER}/{name}" for name in written] if written else list(map(str, scene.names))
     with results_folder(path) as folder:

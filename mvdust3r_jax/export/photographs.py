@@ -12,9 +12,10 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from mvdust3r_jax.media.photographs import Photo, read_photo
+from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.storage.results import where_it_stands
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
@@ -75,8 +76,7 @@ def are_needed(
 
 
 def _is_upright(path: Path) -> bool:
-    with Image.open(path) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return read_header(path).tag == 1
 
 
 def write_photographs(

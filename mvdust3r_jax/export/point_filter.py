@@ -25,6 +25,10 @@ from mvdust3r_jax.storage.scene_arrays import SceneArrays
 CONTRADICTION_MARGIN = 0.05
 
 
+class NoPointsError(ValueError):
+    """Nothing is left to write; the message says what dropped the points."""
+
+
 @dataclasses.dataclass(frozen=True)
 class PointFilter:
     """What to keep. The steps are taken in the order of the fields.
@@ -42,21 +46,60 @@ class PointFilter:
     def __post_init__(self) -> None:
         if not 0 <= self.drop_share < 1:
             raise ValueError(f"drop_share must be in [0, 1), got {self.drop_share}")
+        if not np.isfinite(self.min_confidence):
+            raise ValueError(f"min_confidence must be a finite number, got {self.min_confidence}")
         if self.max_points is not None and self.max_points < 1:
             raise ValueError(f"max_points must be positive, got {self.max_points}")
 
 
-def keep_mask(scene: SceneArrays, points: PointFilter, seed: int = 0) -> np.ndarray:
-    """[V, H, W]: true for the pixels that the filter keeps; always inside ``scene.masks``."""
-    keep = usable_pixels(scene)
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What a filter keeps: mask [V, H, W], always inside ``scene.masks``.
+
+    dropped: how many pixels each reason took away, in the order of the steps.
+    """
+
+    mask: np.ndarray
+    dropped: dict[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many points are left."""
+        return int(self.mask.sum())
+
+    def __str__(self) -> str:
+        reasons = [f"{number:,} {reason}" for reason, number in self.dropped.items() if number]
+        why = f" (dropped: {', '.join(reasons)})" if reasons else ""
+        return f"{self.count:,} of {self.mask.size:,} points kept{why}"
+
+
+def keep(scene: SceneArrays, points: PointFilter, seed: int = 0) -> Kept:
+    """The pixels that the filter keeps, and why the others are dropped."""
     confidence = np.asarray(scene.confidence)
-    if points.drop_share > 0 and keep.any():
-        floor = np.quantile(confidence[keep], points.drop_share)
-        keep &= confidence >= floor
-    keep &= confidence >= points.min_confidence
+    left = np.asarray(scene.masks, bool).copy()
+    dropped = {"outside of the scene": int(left.size - left.sum())}
+
+    def narrow(reason: str, keeps: np.ndarray) -> None:
+        nonlocal left
+        before, left = int(left.sum()), left & keeps
+        dropped[reason] = before - int(left.sum())
+
+    narrow("not finite", usable_pixels(scene) & np.isfinite(confidence))
+    if points.drop_share > 0 and left.any():
+        narrow("least confident", confidence >= np.quantile(confidence[left], points.drop_share))
+    if points.min_confidence > 0:
+        least = points.min_confidence
+        narrow(f"of a confidence below {least:g}", confidence >= least)
     if points.consistent:
-        keep &= ~contradicted(scene, keep)
-    return within_budget(keep, points.max_points, seed)
+        narrow("contradicted by another view", ~contradicted(scene, left))
+    if points.max_points is not None:
+        narrow("beyond the number asked for", within_budget(left, points.max_points, seed))
+    return Kept(left, dropped)
+
+
+def keep_mask(scene: SceneArrays, points: PointFilter, seed: int = 0) -> np.ndarray:
+    """[V, H, W]: true for the pixels that the filter keeps."""
+    return keep(scene, points, seed).mask
 
 
 def within_budget(keep: np.ndarray, max_points: int | None, seed: int = 0) -> np.ndarray:

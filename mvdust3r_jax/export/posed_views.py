@@ -1,7 +1,7 @@
 """Views of a scene: its cameras, depths and usable pixels, as several file formats need them.
 
 World is the camera frame of the reference view (OpenCV axes: x right, y down, z forward) or that of
-known poses, which may lie anywhere; units of the points. Pixels: the first pixel's centre is (0,
+known poses, which may lie anywhere; units of the points. Pixels: the first pixel's center is (0,
 0), at both resolutions; a format that counts from the pixel's corner (COLMAP, nerfstudio) gets +0.5
 in its own module. NumPy in float64: files are made on the host, and float32 does not hold 0.01 px
 at 6000 px after a chain of products.
@@ -29,9 +29,10 @@ def invert_rigid(a_from_b: np.ndarray) -> np.ndarray:
 
 
 def transform(a_from_b: np.ndarray, points_b: np.ndarray) -> np.ndarray:
-    """Points [..., 3] moved by one transform [4, 4]."""
+    """Points [..., 3] moved by one transform [4, 4]; infinite ones become NaN."""
     a_from_b = np.asarray(a_from_b)
-    return points_b @ a_from_b[:3, :3].T + a_from_b[:3, 3]
+    with np.errstate(invalid="ignore"):
+        return points_b @ a_from_b[:3, :3].T + a_from_b[:3, 3]
 
 
 def project(points_cam: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
@@ -53,15 +54,15 @@ def posed_views(scene: SceneArrays) -> np.ndarray:
     return np.flatnonzero(np.asarray(scene.pose_ok, bool) & finite)
 
 
-def reference_centre(scene: SceneArrays) -> np.ndarray:
+def reference_center(scene: SceneArrays) -> np.ndarray:
     """[3]: where the reference camera stands, from which training measures distances."""
-    centre = np.asarray(scene.world_from_cam[0], np.float64)[:3, 3]
-    return centre if np.isfinite(centre).all() else np.zeros(3)
+    center = np.asarray(scene.world_from_cam[0], np.float64)[:3, 3]
+    return center if np.isfinite(center).all() else np.zeros(3)
 
 
 def reference_distances(scene: SceneArrays) -> np.ndarray:
-    """[V, H, W]: of all points to the reference camera's centre."""
-    offset = np.asarray(scene.points, np.float64) - reference_centre(scene)
+    """[V, H, W]: of all points to the reference camera's center."""
+    offset = np.asarray(scene.points, np.float64) - reference_center(scene)
     return np.linalg.norm(offset, axis=-1)
 
 

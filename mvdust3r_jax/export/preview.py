@@ -1,8 +1,8 @@
 """``preview.png``: a contact sheet with one column per view: photograph, depth, confidence.
 
-Depth is coloured from near (red) to far (violet) between the 2nd and 98th percentile of all
+Depth is colored from near (red) to far (violet) between the 2nd and 98th percentile of all
 views together, confidence from low (dark) to high (bright) on a logarithmic scale. Pixels outside
-the scene are grey.
+the scene are gray.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SPECTRAL = [
 
 
 def colorize(values_01: np.ndarray, table: list[tuple[int, int, int]]) -> np.ndarray:
-    """uint8 colours [..., 3] of values in [0, 1] (clipped; NaN becomes grey)."""
+    """uint8 colors [..., 3] of values in [0, 1] (clipped; NaN becomes gray)."""
     stops = np.linspace(0, 1, len(table))
     channels = [np.interp(np.clip(values_01, 0, 1), stops, np.array(table)[:, c]) for c in range(3)]
     colors = np.round(np.nan_to_num(np.stack(channels, axis=-1))).astype(np.uint8)
@@ -37,7 +37,7 @@ def colorize(values_01: np.ndarray, table: list[tuple[int, int, int]]) -> np.nda
 
 
 def depth_colors(scene: SceneArrays) -> np.ndarray:
-    """uint8 [V, H, W, 3]; one scale for all views, so that equal colours mean equal depths."""
+    """uint8 [V, H, W, 3]; one scale for all views, so that equal colors mean equal depths."""
     depth = np.where(usable_pixels(scene), depth_maps(scene), np.nan)
     return colorize(_spread(depth), _SPECTRAL)
 

@@ -1,10 +1,10 @@
 """The 3DGS point-cloud file: what Gaussian-splat viewers and trainers read.
 
-One vertex per Gaussian, all ``float``: ``x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2
-rot_0..3``. Stored before activation: opacity as logit, scales as natural logarithm, rotation
-wxyz, colour as SH coefficients (``f_rest`` channel-major: all of red, then green, then blue).
-World frame as in the scene: the reference camera's (x right, y down, z forward) or that of known
-poses.
+One vertex per Gaussian, all ``float`` (``x y z`` are ``double`` in a world far from its origin):
+``x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3``. Stored before activation: opacity
+as logit, scales as natural logarithm, rotation wxyz, color as SH coefficients (``f_rest``
+channel-major: all of red, then green, then blue). World frame as in the scene: the reference
+camera's (x right, y down, z forward) or that of known poses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.export.cloud import ply_header
+from mvdust3r_jax.export.cloud import PLY_TYPES, ply_header
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
@@ -41,7 +41,6 @@ def write_gaussian_cloud(path: str | Path, cloud: GaussianCloud) -> None:
     count, coefficients = cloud.sh.shape[:2]
     opacity = np.clip(cloud.opacities.astype(np.float64), OPACITY_EDGE, 1 - OPACITY_EDGE)
     columns = [
-        cloud.means,
         np.zeros((count, 3)),
         cloud.sh[:, 0],
         np.swapaxes(cloud.sh[:, 1:], 1, 2).reshape(count, 3 * (coefficients - 1)),
@@ -50,10 +49,18 @@ def write_gaussian_cloud(path: str | Path, cloud: GaussianCloud) -> None:
         cloud.rotations,
     ]
     names = property_names(coefficients)
-    table = np.concatenate(columns, axis=1).astype("<f4")
-    header = ply_header(count, [(name, "float") for name in names], [])
+    place = "<f8" if cloud.means.dtype == np.float64 else "<f4"
+    table = np.empty(count, _layout(names, place))
+    table["place"], table["rest"] = cloud.means, np.concatenate(columns, axis=1)
+    kinds = [(name, PLY_TYPES[place if name in "xyz" else "<f4"]) for name in names]
+    header = ply_header(count, kinds, [])
     with whole_file(path) as partial:
         partial.write_bytes(header + table.tobytes())
+
+
+def _layout(names: list[str], place: str) -> np.dtype:
+    """Of one vertex: x, y, z of the given type, the rest float."""
+    return np.dtype([("place", place, 3), ("rest", "<f4", len(names) - 3)])
 
 
 def read_gaussian_cloud(path: str | Path) -> GaussianCloud:
@@ -66,16 +73,20 @@ def read_gaussian_cloud(path: str | Path) -> GaussianCloud:
     if "format binary_little_endian 1.0" not in lines:
         raise ValueError(f"{path}: binary little-endian is expected, got {lines[1]!r}")
     count = next((int(s.split()[2]) for s in lines if s.startswith("element vertex ")), 0)
-    names = [line.split()[2] for line in lines if line.startswith("property float ")]
+    listed = [line.split()[1:] for line in lines if line.startswith("property ")]
+    names = [words[-1] for words in listed]
+    place = "<f8" if listed and listed[0][0] == "double" else "<f4"
     coefficients = 1 + sum(name.startswith("f_rest_") for name in names) // 3
     if names != property_names(coefficients):
         raise ValueError(f"{path}: columns are {names}, expected {property_names(coefficients)}")
     body = data[end + len(b"end_header\n") :]
-    if len(body) != 4 * count * len(names):
-        raise ValueError(f"{path}: {len(body)} bytes for {count} x {len(names)} floats")
-    table = np.frombuffer(body, "<f4").reshape(count, len(names))
-    means, _, first, rest, opacity, scales, rotations = np.split(
-        table, np.cumsum([3, 3, 3, 3 * (coefficients - 1), 1, 3]), axis=1
+    layout = _layout(names, place)
+    if len(body) != layout.itemsize * count:
+        raise ValueError(f"{path}: {len(body)} bytes for {count} x {len(names)} numbers")
+    table = np.frombuffer(body, layout)
+    means = table["place"]
+    _, first, rest, opacity, scales, rotations = np.split(
+        table["rest"], np.cumsum([3, 3, 3 * (coefficients - 1), 1, 3]), axis=1
     )
     rest = np.swapaxes(rest.reshape(count, 3, coefficients - 1), 1, 2)
     return GaussianCloud(

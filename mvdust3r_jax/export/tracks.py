@@ -1,6 +1,6 @@
 """Tracks: which pixels of which views show the same point, as structure from motion stores it.
 
-Pixels are (u, v), the first centre at (0, 0); observations are at the original resolution.
+Pixels are (u, v), the first center at (0, 0); observations are at the original resolution.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOVED_PX = 1.0
 class Tracks(NamedTuple):
     """Observations of ``P`` points, one row each, ordered by point.
 
-    seeds: flat index into (V, H, W) of the pixel that carries the point's position and colour.
+    seeds: flat index into (V, H, W) of the pixel that carries the point's position and color.
     """
 
     point: np.ndarray  # [n] index of the point
@@ -116,7 +116,7 @@ def _mutual(here: _Sight, own: np.ndarray, there: _Sight) -> tuple[np.ndarray, n
     """Of each pixel ``own`` the pixel of ``there`` that shows its point (-1: none), and where.
 
     It is the nearest point there, lies within the tolerance, and its nearest point here is the one
-    that was begun with, or a neighbour's; along the surface they lie a pixel apart at most.
+    that was begun with, or a neighbor's; along the surface they lie a pixel apart at most.
     """
     found, seen = np.full(len(own), -1), np.full((len(own), 2), np.nan)
     if not len(own) or not len(there.points):

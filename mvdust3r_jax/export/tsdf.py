@@ -25,7 +25,7 @@ _OUTLIERS = 0.005
 
 
 class Field(NamedTuple):
-    """Voxel (i, j, k) has its centre at ``origin + voxel * (i, j, k)``."""
+    """Voxel (i, j, k) has its center at ``origin + voxel * (i, j, k)``."""
 
     distance: np.ndarray  # [I, J, K] float32, 1 where nothing is known
     seen: np.ndarray  # [I, J, K]
@@ -43,10 +43,10 @@ def fuse(scene: SceneArrays, max_voxels: int = MAX_VOXELS) -> Field | None:
     points = np.asarray(scene.points, np.float64)[views][shown]
     origin, voxel, shape = _grid(points, pixel_size(scene, depths), max_voxels)
     index = np.argwhere(_near_points(points, origin, voxel, shape))
-    centres = origin + voxel * index
+    centers = origin + voxel * index
     total, weight = np.zeros(len(index)), np.zeros(len(index))
     for view in views:
-        value, sureness = _seen_from(scene, view, depths[view], centres, TRUNCATION_VOXELS * voxel)
+        value, sureness = _seen_from(scene, view, depths[view], centers, TRUNCATION_VOXELS * voxel)
         total += sureness * value
         weight += sureness
     distance, seen = np.ones(shape, np.float32), np.zeros(shape, bool)
@@ -84,14 +84,14 @@ def _near_points(points: np.ndarray, origin: np.ndarray, voxel: float, shape: tu
 
 
 def _seen_from(
-    scene: SceneArrays, view: int, depth: np.ndarray, centres: np.ndarray, truncation: float
+    scene: SceneArrays, view: int, depth: np.ndarray, centers: np.ndarray, truncation: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of voxel centres [n, 3]: the view's distances in [-1, 1], and weights, 0 for what it hides.
+    """Of voxel centers [n, 3]: the view's distances in [-1, 1], and weights, 0 for what it hides.
 
     The distance is along the optical axis, to the depth between the four pixels around; none where
     these belong to two surfaces.
     """
-    in_view = transform(invert_rigid(scene.world_from_cam[view]), centres)
+    in_view = transform(invert_rigid(scene.world_from_cam[view]), centers)
     u, v = project(in_view, np.asarray(scene.intrinsics[view], np.float64)).T
     place = np.nan_to_num(np.stack([v, u]), nan=-1.0)
     known = np.where(depth > 0, depth, np.nan).astype(np.float64)

@@ -63,12 +63,12 @@ def render(
 ) -> Iterator[np.ndarray]:
     """Images [H, W, 3] in [0, 1], one per pose of ``world_from_cam`` [n, 4, 4].
 
-    intrinsics: [3, 3] of the ``H x W`` image, the first pixel's centre at (0, 0). A frame whose
+    intrinsics: [3, 3] of the ``H x W`` image, the first pixel's center at (0, 0). A frame whose
     tile lists overflow is rendered again with room for all: every frame is exact.
     """
     arrays = [cloud.means, cloud.rotations, cloud.scales, cloud.opacities, cloud.sh]
     arrays = [jnp.asarray(array, jnp.float32) for array in arrays]
-    # gsplat's convention: the first pixel's centre is (0.5, 0.5).
+    # gsplat's convention: the first pixel's center is (0.5, 0.5).
     shifted = jnp.asarray(intrinsics, jnp.float32).at[:2, 2].add(0.5)
     capacity = None
     for pose in np.asarray(invert_rigid(world_from_cam), np.float32):
@@ -76,7 +76,7 @@ def render(
         draw = partial(draw, sh_degree=cloud.sh_degree)
         image, overflow, needed = draw(capacity=capacity)
         if overflow > 0:
-            # A quarter more than this frame needs, so that its neighbours need no new program.
+            # A quarter more than this frame needs, so that its neighbors need no new program.
             capacity = int(needed) * 5 // 4
             image, _, _ = draw(capacity=capacity)
         yield np.clip(np.asarray(image), 0, 1)
@@ -159,6 +159,7 @@ def write_videos(
       longest_px: the longer side of a frame.
       progress: called after each frame with the share that is done.
     """
+    scene, _ = scene.recentered()
     per_view = _flight_frames_per_view(scene, num_frames)
     paths = orbit(scene, num_frames or ORBIT_FRAMES), fly_through(scene, per_view)
     count, done = sum(map(len, paths)), itertools.count(1)

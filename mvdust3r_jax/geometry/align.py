@@ -24,14 +24,14 @@ def similarity(
     weights = weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), _EPS)
     source_mean = jnp.einsum("...n,...ni->...i", weights, source)
     target_mean = jnp.einsum("...n,...ni->...i", weights, target)
-    source_centred = source - source_mean[..., None, :]
-    target_centred = target - target_mean[..., None, :]
-    covariance = jnp.einsum("...n,...ni,...nj->...ij", weights, target_centred, source_centred)
+    source_centered = source - source_mean[..., None, :]
+    target_centered = target - target_mean[..., None, :]
+    covariance = jnp.einsum("...n,...ni,...nj->...ij", weights, target_centered, source_centered)
     u, singular, vt = jnp.linalg.svd(covariance)
     sign = jnp.sign(jnp.linalg.det(u) * jnp.linalg.det(vt))
     signs = jnp.stack([jnp.ones_like(sign), jnp.ones_like(sign), sign], axis=-1)
     rotation = jnp.einsum("...ik,...k,...kj->...ij", u, signs, vt)
-    variance = jnp.einsum("...n,...ni->...", weights, source_centred**2)
+    variance = jnp.einsum("...n,...ni->...", weights, source_centered**2)
     scale = jnp.sum(singular * signs, axis=-1) / jnp.maximum(variance, _EPS)
     translation = target_mean - scale[..., None] * jnp.einsum(
         "...ij,...j->...i", rotation, source_mean

@@ -1,4 +1,4 @@
-"""Pinhole cameras: pixels, depth and points. OpenCV axes; the first pixel's centre is (0, 0).
+"""Pinhole cameras: pixels, depth and points. OpenCV axes; the first pixel's center is (0, 0).
 
 ``intrinsics`` is ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` in pixels, ``[..., 3, 3]``.
 """
@@ -15,7 +15,7 @@ MIN_PROJECTION_DEPTH = 1e-8
 
 
 def pixel_grid(height: int, width: int) -> Float[Array, "H W 2"]:
-    """Pixel centres (u, v) = (column, row) as integers in float32."""
+    """Pixel centers (u, v) = (column, row) as integers in float32."""
     v, u = jnp.meshgrid(
         jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32), indexing="ij"
     )
@@ -28,9 +28,9 @@ def unproject(
     """Points in the camera frame; depth is measured along z."""
     pixels = pixel_grid(*depth_m.shape[-2:])
     focal = jnp.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]], axis=-1)[..., None, None, :]
-    centre = intrinsics[..., None, None, :2, 2]
+    center = intrinsics[..., None, None, :2, 2]
     pixels = pixels.reshape((1,) * (focal.ndim - 3) + pixels.shape)
-    xy = (pixels - centre) / focal * depth_m[..., None]
+    xy = (pixels - center) / focal * depth_m[..., None]
     return jnp.concatenate([xy, depth_m[..., None]], axis=-1)
 
 
@@ -69,5 +69,5 @@ def intrinsics_from_focal(
 
 
 def half_pixel_shift(intrinsics: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3"]:
-    """The same camera for a rasterizer whose first pixel's centre is (0.5, 0.5)."""
+    """The same camera for a rasterizer whose first pixel's center is (0.5, 0.5)."""
     return intrinsics.at[..., :2, 2].add(0.5)

@@ -1,6 +1,6 @@
 """Rigid transforms ``[..., 4, 4]`` and quaternions ``[..., 4]`` (wxyz), named ``a_from_b``.
 
-Leading axes are batch axes everywhere and broadcast. Quaternions need not be normalised on input;
+Leading axes are batch axes everywhere and broadcast. Quaternions need not be normalized on input;
 q and -q are the same rotation.
 """
 
@@ -57,7 +57,7 @@ def transform_points(
 
 
 def rotation_from_quat(quat_wxyz: Float[Array, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
-    """Rotation matrices; inputs are normalised first."""
+    """Rotation matrices; inputs are normalized first."""
     w, x, y, z = jnp.moveaxis(normalize(quat_wxyz), -1, 0)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

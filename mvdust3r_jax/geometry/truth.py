@@ -24,7 +24,7 @@ def reference_from_cameras(
 
 
 def true_pointmaps(batch: Batch, num_refs: int) -> Float[Array, "B R S H W 3"]:
-    """Ground truth of every path: each view's points in the frame of view r, metres.
+    """Ground truth of every path: each view's points in the frame of view r, meters.
 
     Pixels without known depth hold the origin of their camera.
     """

@@ -1,5 +1,6 @@
-"""Photographs and videos as pixels: any file, size, aspect and orientation to what a network takes.
+"""Photographs, masks and videos as pixels: the one reader of each kind of file.
 
-The one reader of each kind of file. May use: nothing here. Door: ``photographs.read_photo``,
-``photographs.fit_photo``, ``photographs.list_images``, ``video_frames.read_frames``.
+Whatever a file says of its pixels (orientation, color, time) is applied, or it is refused by name.
+May use: nothing here. Door: ``photographs.read_photo``, ``photographs.list_images``,
+``masks.with_mask``, ``fitting.fit_photo``, ``video_frames.read_frames``, ``names.natural_key``.
 """

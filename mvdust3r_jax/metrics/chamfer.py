@@ -1,8 +1,8 @@
-"""Chamfer distance between point clouds: exact nearest neighbours, blocked or by KD-tree.
+"""Chamfer distance between point clouds: exact nearest neighbors, blocked or by KD-tree.
 
 ``chamfer_distance`` runs anywhere under jit and costs n m distances, in blocks that bound the
 memory: the choice for accelerators. ``chamfer_distance_kdtree`` runs on the host. Both give the sum
-of the two mean squared nearest-neighbour distances, in squared units of the points, not capped.
+of the two mean squared nearest-neighbor distances, in squared units of the points, not capped.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def chamfer_distance(
     true_points: Float[Array, "*batch m 3"],
     true_valid: Bool[Array, "*batch m"],
 ) -> Float[Array, "*batch"]:
-    """Mean squared nearest-neighbour distance both ways, summed; NaN where a cloud is empty."""
+    """Mean squared nearest-neighbor distance both ways, summed; NaN where a cloud is empty."""
 
     def one(clouds):
         points, valid, true_points, true_valid = clouds

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5, stabilising constants (k L)^2.
+# Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5, stabilizing constants (k L)^2.
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 
 
@@ -65,15 +65,15 @@ def ssim(
         raise ValueError(f"SSIM needs more than {_WINDOW // 2} pixels a side: {image_01.shape}")
     a, b = (x.reshape(-1, *x.shape[-3:]) for x in (image_01, truth_01))
     span = jnp.broadcast_to(data_range, batch).reshape(-1, 1, 1, 1)
-    # Centred values lose fewer digits in the variances.
-    centre = 0.5 * (a.mean(axis=(1, 2, 3)) + b.mean(axis=(1, 2, 3))).reshape(-1, 1, 1, 1)
-    a, b = a - centre, b - centre
+    # Centered values lose fewer digits in the variances.
+    center = 0.5 * (a.mean(axis=(1, 2, 3)) + b.mean(axis=(1, 2, 3))).reshape(-1, 1, 1, 1)
+    a, b = a - center, b - center
     blurred = _blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
     mean_a, mean_b, square_a, square_b, product = jnp.split(blurred, 5, axis=-1)
     variance_a = jnp.maximum(square_a - mean_a**2, 0.0)
     variance_b = jnp.maximum(square_b - mean_b**2, 0.0)
     covariance = product - mean_a * mean_b
-    mean_a, mean_b = mean_a + centre, mean_b + centre
+    mean_a, mean_b = mean_a + center, mean_b + center
     c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
     value = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     value = value / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))

@@ -1,6 +1,6 @@
 """Errors of pointmaps and of camera poses, jitted and batched over any leading axes.
 
-Lengths are in the ground truth's units (metres), angles in degrees. A function or field whose name
+Lengths are in the ground truth's units (meters), angles in degrees. A function or field whose name
 ends in ``_release`` computes what the published evaluation computes, oddities included, for
 comparison with published tables; the plain name is the usual definition. What has no value (nothing
 valid, no baseline) is NaN in the plain ones and never counts as perfect.
@@ -19,7 +19,7 @@ from mvdust3r_jax.geometry.transforms import safe_norm
 
 # A view's mean point error, and the chamfer distance, count at most this much.
 ERROR_CAP = 10.0
-# The prediction's median radius after normalisation is clipped to these limits.
+# The prediction's median radius after normalization is clipped to these limits.
 _MIN_SCALE, _MAX_SCALE = 1e-3, 1e3
 ACCURACY_THRESHOLDS_M = (0.1, 0.2, 0.3, 0.5)
 
@@ -66,7 +66,7 @@ def point_errors(
     true_points: Float[Array, "*batch V H W 3"],
     valid: Bool[Array, "*batch V H W"],
 ) -> PointErrors:
-    """Normalised distance (ND) between median-aligned clouds; non-finite predictions cost the cap.
+    """Normalized distance (ND) between median-aligned clouds; non-finite predictions cost the cap.
 
     Both clouds in the frame of the reference camera (see `align_pointmaps`).
     """

@@ -1,6 +1,6 @@
 """Errors of camera poses between all pairs of a sample's views, jitted, batched over leading axes.
 
-Angles in degrees, lengths in metres. A function whose name ends in ``_release`` computes what the
+Angles in degrees, lengths in meters. A function whose name ends in ``_release`` computes what the
 published evaluation computes, oddities included; the plain name is the usual definition. What has
 no value (no baseline) is NaN in the plain ones and never counts as perfect.
 """
@@ -21,7 +21,7 @@ from mvdust3r_jax.geometry.transforms import invert_rigid, rotation_angle_deg, s
 FAILED_ROTATION_DEG, FAILED_TRANSLATION_DEG = 180.0, 90.0
 
 
-# Two cameras nearer than this (metres) have no direction from one to the other.
+# Two cameras nearer than this (meters) have no direction from one to the other.
 MIN_BASELINE_M = 1e-6
 
 

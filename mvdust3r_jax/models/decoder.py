@@ -107,7 +107,7 @@ class Decoder(nn.Module):
         if only_path_0 and not self.cross_ref:
             x = x[:, :1]  # paths never meet
         x, kept = layers.scan_layers(
-            layers.rematerialised(body, self.remat),
+            layers.rematerialized(body, self.remat),
             x,
             params,
             length=self.depth - tail,

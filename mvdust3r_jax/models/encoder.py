@@ -48,6 +48,6 @@ class Encoder(nn.Module):
         # This sum of 768 products, before all norms, would be the network's largest rounding error.
         embed = layers.dense_in_parts(self.dim, self.dtype, "patch_embed", parts=self.patch)
         x = embed(patchify(images, self.patch)).astype(jnp.float32)
-        body = layers.rematerialised(body, self.remat)
+        body = layers.rematerialized(body, self.remat)
         x, _ = layers.scan_layers(body, x, blocks, length=self.depth, unroll=self.unroll)
         return layers.layer_norm("float32", "norm")(x)

@@ -223,7 +223,7 @@ class ConvPointHead(nn.Module):
 
 
 class GaussianHead(nn.Module):
-    """Colour, opacity, scale and rotation of one Gaussian per pixel."""
+    """Color, opacity, scale and rotation of one Gaussian per pixel."""
 
     patch: int
     sh_degree: int
@@ -235,7 +235,7 @@ class GaussianHead(nn.Module):
 
         def mlp(name: str, channels: int) -> Array:
             fc1 = nn.Dense(self.hidden, use_bias=False, kernel_init=xavier, name=f"{name}_fc1")
-            # Normalising a short quaternion magnifies rounding errors: short sums keep them small.
+            # Normalizing a short quaternion magnifies rounding errors: short sums keep them small.
             fc2 = dense_in_parts(
                 channels * self.patch**2, "float32", f"{name}_fc2", parts=4, use_bias=False
             )

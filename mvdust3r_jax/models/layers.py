@@ -200,13 +200,13 @@ class DecoderBlock(nn.Module):
 
 
 def stack_init(block: nn.Module, depth: int, *example: Any) -> Callable[[jax.Array], Any]:
-    """Initialiser of ``depth`` blocks' parameters, stacked on a leading layer axis."""
+    """Initializer of ``depth`` blocks' parameters, stacked on a leading layer axis."""
     return lambda key: jax.vmap(lambda k: block.init(k, *example)["params"])(
         jax.random.split(key, depth)
     )
 
 
-def rematerialised(body: Callable, remat: bool | str) -> Callable:
+def rematerialized(body: Callable, remat: bool | str) -> Callable:
     """``body`` with its activations recomputed in the backward pass.
 
     Args:

@@ -44,7 +44,7 @@ class ModelConfig:
     skip: bool = True  # the CNN that refines points by the image
     skip_width: int = 256  # its channels
     gaussians: bool = True
-    sh_degree: int = 0  # of the Gaussians' colours
+    sh_degree: int = 0  # of the Gaussians' colors
     # Upper limit of a Gaussian's standard deviation, where the points' mean distance is 1. At 224
     # pixels it is about a pixel; networks for smaller images need more to close the gaps.
     max_scale: float = 4e-3

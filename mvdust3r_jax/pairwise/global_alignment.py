@@ -2,7 +2,7 @@
 
 Unknown are a depth map, pose and focal length of every view and a similarity of every pair; the sum
 of distances between the views' world points and the moved pair predictions, weighted by
-``log(confidence)``, is minimised by Adam in one ``lax.scan``. Pairs are summed in chunks whose
+``log(confidence)``, is minimized by Adam in one ``lax.scan``. Pairs are summed in chunks whose
 intermediate values are recomputed, so the memory is that of the predictions themselves.
 """
 
@@ -16,7 +16,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float
 
-from mvdust3r_jax.cameras.from_pointmaps import centred_pixels, published_principal
+from mvdust3r_jax.cameras.from_pointmaps import centered_pixels, published_principal
 from mvdust3r_jax.geometry.transforms import (
     invert_rigid,
     quat_from_rotation,
@@ -59,7 +59,7 @@ class Aligned:
 
 @struct.dataclass
 class _Unknowns:
-    """What Adam moves. Focal lengths relative to the start; scales before their normalisation."""
+    """What Adam moves. Focal lengths relative to the start; scales before their normalization."""
 
     log_depth: Float[Array, "V H W"]
     quat: Float[Array, "V 4"]
@@ -88,7 +88,7 @@ def _focal_px(unknowns: _Unknowns, start: Start) -> Float[Array, "V"]:
 
 def _world_points(unknowns: _Unknowns, focal_px, principal_px) -> Float[Array, "V H W 3"]:
     """Depth maps lifted along their pixels' rays into the world."""
-    pixels = centred_pixels(*unknowns.log_depth.shape[1:], principal_px)
+    pixels = centered_pixels(*unknowns.log_depth.shape[1:], principal_px)
     rays = pixels / focal_px[:, None, None, None]
     rays = jnp.concatenate([rays, jnp.ones_like(rays[..., :1])], axis=-1)
     points = rays * jnp.exp(unknowns.log_depth)[..., None]

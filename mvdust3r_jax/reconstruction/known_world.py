@@ -8,46 +8,58 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mvdust3r_jax.cameras.known import CameraError
+from mvdust3r_jax.cameras.entries import CameraError
 from mvdust3r_jax.geometry.transforms import quat_from_rotation, rotation_from_quat
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.splat.gaussians import sh_basis
 from mvdust3r_jax.types import Gaussians
 
-# Camera centres closer together than this share of the scene's size give no scale.
+# Camera centers closer together than this share of the scene's size give no scale.
 _MIN_BASELINE_SHARE = 1e-6
+# Of the scene's size, what a step between neighboring float32 numbers may be at most.
+_MAX_STEP_SHARE = 1e-5
 
 
 def align_to_poses(scene: Scene, world_from_cam: Float[np.ndarray, "V 4 4"]) -> Scene:
     """The scene moved, turned and scaled into the world of the known poses, which it then has.
 
     The rotation is the mean of all views' (chordal), which two views determine as well; the scale
-    is the ratio of the distances between camera centres. Views without a found pose do not count.
+    is the ratio of the distances between camera centers. Views without a found pose do not count.
 
     Raises:
-      CameraError: fewer than two views have a pose, or their centres coincide.
+      CameraError: fewer than two views have a pose, or their centers coincide.
     """
     known, found = np.asarray(world_from_cam, np.float64), scene.world_from_cam.astype(np.float64)
     use = np.flatnonzero(scene.pose_ok)
     if len(use) < 2:
         raise CameraError(f"aligning to known poses takes 2 estimated ones, there are {len(use)}")
     rotation = _mean_rotation(known[use, :3, :3] @ found[use, :3, :3].swapaxes(1, 2))
-    centres, targets = found[use, :3, 3], known[use, :3, 3]
-    spread = [np.linalg.norm(c - c.mean(axis=0), axis=1).mean() for c in (centres, targets)]
+    centers, targets = found[use, :3, 3], known[use, :3, 3]
+    spread = [np.linalg.norm(c - c.mean(axis=0), axis=1).mean() for c in (centers, targets)]
     size = float(np.median(np.linalg.norm(scene.points[scene.masks], axis=-1)))
     if spread[0] <= _MIN_BASELINE_SHARE * size or spread[1] <= 0:
         raise CameraError("the cameras stand in one place, which gives no scale to align")
     scale = spread[1] / spread[0]
-    translation = targets.mean(axis=0) - scale * rotation @ centres.mean(axis=0)
+    translation = targets.mean(axis=0) - scale * rotation @ centers.mean(axis=0)
     return dataclasses.replace(
         scene,
-        points=(scale * scene.points @ rotation.T + translation).astype(np.float32),
+        points=_narrowed(scale * scene.points @ rotation.T + translation),
         gaussians=_moved(scene.gaussians, scale, rotation),
-        world_from_cam=known.astype(np.float32),
+        world_from_cam=known,
         pose_ok=np.ones_like(scene.pose_ok),
         metric=True,
         world_is_reference=False,
     )
+
+
+def _narrowed(points: np.ndarray) -> np.ndarray:
+    """float32 where its steps are far below the scene's size, else (a survey's meters) float64."""
+    finite = points[np.isfinite(points).all(axis=-1)]
+    if not len(finite):
+        return points.astype(np.float32)
+    size = float(np.max(np.std(finite, axis=0)))
+    step = float(np.spacing(np.float32(np.abs(finite).max())))
+    return points if step > _MAX_STEP_SHARE * size else points.astype(np.float32)
 
 
 def _mean_rotation(rotations: np.ndarray) -> np.ndarray:
@@ -71,7 +83,7 @@ def _moved(gaussians: Gaussians | None, scale: float, rotation: np.ndarray) -> G
 def rotate_sh(
     coefficients: Float[np.ndarray, "*batch K3"], rotation: Float[np.ndarray, "3 3"]
 ) -> Float[np.ndarray, "*batch K3"]:
-    """SH coefficients (coefficient-major, then RGB) of the same colours after a rotation.
+    """SH coefficients (coefficient-major, then RGB) of the same colors after a rotation.
 
     Solved by least squares over random directions d: the new function at d is the old one at
     the direction before the rotation. Exact, because a rotation stays inside a degree.

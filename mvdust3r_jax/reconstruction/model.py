@@ -26,22 +26,25 @@ class Model:
     name: str
 
 
-def load_model(path_or_name: str | os.PathLike, dtype: str | None = None) -> Model:
+def load_model(
+    path_or_name: str | os.PathLike, dtype: str | None = None, ignore_objects: bool = False
+) -> Model:
     """Network and weights from a file or folder, or by name (`weights.places`, `weights.hub`).
 
     Args:
       path_or_name: what `weight_files.load_weights` reads, or e.g. "small", "MVDp_s2".
       dtype: of matrix products; by default float32 on CPUs and bfloat16 elsewhere.
+      ignore_objects: pass over objects of unknown classes in ``.pth`` files; nothing is run.
 
     Raises:
       FileNotFoundError: saying where was looked. weight_files.WeightsError: an unusable file, or
       one that cannot be fetched.
     """
     path = find_weights(path_or_name)
-    config, variables = weight_files.load_weights(path)
+    config, variables = weight_files.load_weights(path, ignore_objects)
     dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     config = dataclasses.replace(config, dtype=dtype)
-    size = weight_files.image_size(path) or (14 * 16, 14 * 16)
+    size = weight_files.image_size(path, ignore_objects) or (14 * 16, 14 * 16)
     return Model(config, _moved_to_device(variables), size, path.stem)
 
 

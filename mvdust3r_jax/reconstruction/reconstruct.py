@@ -26,15 +26,10 @@ from PIL import Image
 from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.geometry.pointmaps import mean_distance
-from mvdust3r_jax.media.photographs import (
-    Fit,
-    Fitted,
-    Photo,
-    fit_photo,
-    original_intrinsics,
-    read_photo,
-    with_mask,
-)
+from mvdust3r_jax.media.fitting import Fit, Fitted, fit_photo, original_intrinsics
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.masks import with_mask
+from mvdust3r_jax.media.photographs import Photo, read_photo
 from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.reconstruction import memory
@@ -161,10 +156,14 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
             photo = read_photo(source, name=name, target=(height, width))
         if masks is not None:
             photo = with_mask(photo, masks[i])
-        centre = None
+        center = None
         if known.intrinsics is not None:
-            centre = known.intrinsics_of(i, photo.original_size, photo.name)[:2, 2]
-        fitted.append(fit_photo(photo, height, width, fit, centre))
+            center = known.intrinsics_of(i, photo.original_size, photo.name)[:2, 2]
+        fitted.append(fit_photo(photo, height, width, fit, center))
+        if not fitted[-1].mask.any():
+            raise ImageError(
+                f"nothing of {photo.name} is left by its mask in the part that is used"
+            )
         # The decoded pixels are not needed any more; with many views they would be a lot.
         photos.append(dataclasses.replace(photo, pixels=fitted[-1].pixels, mask=fitted[-1].mask))
     return photos, fitted
@@ -229,12 +228,12 @@ def _known_intrinsics(photos, fitted: list[Fitted], known: KnownCameras, focal_p
     focals = np.broadcast_to(np.asarray(focal_px, float), len(photos))
     if not (np.isfinite(focals) & (focals > 0)).all():
         raise ValueError(f"focal lengths must be positive numbers of pixels, got {focals.tolist()}")
-    matrices = _centred_intrinsics(photos, maps)
+    matrices = _centered_intrinsics(photos, maps)
     matrices[:, [0, 1], [0, 1]] = focals[:, None] * maps[:, [0, 1], [0, 1]]
     return matrices
 
 
-def _centred_intrinsics(photos: list[Photo], maps: np.ndarray) -> np.ndarray:
+def _centered_intrinsics(photos: list[Photo], maps: np.ndarray) -> np.ndarray:
     """[V, 3, 3] with focal length 1 and the principal point where the photograph's middle lies.
 
     The middle of w pixels is (w - 1) / 2. Uncropped it lands on (W - 1) / 2, not on the W / 2 of
@@ -251,8 +250,8 @@ def _scene(photos: list[Photo], fitted: list[Fitted], pred: Prediction, valid, i
     maps = np.stack([f.net_from_original for f in fitted])
     confidence = np.where(valid & np.isfinite(pred.points).all(-1), pred.confidence, 0)
     if intrinsics is None:
-        centred = _centred_intrinsics(photos, maps)
-        intrinsics = _with_estimated_focal(centred, pred.points[0], confidence[0])
+        centered = _centered_intrinsics(photos, maps)
+        intrinsics = _with_estimated_focal(centered, pred.points[0], confidence[0])
     world_from_cam, ok = _poses(pred.points, confidence, intrinsics)
     return Scene(
         images_01=np.stack([f.pixels for f in fitted]).astype(np.float32) / 255,

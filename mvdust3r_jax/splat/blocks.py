@@ -63,10 +63,10 @@ def from_groups(values: Array, plan: Plan, view: View) -> Array:
     return values.reshape(rows * BLOCK, columns * BLOCK, channels)[: view.height, : view.width]
 
 
-def pixel_centres(
+def pixel_centers(
     block: Int[Array, "lanes"], view: View
 ) -> tuple[Float[Array, "P lanes"], Float[Array, "P lanes"]]:
-    """Centres (x, y) of the blocks' pixels; the image's first is (0.5, 0.5)."""
+    """Centers (x, y) of the blocks' pixels; the image's first is (0.5, 0.5)."""
     columns = grid_shape(view)[1]
     pixel = jnp.arange(PIXELS, dtype=jnp.int32)[:, None]
     x = (block % columns * BLOCK)[None] + pixel % BLOCK
@@ -75,7 +75,7 @@ def pixel_centres(
 
 
 def pixel_moments() -> Float[Array, "6 P"]:
-    """1, u, v, uu, uv, vv of every pixel, with (u, v) measured from the block's centre."""
+    """1, u, v, uu, uv, vv of every pixel, with (u, v) measured from the block's center."""
     pixel = jnp.arange(PIXELS)
     u = (pixel % BLOCK).astype(jnp.float32) - (BLOCK - 1) / 2
     v = (pixel // BLOCK).astype(jnp.float32) - (BLOCK - 1) / 2

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from mvdust3r_jax.splat.blocks import (
     PIXELS,
     from_groups,
-    pixel_centres,
+    pixel_centers,
     pixel_moments,
     plan_groups,
     to_blocks,
@@ -61,7 +61,7 @@ class Picture(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """The splats as rows (mean 2, conic 3, log opacity, colour 3), and the lists into them.
+    """The splats as rows (mean 2, conic 3, log opacity, color 3), and the lists into them.
 
     one: for ``memory.keep``.
     """
@@ -89,14 +89,14 @@ class _Step(NamedTuple):
     raw: Float[Array, "n P lanes"]
 
 
-def _evaluate(table: _Table, begin: Array, ends: Array, step: Array, centres: tuple) -> _Step:
+def _evaluate(table: _Table, begin: Array, ends: Array, step: Array, centers: tuple) -> _Step:
     """Splats ``step`` [n] of the lists from ``begin`` [lanes]; ``ends`` is [1 or P, lanes]."""
     last = table.lists.splats.shape[0] - 1
     slot = jnp.minimum(begin[None] + step[:, None], last)
     index = table.lists.splats[slot]
     rows = keep(table.rows[:, index.reshape(-1)], table.one).reshape(9, *slot.shape)
     x, y, a, b, c, log_opacity = rows[:6, :, None]
-    dx, dy = x - centres[0][None], y - centres[1][None]
+    dx, dy = x - centers[0][None], y - centers[1][None]
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
     log_alpha = log_opacity - sigma
     drawn = (sigma >= 0) & (log_alpha >= _LOG_MIN_ALPHA) & (step[:, None, None] < ends[None])
@@ -111,12 +111,12 @@ def composite(splats: Splats, lists: Lists, view: View, schedule: Schedule) -> P
 
     def group(_, member):
         begin, length, block = member
-        centres = pixel_centres(block, view)
+        centers = pixel_centers(block, view)
 
         def draw(state):
             first, light, (red, green, blue), drawn, tried = state
             step = first + jnp.arange(schedule.forward, dtype=jnp.int32)
-            _, rows, raw = _evaluate(table, begin, length[None], step, centres)
+            _, rows, raw = _evaluate(table, begin, length[None], step, centers)
             alphas = jnp.minimum(raw, MAX_ALPHA)
             for k in range(schedule.forward):
                 alpha, color = alphas[k], rows[6:, k][:, None]
@@ -148,14 +148,14 @@ def _splat_gradient(
     row: Float[Array, "9 lanes"],
     pull: Float[Array, "P lanes"],
     colors: Float[Array, "3 lanes"],
-    centre: tuple[Array, Array],
+    center: tuple[Array, Array],
 ) -> Float[Array, "9 lanes"]:
-    """Sum over a block's pixels of the cotangents of (mean 2, conic 3, log opacity, colour 3).
+    """Sum over a block's pixels of the cotangents of (mean 2, conic 3, log opacity, color 3).
 
     pull: cotangent of log alpha. Its moments about the splat follow from those about the block.
     """
     total, u, v, uu, uv, vv = lax.dot(pixel_moments(), pull, precision=lax.Precision.HIGHEST)
-    x, y = row[0] - centre[0], row[1] - centre[1]
+    x, y = row[0] - center[0], row[1] - center[1]
     dx, dy = x * total - u, y * total - v
     dxx, dxy, dyy = x * (dx - u) + uu, x * dy - y * u + uv, y * (dy - v) + vv
     a, b, c = row[2:5]
@@ -168,15 +168,15 @@ def _group_gradient(
 ) -> Array:
     """Add the cotangents from one group of blocks to ``gradient`` [G, 9]."""
     (begin, length, block), (towards, behind, light), depth = member
-    centres = pixel_centres(block, view)
-    middle = tuple(c[0] + (BLOCK - 1) / 2 for c in centres)
+    centers = pixel_centers(block, view)
+    middle = tuple(c[0] + (BLOCK - 1) / 2 for c in centers)
     ends = jnp.minimum(depth, length[None])
     size = schedule.backward
 
     def draw(state):
         first, light, behind, gradient = state
         step = first + jnp.arange(size, dtype=jnp.int32)
-        index, rows, raw = _evaluate(table, begin, ends, step, centres)
+        index, rows, raw = _evaluate(table, begin, ends, step, centers)
         alphas = jnp.minimum(raw, MAX_ALPHA)
         inverses = 1 / (1 - alphas)
         updates = []
@@ -207,7 +207,7 @@ def composite_gradient(
     view: View,
     schedule: Schedule,
 ) -> Splats:
-    """Cotangent of the splats, given those of the colours and the transmittance."""
+    """Cotangent of the splats, given those of the colors and the transmittance."""
     table = _table(splats, lists)
     plan = plan_groups(lists, schedule.lanes)
     by_rgb, by_light = cotangents

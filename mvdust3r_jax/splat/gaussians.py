@@ -1,4 +1,4 @@
-"""Gaussians in the world: rotations from quaternions, and colour from spherical harmonics.
+"""Gaussians in the world: rotations from quaternions, and color from spherical harmonics.
 
 Arrays here are component-first (``[3, G]``, ``[K, 3, G]``): one component of all Gaussians lies
 together in memory, so formulas written per component run as plain vector loops. Quaternions are

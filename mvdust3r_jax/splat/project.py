@@ -1,7 +1,7 @@
-"""Gaussians seen by one camera: means, conics, radii and colours in the image.
+"""Gaussians seen by one camera: means, conics, radii and colors in the image.
 
 Semantics of gsplat 1.4 (pinhole, "classic", packed), which MV-DUSt3R+ pins. Conventions: cameras
-are camera-from-world with OpenCV axes; the centre of the first pixel is (0.5, 0.5); lengths are
+are camera-from-world with OpenCV axes; the center of the first pixel is (0.5, 0.5); lengths are
 float32 in pixels or scene units.
 
 The formulas run on separate components (``[G]`` arrays) rather than 3x3 matrices: they fuse into
@@ -88,9 +88,9 @@ def _image_factor(
     for axis, (slope, size) in enumerate(
         [(x * inverse_z, view.width), (y * inverse_z, view.height)]
     ):
-        focal, centre = intrinsics[axis, axis], intrinsics[axis, 2]
+        focal, center = intrinsics[axis, axis], intrinsics[axis, 2]
         margin = _VIEW_MARGIN * 0.5 * size / focal
-        slope = jnp.clip(slope, -(centre / focal + margin), (size - centre) / focal + margin)
+        slope = jnp.clip(slope, -(center / focal + margin), (size - center) / focal + margin)
         scale = focal * inverse_z
         towards = [scale * (viewmat[axis, k] - slope * viewmat[2, k]) for k in range(3)]
         rows.append(tuple(sum(towards[k] * factors[k][j] for k in range(3)) for j in range(3)))
@@ -152,7 +152,7 @@ def footprint(gaussians: Gaussians3D, camera: Camera, view: View) -> Footprint:
 def project(
     gaussians: Gaussians3D, camera: Camera, visible: Bool[Array, "G"], view: View
 ) -> Splats:
-    """Means, conics, opacities and colours of the visible Gaussians.
+    """Means, conics, opacities and colors of the visible Gaussians.
 
     Culled ones are put one unit ahead of the camera first, so that no derivative is ever NaN.
     """

@@ -1,7 +1,7 @@
 """Gaussians to images with the signature and semantics of gsplat 1.4, in XLA only.
 
 Exact, differentiable, and the same program on CPU, GPU and TPU. Cameras are camera-from-world with
-OpenCV axes; the centre of the first pixel is (0.5, 0.5) (``geometry.camera.half_pixel_shift``
+OpenCV axes; the center of the first pixel is (0.5, 0.5) (``geometry.camera.half_pixel_shift``
 brings a data set's intrinsics here); quaternions are wxyz. Cameras are processed one after another,
 and so are the scenes of a ``vmap``: each alone is parallel enough, and memory stays that of one.
 """

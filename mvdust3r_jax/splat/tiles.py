@@ -87,7 +87,7 @@ def _span(
 def block_spans(
     splats: Splats, shape: Footprint, view: View
 ) -> tuple[tuple[Array, Array, Array], Int[Array, "G"]]:
-    """(first column, columns, first row) of the blocks each splat may colour, and their number.
+    """(first column, columns, first row) of the blocks each splat may color, and their number.
 
     alpha >= 1/255 holds within ``sqrt(2 log(255 opacity))`` standard deviations of the mean.
     """

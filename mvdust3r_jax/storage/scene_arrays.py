@@ -2,8 +2,9 @@
 
 Conventions: views in the order in which the photographs were given; the world is the camera frame
 of the reference view (view 0, OpenCV axes: x right, y down, z forward) at the network's scale, or
-that of the known poses, where these were given. Pixel (0, 0) has its centre at (0, 0). All arrays
-are NumPy.
+that of the known poses, where these were given. Pixel (0, 0) has its center at (0, 0). All arrays
+are NumPy. Points and poses of a world far from its origin (a survey's) are float64; `recentered`
+gives what draws in float32 a scene that loses nothing by it.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ class SceneArrays:
     """A reconstructed scene as arrays: what exports and the viewer read.
 
     images_01: the pixels as fed to the network, in [0, 1]. points: pointmaps in the world frame.
-    confidence: at least 1. gaussians: per pixel, centred on ``points``; colours are SH
+    confidence: at least 1. gaussians: per pixel, centered on ``points``; colors are SH
     coefficients, ``scales`` standard deviations in the points' unit, at most what training
     rendered; None for networks without Gaussian heads.
     masks: pixels that show the scene (false on padding, transparency and user masks).
-    timings: seconds of each stage. metric: whether one unit of ``points`` is one metre (or
+    timings: seconds of each stage. metric: whether one unit of ``points`` is one meter (or
     whatever unit the known poses were given in). world_is_reference: whether the world is the
     reference view's camera frame; false where known poses brought a world of their own.
     """
@@ -72,7 +73,7 @@ class SceneArrays:
 
     @property
     def colors(self) -> Float[np.ndarray, "V H W 3"]:
-        """Colour of every point: its pixel, in [0, 1]."""
+        """Color of every point: its pixel, in [0, 1]."""
         return self.images_01
 
     @property
@@ -89,9 +90,23 @@ class SceneArrays:
     @property
     def depth(self) -> Float[np.ndarray, "V H W"]:
         """Depth along z of every point in its own camera; meaningless without a found pose."""
-        rotation, centre = self.world_from_cam[:, :3, :3], self.world_from_cam[:, :3, 3]
-        offset = self.points - centre[:, None, None, :]
+        rotation, center = self.world_from_cam[:, :3, :3], self.world_from_cam[:, :3, 3]
+        offset = self.points - center[:, None, None, :]
         return np.einsum("vhwj,vj->vhw", offset, rotation[:, :, 2])
+
+    def recentered(self) -> tuple[Self, Float[np.ndarray, "3"]]:
+        """The scene moved to the origin, in float32, and where that origin was in its world.
+
+        Scenes whose points float32 holds are returned as they are, with an origin of zeros.
+        """
+        if self.points.dtype != np.float64:
+            return self, np.zeros(3)
+        center = np.asarray(self.world_from_cam[0], np.float64)[:3, 3]
+        origin = np.round(center) if np.isfinite(center).all() else np.zeros(3)
+        poses = np.array(self.world_from_cam, np.float64)
+        poses[:, :3, 3] -= origin
+        points = (self.points - origin).astype(np.float32)
+        return dataclasses.replace(self, points=points, world_from_cam=poses), origin
 
     def keep(self, min_confidence: float) -> Bool[np.ndarray, "V H W"]:
         """Pixels of the scene (not padding) with finite points and at least this confidence."""

@@ -32,6 +32,8 @@ _GAUSSIANS = {
     "gaussians_rotations": ("VHW4", "f", True),
 }
 _META = {"names": list, "timings": dict, "metric": bool, "world_is_reference": bool}
+# No photograph is larger; exports allocate pictures of these sizes.
+MAX_SIDE = 1_000_000
 # Written by versions that had no such field.
 _OPTIONAL_META = ("world_is_reference",)
 
@@ -60,8 +62,9 @@ def check_scene(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
         _fail(path, "names", f"{sizes['V']} texts", repr(names)[:60])
     if "K" in sizes and round((sizes["K"] / 3) ** 0.5) ** 2 * 3 != sizes["K"]:
         _fail(path, "gaussians_colors", "3, 12, 27 or 48 numbers a pixel", str(sizes["K"]))
-    if (arrays["original_sizes"] < 1).any():
-        _fail(path, "original_sizes", "positive sizes", str(arrays["original_sizes"].min()))
+    sizes_px = arrays["original_sizes"]
+    if (sizes_px < 1).any() or (sizes_px > MAX_SIDE).any():
+        _fail(path, "original_sizes", f"sizes from 1 to {MAX_SIDE}", str(sizes_px.tolist()[:3]))
     for name in ("intrinsics", "original_intrinsics"):
         focal = arrays[name][:, [0, 1], [0, 1]]
         if (focal <= 0).any():

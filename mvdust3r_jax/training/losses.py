@@ -114,7 +114,7 @@ def regression_loss(
     *,
     pool: Pool | None = None,
 ) -> Float[Array, "V"]:
-    """Mean normalised point error of each slot (slot 0 = the reference view of its path)."""
+    """Mean normalized point error of each slot (slot 0 = the reference view of its path)."""
     return _pool_slots(point_errors(points, true_points, valid), valid, pool)
 
 
@@ -142,7 +142,7 @@ def scale_excess(
     factor: Float[Array, "*batch"],
     max_scale: float = MAX_SCALE,
 ) -> Float[Array, "*batch"]:
-    """Mean squared excess of the normalised scales over the clip range, over all pixels."""
+    """Mean squared excess of the normalized scales over the clip range, over all pixels."""
     normed = scales / factor[..., None, None, None, None]
     excess = jnp.maximum(normed - max_scale, 0.0) + jnp.maximum(MIN_SCALE - normed, 0.0)
     return jnp.mean(excess**2, axis=(-4, -3, -2, -1))

@@ -50,6 +50,10 @@ def meet(what: str, limit_s: float) -> None:
         ) from error
 
 
+class OtherFailed(RuntimeError):
+    """Another process did not come to where this one stands."""
+
+
 def matching_barrier(name: str) -> ocp.multihost.BarrierSyncFn:
     """A barrier for orbax, but one that notices when processes stand at different ones.
 
@@ -63,7 +67,7 @@ def matching_barrier(name: str) -> ocp.multihost.BarrierSyncFn:
 
     def barrier(*, key: str, timeout_ms: int) -> None:
         if failed:
-            raise RuntimeError(f"not at {key}, since {failed[0]} has failed")
+            raise OtherFailed(f"not at {key}, since {failed[0]} has failed")
         number = f"{name}, barrier {next(numbers)}"
         try:
             wait(key=number, timeout_ms=timeout_ms)
@@ -72,9 +76,11 @@ def matching_barrier(name: str) -> ocp.multihost.BarrierSyncFn:
             raise
         try:
             wait(key=f"{number}: {key}", timeout_ms=min(timeout_ms, _SAME_PLACE_MS))
+            return
         except jax.errors.JaxRuntimeError:
             failed.append(key)
-            raise RuntimeError(f"another process has failed before {key}") from None
+        # Not while the timeout is handled: this process's own failure, if any, stays the cause.
+        raise OtherFailed(f"another process has failed before {key}")
 
     return barrier
 

@@ -51,7 +51,7 @@ def picture_step(state: TrainState, batch: Batch, *, recipe: Recipe) -> dict[str
 
 
 def contact_sheet(rows: dict[str, np.ndarray]) -> Float[np.ndarray, "h w 3"]:
-    """All rows in one image in [0, 1]; single-channel rows as grey, from 2 % to 98 % of each."""
+    """All rows in one image in [0, 1]; single-channel rows as gray, from 2 % to 98 % of each."""
     strips = [_strip(np.asarray(row)) for row in rows.values()]
     width = max(s.shape[1] for s in strips)
     padded = [np.pad(s, ((0, GAP), (0, width - s.shape[1]), (0, 0))) for s in strips]

@@ -56,7 +56,8 @@ class SceneView:
         with self._lock, self.server.atomic():
             self.server.scene.reset()
             self.server.gui.reset()
-            self.scene = scene
+            # Graphics hold no more than float32.
+            self.scene = scene = scene.recentered()[0]
             self.server.scene.set_up_direction(-down_direction(scene))
             self.size = frusta.frustum_depth(scene)
             self.splat_node = None
@@ -210,7 +211,7 @@ class SceneView:
     def _fly(self, client: viser.ClientHandle | None, view: int) -> None:
         if client is not None and view in self.frusta:
             fov = vertical_fov(self.scene, view)
-            # From inside a camera its picture, or a neighbour's, would hide the scene.
+            # From inside a camera its picture, or a neighbor's, would hide the scene.
             self.frusta_visible.value = False
             fly_to(client, self.scene.world_from_cam[view], fov, self.size / frusta.SIZE_SHARE)
 

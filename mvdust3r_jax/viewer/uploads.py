@@ -10,7 +10,6 @@ host name this server was started for, so that other web sites cannot use it fro
 from __future__ import annotations
 
 import hmac
-import io
 import json
 import secrets
 import socket
@@ -24,9 +23,8 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
-
-from mvdust3r_jax.media.photographs import readable_formats
+from mvdust3r_jax.media.kinds import FORMATS, MAX_PIXELS, ImageError, TooLargeError
+from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # How a job tells how far it is: share done in [0, 1], and a phrase.
@@ -37,9 +35,6 @@ Reconstruct = Callable[[list[Path], Progress], SceneArrays]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Seconds that a silent connection may block a thread.
 _TIMEOUT_S = 30
-_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
-# iPhones' photographs, where the package that reads them is installed.
-_HEIF = {"HEIF": ".heic"}
 
 
 def url_host(host: str) -> str:
@@ -52,7 +47,7 @@ class Limits(NamedTuple):
 
     photographs: int = 48
     bytes_each: int = 40 << 20
-    pixels_each: int = 120_000_000
+    pixels_each: int = MAX_PIXELS
 
 
 class Refused(Exception):
@@ -154,21 +149,18 @@ def _label(name: str, index: int) -> str:
 def _photograph_suffix(data: bytes, max_pixels: int, name: str) -> str:
     """The suffix that fits the data's own format; Refused where it is no acceptable picture."""
     label = _label(name, 0)
-    readable = readable_formats()
-    suffixes = _SUFFIXES | (_HEIF if "HEIF" in readable else {})
     try:
-        with Image.open(io.BytesIO(data), formats=readable) as image:
-            kind, size = image.format, image.size
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        message = f"{label} is not a picture that can be read"
+        header = read_header(data, label)
+    except TooLargeError as error:
+        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
+    except ImageError as error:
+        message = f"not a picture that can be used: {error}"
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message) from error
-    if kind not in suffixes:
-        message = f"{label} is {kind}; {', '.join(suffixes)} are accepted"
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
-    if size[0] * size[1] > max_pixels:
-        message = f"{label} has {size[0]} x {size[1]} pixels; at most {max_pixels:,} are accepted"
+    height, width = header.size
+    if height * width > max_pixels:
+        message = f"{label} has {width} x {height} pixels; at most {max_pixels:,} are accepted"
         raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-    return suffixes[kind]
+    return FORMATS[header.kind][0]
 
 
 class _Server6(ThreadingHTTPServer):

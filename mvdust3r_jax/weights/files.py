@@ -39,8 +39,12 @@ class WeightsError(ValueError):
 # ---------------------------------------------------------------- reading
 
 
-def load_weights(path: str | os.PathLike) -> tuple[ModelConfig, Variables]:
+def load_weights(
+    path: str | os.PathLike, ignore_objects: bool = False
+) -> tuple[ModelConfig, Variables]:
     """Network and weights of any file or folder that this package, or a release, has written.
+
+    ignore_objects: pass over objects of unknown classes in ``.pth`` files; nothing of them runs.
 
     Returns:
       The config, and ``{"params", "batch_stats"}`` as float32 NumPy arrays, checked to be exactly
@@ -50,11 +54,22 @@ def load_weights(path: str | os.PathLike) -> tuple[ModelConfig, Variables]:
     Raises:
       FileNotFoundError, or WeightsError (a ValueError) saying what is wrong with the file.
     """
-    config, variables = _read(Path(path))
-    return config, {k: _float32(v) for k, v in variables.items() if k != "unused"}
+    config, variables = _read(Path(path), ignore_objects)
+    variables = {k: _float32(v) for k, v in variables.items() if k != "unused"}
+    _check_finite(Path(path), variables)
+    return config, variables
 
 
-def _read(path: Path) -> tuple[ModelConfig, Variables]:
+def _check_finite(path: Path, variables: Variables) -> None:
+    """WeightsError naming the first weights that are not finite numbers."""
+    for keys, array in _leaves(variables):
+        # The extremes carry NaN and infinity, and take no memory.
+        if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+            name = "/".join(str(k.key) for k in keys)
+            raise WeightsError(f"{path}: {name} has values that are not finite numbers")
+
+
+def _read(path: Path, ignore_objects: bool = False) -> tuple[ModelConfig, Variables]:
     """Config and variables as stored, with what a release carries besides (``unused``)."""
     if not path.exists():
         raise FileNotFoundError(f"there are no weights at {path}")
@@ -63,15 +78,17 @@ def _read(path: Path) -> tuple[ModelConfig, Variables]:
             return _read_folder(path)
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
-        return _from_torch(*port.load_torch_checkpoint(path))
+        return _from_torch(*port.load_torch_checkpoint(path, ignore_objects))
     except (torch_file.TorchFileError, safetensors_file.SafetensorsFileError) as error:
         message = str(error)
-        raise WeightsError(message if str(path) in message else f"{path}: {message}") from error
+        told = WeightsError(message if str(path) in message else f"{path}: {message}")
+        told.__notes__ = getattr(error, "__notes__", [])
+        raise told from error
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: {error.args[0] if error.args else error}") from error
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
+def image_size(path: str | os.PathLike, ignore_objects: bool = False) -> tuple[int, int] | None:
     """(height, width) of the images that the weights were trained on, where the file says so."""
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -85,7 +102,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
             return None
         run = json.loads(json.loads((step / "meta" / "metadata").read_text())["config"])
         return (run["data"]["height"], run["data"]["width"]) if "data" in run else None
-    return torch_args.image_size(path)
+    return torch_args.image_size(path, ignore_objects)
 
 
 def digest(path: str | os.PathLike) -> str:
@@ -308,11 +325,17 @@ def _write_torch(path: Path, variables: Variables, config: ModelConfig, size) ->
     torch_writer.write(path, {"model": state, "args": arguments})
 
 
-def convert(source: str | os.PathLike, target: str | os.PathLike, dtype: str = "float32") -> None:
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    dtype: str = "float32",
+    ignore_objects: bool = False,
+) -> None:
     """Rewrite weights in the format that the target's name asks for; PyTorch round trips exactly.
 
-    What a release carries and no network reads is kept between ``.pth`` and ``.safetensors``.
+    ignore_objects: as for `load_weights`. What a release carries and no network reads is kept
+    between ``.pth`` and ``.safetensors``.
     """
-    config, variables = _read(Path(source))
+    config, variables = _read(Path(source), ignore_objects)
     variables = {k: v if k == "unused" else _float32(v) for k, v in variables.items()}
-    save_weights(target, variables, config, dtype, image_size(source))
+    save_weights(target, variables, config, dtype, image_size(source, ignore_objects))

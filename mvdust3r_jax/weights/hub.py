@@ -21,7 +21,7 @@ from mvdust3r_jax.weights import files as weight_files
 
 PREFIX = "hf:"
 _NON_COMMERCIAL = "non-commercial use only, on its owners' terms"
-_ASKED = "the licence that its owners state there"
+_ASKED = "the license that its owners state there"
 _SYNTAX = re.compile(r"hf:([\w.-]+/[\w.-]+)/([\w./-]+?\.\w+)(?:@([\w./-]+))?")
 _META, _NAVER = "Zhenggang/MV-DUSt3R", "naver/DUSt3R_ViTLarge_BaseDecoder_"
 
@@ -35,14 +35,14 @@ class Published:
     file: str
     revision: str = "main"
     sidecar: str | None = None
-    licence: str = _ASKED
+    license: str = _ASKED
 
 
 PUBLISHED = {
     row.name: row
     for row in (
         *(
-            Published(name, _META, f"checkpoints/{name}.pth", licence=_NON_COMMERCIAL)
+            Published(name, _META, f"checkpoints/{name}.pth", license=_NON_COMMERCIAL)
             for name in ("MVD", "MVDp_s1", "MVDp_s2")
         ),
         *(
@@ -51,7 +51,7 @@ PUBLISHED = {
                 _NAVER + kind,
                 "model.safetensors",
                 sidecar="config.json",
-                licence=_NON_COMMERCIAL,
+                license=_NON_COMMERCIAL,
             )
             for kind in ("224_linear", "512_dpt")
         ),
@@ -142,7 +142,7 @@ def _download(source: Published, target: Path, known: dict, say: Callable[[str],
         expected = known.get("sha256") or _stated_sha256(facts, source)
         say(
             f"{source.name}: {facts.size / 1e6:.0f} MB of {source.repository}, commit "
-            f"{facts.commit_hash}; licence: {source.licence}"
+            f"{facts.commit_hash}; license: {source.license}"
         )
         with _folder(target.with_suffix(".download")) as folder:
             path = _get(source, source.file, facts, folder)

@@ -26,7 +26,7 @@ def _tell(text: str) -> None:
 def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _tell) -> Path:
     """The file or folder: as it is given, or by its name; published ones are fetched once.
 
-    say: is told of a download and of its licence before it begins.
+    say: is told of a download and of its license before it begins.
 
     Raises:
       FileNotFoundError: saying where was looked. What `hub.fetch` raises.

@@ -218,7 +218,7 @@ def init_from(
     """Starts a network from another one's weights, keeping the fresh values of its new parts.
 
     Args:
-      variables: freshly initialised variables of the network of ``config``.
+      variables: freshly initialized variables of the network of ``config``.
       source: a PyTorch state dict (CroCo, DUSt3R, MV-DUSt3R), or our own variables of a network of
         the same sizes; its patches may be smaller, by a whole factor (``larger_patches``). CroCo
         has one decoder: the reference blocks start the source blocks too.
@@ -346,12 +346,14 @@ def _join(path: tuple) -> str:
 
 
 def load_torch_checkpoint(
-    path: str | os.PathLike,
+    path: str | os.PathLike, ignore_objects: bool = False
 ) -> tuple[dict[str, np.ndarray], ModelConfig]:
     """Reads a released ``.pth`` (or ``.safetensors``) file without torch.
+
+    ignore_objects: see `torch_file.read`.
 
     Returns:
       The state dict, and the config of names, shapes and the file's constructor string.
     """
-    state_dict, fields = torch_args.load_checkpoint(path)
+    state_dict, fields = torch_args.load_checkpoint(path, ignore_objects)
     return state_dict, replace(config_from_torch(state_dict), **fields)

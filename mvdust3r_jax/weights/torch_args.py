@@ -40,16 +40,19 @@ _FIELD_OF = {
 _READ = ("enc_num_heads", "dec_num_heads", "sh_degree")
 
 
-def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load_checkpoint(
+    path: str | os.PathLike, ignore_objects: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The network's tensors by name (views of the mapped file), and the ModelConfig fields known.
 
     The fields (heads, SH degree, ``conf_max``) come from the constructor string or CroCo's
     ``croco_kwargs``, where the file has one; those of ``.safetensors`` files from a JSON file
-    `beside` them. Raises TorchFileError for files that hold no network.
+    `beside` them. Raises TorchFileError for files that hold no network. ignore_objects: see
+    `torch_file.read`.
     """
     if Path(path).suffix == ".safetensors":
         return safetensors_file.read(path)[0], _fields_beside(Path(path))
-    checkpoint = read(path)
+    checkpoint = read(path, ignore_objects)
     if not isinstance(checkpoint, dict):
         raise TorchFileError(f"{path} holds a {type(checkpoint).__name__}, not a network's tensors")
     state = next((checkpoint[k] for k in _STATE_KEYS if k in checkpoint), checkpoint)
@@ -67,12 +70,12 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dic
         raise TorchFileError(f"{path}: {error}") from error
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
+def image_size(path: str | os.PathLike, ignore_objects: bool = False) -> tuple[int, int] | None:
     """The constructor's ``img_size`` (height, width), where the file says it, or one beside it."""
     if Path(path).suffix == ".safetensors":
         arguments = beside(Path(path))
     else:
-        checkpoint = read(path)
+        checkpoint = read(path, ignore_objects)
         arguments = _constructor_arguments(checkpoint) if isinstance(checkpoint, dict) else {}
     size = arguments.get("img_size")
     return tuple(size) if isinstance(size, tuple | list) and len(size) == 2 else None

@@ -2,9 +2,10 @@
 
 A file of `torch.save` is a zip archive: ``data.pkl`` describes the objects, and every tensor's
 bytes lie uncompressed in an entry of their own. The pickle is read by an unpickler that can build
-nothing but tensors, plain containers and `argparse.Namespace` (as a dict); any other name in it is
-refused. Tensors are read-only NumPy views of the memory-mapped file: opening costs no memory,
-whatever the size. `torch_writer` is the other direction, `torch_args` reads the network's settings.
+nothing but tensors, plain containers, `argparse.Namespace` (as a dict) and the stand-ins of
+`torch_objects`; any other name in it is refused. Tensors are read-only NumPy views of the
+memory-mapped file: opening costs no memory, whatever the size. `torch_writer` is the other
+direction, `torch_args` reads the network's settings.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from mvdust3r_jax.weights import torch_objects
 
 # The dtype of each storage class of the module `torch`, by its name here.
 STORAGES = {
@@ -52,17 +55,19 @@ class TorchFileError(ValueError):
     """The file is no checkpoint that can be read; the message says why and what to do."""
 
 
-def read(path: str | os.PathLike) -> Any:
+def read(path: str | os.PathLike, ignore_objects: bool = False) -> Any:
     """The object that was saved, usually a dict; tensors are read-only views of the mapped file.
 
+    ignore_objects: make inert placeholders of objects of any other class, too; nothing is run.
+
     Raises FileNotFoundError, or TorchFileError for a file that is empty, truncated, of the old
-    format, no PyTorch file at all, or whose pickle names anything but tensors and plain data.
+    format, no PyTorch file at all, or whose pickle names anything else.
     """
     path = Path(path)
     _check_start(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return _read_archive(path, archive)
+            return _read_archive(path, archive, ignore_objects)
     except TorchFileError:
         raise
     # A damaged archive makes zipfile raise more than BadZipFile: bad names, sizes, versions.
@@ -96,7 +101,7 @@ def _check_start(path: Path) -> None:
     raise TorchFileError(f"{path} {reason}")
 
 
-def _read_archive(path: Path, archive: zipfile.ZipFile) -> Any:
+def _read_archive(path: Path, archive: zipfile.ZipFile, ignore_objects: bool) -> Any:
     entries = {info.filename: info for info in archive.infolist()}
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -116,11 +121,13 @@ def _read_archive(path: Path, archive: zipfile.ZipFile) -> Any:
         if name.startswith(prefix)
     }
     with archive.open(pickles[0]) as stream:
-        reader = _Unpickler(stream, storages)
+        reader = _Unpickler(stream, storages, ignore_objects)
         try:
             return reader.load()
         except TorchFileError as error:
-            raise TorchFileError(f"{path}: {error}") from error
+            told = TorchFileError(f"{path}: {error}")
+            told.__notes__ = getattr(error, "__notes__", [])
+            raise told from error
         # A malformed pickle raises whatever its broken opcodes lead to.
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
@@ -167,9 +174,9 @@ class _Unpickler(pickle.Unpickler):
     it: classes and builders are made anew for each file, dtypes are passed as strings.
     """
 
-    def __init__(self, stream, storages: Mapping[str, np.ndarray]):
+    def __init__(self, stream, storages: Mapping[str, np.ndarray], ignore_objects: bool):
         super().__init__(stream, encoding="utf-8")
-        self._storages = storages
+        self._storages, self._ignore_objects = storages, ignore_objects
 
         class Namespace(dict):
             """`argparse.Namespace`, whose pickled state is its attributes."""
@@ -191,13 +198,17 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What a pickled name stands for; TorchFileError with the name where it is not listed."""
-        try:
-            return self._globals[module, name]
-        except KeyError:
-            raise TorchFileError(
-                f"its pickle wants {module}.{name}; only tensors, plain data and "
-                "argparse.Namespace are read, because anything else could run foreign code"
-            ) from None
+        known = self._globals.get((module, name)) or torch_objects.stand_in(module, name)
+        if known is not None:
+            return known
+        if self._ignore_objects:
+            return torch_objects.placeholder()
+        error = TorchFileError(
+            f"its pickle wants {module}.{name}; only tensors, plain data and well-known types "
+            "are read, because anything else could run foreign code"
+        )
+        error.add_note("--ignore-objects (also of convert) passes over such objects: nothing runs")
+        raise error
 
     def persistent_load(self, identifier: Any) -> np.ndarray:
         """The one-dimensional array of one storage."""

@@ -19,7 +19,7 @@ def _views(num_views, noise=0.0, outliers=0.0, seed=0):
     """Pointmaps of wavy walls in a reference frame, and the true poses."""
     rng = np.random.default_rng(seed)
     pixels = np.asarray(
-        from_pointmaps.centred_pixels(
+        from_pointmaps.centered_pixels(
             HEIGHT, WIDTH, from_pointmaps.published_principal(HEIGHT, WIDTH)
         )
     )

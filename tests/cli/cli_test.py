@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from mvdust3r_jax import ModelConfig, cli
-from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.cli import inputs, values
+from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.media import photographs
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction.scene import Scene
@@ -70,14 +71,16 @@ def test_photographs_to_results(place, tmp_path, capsys):
 
 
 def test_odd_photographs_give_a_valid_result(place, tmp_path):
-    """The same file twice, a black one, a line of pixels, a wrong ending, masks without a hole."""
+    """The same file twice, a black one, a line of pixels, a wrong ending; one mask for it twice."""
     photo = place / "фото é" / "0 a.png"
     Image.new("RGB", (30, 20)).save(tmp_path / "black.jpg")
     Image.new("RGB", (500, 1), (9, 9, 9)).save(tmp_path / "line.png")
     (tmp_path / "wrong.png").write_bytes((tmp_path / "black.jpg").read_bytes())
     (tmp_path / "masks").mkdir()
     for name in ("0 a", "black", "line", "wrong"):
-        Image.new("L", (30, 20)).save(tmp_path / "masks" / f"{name}.png")
+        half = Image.new("L", (30, 20))
+        half.paste(255, (0, 0, 30, 10))
+        half.save(tmp_path / "masks" / f"{name}.png")
     for i, others in enumerate([(photo, tmp_path / "black.jpg"), ("black.jpg", "line.png")]):
         paths = [photo, *(tmp_path / o for o in others)]
         assert run(place, *paths, "--out", tmp_path / str(i), "--export", "ply,cameras") == 0
@@ -85,7 +88,8 @@ def test_odd_photographs_give_a_valid_result(place, tmp_path):
     paths = [tmp_path / name for name in ("wrong.png", "black.jpg", "wrong.png")]
     arguments = ["--masks", tmp_path / "masks", "--out", tmp_path / "m", "--export", "ply"]
     assert run(place, *paths, *arguments) == 0
-    assert not Scene.load(tmp_path / "m").masks.any()
+    masks = Scene.load(tmp_path / "m").masks
+    assert masks[:, :7].all() and not masks[:, 9:].any()
 
 
 def test_masks_and_cameras_of_folders_with_the_same_names(place, tmp_path, capsys):
@@ -94,13 +98,14 @@ def test_masks_and_cameras_of_folders_with_the_same_names(place, tmp_path, capsy
         (tmp_path / side).mkdir()
         (tmp_path / "masks" / side).mkdir(parents=True)
         Image.new("RGB", (30, 20), "teal").save(tmp_path / side / "1.png")
-        white = 255 if side == "left" else 0
-        Image.new("L", (30, 20), white).save(tmp_path / "masks" / side / "1.png")
+        mask = Image.new("L", (30, 20), 255)
+        mask.paste(0, (0, 0, 30 if side == "left" else 0, 10))
+        mask.save(tmp_path / "masks" / side / "1.png")
     photos = [tmp_path / side / "1.png" for side in ("left", "right")]
     more = ["--masks", tmp_path / "masks", "--out", tmp_path / "o", "--export", "npz"]
     assert run(place, *photos, *more) == 0
     scene = Scene.load(tmp_path / "o")
-    assert scene.masks[0].all() and not scene.masks[1].any()
+    assert scene.masks[1].all() and not scene.masks[0, :7].any()
     more[1] = tmp_path / "masks" / "left"
     assert run(place, *photos, *more) == cli.EXIT_INPUT
     assert "is the mask of both" in capsys.readouterr().err
@@ -192,12 +197,14 @@ def test_weights_are_converted(place, tmp_path):
         (["{p}/w.safetensors", "{p}/фото é"], 1, "w.safetensors cannot be read as an image"),
         (["{p}/фото é", "--export", "obj"], 1, "unknown export format 'obj'"),
         (["{p}/фото é", "--size", "20"], 1, "multiples of 8"),
-        (["{p}/фото é", "--focal", "wide"], 1, "--focal"),
         (["{p}/фото é", "--focal", "exif"], 1, "no EXIF focal length in 0 a.png"),
         (["{p}/фото é", "--masks", "{t}"], 1, "no mask for 0 a.png"),
         (["{p}/фото é", "--cameras", "{t}/c.json"], 1, "c.json"),
         (["{p}/фото é", "--memory", "0.1"], 3, "GiB can be used"),
-        (["{p}/фото é", "--drop", "2"], 1, "drop_share"),
+        (["{p}/фото é", "--min-confidence", "1e9"], 1, "no point is left: 0 of 1,152 points"),
+        (["{p}/фото é", "--use", "poses"], 2, "--use poses says what to take from --cameras"),
+        (["{p}/фото é", "--masks", "{p}/none"], 1, "none, is missing"),
+        (["{p}/фото é", "--cameras", "{t}"], 1, "holds no cameras"),
     ],
 )
 def test_errors_are_one_sentence(place, tmp_path, capsys, arguments, code, message):
@@ -215,6 +222,123 @@ def test_errors_are_one_sentence(place, tmp_path, capsys, arguments, code, messa
         ["given", "cache"],
         ["cache", "given"],
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--min-confidence", "nan"],
+        ["--min-confidence", "-1"],
+        ["--drop", "1"],
+        ["--drop", "inf"],
+        ["--memory", "inf"],
+        ["--memory", "0"],
+        ["--focal", "wide"],
+        ["--focal", "nan"],
+        ["--focal", "-5"],
+        ["--max-points", "0"],
+        ["--frames", "1.5"],
+        ["--size", "0"],
+    ],
+)
+def test_impossible_values_are_refused_by_the_parser(place, tmp_path, capsys, arguments):
+    """Exit code 2 and the argument's name, before anything is read."""
+    with pytest.raises(SystemExit) as stopped:
+        run(place, tmp_path / "none", "--out", tmp_path / "o", *arguments)
+    assert stopped.value.code == cli.EXIT_USAGE
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {arguments[0]}" in error and "expected, got" in error
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["bench", "--views", "abc"], ["bench", "--views", "2,,4"], ["view", "--port", "70000"]],
+)
+def test_other_commands_refuse_impossible_values(capsys, command):
+    """Numbers of views, ports."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(command)
+    assert stopped.value.code == cli.EXIT_USAGE and "expected, got" in capsys.readouterr().err
+
+
+def test_results_without_points_can_be_asked_for(place, tmp_path, capsys):
+    """A warning with the count; text and JSON say what was dropped and why."""
+    more = ["--min-confidence", "1e9", "--allow-empty", "--export", "ply", "--json"]
+    assert run(place, place / "фото é", "--out", tmp_path / "o", *more) == 0
+    told = capsys.readouterr()
+    points = json.loads(told.out)["points"]
+    assert points["kept"] == 0 and points["pixels"] == 3 * 16 * 24
+    assert sum(points["dropped"].values()) == points["pixels"]
+    assert "warning: no point is left: 0 of 1,152" in told.err
+    assert run(place, tmp_path / "o", "--export", "ply", command="render") == 0
+    assert "points kept (dropped: 116 least confident)" in capsys.readouterr().err
+
+
+def test_what_is_passed_over_is_told(place, tmp_path, capsys):
+    """Broken links, raw files and videos in a folder of photographs; a folder of videos alone."""
+    mixed, videos = tmp_path / "mixed", tmp_path / "videos"
+    for folder in (mixed, videos):
+        folder.mkdir()
+        (folder / "walk.mp4").write_bytes(b"x")
+    for i in range(2):
+        Image.new("RGB", (30, 20), (9 * i, 9, 9)).save(mixed / f"{i}.png")
+    (mixed / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (mixed / "a.nef").write_bytes(b"x")
+    assert run(place, mixed, "--out", tmp_path / "o", "--export", "npz") == 0
+    told = capsys.readouterr().err
+    for word in ("gone.jpg (broken links)", "a.nef (raw files", "1 videos (give them by their"):
+        assert word in told
+    assert run(place, videos, "--out", tmp_path / "p") == cli.EXIT_INPUT
+    assert "holds no images" in (told := capsys.readouterr().err)
+    assert "hint: it holds videos: give one by its name, such as" in told
+
+
+def test_short_videos_are_taken_whole(place, tmp_path, capsys):
+    """Fewer frames than the default: all of them, with a notice."""
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    path = tmp_path / "a.mp4"
+    writer = imageio_ffmpeg.write_frames(str(path), (64, 48), fps=8, macro_block_size=2)
+    writer.send(None)
+    for i in range(3):
+        writer.send(np.full((48, 64, 3), 60 * i, np.uint8))
+    writer.close()
+    assert run(place, path, "--out", tmp_path / "o", "--export", "npz") == 0
+    assert "has 3 frames; all are taken, where 12 were wanted" in capsys.readouterr().err
+    assert len(Scene.load(tmp_path / "o").names) == 3
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9_%d.png", b"-%d.png", b'a "b" %d\n.png', "写真%d.png".encode()]
+)
+def test_any_name_of_a_file_system(place, tmp_path, name):
+    """Every format is written, in UTF-8, and names the photographs alike."""
+    for i in range(2):
+        path = os.fsencode(tmp_path / "in") + b"/" + name.replace(b"%d", b"%d" % i)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            Image.new("RGB", (30, 20), (90 * i, 9, 9)).save(file, "PNG")
+    formats = "ply,glb,3dgs,colmap,nerfstudio,npz,cameras,preview,html"
+    assert run(place, tmp_path / "in", "--out", tmp_path / "o", "--export", formats) == 0
+    frames = json.loads((tmp_path / "o/nerfstudio/transforms.json").read_text("utf-8"))["frames"]
+    rows = (tmp_path / "o/colmap/images.txt").read_text("utf-8").splitlines()[2::2]
+    assert len(frames) == len(rows) == len(Scene.load(tmp_path / "o").names) == 2
+    for row in rows:
+        written, given = (tmp_path / "o/images") / row.split()[9], tmp_path / "in" / row.split()[9]
+        assert written.is_file() or given.is_file()
+    cameras = tmp_path / "o" / "cameras.json"
+    more = ["--cameras", cameras, "--use", "intrinsics", "--export", "npz"]
+    assert run(place, tmp_path / "in", "--out", tmp_path / "p", *more) == 0
+
+
+def test_hints_are_ours():
+    """Notes that JAX adds to exceptions on their way are not shown."""
+    console = Console()
+    shown = []
+    console.fail = lambda text, *hints: shown.extend(hints)
+    error = ValueError("x")
+    error.add_note("--------------------\nFor simplicity, JAX has removed its internal frames")
+    error.add_note("give another file")
+    assert cli._explain(error, console) == cli.EXIT_INPUT and shown == ["give another file"]
 
 
 def test_missing_weights_have_a_hint(place, tmp_path, capsys):
@@ -348,10 +472,10 @@ def test_help_starts_quickly():
 def test_size_argument(text, size):
     """One number or two."""
     if size:
-        assert inputs.size_argument(text) == size
+        assert values.size(text) == size
     else:
         with pytest.raises(Exception, match="224x320"):
-            inputs.size_argument(text)
+            values.size(text)
 
 
 def test_names_stay_apart(tmp_path):
@@ -364,8 +488,6 @@ def test_names_stay_apart(tmp_path):
 
 def test_compilation_cache_is_announced_once(tmp_path, monkeypatch, capsys):
     """The user's cache folder is used and said when it is made; a configured one is kept."""
-    from mvdust3r_jax.cli.console import Console
-
     before = jax.config.jax_compilation_cache_dir
     try:
         jax.config.update("jax_compilation_cache_dir", None)
@@ -423,12 +545,18 @@ def test_signals_while_nothing_of_python_runs(tmp_path, number):
     assert [p for p in (tmp_path / "out").rglob("*") if p.name == "half"] == []
 
 
-@pytest.mark.parametrize(
-    "address", [["--port", "99999"], ["--port", "-1"], ["--host", "999.1.1.1"]]
-)
-def test_view_says_at_once_where_it_cannot_listen(address, capsys):
-    """Port or host are named in one line, exit code 2, and no network was loaded for it."""
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_ports_that_are_none_are_refused_by_the_parser(port, capsys):
+    """Exit code 2, and the port is named."""
+    with pytest.raises(SystemExit) as refused:
+        cli.main(["view", f"--port={port}"])
+    assert refused.value.code == cli.EXIT_USAGE
+    assert repr(port) in capsys.readouterr().err
+
+
+def test_view_says_at_once_where_it_cannot_listen(capsys):
+    """The host is named in one line, exit code 2, and no network was loaded for it."""
     pytest.importorskip("viser")
-    assert cli.main(["view", *address, "--weights", "none"]) == cli.EXIT_USAGE
+    assert cli.main(["view", "--host", "999.1.1.1", "--weights", "none"]) == cli.EXIT_USAGE
     error = capsys.readouterr().err
-    assert address[1] in error and error.count("\n") == 1
+    assert "999.1.1.1" in error and error.count("\n") == 1

@@ -49,7 +49,7 @@ def test_config_with_an_unknown_field_is_refused():
         assert part in str(error.value)
 
 
-def test_misspelt_override_is_refused():
+def test_misspelled_override_is_refused():
     """A config object is locked: assigning a field that does not exist is an error."""
     with pytest.raises(AttributeError, match="peak_lr"):
         smallest().peaklr = 0.1

@@ -28,36 +28,36 @@ def test_a_plane_stays_exact_through_crop_and_resize(extra_px):
     """Resampled depth is the plane's depth under the new intrinsics: they follow exactly."""
     intrinsics = np.array([[60.0, 0, 33.4], [0, 61, 22.1], [0, 0, 1]])
     depth = plane_depth(intrinsics, (48, 64))
-    window = Window.centred(depth.shape, SIZE, intrinsics, extra_px)
+    window = Window.centered(depth.shape, SIZE, intrinsics, extra_px)
     expected = plane_depth(window.intrinsics(intrinsics).astype(np.float64), SIZE)
     # float32 rounding of inverse depths near 0.5 is a few 1e-7.
     np.testing.assert_allclose(resample(depth, window), expected, rtol=3e-6)
 
 
 @pytest.mark.parametrize("extra_px", [0, 15])
-def test_principal_point_becomes_the_centre_and_the_window_stays_inside(extra_px):
+def test_principal_point_becomes_the_center_and_the_window_stays_inside(extra_px):
     """The release's convention (W/2, H/2); no output pixel lies outside the source."""
     intrinsics = np.array([[60.0, 0, 30.3], [0, 61, 25.9], [0, 0, 1]])
-    window = Window.centred((48, 64), SIZE, intrinsics, extra_px)
+    window = Window.centered((48, 64), SIZE, intrinsics, extra_px)
     np.testing.assert_allclose(window.intrinsics(intrinsics)[:2, 2], [16, 16], atol=1e-5)
     half_x, half_y = window.step_x / 2, window.step_y / 2
     assert window.columns()[0] - half_x >= -0.5 - 1e-9
     assert window.columns()[-1] + half_x <= 63.5 + 1e-9
     assert window.rows()[0] - half_y >= -0.5 - 1e-9
     assert window.rows()[-1] + half_y <= 47.5 + 1e-9
-    tight = Window.centred((48, 64), SIZE, intrinsics)
+    tight = Window.centered((48, 64), SIZE, intrinsics)
     np.testing.assert_allclose(tight.step_x / window.step_x, (32 + extra_px) / 32)
 
 
 def test_image_and_depth_are_moved_by_the_same_map():
-    """A horizontal ramp, resampled as colour and as depth, is the source column in both."""
+    """A horizontal ramp, resampled as color and as depth, is the source column in both."""
     ramp = np.tile(np.arange(0, 128, 2, dtype=np.uint8), (48, 1))
     intrinsics = np.array([[60.0, 0, 31.0], [0, 61, 23], [0, 0, 1]])
-    window = Window.centred(ramp.shape, SIZE, intrinsics)
-    colour = resample_image(np.repeat(ramp[..., None], 3, axis=-1), window)
+    window = Window.centered(ramp.shape, SIZE, intrinsics)
+    color = resample_image(np.repeat(ramp[..., None], 3, axis=-1), window)
     # Inner pixels: Lanczos reproduces ramps away from the border, up to the rounding to uint8.
     expected = np.broadcast_to(2 * window.columns()[4:-4], (24, 24))
-    np.testing.assert_allclose(colour[4:-4, 4:-4, 0], expected, atol=0.75)
+    np.testing.assert_allclose(color[4:-4, 4:-4, 0], expected, atol=0.75)
 
 
 def test_unknown_depth_and_edges_are_never_mixed():
@@ -65,7 +65,7 @@ def test_unknown_depth_and_edges_are_never_mixed():
     depth = np.full((40, 40), 1.0, np.float32)
     depth[:, 20:] = 3.0
     depth[10:20, 10:30] = 0
-    window = Window.centred(
+    window = Window.centered(
         (40, 40), (29, 31), np.array([[30.0, 0, 20.2], [0, 30, 19.7], [0, 0, 1]])
     )
     result = resample(depth, window)
@@ -75,15 +75,15 @@ def test_unknown_depth_and_edges_are_never_mixed():
 
 
 def test_principal_point_outside_the_image_is_corrupt():
-    """No crop can centre it."""
+    """No crop can center it."""
     with pytest.raises(CorruptRecord, match="outside"):
-        Window.centred((48, 64), SIZE, np.array([[60.0, 0, 70], [0, 60, 24], [0, 0, 1]]))
+        Window.centered((48, 64), SIZE, np.array([[60.0, 0, 70], [0, 60, 24], [0, 0, 1]]))
 
 
 def test_unproject_then_project_returns_the_pixel():
     """To 1e-3 px, on augmented depth and intrinsics."""
     scene = box_scene(num_views=1)
-    window = Window.centred(scene.size, SIZE, scene.intrinsics, 9)
+    window = Window.centered(scene.size, SIZE, scene.intrinsics, 9)
     intrinsics = jnp.asarray(window.intrinsics(scene.intrinsics))
     depth = jnp.asarray(resample(scene.depth_m[0].astype(np.float32), window))
     pixels = np.asarray(project(unproject(depth, intrinsics), intrinsics))
@@ -97,7 +97,7 @@ def test_half_size_shows_the_same_picture_in_the_same_place():
     smooth = np.stack([127 + 100 * np.sin(u / 9), 127 + 100 * np.cos(v / 7), u + v], axis=-1)
     data = encode_jpeg(smooth.astype(np.uint8))
     intrinsics = np.array([[60.0, 0, 62.0], [0, 61, 49], [0, 0, 1]])
-    window = Window.centred((96, 128), SIZE, intrinsics, 9)
+    window = Window.centered((96, 128), SIZE, intrinsics, 9)
     whole = resample_image(decode_image(data, ""), window).astype(float)
     half = resample_image(decode_image_half(data, ""), window.halved())
     # Steps between pixels are up to 25 levels here; half a pixel would be a difference of 12.
@@ -116,15 +116,15 @@ def test_neutral_jitter_changes_nothing():
 
 
 def test_each_jitter_does_what_its_name_says():
-    """Brightness scales, contrast 0 leaves the mean grey, saturation 0 grey, hue 1/3 turns RGB."""
+    """Brightness scales, contrast 0 leaves the mean gray, saturation 0 gray, hue 1/3 turns RGB."""
     image, only = _image(50, 180), dataclasses.replace
     gray = image @ np.array([0.299, 0.587, 0.114])
     # One level of rounding in every step before the last.
     same = functools.partial(np.testing.assert_allclose, atol=5)
     same(only(IDENTITY, brightness=0.5)(image).astype(float), image / 2)
     same(only(IDENTITY, contrast=0.0)(image).astype(float), gray.mean())
-    colourless = only(IDENTITY, saturation=0.0)(image)
-    same(colourless.astype(float), np.repeat(gray[..., None], 3, axis=-1))
+    colorless = only(IDENTITY, saturation=0.0)(image)
+    same(colorless.astype(float), np.repeat(gray[..., None], 3, axis=-1))
     turned = only(IDENTITY, hue_turns=1 / 3)(image)
     same(turned.astype(float), image[..., [2, 0, 1]])
     brighter = only(IDENTITY, brightness=1.5, order=(3, 2, 1, 0))(image)

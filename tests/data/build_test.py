@@ -93,7 +93,7 @@ def test_released_files_give_the_same_examples_as_the_folder(scene, tmp_path, ra
 
 
 def test_wide_images_are_cut_into_their_views(scene, tmp_path):
-    """nv views side by side, depth as one .npy in metres."""
+    """nv views side by side, depth as one .npy in meters."""
     from data.stored.schema import decode_depth_units, decode_image, encode_jpeg
 
     views = [decode_image(data, "") for data in scene.jpegs[:4]]

@@ -43,7 +43,7 @@ def flat_points(scene):
 
 
 def test_ply_holds_points_colors_and_confidence(tmp_path, scene):
-    """plyfile and trimesh read back every masked pixel's point, colour and confidence exactly."""
+    """plyfile and trimesh read back every masked pixel's point, color and confidence exactly."""
     export.EXPORTERS["ply"].function(tmp_path / "a.ply", scene)
     vertex = plyfile.PlyData.read(tmp_path / "a.ply")["vertex"]
     xyz = np.stack([vertex[c] for c in "xyz"], axis=-1)
@@ -56,7 +56,7 @@ def test_ply_holds_points_colors_and_confidence(tmp_path, scene):
 
 
 def test_glb_is_y_up_with_linear_colors_and_textured_frusta(tmp_path, scene):
-    """trimesh reads the points with y and z negated, linear colours, two meshes per camera."""
+    """trimesh reads the points with y and z negated, linear colors, two meshes per camera."""
     glb.write_glb(tmp_path / "a.glb", scene)
     loaded = trimesh.load(tmp_path / "a.glb")
     points = loaded.geometry["points"]
@@ -70,7 +70,7 @@ def test_glb_is_y_up_with_linear_colors_and_textured_frusta(tmp_path, scene):
 
 
 def test_glb_image_plane_lies_on_the_view_rays(scene):
-    """A frustum's corners project to the corners of the image: half a pixel outside its centres."""
+    """A frustum's corners project to the corners of the image: half a pixel outside its centers."""
     apex_and_corners = frusta.corners(scene, 1, 0.3)
     cam_from_world = np.linalg.inv(scene.world_from_cam[1].astype(np.float64))
     in_cam = apex_and_corners @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
@@ -82,14 +82,17 @@ def test_glb_image_plane_lies_on_the_view_rays(scene):
 
 
 def test_empty_scene_still_makes_valid_files(tmp_path, scene):
-    """With no point kept and no pose found, every format but the videos is written and readable."""
+    """With no point and no pose, where that is asked for: all formats but the videos are valid."""
     empty = dataclasses.replace(scene, masks=np.zeros_like(scene.masks), pose_ok=np.zeros(3, bool))
     formats = [name for name in export.EXPORTERS if name != "mp4"]
-    export.write(empty, tmp_path, formats)
+    with pytest.raises(export.NoPointsError, match=r"0 of 4,608 points kept .*4,608 outside"):
+        export.write(empty, tmp_path, formats)
+    assert not list(tmp_path.iterdir())
+    export.write(empty, tmp_path, formats, allow_empty=True)
     assert len(plyfile.PlyData.read(tmp_path / "scene.ply")["vertex"].data) == 0
     assert json.loads((tmp_path / "cameras.json").read_text())["views"][0]["world_from_cam"] is None
     with pytest.raises(ValueError, match="no view of this scene has a pose"):
-        export.write(empty, tmp_path, ["mp4"])
+        export.write(empty, tmp_path, ["mp4"], allow_empty=True)
     assert not list(tmp_path.rglob(".partial*"))
     assert not (tmp_path / "videos").exists()
 
@@ -126,7 +129,7 @@ def test_nerfstudio_fields_are_complete_and_opengl(tmp_path, scene):
     u = frame["fl_x"] * x / -z + frame["cx"]
     v = frame["fl_y"] * -y / -z + frame["cy"]
     row, column = np.nonzero(scene.masks[1])
-    # Corner-based pixels at the original resolution: three times (centre + 0.5), cropped by 18.
+    # Corner-based pixels at the original resolution: three times (center + 0.5), cropped by 18.
     np.testing.assert_allclose(u, 3 * (column + 0.5) + 18, atol=2e-3)
     np.testing.assert_allclose(v, 3 * (row + 0.5), atol=2e-3)
     # z is up: the ceiling (negative y in the scene) has the larger z.
@@ -179,7 +182,7 @@ def test_npz_is_a_scene(tmp_path, scene):
 
 
 def test_contact_sheet_shows_each_view_in_three_rows(scene):
-    """The first row of cells is the photographs; a masked pixel is grey in the depth row."""
+    """The first row of cells is the photographs; a masked pixel is gray in the depth row."""
     sheet = np.asarray(preview.contact_sheet(scene))
     cell = Image.fromarray(np.uint8(np.round(scene.images_01[0] * 255)))
     cell = np.asarray(cell.resize((224, 149), Image.Resampling.BILINEAR))
@@ -216,7 +219,7 @@ def test_html_positions_are_within_the_rounding_of_their_box(scene):
 
 
 def test_video_has_the_frames_that_were_rendered(tmp_path, scene):
-    """ffmpeg decodes the file to as many frames, of that size and nearly those colours."""
+    """ffmpeg decodes the file to as many frames, of that size and nearly those colors."""
     small = box_room(2, height=16, width=24)
     poses = camera_paths.fly_through(small, 3)
     frames = list(video.render_path(small, poses, longest_px=48))
@@ -226,7 +229,7 @@ def test_video_has_the_frames_that_were_rendered(tmp_path, scene):
     raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
     decoded = np.frombuffer(raw.stdout, np.uint8).reshape(-1, 32, 48, 3)
     assert len(decoded) == 4
-    # Lossy, and colour at half resolution: a mean error of a few levels is what H.264 leaves.
+    # Lossy, and color at half resolution: a mean error of a few levels is what H.264 leaves.
     assert np.abs(decoded.astype(int) - np.stack(frames)).mean() < 8
 
 

@@ -17,6 +17,7 @@ from mvdust3r_jax.export import (
     colmap,
     frusta,
     gaussians,
+    html,
     point_filter,
     posed_views,
     splat_ply,
@@ -64,8 +65,8 @@ def test_pycolmap_reads_the_model_and_reprojects_exactly(tmp_path, scene, write)
     np.testing.assert_allclose(pose, scene.world_from_cam[1], atol=1e-6)
     camera = model.cameras[image.camera_id]
     assert (camera.height, camera.width) == tuple(scene.original_sizes[1])
-    centre = scene.original_intrinsics[1, :2, 2] + 0.5
-    np.testing.assert_allclose([camera.principal_point_x, camera.principal_point_y], centre)
+    center = scene.original_intrinsics[1, :2, 2] + 0.5
+    np.testing.assert_allclose([camera.principal_point_x, camera.principal_point_y], center)
 
 
 def test_pycolmap_writes_the_same_files(tmp_path, scene):
@@ -78,7 +79,7 @@ def test_pycolmap_writes_the_same_files(tmp_path, scene):
 
 
 def test_colmap_image_points_are_the_original_pixels(tmp_path, scene):
-    """Seed observations lie at the centres of network pixels, taken to the photograph, plus 0.5."""
+    """Seed observations lie at the centers of network pixels, taken to the photograph, plus 0.5."""
     one = dataclasses.replace(scene, pose_ok=np.array([False, True, False]))
     colmap.write_colmap(tmp_path / "model", one)
     model = pycolmap.Reconstruction(tmp_path / "model" / "sparse" / "0")
@@ -166,7 +167,7 @@ def test_stand_in_gaussians_render_the_photograph():
     cloud = gaussians.gaussian_cloud(room)
     (image,) = video.render(cloud, room.world_from_cam, room.intrinsics[0], 32, 48)
     inner = np.s_[3:-3, 3:-3]
-    # A ramp stays itself under blur, so a difference in colour is a shift in pixels. Neighbours
+    # A ramp stays itself under blur, so a difference in color is a shift in pixels. Neighbors
     # overlap, and the nearer one of a slanted wall covers the other: up to a pixel of shift.
     shift = 48 * np.median((image - room.images_01[0])[inner][..., :2], axis=(0, 1))
     np.testing.assert_allclose(shift, 0, atol=1)
@@ -222,6 +223,65 @@ def test_poses_of_nerfstudio_come_back(tmp_path, scene):
     np.testing.assert_allclose(posed_views.down_direction(aligned), turn[:3, 1], atol=1e-2)
 
 
+SURVEY = np.array([4.5e5, 5.4e6, 120.0])
+
+
+@pytest.fixture(scope="module")
+def survey(scene):
+    """The scene aligned to known poses in a survey's world, turned and larger; and those poses."""
+    known = np.array(scene.world_from_cam, np.float64)
+    turn = np.array(transforms.rotation_from_axis_angle(jax.numpy.array([0.3, 1.0, -0.5])))
+    known[:, :3, :3] = turn @ known[:, :3, :3]
+    known[:, :3, 3] = 2 * known[:, :3, 3] @ turn.T + SURVEY
+    # The nearest rotations: those of float32 are orthogonal to 1e-7 only, which is 0.5 m out there.
+    u, _, vt = np.linalg.svd(known[:, :3, :3])
+    known[:, :3, :3] = u @ vt
+    return align_to_poses(scene, known), known, turn
+
+
+def test_a_survey_keeps_its_millimeters(survey, scene):
+    """Points and poses of a world of millions of meters are what they are beside the origin."""
+    aligned, known, turn = survey
+    np.testing.assert_array_equal(aligned.world_from_cam, known)
+    near = 2 * np.asarray(scene.points, np.float64) @ turn.T
+    assert np.abs(aligned.points - SURVEY - near).max() < 1e-4
+    moved, origin = aligned.recentered()
+    assert moved.points.dtype == np.float32 and np.abs(origin - SURVEY).max() < 10
+    assert scene.recentered()[0] is scene
+
+
+def test_every_export_of_a_survey_keeps_its_millimeters(tmp_path, survey, scene):
+    """Distances from the first camera, in every format, agree with those beside the origin."""
+    aligned, known, _ = survey
+    formats = "ply glb 3dgs colmap nerfstudio npz cameras html".split()
+    export.write(aligned, tmp_path, formats, point_filter.PointFilter(drop_share=0.0))
+    points = np.asarray(aligned.points).reshape(-1, 3)
+    for name in ("scene.ply", "gaussians.ply", "nerfstudio/sparse_pc.ply"):
+        vertices = plyfile.PlyData.read(tmp_path / name)["vertex"]
+        read = np.stack([vertices[axis] for axis in "xyz"], axis=-1)
+        np.testing.assert_allclose(read, points, rtol=0, atol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(
+        splat_ply.read_gaussian_cloud(tmp_path / "gaussians.ply").means, points
+    )
+    shown = trimesh.load(tmp_path / "scene.glb")
+    transform, geometry = shown.graph.get("points")
+    read = shown.geometry[geometry].vertices @ transform[:3, :3].T + transform[:3, 3]
+    np.testing.assert_allclose(read, points, rtol=0, atol=1e-5)
+    model = pycolmap.Reconstruction(tmp_path / "colmap")
+    assert colmap_errors(model).max() < 0.01
+    centers = [model.images[i + 1].projection_center() for i in range(3)]
+    np.testing.assert_allclose(centers, known[:, :3, 3], rtol=0, atol=1e-6)
+    frames = json.loads((tmp_path / "nerfstudio/transforms.json").read_text())["frames"]
+    views = json.loads((tmp_path / "cameras.json").read_text())["views"]
+    for frame, view, pose in zip(frames, views, known, strict=True):
+        np.testing.assert_array_equal(np.array(frame["transform_matrix"])[:3, 3], pose[:3, 3])
+        np.testing.assert_array_equal(view["world_from_cam"], pose)
+    page = html.page_data(aligned, 1000)
+    size = np.subtract(page["points"]["high"], page["points"]["low"])
+    assert size.max() < 100 and np.abs(page["points"]["low"]).max() < 100
+    assert "450" in page["conventions"]["origin"]
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"ply\n", b"hello", b"ply\nformat ascii 1.0\nend_header\n"]
 )
@@ -245,6 +305,18 @@ def test_filter_steps(scene):
     assert keep.sum() == 100 and not keep[0].any()
 
 
+def test_what_is_dropped_is_counted_by_reason(scene):
+    """Every pixel is kept or counted once, under the first step that takes it away."""
+    scene = dataclasses.replace(scene, masks=scene.masks.copy(), points=scene.points.copy())
+    scene.masks[0] = False
+    scene.points[1, 3, 4] = np.inf
+    kept = export.keep(scene, export.PointFilter(5.0, 0.25, True, 100))
+    assert kept.count == 100 and kept.count + sum(kept.dropped.values()) == kept.mask.size
+    assert kept.dropped["outside of the scene"] == scene.masks[0].size
+    assert kept.dropped["not finite"] == 1
+    assert "100 of 4,608 points kept (dropped: 1,536 outside" in str(kept)
+
+
 def test_filter_never_keeps_infinite_points(scene):
     """A point that is not finite is never written, whatever its confidence."""
     broken = dataclasses.replace(scene, points=scene.points.copy())
@@ -253,7 +325,10 @@ def test_filter_never_keeps_infinite_points(scene):
     assert not keep[1, 3, 4] and keep.sum() == keep.size - 1
 
 
-@pytest.mark.parametrize("bad", [{"drop_share": 1.0}, {"drop_share": -0.1}, {"max_points": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"drop_share": 1.0}, {"drop_share": -0.1}, {"max_points": 0}, {"min_confidence": np.nan}],
+)
 def test_filter_refuses_nonsense(bad):
     """Values outside their range are errors that quote them."""
     with pytest.raises(ValueError, match=str(next(iter(bad.values())))):
@@ -278,7 +353,7 @@ def test_contradicted_points_go_and_exact_ones_stay(scene):
 
 
 def test_orbit_looks_at_one_point_and_closes(scene):
-    """All optical axes meet in the target, poses are rotations, neighbours are close."""
+    """All optical axes meet in the target, poses are rotations, neighbors are close."""
     poses = camera_paths.orbit(scene, 24)
     rotations = poses[:, :3, :3]
     np.testing.assert_allclose(

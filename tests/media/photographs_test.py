@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mvdust3r_jax.media import photographs
+from mvdust3r_jax.media import fitting, masks, photographs
+from mvdust3r_jax.media.kinds import ImageError
 
 GRADIENT = (np.add.outer(np.arange(40), np.arange(60))[..., None] * [1, 2, 0.5]).astype(np.uint8)
 
@@ -79,8 +80,8 @@ def test_exif_focal_length(tmp_path):
         (np.full((4, 5), True), 255),
     ],
 )
-def test_grey_images_of_any_depth(tmp_path, array, expected):
-    """8-bit, 16-bit, float and one-bit grey are scaled, not clipped."""
+def test_gray_images_of_any_depth(tmp_path, array, expected):
+    """8-bit, 16-bit, float and one-bit gray are scaled, not clipped."""
     path = save(tmp_path / "a.tif", array)
     np.testing.assert_array_equal(photographs.read_photo(path).pixels, np.full((4, 5, 3), expected))
 
@@ -105,7 +106,7 @@ def test_arrays_and_pil_images():
         (np.zeros((2, 3, 3), np.int64), "int64"),
         (np.zeros((0, 3, 3), np.uint8), "shape"),
     ]:
-        with pytest.raises(photographs.ImageError, match=message):
+        with pytest.raises(ImageError, match=message):
             photographs.read_photo(wrong)
 
 
@@ -121,9 +122,7 @@ def test_what_is_no_image_is_named(tmp_path, content, message):
     """Empty files, other files, and formats that would start another program."""
     path = tmp_path / "ü b.jpg"
     path.write_bytes(content)
-    with pytest.raises(
-        photographs.ImageError, match=f"ü b.jpg cannot be read as an image: .*{message}"
-    ):
+    with pytest.raises(ImageError, match=f"ü b.jpg cannot be read as an image: .*{message}"):
         photographs.read_photo(path)
 
 
@@ -131,15 +130,15 @@ def test_places_without_images(tmp_path):
     """Missing files, folders in place of files, folders without images."""
     with pytest.raises(FileNotFoundError, match="no image at"):
         photographs.read_photo(tmp_path / "a.jpg")
-    with pytest.raises(photographs.ImageError, match="it is a folder"):
+    with pytest.raises(ImageError, match="it is a folder"):
         photographs.read_photo(tmp_path)
-    with pytest.raises(photographs.ImageError, match="holds no images"):
+    with pytest.raises(ImageError, match="holds no images"):
         photographs.list_images(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(photographs.ImageError, match="no regular file"):
+    with pytest.raises(ImageError, match="no regular file"):
         photographs.read_photo(tmp_path / "pipe.jpg")
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(photographs.ImageError, match="a.heic"):
+    with pytest.raises(ImageError, match="a.heic"):
         photographs.read_photo(tmp_path / "a.heic")
 
 
@@ -147,7 +146,7 @@ def test_huge_dimensions_are_refused_before_decoding(tmp_path):
     """A header that promises 10^10 pixels costs no memory."""
     header = b"P6\n100000 100000\n255\n"
     (tmp_path / "huge.ppm").write_bytes(header + b"\0" * 1000)
-    with pytest.raises(photographs.ImageError, match="more than 150,000,000 pixels"):
+    with pytest.raises(ImageError, match="more than 150,000,000 pixels"):
         photographs.read_photo(tmp_path / "huge.ppm")
 
 
@@ -165,7 +164,7 @@ def test_damaged_images_raise_only_the_clear_error(tmp_path_factory, kind, data)
     path.write_bytes(content)
     try:
         photographs.read_photo(path)
-    except photographs.ImageError as error:
+    except ImageError as error:
         assert "fuzzed.bin" in str(error)
 
 
@@ -185,7 +184,7 @@ def coordinates(height, width):
     return photographs.read_photo(np.stack([u, v, 0 * u], axis=-1).astype(np.uint8))
 
 
-@pytest.mark.parametrize("fit", photographs.FITS)
+@pytest.mark.parametrize("fit", fitting.FITS)
 @pytest.mark.parametrize("size", [(120, 200), (200, 120), (90, 90), (30, 40), (241, 77)])
 @pytest.mark.parametrize("out", [(48, 48), (32, 64)])
 @pytest.mark.parametrize("point", [None, (0.45, 0.6)])
@@ -193,7 +192,7 @@ def test_pixels_come_from_where_the_map_says(fit, size, out, point):
     """What is seen at a pixel of the result is the file's pixel that the affine map gives."""
     photo = coordinates(*size)
     point = None if point is None else (point[0] * size[1], point[1] * size[0])
-    fitted = photographs.fit_photo(photo, *out, fit, point)
+    fitted = fitting.fit_photo(photo, *out, fit, point)
     assert fitted.pixels.shape == (*out, 3)
     inner = fitted.mask.copy()
     # Lanczos rings at the border of the photograph; the coordinates inside are linear.
@@ -203,7 +202,7 @@ def test_pixels_come_from_where_the_map_says(fit, size, out, point):
     v, u = np.nonzero(inner)
     original = np.linalg.inv(fitted.net_from_original) @ np.stack([u, v, np.ones_like(u)])
     seen = fitted.pixels[v, u, :2].T
-    # Half a grey level of rounding, and a little overshoot where the image is enlarged.
+    # Half a gray level of rounding, and a little overshoot where the image is enlarged.
     assert len(u) > 30 and np.abs(seen - original[:2]).max() < 1.0
     if fit == "crop":
         assert fitted.mask.all()
@@ -212,16 +211,16 @@ def test_pixels_come_from_where_the_map_says(fit, size, out, point):
         np.testing.assert_allclose(mapped[:2], [out[1] / 2, out[0] / 2], atol=0.6)
 
 
-def test_crop_takes_the_largest_centred_window():
+def test_crop_takes_the_largest_centered_window():
     """Of 120 x 200 to a square: all rows, the middle 120 columns."""
-    fitted = photographs.fit_photo(coordinates(120, 200), 60, 60)
+    fitted = fitting.fit_photo(coordinates(120, 200), 60, 60)
     corners = np.linalg.inv(fitted.net_from_original) @ [[-0.5, 59.5], [-0.5, 59.5], [1, 1]]
     np.testing.assert_allclose(corners[:2], [[39.5, 159.5], [-0.5, 119.5]], atol=1e-9)
 
 
 def test_padding_is_white_and_masked():
     """The whole photograph is shown, the rest is no part of the scene."""
-    fitted = photographs.fit_photo(coordinates(100, 200), 64, 64, "pad")
+    fitted = fitting.fit_photo(coordinates(100, 200), 64, 64, "pad")
     assert fitted.mask.sum() == 32 * 64 and fitted.mask[16:48].all()
     assert (fitted.pixels[~fitted.mask] == 255).all()
 
@@ -234,8 +233,8 @@ def test_reduced_decoding_keeps_the_geometry(tmp_path):
     small = photographs.read_photo(path, target=(32, 32))
     assert small.pixels.shape[0] < 960 and small.original_size == (960, 1280)
     a, b = (
-        photographs.fit_photo(small, 32, 32),
-        photographs.fit_photo(photographs.read_photo(path), 32, 32),
+        fitting.fit_photo(small, 32, 32),
+        fitting.fit_photo(photographs.read_photo(path), 32, 32),
     )
     np.testing.assert_allclose(a.net_from_original, b.net_from_original)
     assert np.abs(a.pixels.astype(int) - b.pixels).max() <= 3
@@ -247,25 +246,25 @@ def test_masks_are_combined(tmp_path):
     mask = np.zeros((20, 30), np.uint8)
     mask[:, :15] = 255
     for source in (mask, save(tmp_path / "m.png", mask)):
-        masked = photographs.with_mask(photo, source)
+        masked = masks.with_mask(photo, source)
         np.testing.assert_array_equal(masked.mask.mean(axis=0), np.arange(60) < 30)
-    with pytest.raises(photographs.ImageError, match="does not fit"):
-        photographs.with_mask(photo, np.ones((30, 20)))
+    with pytest.raises(ImageError, match="does not fit"):
+        masks.with_mask(photo, np.ones((30, 20)))
 
 
 def test_wrong_requests():
     """Unknown policies and impossible principal points."""
     with pytest.raises(ValueError, match="crop, pad"):
-        photographs.fit_photo(coordinates(20, 20), 8, 8, "stretch")
-    with pytest.raises(photographs.ImageError, match="outside"):
-        photographs.fit_photo(coordinates(20, 20), 8, 8, "crop", (30, 5))
+        fitting.fit_photo(coordinates(20, 20), 8, 8, "stretch")
+    with pytest.raises(ImageError, match="outside"):
+        fitting.fit_photo(coordinates(20, 20), 8, 8, "crop", (30, 5))
 
 
 def test_intrinsics_at_the_original_size():
     """A ray through a pixel is the same ray at both resolutions."""
-    fitted = photographs.fit_photo(coordinates(120, 200), 32, 48)
+    fitted = fitting.fit_photo(coordinates(120, 200), 32, 48)
     network = np.array([[40.0, 0, 24], [0, 40, 16], [0, 0, 1]])
-    original = photographs.original_intrinsics(network, fitted.net_from_original)
+    original = fitting.original_intrinsics(network, fitted.net_from_original)
     pixel = np.array([70.0, 30, 1])
     ray = np.linalg.inv(original) @ pixel
     np.testing.assert_allclose(np.linalg.inv(network) @ fitted.net_from_original @ pixel, ray)

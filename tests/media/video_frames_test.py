@@ -5,7 +5,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from mvdust3r_jax.media import photographs, video_frames
+from mvdust3r_jax.media import video_frames
+from mvdust3r_jax.media.kinds import ImageError
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
@@ -68,6 +69,9 @@ def test_any_number_of_frames(total, count):
         chosen = video_frames.choose_sharp(thumbs.reshape(total, 4, 4), count)
         assert len(set(chosen)) == count and chosen == sorted(chosen) and chosen[-1] < total
     assert len(set(video_frames.choose_even(total, count))) == count
+    standing = np.concatenate([[0], np.full(total - 1, 9.0), [9.1]])
+    chosen = video_frames.even_in_time(standing, count)
+    assert len(set(chosen)) == count and chosen == sorted(chosen) and chosen[-1] < total
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "cut", "playlist", "list"])
@@ -83,14 +87,14 @@ def test_what_is_no_video_is_named(video, tmp_path, kind):
     path = tmp_path / "x.mp4"
     path.write_bytes(content)
     (tmp_path / "other.mp4").write_bytes(video.read_bytes())
-    with pytest.raises(photographs.ImageError, match="x.mp4 cannot be read as a video"):
+    with pytest.raises(ImageError, match="x.mp4 cannot be read as a video"):
         video_frames.read_frames(path, 2)
 
 
 def test_too_few_frames_and_wrong_requests(video, tmp_path):
-    """More frames than there are; missing files; unknown ways to choose."""
-    with pytest.raises(photographs.ImageError, match="20 frames, 50 are needed"):
-        video_frames.read_frames(video, 50)
+    """More frames than there are: all of them; missing files; unknown ways to choose."""
+    for choice in video_frames.CHOICES:
+        assert len(video_frames.read_frames(video, 50, choice)) == 20
     with pytest.raises(FileNotFoundError, match="no video at"):
         video_frames.read_frames(tmp_path / "a.mp4", 2)
     with pytest.raises(ValueError, match="even, sharp"):

@@ -123,7 +123,7 @@ def test_similarity_changes_nothing(key):
 
 
 def test_noise_moves_the_chamfer_distance_by_twice_its_square(key):
-    """Every point's nearest neighbour is its own noisy copy: mean squared length, both ways."""
+    """Every point's nearest neighbor is its own noisy copy: mean squared length, both ways."""
     grid = jnp.stack(jnp.meshgrid(*[jnp.arange(6.0)] * 3), axis=-1).reshape(1, -1, 3)
     noise = 0.01 * jax.random.normal(key, grid.shape)
     known = jnp.ones(grid.shape[:2], bool)
@@ -226,7 +226,7 @@ def test_chamfer_matches_golden():
 
 
 def test_chamfer_blocks_agree_with_kdtree(key):
-    """Several uneven blocks give the same nearest neighbours as the KD-tree."""
+    """Several uneven blocks give the same nearest neighbors as the KD-tree."""
     a, b = jax.random.normal(key, (5000, 3)), jax.random.normal(jax.random.key(1), (3001, 3))
     blocked = chamfer.chamfer_distance(a, jnp.ones(5000, bool), b, jnp.ones(3001, bool))
     tree = chamfer.chamfer_distance_kdtree(np.asarray(a), np.asarray(b))

@@ -95,7 +95,7 @@ def test_winograd_is_convolution(size):
 
 
 def test_training_uses_and_records_batch_statistics(cnn):
-    """Training normalises by the batch and moves the running mean a tenth of the way."""
+    """Training normalizes by the batch and moves the running mean a tenth of the way."""
     module, _, noisy, image, xyz = cnn
     apply = jax.jit(lambda v: module.apply(v, image, xyz, True, mutable=["batch_stats"]))
     _, updated = apply(noisy)
@@ -167,7 +167,7 @@ def test_fresh_conv_head_is_the_linear_head(key):
     np.testing.assert_array_equal(raw, expected)
 
 
-def test_conv_head_sees_pixels_of_the_neighbouring_patch(key):
+def test_conv_head_sees_pixels_of_the_neighboring_patch(key):
     """A pixel changes points across the patch border, in its own view only."""
     head = heads.ConvPointHead(patch=8, width=6)
     tokens, images = (

@@ -15,7 +15,7 @@ from mvdust3r_jax.pairwise.alignment_start import scene_graph, spread_over_tree
 from mvdust3r_jax.pairwise.global_alignment import global_alignment
 
 VIEWS, SIZE, FOCAL = 4, 16, 10.0
-CENTRE = 0.5 * (SIZE - 1)
+CENTER = 0.5 * (SIZE - 1)
 
 
 @jax.jit
@@ -28,7 +28,7 @@ def _scene():
     phase = jnp.arange(VIEWS).reshape(-1, 1, 1)
     depth = 3 + jnp.sin(u[None] / 3 + phase) + 0.1 * v[None]
     intrinsics = camera.intrinsics_from_focal(jnp.full(VIEWS, FOCAL), SIZE, SIZE)
-    intrinsics = intrinsics.at[:, :2, 2].set(CENTRE)
+    intrinsics = intrinsics.at[:, :2, 2].set(CENTER)
     points = camera.depth_to_world(depth, intrinsics, world_from_cam)
     return points, world_from_cam, jax.random.uniform(keys[2], depth.shape) < 0.9
 
@@ -64,13 +64,13 @@ def test_scene_graphs():
 
 
 def test_reference_graph_spreads_over_the_scene():
-    """A star of exact pairs gives the scene up to one similarity, in the centre's frame."""
+    """A star of exact pairs gives the scene up to one similarity, in the center's frame."""
     pairs, world_from_cam = _pairs("reference")
     world = jax.jit(spread_over_tree, static_argnums=1)(pairs, VIEWS)
     ref_from_world = transforms.invert_rigid(world_from_cam[0])
     truth = transforms.transform_points(ref_from_world, _scene()[0])
     scale = jnp.linalg.norm(truth) / jnp.linalg.norm(world)
-    # The root pair is one of the centre's; in the other order its frame is the other view's.
+    # The root pair is one of the center's; in the other order its frame is the other view's.
     assert pairs.first[0] == 0
     np.testing.assert_allclose(scale * world, truth, atol=1e-3)
 
@@ -79,7 +79,7 @@ def test_reference_graph_spreads_over_the_scene():
 def test_exact_pairs_give_exact_poses(graph, steps):
     """From exact pairs of random scales the poses come back: the start, and after all steps."""
     pairs, world_from_cam = _pairs(graph)
-    aligned = global_alignment(pairs, VIEWS, steps=steps, principal_px=jnp.full((VIEWS, 2), CENTRE))
+    aligned = global_alignment(pairs, VIEWS, steps=steps, principal_px=jnp.full((VIEWS, 2), CENTER))
     angle, distance = _pose_errors(aligned, world_from_cam)
     assert angle < 0.1 and distance < 1e-3
     # Adam jitters about the minimum of a sum of distances, which is not smooth there.
@@ -87,10 +87,10 @@ def test_exact_pairs_give_exact_poses(graph, steps):
 
 
 def test_alignment_improves_a_noisy_start():
-    """With noisy pairs the optimisation lowers the loss and the largest rotation error."""
+    """With noisy pairs the optimization lowers the loss and the largest rotation error."""
     pairs, world_from_cam = _pairs("complete", noise=0.1)
-    start = global_alignment(pairs, VIEWS, steps=0, principal_px=jnp.full((VIEWS, 2), CENTRE))
-    aligned = global_alignment(pairs, VIEWS, steps=300, principal_px=jnp.full((VIEWS, 2), CENTRE))
+    start = global_alignment(pairs, VIEWS, steps=0, principal_px=jnp.full((VIEWS, 2), CENTER))
+    aligned = global_alignment(pairs, VIEWS, steps=300, principal_px=jnp.full((VIEWS, 2), CENTER))
     assert aligned.losses[-1] < 0.9 * aligned.losses[0]
     before, after = _pose_errors(start, world_from_cam), _pose_errors(aligned, world_from_cam)
     assert after[0] < 0.8 * before[0]

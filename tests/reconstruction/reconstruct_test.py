@@ -31,7 +31,8 @@ CONFIG = ModelConfig(
 )
 SIZE = (16, 24)
 # The package's attribute of this name is the function.
-MODULE = sys.modules["mvdust3r_jax.reconstruction.reconstruct"]
+RECONSTRUCT = sys.modules["mvdust3r_jax.reconstruction.reconstruct"]
+MODEL = sys.modules["mvdust3r_jax.reconstruction.model"]
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +223,7 @@ def perfect(monkeypatch):
     )
     answer = Prediction(points, np.full((3, 48, 64), 5.0, np.float32), gaussians)
     program = lambda *_: lambda *_: answer  # noqa: E731
-    monkeypatch.setattr(MODULE, "compiled_program", program)
+    monkeypatch.setattr(RECONSTRUCT, "compiled_program", program)
     model = Model(CONFIG, {}, (48, 64), "perfect")
     blank = Photo(np.zeros((96, 128, 3), np.uint8), np.ones((96, 128), bool), (96, 128), "a")
     return model, [blank] * 3, points, intrinsics, poses
@@ -242,7 +243,7 @@ def test_cameras_of_perfect_pointmaps(perfect):
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 @pytest.mark.parametrize("focal_px", [None, 3000.0])
 def test_principal_point_is_the_middle_of_the_photograph(model, fit, focal_px):
-    """Of whatever size and crop, it is (w - 1) / 2 at the original size, centres at integers."""
+    """Of whatever size and crop, it is (w - 1) / 2 at the original size, centers at integers."""
     sizes = [(300, 400), (16, 24), (37, 51)]
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 255, (*size, 3), dtype=np.uint8) for size in sizes]
@@ -295,7 +296,7 @@ def test_poses_that_give_no_scale_are_refused(perfect):
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_rotated_sh_shows_the_same_colour(degree):
+def test_rotated_sh_shows_the_same_color(degree):
     """Turning the coefficients and the direction together changes nothing."""
     rng = np.random.default_rng(0)
     rotation = np.array(transforms.rotation_from_axis_angle(jnp.array([0.4, -1.1, 0.7])))
@@ -304,11 +305,11 @@ def test_rotated_sh_shows_the_same_colour(degree):
     turned = known_world.rotate_sh(coefficients, rotation)
     directions = rng.normal(size=(5, 3)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    colour = lambda c, d: np.einsum(  # noqa: E731
+    color = lambda c, d: np.einsum(  # noqa: E731
         "nk,nkc->nc", known_world._sh_matrix(d, count), c.reshape(5, count, 3)
     )
-    want = colour(coefficients, directions)
-    np.testing.assert_allclose(colour(turned, directions @ rotation.T), want, atol=1e-5)
+    want = color(coefficients, directions)
+    np.testing.assert_allclose(color(turned, directions @ rotation.T), want, atol=1e-5)
 
 
 def test_cameras_are_read_back_from_our_own_file(perfect, tmp_path):
@@ -361,7 +362,7 @@ def test_cameras_are_found_by_the_longest_path(tmp_path):
     ],
 )
 def test_nerfstudio_intrinsics(tmp_path, fields, expected):
-    """Focal length or field of view; the middle where no centre is given; else said to lack."""
+    """Focal length or field of view; the middle where no center is given; else said to lack."""
     path = transforms_file(tmp_path / "t.json", ("a.png", {}), ("b.png", {}), **fields)
     known = known_cameras.read_cameras(path, ["a.png", "b.png"])
     assert known.world_from_cam.shape == (2, 4, 4)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.published
 
 SCENES = sorted((pathlib.Path(__file__).parents[1] / "golden" / "raster").glob("*.npz"))
 INPUTS = ("means", "quats", "scales", "opacities", "colors")
-# Above this radius (pixels) float32 may round to a neighbouring integer.
+# Above this radius (pixels) float32 may round to a neighboring integer.
 LARGE_RADIUS = 500
 
 

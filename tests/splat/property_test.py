@@ -15,7 +15,7 @@ OPTIONS = dict(eps2d=0.1, near_plane=0.1, far_plane=20.0)
 
 
 def _cameras():
-    """One at the origin, one moved and turned a little; the second's centre lies off the middle."""
+    """One at the origin, one moved and turned a little; the second's center lies off the middle."""
     turn = np.eye(4, dtype=np.float32)
     turn[:3, :3] = [[0.96, 0, -0.28], [0, 1, 0], [0.28, 0, 0.96]]
     turn[:3, 3] = [0.2, -0.1, 0.3]

@@ -53,7 +53,7 @@ def with_meta(arrays, **changes):
         ("confidence", lambda x: x * np.nan, "confidence should hold finite numbers"),
         ("world_from_cam", lambda x: np.full_like(x, np.inf), "world_from_cam should hold finite"),
         ("intrinsics", lambda x: -x, "positive focal lengths"),
-        ("original_sizes", lambda x: x * 0, "positive sizes, got 0"),
+        ("original_sizes", lambda x: x * 0, "sizes from 1 to"),
         ("masks", lambda x: x.astype(np.float32), "true or false, got float32"),
         ("gaussians_rotations", lambda x: x[..., :3], "gaussians_rotations should hold the shape"),
         ("gaussians_scales", lambda x: None, "lacks gaussians_scales"),
@@ -100,3 +100,17 @@ def test_cut_and_flipped_files_never_pass_unseen(saved, tmp_path):
         except SceneFileError:
             refused += 1
     assert refused >= 50
+
+
+def test_far_worlds_keep_their_digits_in_the_file(tmp_path):
+    """float64 points and poses come back as they are."""
+    scene = box_room(2, height=8, width=12)
+    far = dataclasses.replace(
+        scene,
+        points=scene.points + np.array([4e5, 5e6, 0]),
+        world_from_cam=scene.world_from_cam.astype(np.float64),
+        world_is_reference=False,
+    )
+    loaded = SceneArrays.load(far.save_arrays(tmp_path / "s.npz"))
+    np.testing.assert_array_equal(loaded.points, far.points)
+    assert loaded.points.dtype == loaded.world_from_cam.dtype == np.float64

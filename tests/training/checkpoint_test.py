@@ -12,8 +12,8 @@ import pytest
 from absl import logging as absl_logging
 
 from mvdust3r_jax import ModelConfig
-from mvdust3r_jax.training import parallel
 from mvdust3r_jax.training.checkpoint import NEWEST, UNREADABLE, Checkpoints, check_same_model
+from mvdust3r_jax.training.sharded import make_mesh, state_shardings
 from mvdust3r_jax.training.step import TrainState
 
 MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8)
@@ -205,11 +205,11 @@ def test_restores_onto_another_number_of_devices(tmp_path):
     checkpoints = opened(tmp_path)
     checkpoints.save(1, as_numpy(state_at(1)), None)
     checkpoints.wait()
-    mesh = parallel.make_mesh((8, 1))
+    mesh = make_mesh((8, 1))
     sharded = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         abstract(),
-        parallel.state_shardings(abstract(), mesh),
+        state_shardings(abstract(), mesh),
     )
     state = checkpoints.restore(sharded).state
     assert len(state.params["a"]["kernel"].sharding.device_set) == 8

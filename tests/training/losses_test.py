@@ -1,4 +1,4 @@
-"""Loss terms against the published implementation's numbers, and their behaviour at the edges."""
+"""Loss terms against the published implementation's numbers, and their behavior at the edges."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_several_paths_pool_slots_over_samples_and_paths():
 
 
 @pytest.mark.parametrize("name", ["dense", "sparse", "render_view"])
-def test_scales_are_normalised_as_published(name):
+def test_scales_are_normalized_as_published(name):
     """Norm factors, clipped scales and the clip loss with its gradient."""
     case = load(f"pointmap_{name}")
     num_inputs = case["pred_pts3d"].shape[1]

@@ -62,7 +62,7 @@ def test_frozen_parameters_stay_and_have_no_moments():
 
 
 def test_freeze_pattern_without_a_match_is_an_error():
-    """A misspelt pattern must not silently train everything."""
+    """A misspelled pattern must not silently train everything."""
     with pytest.raises(ValueError, match="'encodr/.*' matches no parameter"):
         make_optimizer(OptimizerConfig(freeze=("encodr/.*",)), PARAMS)
 

@@ -38,7 +38,7 @@ def perfect(batch, num_refs=2, sh_degree=0):
 
 def batch_of(size=1, pixels=24):
     batch = jax.tree.map(jnp.asarray, box_views(np.random.default_rng(0), size, 3, pixels, pixels))
-    # Slow colours, so that half a pixel matters little and a whole wrong pose much.
+    # Slow colors, so that half a pixel matters little and a whole wrong pose much.
     waves = jnp.sin(true_pointmaps(batch, 1)[:, 0])
     return batch.replace(images=waves)
 
@@ -146,12 +146,12 @@ def test_drawn_views_and_paths_are_an_unbiased_choice():
 
 
 def test_sh_color_is_measured_towards_the_own_camera():
-    """Coefficients that give each pixel's colour cost nothing; grey ones cost the distance."""
+    """Coefficients that give each pixel's color cost nothing; gray ones cost the distance."""
     config = ObjectiveConfig(num_refs=1, num_targets=1, weights={"sh_color": 10.0}, sh_degree=1)
     batch = batch_of()
     prediction = perfect(batch, 1, sh_degree=1)
     pixels = batch.images[:, None, :2]
-    # Colour in [0, 1] is 0.5 + SH; the constant basis function is 0.28209479.
+    # Color in [0, 1] is 0.5 + SH; the constant basis function is 0.28209479.
     constant = (0.5 * pixels + 0.5 - 0.5) / 0.28209479177387814
     right = prediction.gaussians.colors.at[..., :3].set(constant)
     exact = prediction.replace(gaussians=prediction.gaussians.replace(colors=right))
@@ -173,7 +173,7 @@ def test_rendering_without_any_weight_has_a_gradient_of_zero():
     assert not any(np.any(np.asarray(x)) for x in jax.tree.leaves(gradient))
 
 
-def test_colour_term_without_harmonics_is_refused():
+def test_color_term_without_harmonics_is_refused():
     """The published weight of sh_color on a network of degree 0 is an error, not an empty sum."""
     with pytest.raises(ValueError, match="sh_color = 10.0 needs sh_degree > 0"):
         ObjectiveConfig(weights={"sh_color": 10.0})

@@ -29,14 +29,14 @@ def read(path):
 
 
 def colored_share(path, box):
-    """Share of the pixels of a screenshot's part (left, top, right, bottom) that are not grey."""
+    """Share of the pixels of a screenshot's part (left, top, right, bottom) that are not gray."""
     left, top, right, bottom = box
     pixels = read(path)[top:bottom, left:right]
     return float((pixels.max(axis=-1) - pixels.min(axis=-1) > 25).mean())
 
 
 def test_viewer_page_shows_the_scene_and_obeys_the_slider(tmp_path):
-    """Coloured points are drawn; the slider hides most of them; uploads are reconstructed."""
+    """Colored points are drawn; the slider hides most of them; uploads are reconstructed."""
     photographs = []
     for index in range(2):
         photographs.append(tmp_path / f"{index}.png")

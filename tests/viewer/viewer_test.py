@@ -10,13 +10,13 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mvdust3r_jax.viewer import Limits, Viewer, guard, uploads
+from mvdust3r_jax.media.photographs import read_photo
+from mvdust3r_jax.viewer import Limits, Viewer, guard
 from mvdust3r_jax.viewer.uploads import LOOPBACK
 from tests.export_scene import box_room
 
@@ -24,6 +24,13 @@ from tests.export_scene import box_room
 def jpeg(width=32, height=24, kind="JPEG"):
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), "teal").save(buffer, kind)
+    return buffer.getvalue()
+
+
+def animation():
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue")]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
     return buffer.getvalue()
 
 
@@ -188,17 +195,18 @@ def test_drop_page_takes_the_next_free_port():
             assert wanted < viewer.uploads.port < wanted + 100
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_heic_is_accepted_where_its_reader_is_installed(monkeypatch, installed):
-    """A stand-in for the reader, which is an extra; without it the answer names other formats."""
-    header = contextlib.nullcontext(SimpleNamespace(format="HEIF", size=(8, 6)))
-    monkeypatch.setattr(uploads.Image, "open", lambda *_, **__: header)
-    monkeypatch.setattr(uploads, "readable_formats", lambda: ["JPEG"] + installed * ["HEIF"])
-    if installed:
-        assert uploads._photograph_suffix(b"", 100, "a.heic") == ".heic"
-    else:
-        with pytest.raises(uploads.Refused, match="a.heic is HEIF; JPEG, PNG"):
-            uploads._photograph_suffix(b"", 100, "a.heic")
+def test_pages_take_what_the_command_line_takes(drop_page):
+    """Every format by its content, whatever the name; several pictures, where one is the main."""
+    for kind in ("PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF"):
+        assert post(drop_page, "/photographs", jpeg(kind=kind))[0] == 200
+        assert post(drop_page, "/clear")[0] == 200
+    buffer = io.BytesIO()
+    first = Image.new("RGB", (8, 6))
+    first.save(buffer, "MPO", save_all=True, append_images=[first])
+    assert post(drop_page, "/photographs", buffer.getvalue(), "a.jpg")[0] == 200
+    kept = [path for path, _ in drop_page.uploads.session._photographs]
+    assert [path.suffix for path in kept] == [".mpo"]
+    assert read_photo(kept[0]).original_size == (6, 8)
 
 
 def test_viewer_needs_something_to_show():
@@ -239,11 +247,11 @@ def test_failed_job_is_told_and_the_next_one_runs(drop_page):
         (b"", 415, "not a picture"),
         (b"hello", 415, "not a picture"),
         (jpeg()[:40], 415, "not a picture"),
-        (jpeg(kind="GIF"), 415, "GIF"),
+        (animation(), 415, "an animation of 2 pictures"),
         (jpeg(500, 300, "PNG"), 413, "500 x 300"),
         (bytes(20_001), 413, "20,001 bytes"),
     ],
-    ids=["empty", "text", "truncated", "gif", "too many pixels", "too many bytes"],
+    ids=["empty", "text", "truncated", "animation", "too many pixels", "too many bytes"],
 )
 def test_bad_photographs_are_refused(drop_page, body, status, words):
     """What is no acceptable picture gets its HTTP error with one sentence, and is not kept."""

@@ -207,6 +207,17 @@ def test_damaged_safetensors_raise_only_the_clear_error(tmp_path_factory, data):
         assert str(path) in str(error)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, variables, name, value):
+    """One such value would make every result meaningless."""
+    broken = jax.tree.map(np.array, variables)
+    jax.tree.leaves(broken["params"])[3].flat[-1] = value
+    weight_files.save_weights(tmp_path / name, broken, CONFIG)
+    with pytest.raises(weight_files.WeightsError, match=f"{name}: params/.* not finite"):
+        weight_files.load_weights(tmp_path / name)
+
+
 def test_missing_and_empty_places(tmp_path):
     """No file, and a folder without weights."""
     with pytest.raises(FileNotFoundError, match="no weights at"):

@@ -92,7 +92,7 @@ def release(server, variables, tmp_path):
 
 
 def test_a_name_is_the_published_network(release, variables):
-    """Config, image size and every array; the licence is said before the first byte."""
+    """Config, image size and every array; the license is said before the first byte."""
     told = []
 
     def say(text):

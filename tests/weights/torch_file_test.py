@@ -1,11 +1,17 @@
 """The safe reader of ``.pth`` files: equal to PyTorch on its own files, and refusing all others."""
 
 import argparse
+import collections
+import datetime
+import decimal
+import fractions
 import io
 import math
 import pickle
+import types
+import uuid
 import zipfile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import ml_dtypes
 import numpy as np
@@ -101,15 +107,89 @@ class _Evil:
         return eval, ("print('run')",)
 
 
-@pytest.mark.parametrize(
-    ("value", "name"),
-    [(_Evil(), "eval"), (Path("x"), "pathlib"), (np.float64(1), "numpy"), (slice(2), "")],
-)
-def test_any_other_global_is_refused_by_name(tmp_path, value, name):
-    """A pickle that wants anything but tensors and plain data is not loaded."""
-    path = archive(tmp_path / "evil.pth", pickle.dumps({"model": value}, protocol=2))
-    with pytest.raises(torch_file.TorchFileError, match=f"wants .*{name}"):
+class _Foreign:
+    """A class of somebody's own, which the pickle fills in every way it can."""
+
+    def __init__(self):
+        self.setting = 3
+
+
+@pytest.mark.parametrize(("value", "name"), [(_Evil(), "eval"), (_Foreign(), "_Foreign")])
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_any_other_global_is_refused_by_name(tmp_path, value, name, protocol):
+    """A pickle that wants anything but tensors and well-known types is not loaded."""
+    data = pickle.dumps({"model": value, "epoch": 3}, protocol=protocol)
+    path = archive(tmp_path / "evil.pth", data)
+    with pytest.raises(torch_file.TorchFileError, match=f"wants .*{name}") as told:
         torch_file.read(path)
+    assert "--ignore-objects" in told.value.__notes__[0]
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_unknown_objects_can_be_passed_over(tmp_path, protocol, capsys):
+    """They become placeholders; nothing of theirs runs, and the rest is read."""
+    content = {"evil": _Evil(), "own": [_Foreign()], "epoch": 3}
+    path = archive(tmp_path / "a.pth", pickle.dumps(content, protocol=protocol))
+    read = torch_file.read(path, ignore_objects=True)
+    assert read["epoch"] == 3 and not hasattr(read["own"][0], "setting")
+    assert type(read["evil"]).__name__ == "Placeholder" and capsys.readouterr().out == ""
+
+
+class _Named:
+    """Pickled as a call of ``module.name``, for types whose packages are not here."""
+
+    def __init__(self, module, name, *arguments):
+        self.path, self.arguments = (module, name), arguments
+
+    def pickled(self):
+        module, name = self.path
+        head = b"\x80\x02" + f"c{module}\n{name}\n".encode()
+        return head + pickle.dumps(self.arguments, protocol=2)[2:-1] + b"R."
+
+
+HARMLESS = {
+    "path": Path("runs") / "a",
+    "windows": PureWindowsPath("C:/x"),
+    "numpy": [np.float64(1), np.arange(3), np.array(["a"]), np.dtype("f4"), np.bool_(True)],
+    "defaultdict": collections.defaultdict(list, {"loss": [1.0]}),
+    "counter": collections.Counter("aab"),
+    "deque": collections.deque([1, 2], maxlen=5),
+    "sets": [{1, 2}, frozenset("ab")],
+    "dates": [datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC), datetime.timedelta(1)],
+    "numbers": [1 + 2j, decimal.Decimal("0.1"), fractions.Fraction(1, 3), bytearray(b"x")],
+    "others": [uuid.UUID(int=5), types.SimpleNamespace(a=1), slice(2), range(3)],
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 5])
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_well_known_types_do_not_matter(tmp_path, kind, protocol):
+    """They stand in training checkpoints beside the network, which is read all the same."""
+    content = {"args": HARMLESS[kind], "keys": {str(i): i for i in range(3)}}
+    path = archive(tmp_path / "a.pth", pickle.dumps(content, protocol=protocol))
+    assert torch_file.read(path)["keys"] == {"0": 0, "1": 1, "2": 2}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        _Named("torch", "device", "cuda", 0),
+        _Named("torch.torch_version", "TorchVersion", "2.4.0"),
+        _Named("numpy.core.multiarray", "scalar", 1),
+        _Named("pathlib._local", "PosixPath", "a", "b"),
+    ],
+    ids=lambda value: ".".join(value.path),
+)
+def test_types_of_packages_that_are_not_here(tmp_path, value):
+    """PyTorch's devices and versions, older NumPy, newer Python."""
+    assert torch_file.read(archive(tmp_path / "a.pth", value.pickled())) is not None
+
+
+def test_dictionaries_keep_their_content(tmp_path):
+    """A network's tensors may lie in a defaultdict."""
+    content = collections.defaultdict(list, {"loss": [1.0]})
+    path = archive(tmp_path / "a.pth", pickle.dumps(content, protocol=2))
+    assert torch_file.read(path) == {"loss": [1.0]}
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ FIRST_SLOT = {
 
 def _affine(key):
     """A rotated, stretched and shifted unit shape."""
-    k_turn, k_half, k_centre = jax.random.split(key, 3)
+    k_turn, k_half, k_center = jax.random.split(key, 3)
     half = jax.random.uniform(k_half, (1, 3), minval=0.3, maxval=0.9)
     axes = rotation_from_axis_angle(jax.random.normal(k_turn, (3,))) * half
-    centre = jax.random.normal(k_centre, (3, 1)) * 0.3
-    return jnp.concatenate([axes, centre], axis=1)
+    center = jax.random.normal(k_center, (3, 1)) * 0.3
+    return jnp.concatenate([axes, center], axis=1)
 
 
 def _scene(matrices, slots):
@@ -112,7 +112,7 @@ def test_shell_exit_lies_on_the_shell(key):
 
 
 def test_small_and_far_spheres_keep_their_surface():
-    """A 2 cm ball 8 m away is hit within 10 micrometres of where it is."""
+    """A 2 cm ball 8 m away is hit within 10 micrometers of where it is."""
     matrix = jnp.concatenate([0.02 * jnp.eye(3), jnp.array([[8.0], [0.1], [-0.2]])], axis=1)
     scene = _scene(matrix[None], [FIRST_SLOT["sphere"]])
     aim = np.array([[8.0, 0.1 + 0.012 * np.cos(a), -0.2 + 0.012 * np.sin(a)] for a in range(20)])

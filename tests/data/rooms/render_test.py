@@ -132,7 +132,7 @@ def test_render_only_views_are_covered():
     assert share.mean() > 0.9 and share.min() > 0.6
 
 
-def test_neighbouring_views_overlap():
+def test_neighboring_views_overlap():
     """Consecutive inputs share at least a quarter of what they see, most half."""
     carried, own, inside = (np.asarray(a) for a in _carried(_batch()))
     seen = (inside & (np.abs(carried - own) < 0.1)).mean(axis=(3, 4))
@@ -158,7 +158,7 @@ def test_cameras_stand_in_free_space():
     batch, scenes = _batch(), _scenes()
     eyes = batch.world_from_cam[..., :3, 3]
     free = np.asarray(jax.vmap(walk.clearance)(scenes, eyes))
-    # Eyes sway by a few centimetres around the height of the path.
+    # Eyes sway by a few centimeters around the height of the path.
     assert eyes[..., 2].min() > 1.1 and eyes[..., 2].max() < 1.9
     assert free.min() >= walk.CLEARANCE_M - 1e-3
     # A view may pass close to a wall, but none looks at a blank one nearby.
@@ -199,7 +199,7 @@ def test_culled_depth_equals_depth_without_culling():
 
 
 def test_every_view_has_texture_to_match():
-    """Neighbouring pixels differ in most 6x6 patches of every view."""
+    """Neighboring pixels differ in most 6x6 patches of every view."""
     images = np.asarray(_batch().images)
     step = np.abs(np.diff(images, axis=3)).max(axis=-1)[..., : SIZE - 6]
     patches = step.reshape(*step.shape[:2], SIZE // 6, 6, -1, 6).max(axis=(3, 5))
@@ -243,7 +243,7 @@ def test_dark_rooms_have_less_light():
     """The option scales lamps and ambient light, exposure only partly makes up for it."""
     dim = jax.jit(lambda s: rooms.make_scene(s, dataclasses.replace(DEFAULT_OPTIONS, dark=0.1)))(0)
     normal = jax.tree.map(lambda x: x[0], _scenes())
-    np.testing.assert_allclose(dim.light_colour, 0.1 * normal.light_colour, rtol=1e-5)
+    np.testing.assert_allclose(dim.light_color, 0.1 * normal.light_color, rtol=1e-5)
     np.testing.assert_allclose(dim.ambient, 0.1 * normal.ambient, rtol=1e-5)
     np.testing.assert_array_equal(
         dim.primitives.world_from_local, normal.primitives.world_from_local

@@ -68,7 +68,7 @@ def interpolation_errors(pixels, z, depth):
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_stored_depth_agrees_across_views_to_a_tenth_of_a_millimetre(rooms, augment):
+def test_stored_depth_agrees_across_views_to_a_tenth_of_a_millimeter(rooms, augment):
     """Median below 1e-4 m with stored poses and intrinsics, before and after augmentation."""
     cfg = DataConfig(
         sources=((str(rooms), 1.0),),

@@ -400,10 +400,10 @@ def test_training_source_reads_built_data_sets(folder):
         num_targets=1,
         baseline=(1.0, 1.0),
     )
-    for split, centred in (("train", False), ("test", True)):
+    for split, centered in (("train", False), ("test", True)):
         batch, _ = next(make_source(**settings, split=split))
         focal = np.unique(batch.intrinsics[..., 0, 0])
-        assert (len(focal) == 1) == centred
+        assert (len(focal) == 1) == centered
     with pytest.raises(ValueError, match="mixture"):
         make_source(**(settings | {"mixture": ()}), split="train")
 

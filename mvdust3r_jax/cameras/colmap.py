@@ -1,0 +1,203 @@
+"""COLMAP's models, text or binary: ``cameras`` and ``images`` with sizes, intrinsics and poses.
+
+COLMAP counts the first pixel's center as (0.5, 0.5) and gives camera-from-world poses. Its images
+are the pixels as they are stored: it does not turn photographs by EXIF.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from mvdust3r_jax.cameras.entries import CameraError, Entry, whole_number
+
+# Models by their number in binary files: how many focal lengths, and names of the parameters after
+# the principal point.
+_MODELS = {
+    "SIMPLE_PINHOLE": (1, ()),
+    "PINHOLE": (2, ()),
+    "SIMPLE_RADIAL": (1, ("k",)),
+    "RADIAL": (1, ("k1", "k2")),
+    "OPENCV": (2, ("k1", "k2", "p1", "p2")),
+    "OPENCV_FISHEYE": (2, ("k1", "k2", "k3", "k4")),
+    "FULL_OPENCV": (2, ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")),
+    "FOV": (2, ("omega",)),
+    "SIMPLE_RADIAL_FISHEYE": (1, ("k",)),
+    "RADIAL_FISHEYE": (1, ("k1", "k2")),
+    "THIN_PRISM_FISHEYE": (2, ("k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1")),
+    "RAD_TAN_THIN_PRISM_FISHEYE": (2, tuple(f"d{i}" for i in range(12))),
+}
+_PARTS = ("cameras", "images")
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """size: (height, width). flaw: why a pinhole camera is not what took the images."""
+
+    intrinsics: Float[np.ndarray, "3 3"]
+    size: tuple[int, int]
+    flaw: str | None
+
+
+def is_model(folder: Path) -> bool:
+    """Whether the folder holds a model."""
+    return any(all((folder / f"{p}{s}").is_file() for p in _PARTS) for s in (".bin", ".txt"))
+
+
+def read(folder: Path) -> list[Entry]:
+    """All images of the model (binary files first, as COLMAP takes them), in its order.
+
+    Raises:
+      CameraError: naming the file, and where it is damaged.
+    """
+    binary = all((folder / f"{part}.bin").is_file() for part in _PARTS)
+    cameras_path, images_path = (folder / f"{p}.{'bin' if binary else 'txt'}" for p in _PARTS)
+    cameras = (_binary_cameras if binary else _text_cameras)(cameras_path)
+    images = (_binary_images if binary else _text_images)(images_path)
+    entries = []
+    for name, camera_id, cam_from_world in images:
+        if camera_id not in cameras:
+            raise CameraError(
+                f"{images_path}: {name} has the camera {camera_id}, which is not told"
+            )
+        camera = cameras[camera_id]
+        pose = _inverse(cam_from_world)
+        entries.append(Entry(name, camera.intrinsics, pose, camera.size, flaw=camera.flaw))
+    return entries
+
+
+def _inverse(cam_from_world: np.ndarray) -> Float[np.ndarray, "4 4"]:
+    pose = np.eye(4)
+    pose[:3, :3] = cam_from_world[:3, :3].T
+    pose[:3, 3] = -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
+    return pose
+
+
+def _camera(model: str, width: int, height: int, values: list[float]) -> Camera:
+    """ValueError for an unknown model or another number of parameters."""
+    if model not in _MODELS:
+        raise ValueError(f"unknown camera model {model!r}")
+    count, names = _MODELS[model]
+    if len(values) != count + 2 + len(names):
+        expected = count + 2 + len(names)
+        raise ValueError(f"{model} has {expected} parameters, got {len(values)}")
+    (fx, fy), (cx, cy) = (values[0], values[count - 1]), values[count : count + 2]
+    matrix = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]], np.float64)
+    bent = [f"{n} = {v:g}" for n, v in zip(names, values[count + 2 :], strict=True) if v != 0]
+    size = whole_number(height, "HEIGHT"), whole_number(width, "WIDTH")
+    flaw = f"lens distortion ({', '.join(bent)})" if bent else None
+    if "FISHEYE" in model:
+        flaw = f"the camera model {model}"
+    return Camera(matrix, size, flaw)
+
+
+def rotation_matrix(quat_wxyz: np.ndarray) -> Float[np.ndarray, "3 3"]:
+    """float64, which poses in large scenes need; NaN of a quaternion of length zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        w, x, y, z = quat_wxyz / np.linalg.norm(quat_wxyz)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def _cam_from_world(numbers) -> np.ndarray:
+    """[4, 4] of a quaternion wxyz and a translation."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation_matrix(np.array(numbers[:4])), numbers[4:7]
+    return pose
+
+
+# ---------------------------------------------------------------- text
+
+
+def _rows(path: Path) -> list[str]:
+    """Lines that are no comments, blank ones included: an image's second line may be empty."""
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+
+
+def _text_cameras(path: Path) -> dict[int, Camera]:
+    cameras = {}
+    for row in filter(str.strip, _rows(path)):
+        try:
+            number, model, width, height, *values = row.split()
+            sides = int(width), int(height)
+            cameras[int(number)] = _camera(model, *sides, [float(value) for value in values])
+        except ValueError as error:
+            raise CameraError(f"{path}, {row[:60]!r}: {error}") from error
+    return cameras
+
+
+def _text_images(path: Path) -> list[tuple[str, int, np.ndarray]]:
+    images = []
+    for row in _rows(path)[::2]:
+        if not row.strip():
+            continue
+        try:
+            # A name may hold spaces.
+            _, *numbers, camera, name = row.strip().split(maxsplit=9)
+            images.append((name, int(camera), _cam_from_world([float(n) for n in numbers])))
+        except (ValueError, IndexError) as error:
+            raise CameraError(f"{path}, {row[:60]!r}: {error}") from error
+    return images
+
+
+# ---------------------------------------------------------------- binary
+
+
+class _Cursor:
+    """Reads little-endian values one after the other; CameraError past the end."""
+
+    def __init__(self, path: Path):
+        self.path, self.data, self.at = path, path.read_bytes(), 0
+
+    def take(self, form: str) -> tuple:
+        size = struct.calcsize("<" + form)
+        if self.at + size > len(self.data):
+            raise CameraError(f"{self.path} is truncated: it ends after {len(self.data)} bytes")
+        self.at += size
+        return struct.unpack_from("<" + form, self.data, self.at - size)
+
+    def text(self) -> str:
+        end = self.data.find(b"\0", self.at)
+        if end < 0:
+            raise CameraError(f"{self.path} is truncated in the name of an image")
+        self.at, start = end + 1, self.at
+        return self.data[start:end].decode("utf-8", "surrogateescape")
+
+
+def _binary_cameras(path: Path) -> dict[int, Camera]:
+    cursor, cameras = _Cursor(path), {}
+    names = list(_MODELS)
+    for _ in range(cursor.take("Q")[0]):
+        number, model, width, height = cursor.take("iiQQ")
+        if not 0 <= model < len(names):
+            raise CameraError(f"{path}: unknown camera model number {model}")
+        count, rest = _MODELS[names[model]]
+        values = cursor.take(f"{count + 2 + len(rest)}d")
+        try:
+            cameras[number] = _camera(names[model], width, height, list(values))
+        except ValueError as error:
+            raise CameraError(f"{path}, camera {number}: {error}") from error
+    return cameras
+
+
+def _binary_images(path: Path) -> list[tuple[str, int, np.ndarray]]:
+    cursor, images = _Cursor(path), []
+    for _ in range(cursor.take("Q")[0]):
+        _, *numbers, camera = cursor.take("I7dI")
+        name, (points,) = cursor.text(), cursor.take("Q")
+        # Two coordinates and the number of a point each.
+        cursor.at += 24 * points
+        images.append((name, camera, _cam_from_world(numbers)))
+    if cursor.at > len(cursor.data):
+        raise CameraError(f"{path} is truncated: it ends after {len(cursor.data)} bytes")
+    return images

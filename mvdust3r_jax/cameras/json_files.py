@@ -1,0 +1,115 @@
+"""Cameras in JSON: our ``cameras.json``, and ``transforms.json`` of nerfstudio and its relatives.
+
+The latter's cameras look along -z with y up, and its pixels are counted from the corner. NeRF's
+synthetic scenes and instant-ngp give a field of view, with or without the size of the images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvdust3r_jax.cameras.entries import CameraError, Entry, whole_number
+
+_OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+# Camera models whose images are pinhole images if all distortion is zero.
+_PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+_DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+
+
+def read(path: Path) -> list[Entry]:
+    """All cameras of the file; CameraError where it is none of the two kinds."""
+    try:
+        # Bytes: a byte-order mark, and the encodings that Windows writes, are recognized.
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CameraError(f"{path} is no JSON file: {error}") from error
+    try:
+        frames = content["frames"] if "frames" in content else content["views"]
+        whole = {**content, "frames": None}
+        return [
+            _transforms_camera({**whole, **frame}) if "frames" in content else _own_camera(frame)
+            for frame in frames
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        told = str(error) if isinstance(error, ValueError) else repr(error)
+        raise CameraError(
+            f"{path} is neither a cameras.json nor a nerfstudio transforms.json: {told}"
+        ) from error
+
+
+def _own_camera(view: Mapping[str, Any]) -> Entry:
+    original = view["original"]
+    size = tuple(whole_number(original.get(key), key) for key in ("height", "width"))
+    pose = view["world_from_cam"]
+    return Entry(
+        str(view["name"]),
+        _array(original["intrinsics"]),
+        None if pose is None else _array(pose),
+        size,
+        upright=True,
+    )
+
+
+def _transforms_camera(frame: Mapping[str, Any]) -> Entry:
+    """Of a frame with the file's common values."""
+    width, height = (whole_number(frame.get(key), key) for key in ("w", "h"))
+    angles = tuple(_angle(frame, axis) for axis in "xy")
+    focals = [_focal(frame, *x) for x in zip("xy", angles, (width, height), strict=True)]
+    center = [_number(frame, "cx", width / 2), _number(frame, "cy", height / 2)]
+    sides = (("cx", width), ("cy", height))
+    placed = all(side or frame.get(key) is not None for key, side in sides)
+    intrinsics = None
+    if placed and focals[0] is not None:
+        fy = focals[1] if focals[1] is not None else focals[0]
+        rows = [[focals[0], 0, center[0] - 0.5], [0, fy, center[1] - 0.5], [0, 0, 1]]
+        intrinsics = np.array(rows, np.float64)
+    pose = _array(frame["transform_matrix"])
+    if pose.ndim == 2 and pose.shape[1] == 4:
+        pose = pose @ _OPENCV_FROM_OPENGL
+    unsized = angles if intrinsics is None else (None, None)
+    return Entry(str(frame["file_path"]), intrinsics, pose, (height, width), unsized, _flaw(frame))
+
+
+def _array(values: Any) -> np.ndarray:
+    """Rows of numbers; ValueError for anything else."""
+    return np.array(values, np.float64)
+
+
+def _number(frame: Mapping[str, Any], key: str, otherwise: float) -> float:
+    value = frame.get(key)
+    return otherwise if value is None else float(value)
+
+
+def _angle(frame: Mapping[str, Any], axis: str) -> float | None:
+    """The field of view in radians; ValueError for what is none."""
+    key = f"camera_angle_{axis}"
+    if frame.get(key) is None:
+        return None
+    angle = float(frame[key])
+    if not 0 < angle < np.pi:
+        raise ValueError(f"{key} = {angle}, expected radians between 0 and pi")
+    return angle
+
+
+def _focal(frame: Mapping[str, Any], axis: str, angle: float | None, side: int) -> float | None:
+    """Focal length in pixels, given as such or as the field of view over ``side`` pixels."""
+    if frame.get(f"fl_{axis}") is not None:
+        return float(frame[f"fl_{axis}"])
+    return 0.5 * side / np.tan(0.5 * angle) if angle is not None and side else None
+
+
+def _flaw(frame: Mapping[str, Any]) -> str | None:
+    """Why a pinhole camera is not what took the image."""
+    model = str(frame.get("camera_model", "OPENCV"))
+    if model not in _PINHOLE_MODELS or frame.get("is_fisheye"):
+        return f"the camera model {model if model not in _PINHOLE_MODELS else 'fisheye'}"
+    bent = {name: float(frame.get(name) or 0) for name in _DISTORTION}
+    listed = frame.get("distortion_params") or ()
+    bent |= {f"distortion_params[{i}]": float(x) for i, x in enumerate(listed)}
+    told = [f"{name} = {value:g}" for name, value in bent.items() if value != 0]
+    return f"lens distortion ({', '.join(told)})" if told else None

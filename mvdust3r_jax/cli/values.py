@@ -1,0 +1,76 @@
+"""Values of arguments: what the parser accepts, and what is no usage at all (exit code 2)."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+_LAST_PORT = 65535
+
+
+class UsageError(ValueError):
+    """Arguments that do not go together."""
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a positive whole number is expected, got {text!r}")
+    return value
+
+
+def counts(text: str) -> list[int]:
+    """Whole numbers of at least 1 with commas between them."""
+    return [positive(part.strip()) for part in text.split(",")]
+
+
+def port(text: str) -> int:
+    """A port's number; 0 stands for any free one."""
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"a port from 0 to {_LAST_PORT} is expected, got {text!r}")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    """NaN for what is no number, which no comparison accepts."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def at_least_zero(text: str) -> float:
+    """A finite number that is not negative."""
+    if not 0 <= _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of at least 0 is expected, got {text!r}")
+    return float(text)
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    if not 0 < _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"a number above 0 is expected, got {text!r}")
+    return float(text)
+
+
+def share(text: str) -> float:
+    """A number from 0 to below 1."""
+    if not 0 <= _number(text) < 1:
+        raise argparse.ArgumentTypeError(f"a share from 0 to below 1 is expected, got {text!r}")
+    return float(text)
+
+
+def focal(text: str) -> float | str:
+    """A number of pixels, or "exif"."""
+    if text != "exif" and not 0 < _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of pixels or 'exif' is expected, got {text!r}")
+    return text if text == "exif" else float(text)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read "224" or "224x320" as (height, width)."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"a size like 224 or 224x320 is expected, got {text!r}")
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,125 @@
+"""Masks: which pixels of a photograph count, whatever program wrote them. One rule:
+
+1. Transparency, where the file has any: what is at least half opaque is kept (cut-outs); where
+   nothing is, everything that is not wholly transparent.
+2. Colors (palettes, labels in color): everything but black is kept.
+3. Gray: what is at least half of white is kept. Where nothing is that bright (0/1, labels 1, 2, 3,
+   8-bit values in a 16-bit file), everything but 0 is kept.
+
+A JPEG's colors are never exact: it is read as gray. Gray with few values of which dark ones cover
+much may be labels or shades, which is asked back. A mask that keeps nothing is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from mvdust3r_jax.media import orientation
+from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.media.picture import read_picture
+
+# Of the formats read, the one that stores no exact values.
+_LOSSY = ("JPEG", "MPO")
+# Fewer values than this are labels rather than shades, if the dark ones cover this share.
+_FEW_VALUES, _DARK_SHARE = 32, 0.1
+# Shapes agree if the aspects differ by no more.
+_ASPECT_TOLERANCE = 0.02
+
+
+def read_mask(path: str | os.PathLike) -> Bool[np.ndarray, "h w"]:
+    """What a mask file keeps, by the rule above, upright.
+
+    Raises:
+      ImageError: it cannot be read, may mean several things, or keeps nothing.
+    """
+    picture = read_picture(path)
+    keep = _kept(picture.image, str(path), picture.header.kind in _LOSSY)
+    if not keep.any():
+        raise ImageError(f"the mask {path} leaves nothing: no pixel of it is kept")
+    return keep
+
+
+def _kept(image: Image.Image, name: str, lossy: bool) -> np.ndarray:
+    alpha = _alpha(image)
+    if alpha is not None and not (alpha == 255).all():
+        return alpha >= 128 if (alpha >= 128).any() else alpha > 0
+    if image.mode.startswith(("I", "F")):
+        full = 65535 if image.mode.startswith("I") else 1
+        return _by_brightness(np.nan_to_num(np.asarray(image)), full, name, lossy)
+    colors = np.asarray(image.convert("RGB"))
+    brightest = colors.max(axis=-1)
+    if not lossy and (colors != colors[..., :1]).any():
+        return brightest > 0
+    return _by_brightness(brightest, 255, name, lossy)
+
+
+def _alpha(image: Image.Image) -> np.ndarray | None:
+    if "A" in image.getbands() or "transparency" in image.info:
+        return np.asarray(image.convert("RGBA").getchannel("A"))
+    return None
+
+
+def _by_brightness(values: np.ndarray, full: float, name: str, lossy: bool) -> np.ndarray:
+    """Gray values as a mask: by half of white, or labels where nothing is that bright."""
+    bright = values >= (full + 1) // 2 if full > 1 else values >= 0.5
+    if lossy:
+        return bright
+    if not bright.any():
+        return values > 0
+    dark = (values > 0) & ~bright
+    if dark.sum() > _DARK_SHARE * (values > 0).sum() and len(np.unique(values)) < _FEW_VALUES:
+        shown = ", ".join(f"{value:g}" for value in np.unique(values)[:6])
+        error = ImageError(f"the mask {name} has the values {shown}: labels, or shades of gray?")
+        error.add_note("save what is to be kept as white, all else as black")
+        raise error
+    return bright
+
+
+def with_mask(photo: Photo, mask: str | os.PathLike | np.ndarray) -> Photo:
+    """The photograph with a further mask: a file, or an array [h, w] true where it counts.
+
+    A mask of another size but the same aspect is stretched; one of the stored pixels of a
+    photograph that EXIF lays on its side is turned with it.
+
+    Raises:
+      ImageError: the mask has another shape, or leaves nothing.
+    """
+    if isinstance(mask, np.ndarray):
+        keep, name = mask.reshape(*mask.shape[:2], -1).any(axis=-1), "mask"
+    else:
+        keep, name = read_mask(mask), os.fspath(mask)
+    keep = _stretched(_turned(keep, photo), photo, name)
+    if not (photo.mask & keep).any():
+        raise ImageError(f"the mask {name} leaves nothing of {photo.name}")
+    return dataclasses.replace(photo, mask=photo.mask & keep)
+
+
+def _turned(keep: np.ndarray, photo: Photo) -> np.ndarray:
+    """Upright, where the mask has the shape of the pixels as they are stored."""
+    stored = photo.original_size[::-1]
+    if not orientation.is_sideways(photo.tag) or _fits(keep.shape, photo.original_size):
+        return keep
+    if not _fits(keep.shape, stored):
+        return keep
+    return np.asarray(orientation.upright(Image.fromarray(keep), photo.tag))
+
+
+def _stretched(keep: np.ndarray, photo: Photo, name: str) -> np.ndarray:
+    h, w = photo.mask.shape
+    if not _fits(keep.shape, (h, w)):
+        raise ImageError(
+            f"the mask {name} has the shape {keep.shape}, which does not fit {photo.name} "
+            f"of {photo.original_size}"
+        )
+    return np.asarray(Image.fromarray(keep).resize((w, h), Image.Resampling.NEAREST))
+
+
+def _fits(shape: tuple[int, int], other: tuple[int, int]) -> bool:
+    ratio = other[0] / other[1]
+    return abs(shape[0] / shape[1] - ratio) <= _ASPECT_TOLERANCE * ratio

@@ -1,0 +1,44 @@
+"""Names of files: in which order they come, when two are the same, and how they are shown.
+
+A file system holds bytes. Names that are no UTF-8 reach Python with surrogates, composed and
+decomposed letters (NFC, NFD) are different bytes, and camera files of Windows have backslashes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+
+
+def natural_key(name: str | os.PathLike) -> tuple:
+    """Sorts numbers inside names by value: 2 before 10; what is equal then, by its bytes."""
+    text = os.fspath(name)
+    parts = re.split(r"(\d+)", text.lower())
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], text
+
+
+def path_parts(path: str | os.PathLike) -> list[str]:
+    """Folders and file name, composed (NFC), whichever system's separators the path has."""
+    text = unicodedata.normalize("NFC", os.fspath(path))
+    return [part for part in re.split(r"[\\/]+", text) if part not in ("", ".")]
+
+
+def without_ending(name: str) -> str:
+    """`a.b.jpg` is `a.b`; `.hidden` stays, as for `PurePath.stem`."""
+    stem, dot, _ = name.rpartition(".")
+    return stem if dot and stem else name
+
+
+def printable(name: str) -> str:
+    """The name as text that every file and terminal can hold.
+
+    Bytes that are no UTF-8 are taken for Latin-1, as old archives have them; control characters
+    become underscores.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        try:
+            name = os.fsencode(name).decode("latin-1")
+        except UnicodeEncodeError:
+            name = re.sub("[\ud800-\udfff]", "_", name)
+    return "".join("_" if unicodedata.category(letter) == "Cc" else letter for letter in name)

@@ -1,0 +1,160 @@
+"""Raw RGB-D folders: color, depth, intrinsics and order agree, or the frame is refused."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import color
+from data.overlap import Rule
+from data.rgbd.choose import choose_scene, plan
+from data.rgbd.frames import check_frames, encoded_frame
+from data.rgbd.layouts import LAYOUTS
+from data.stored.schema import CorruptRecord, decode_image, encode_depth_units
+from mvdust3r_jax.media import orientation
+from tests.posed_folders import box_scene, write_plain, write_scannetpp
+
+SIZE = (48, 64)
+PICTURE = (np.add.outer(np.arange(48), 2 * np.arange(64))[..., None] * [1, 1.2, 0.5]).astype(
+    np.uint8
+)
+
+
+def encoded(pixels, kind="PNG", tag=1, **options):
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, exif=exif, **options)
+    return buffer.getvalue()
+
+
+def plain_frame(folder, image, depth_size, intrinsics, suffix="png"):
+    """The one frame of a plain scene, as its layout lists it."""
+    for name in ("rgb", "depth", "pose"):
+        (folder / "s" / name).mkdir(parents=True, exist_ok=True)
+    (folder / "s/rgb" / f"0.{suffix}").write_bytes(image)
+    depth = np.arange(np.prod(depth_size)).reshape(depth_size) + 500
+    (folder / "s/depth/0.png").write_bytes(encode_depth_units(depth))
+    np.savetxt(folder / "s/pose/0.txt", np.eye(4))
+    np.savetxt(folder / "s/intrinsics.txt", intrinsics)
+    (frame,), problems = LAYOUTS["plain"].read(folder / "s")
+    assert not problems
+    return frame
+
+
+def pinhole(height, width):
+    return np.array([[50.0, 0, (width - 1) / 2], [0, 50, (height - 1) / 2], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("tag", [1, 5, 6, 7, 8])
+@pytest.mark.parametrize("lies", ["upright", "as the sensor"])
+def test_turned_color_lies_as_the_depth_does(tmp_path, tag, lies):
+    """The choice and the build take the frame, and the stored color fits the depth."""
+    stored = orientation.stored_array(PICTURE, tag)
+    expected = PICTURE if lies == "upright" else stored
+    size = expected.shape[:2]
+    frame = plain_frame(tmp_path, encoded(stored, tag=tag), size, pinhole(*size))
+    good, _, problems = check_frames([frame])
+    assert len(good) == 1 and not problems
+    built = encoded_frame(frame)
+    seen = decode_image(built.image, "")
+    assert seen.shape[:2] == size and np.abs(seen.astype(int) - expected).mean() < 4
+    np.testing.assert_allclose(built.intrinsics, pinhole(*size))
+
+
+@pytest.mark.parametrize(("tag", "size"), [(3, SIZE), (2, SIZE), (4, SIZE), (6, (48, 48))])
+def test_turns_that_the_shape_does_not_tell_are_refused(tmp_path, tag, size):
+    """By both, with the tag's name and a way out."""
+    pixels = PICTURE[: size[0], : size[1]]
+    frame = plain_frame(tmp_path, encoded(pixels, tag=tag), size, pinhole(*size))
+    good, _, problems = check_frames([frame])
+    assert (
+        not good and f"EXIF orientation {tag}" in problems[0] and "without the tag" in problems[0]
+    )
+    with pytest.raises(CorruptRecord, match=f"EXIF orientation {tag}"):
+        encoded_frame(frame)
+
+
+def test_color_that_fits_is_stored_as_it_is(tmp_path):
+    """JPEG and PNG byte for byte; what the reader of stored frames would see otherwise is not."""
+    for kind, options in (("JPEG", {"quality": 95}), ("PNG", {})):
+        data = encoded(PICTURE, kind, **options)
+        frame = plain_frame(tmp_path, data, SIZE, pinhole(*SIZE))
+        assert encoded_frame(frame).image == data
+    cut_out = np.dstack([PICTURE, np.full(SIZE, 255, np.uint8)])
+    cut_out[:10, :, 3] = 0
+    frame = plain_frame(tmp_path, encoded(cut_out), SIZE, pinhole(*SIZE))
+    seen = decode_image(encoded_frame(frame).image, "")
+    assert seen[:8].min() > 240 and np.abs(seen[12:].astype(int) - PICTURE[12:]).mean() < 4
+
+
+def test_intrinsics_follow_the_depth_to_its_size(tmp_path):
+    """ScanNet++: COLMAP's camera is that of the photographs, depth has half the size."""
+    scene = box_scene(num_views=2, size=(96, 128))
+    write_scannetpp(tmp_path, scene)
+    for path in (tmp_path / "room/iphone/render_depth").iterdir():
+        path.write_bytes(encode_depth_units(np.full(SIZE, 2000)))
+    frames, _ = LAYOUTS["scannetpp"].read(tmp_path / "room")
+    half = scene.intrinsics.copy()
+    half[[0, 1], [0, 1]] /= 2
+    half[:2, 2] = 0.5 * (half[:2, 2] + 0.5) - 0.5
+    np.testing.assert_allclose(encoded_frame(frames[0]).intrinsics, half)
+    np.testing.assert_allclose(check_frames(frames)[0][0].intrinsics, half)
+    reduced = encoded_frame(frames[0], short_side=24).intrinsics
+    np.testing.assert_allclose(reduced[0, 0], half[0, 0] / 2)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2.0])
+@pytest.mark.parametrize("color_size", [(48, 64), (96, 128)])
+def test_intrinsics_of_another_size_are_refused(tmp_path, factor, color_size):
+    """A principal point far from the middle of the depth image; nothing is stored silently."""
+    pixels = np.asarray(Image.fromarray(PICTURE).resize(color_size[::-1]))
+    matrix = pinhole(*SIZE)
+    matrix[:2, 2] = factor * (matrix[:2, 2] + 0.5) - 0.5
+    frame = plain_frame(tmp_path, encoded(pixels), SIZE, matrix)
+    assert "the intrinsics belong to an image of another size" in check_frames([frame])[2][0]
+
+
+def test_intrinsics_of_the_color_image_are_noticed():
+    """Where it is one and a half times as large, the principal point is that of its middle."""
+    matrix = pinhole(72, 96)
+    with pytest.raises(CorruptRecord, match="another size"):
+        color.depth_intrinsics(matrix, None, SIZE, (72, 96))
+    off = pinhole(*SIZE)
+    off[0, 2] += 10
+    np.testing.assert_array_equal(color.depth_intrinsics(off, None, SIZE, SIZE), off)
+    with pytest.raises(CorruptRecord, match="intrinsics of size"):
+        color.depth_intrinsics(matrix, (96, 72), SIZE, SIZE)
+
+
+@pytest.mark.parametrize("layout", ["plain", "7scenes", "scannet", "scannetpp"])
+def test_frames_are_in_the_order_of_their_numbers(tmp_path, layout):
+    """2 before 10, so that the test's tail lies behind all training frames."""
+    from tests.posed_folders import WRITERS
+
+    WRITERS[layout](tmp_path, box_scene(num_views=12))
+    for path in sorted(tmp_path.rglob("*0*.*"), reverse=True):
+        digits = path.name.replace("frame-0000", "frame-").replace("frame_0000", "frame_")
+        short = digits.replace("frame-0", "frame-").replace("frame_0", "frame_")
+        short = short[2:] if short[:2] == "00" else short
+        short = short.removeprefix("0") if short[1:2].isdigit() else short
+        path.rename(path.with_name(short))
+    images = next(iter(tmp_path.rglob("images.txt")), None)
+    if images is not None:
+        images.write_text(
+            images.read_text().replace("frame_00000", "frame_").replace("frame_0000", "frame_")
+        )
+    train, test = plan(layout, tmp_path, Rule(), test_tail=0.25)
+    names = [[frame.name.strip("frame-_") for frame in task.frames()[0]] for task in (train, test)]
+    assert [list(map(int, part)) for part in names] == [list(range(9)), [9, 10, 11]]
+
+
+def test_hidden_files_are_no_frames(tmp_path):
+    """What a Mac leaves beside them."""
+    write_plain(tmp_path, box_scene(num_views=3))
+    (tmp_path / "room/rgb/._0001.jpg").write_bytes(b"x")
+    frames, problems = LAYOUTS["plain"].read(tmp_path / "room")
+    assert len(frames) == 3 and not problems
+    choice = choose_scene(plan("plain", tmp_path, Rule())[0])
+    assert "3 usable frames" in choice.problems[-1]

@@ -1,0 +1,131 @@
+"""Masks of any program keep what was meant, or are refused by name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvdust3r_jax.media import masks, orientation, photographs
+from mvdust3r_jax.media.kinds import ImageError
+
+KEEP = np.arange(30) < np.full((20, 1), 15)
+COLORS = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128, 128] * 11
+
+
+def palette(indices, colors=COLORS):
+    image = Image.fromarray(indices.astype(np.uint8), "P")
+    image.putpalette(colors[:768])
+    return image
+
+
+def gray(values, dtype=np.uint8):
+    return Image.fromarray(np.asarray(values).astype(dtype))
+
+
+def alpha(value, color=0):
+    rgba = np.full((*KEEP.shape, 4), color, np.uint8)
+    rgba[..., 3] = KEEP * value
+    return Image.fromarray(rgba)
+
+
+def transparent_index():
+    image = palette(KEEP * 1, [9, 9, 9] * 256)
+    image.info["transparency"] = 0
+    return image
+
+
+def labels():
+    values = KEEP * 1
+    values[:, 10:15] = 3
+    return values
+
+
+ENCODINGS = {
+    "255": lambda: gray(KEEP * 255),
+    "0 and 1": lambda: gray(KEEP),
+    "one bit": lambda: Image.fromarray(KEEP),
+    "labels 1 and 3": lambda: gray(labels()),
+    "16 bit": lambda: gray(KEEP * 65535, np.uint16),
+    "16 bit, 0 and 1": lambda: gray(KEEP, np.uint16),
+    "16 bit, 0 and 255": lambda: gray(KEEP * 255, np.uint16),
+    "float": lambda: gray(KEEP, np.float32),
+    "palette": lambda: palette(KEEP * 3),
+    "palette, dark": lambda: palette(KEEP * 8, [0, 0, 0] * 8 + [64, 0, 0] * 248),
+    "palette, black last": lambda: palette(~KEEP * 1, [255, 255, 255, 0, 0, 0] * 128),
+    "colors": lambda: Image.fromarray(KEEP[..., None] * np.array([0, 60, 10], np.uint8)),
+    "cut-out": lambda: alpha(255),
+    "cut-out, white": lambda: alpha(255, 255),
+    "cut-out, 0 and 1": lambda: alpha(1),
+    "transparent index": transparent_index,
+    "opaque": lambda: Image.merge("RGBA", [*[gray(KEEP * 255)] * 3, gray(KEEP * 0 + 255)]),
+    "gray and alpha": lambda: Image.merge("LA", [gray(KEEP * 0 + 7), gray(KEEP * 255)]),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODINGS)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_what_was_meant(tmp_path, kind, suffix):
+    """The left half is kept and the right half is not."""
+    image = ENCODINGS[kind]()
+    if suffix == "png" and image.mode == "F" or suffix == "tif" and "transparency" in image.info:
+        pytest.skip("the format does not hold this")
+    image.save(tmp_path / f"m.{suffix}")
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / f"m.{suffix}"), KEEP)
+
+
+def test_jpeg_is_read_as_gray(tmp_path):
+    """Its noise beside black is no label."""
+    gray(KEEP * 255).convert("RGB").save(tmp_path / "m.jpg", quality=60)
+    assert np.mean(masks.read_mask(tmp_path / "m.jpg") != KEEP) < 0.05
+
+
+def test_soft_edges_are_cut_at_half(tmp_path):
+    """Many shades: at least half of white is kept."""
+    ramp = np.tile(np.arange(256), (20, 1))
+    gray(ramp).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / "m.png"), ramp >= 128)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_mask_that_keeps_nothing_is_named(tmp_path, value):
+    """Black, or wholly transparent."""
+    image = gray(KEEP * 0) if value == 0 else alpha(0, value)
+    image.save(tmp_path / "m.png")
+    with pytest.raises(ImageError, match=r"m\.png leaves nothing"):
+        masks.read_mask(tmp_path / "m.png")
+
+
+def test_labels_with_a_bright_one_are_asked_back(tmp_path):
+    """0, 15 and 255 may be labels or shades: half would be lost, or too much kept."""
+    values = KEEP * 15
+    values[:, 20:] = 255
+    gray(values).save(tmp_path / "m.png")
+    with pytest.raises(ImageError, match=r"m\.png has the values 0, 15, 255"):
+        masks.read_mask(tmp_path / "m.png")
+
+
+def test_masks_turn_with_their_photograph(tmp_path):
+    """A mask with the tag, one made of the upright picture, one of the stored pixels."""
+    keep = np.zeros((20, 30), bool)
+    keep[:5, :20] = True
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    stored = orientation.stored_array(keep, 6)
+    Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(tmp_path / "p.jpg", exif=tag)
+    photo = photographs.read_photo(tmp_path / "p.jpg")
+    gray(stored * 255).save(tmp_path / "tag.png", exif=tag)
+    gray(keep * 255).save(tmp_path / "upright.png")
+    gray(stored * 255).save(tmp_path / "stored.png")
+    for name in ("tag", "upright", "stored"):
+        masked = masks.with_mask(photo, tmp_path / f"{name}.png")
+        np.testing.assert_array_equal(masked.mask, keep)
+
+
+def test_masks_are_combined_and_must_fit():
+    """With what the photograph itself leaves out; nothing left, or another shape, is refused."""
+    pixels = np.zeros((20, 30, 4), np.uint8)
+    pixels[:, 15:, 3] = 255
+    photo = photographs.read_photo(pixels, name="a.png")
+    with pytest.raises(ImageError, match="leaves nothing of a.png"):
+        masks.with_mask(photo, KEEP)
+    with pytest.raises(ImageError, match="does not fit"):
+        masks.with_mask(photo, np.ones((30, 20)))

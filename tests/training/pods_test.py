@@ -1,0 +1,244 @@
+"""Runs of one, two and four processes whose large arrays are really cut: save, kill, resume, fail.
+
+Four devices in all, however many processes there are. Starting processes is most of the cost, so
+few are started and each does several things.
+"""
+
+import json
+import os
+import resource
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+import train
+from configs import tiny
+from mvdust3r_jax import VARIANTS, ModelConfig
+from mvdust3r_jax.training import processes, sharded
+from mvdust3r_jax.training.checkpoint import BEST, NEWEST, Checkpoints
+from tests.train_test import stored_state
+from tests.two_processes import run_in
+
+pytestmark = pytest.mark.slow
+NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=False, gaussians=False)
+STEPS, STOP = 4, 2
+
+
+def config_of(way, **fields):
+    """Four steps of a network so small that its arrays are cut only with a lower threshold."""
+    config = tiny.get_config()
+    config.variant, config.parallel, config.num_refs = "pods", way, 1
+    config.data.height = config.data.width = 8
+    config.data.num_inputs, config.data.num_targets = (2,), 0
+    config.total_steps, config.warmup_steps = STEPS, 1
+    # A best and a regular checkpoint fall on the same step.
+    config.eval_every = config.checkpoint_every = STOP
+    config.eval_batches, config.log_every, config.pictures_every = 1, 1, 0
+    config.average_decay, config.tensorboard = 0.9, False
+    config.update(fields)
+    return config
+
+
+_RUNS, _prepare = {}, train.prepare
+
+
+def prepare_once(config):
+    """The compiled programs of an earlier run in this process: compiling is most of the cost."""
+    if config.parallel not in _RUNS:
+        _RUNS[config.parallel] = _prepare(config)
+    return _RUNS[config.parallel]
+
+
+def run(folder, way, **fields):
+    """Trains, and says how many arrays of the state were cut over processes when it was saved."""
+    VARIANTS["pods"], sharded.MIN_SHARDED_SIZE = NETWORK, 256
+    save, cut = Checkpoints.save, []
+
+    def counted(self, step, state, *args, **options):
+        arrays = [x for x in jax.tree.leaves(state) if isinstance(x, jax.Array)]
+        cut.append(sum(not x.is_fully_addressable and not x.is_fully_replicated for x in arrays))
+        return save(self, step, state, *args, **options)
+
+    Checkpoints.save, train.prepare = counted, prepare_once
+    try:
+        assert train.train(config_of(way, **fields), Path(folder)) == train.FINISHED
+    finally:
+        Checkpoints.save, train.prepare = save, _prepare
+    print("CUT", way, max(cut), flush=True)
+
+
+# --- What the processes do ------------------------------------------------------------------------
+
+
+def first(folder):
+    """Whole runs, and one that is killed after its third step."""
+    for way in ("pmap", "fsdp"):
+        run(folder / f"{way}-whole", way)
+    settle = train._settle
+
+    def kill_at_third(config, pending, *args):
+        settle(config, pending, *args)
+        if pending[0] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train._settle = kill_at_third
+    run(folder / "fsdp-killed", "fsdp", checkpoint_every=1)
+
+
+def again(folder):
+    """What ended early goes on; then everything that can fail fails."""
+    for name in ("pmap-half", "fsdp-killed"):
+        run(folder / name, name[:4])
+    with pytest.raises(processes.RunError) as error:
+        processes.check_shared_folder(folder / f"of-{jax.process_index()}")
+    print("WORKDIR", error.value, flush=True)
+    processes.check_shared_folder(folder / "of-all")
+    full_disk(folder / "full")
+
+
+def on_four(folder):
+    """A run of two processes goes on with four."""
+    run(folder / "fsdp-on-four", "fsdp")
+
+
+def cut_state(step):
+    """One array cut over all devices, of contents that depend on the step and do not compress."""
+    sharding = NamedSharding(sharded.make_mesh((4, 1)), PartitionSpec("data"))
+    host = np.random.default_rng(step).random((4, 64_000)).astype(np.float32)
+    return {"a": jax.make_array_from_callback(host.shape, sharding, lambda i: host[i])}
+
+
+def full_disk(folder):
+    """The arrays of one process cannot be written; before and after that it can."""
+    checkpoints = Checkpoints(folder, NETWORK, "{}", limit_s=8)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for step, place in ((1, NEWEST), (2, NEWEST), (3, NEWEST), (4, BEST), (5, BEST)):
+        broken = jax.process_index() == 1 and step in (2, 4)
+        limit = 100_000 if broken else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        checkpoints.save(step, cut_state(step), {}, place=place, best={"value": 1.0 / step})
+        checkpoints.wait()
+    steps = {place: checkpoints._steps(place) for place in (NEWEST, BEST)}
+    restored = checkpoints.restore({"a": as_cut(cut_state(0)["a"])})
+    for shard in restored.state["a"].addressable_shards:
+        want = np.random.default_rng(3).random((4, 64_000)).astype(np.float32)[shard.index]
+        np.testing.assert_array_equal(shard.data, want)
+    checkpoints.close()
+    print("FULL", json.dumps(steps), flush=True)
+
+
+def as_cut(x):
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+_PROGRAM = """
+import faulthandler, os, pathlib, sys
+faulthandler.dump_traceback_later(450)  # a hang shows where, before the time limit ends it
+index, port, root, folder, count, part = sys.argv[1:]
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 // int(count)}"
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.config.update("jax_compilation_cache_dir", folder + "/cache")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_default_matmul_precision", "float32")
+jax.distributed.initialize(f"127.0.0.1:{port}", int(count), int(index))
+sys.path.insert(0, root)
+from absl import logging
+logging.set_verbosity(logging.INFO)
+logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+import tests.training.pods_test as pods
+getattr(pods, part)(pathlib.Path(folder))
+"""
+
+
+def work(count, folder, part, **options):
+    return run_in(
+        count,
+        folder / f"{part}.py",
+        _PROGRAM,
+        *(str(folder), str(count), part),
+        timeout_s=500,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory):
+    """The folder of all runs and what their processes said."""
+    folder = tmp_path_factory.mktemp("pod")
+    said = {"first": work(2, folder, "first", code=-signal.SIGKILL)}
+    for half, whole in (("pmap-half", "pmap-whole"), ("fsdp-on-four", "fsdp-whole")):
+        shutil.copytree(folder / whole, folder / half)
+        shutil.rmtree(folder / half / NEWEST / str(STEPS))
+    said["again"] = work(2, folder, "again")
+    said["four"] = work(4, folder, "on_four")
+    return folder, said
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The same run in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    run(folder, "pmap")
+    return folder
+
+
+def losses(folder):
+    records = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [r["loss"] for r in records if r["kind"] in ("train", "eval_held_out")]
+
+
+def test_arrays_are_really_cut_over_the_processes(pod):
+    """What these tests are about: most of the state lies on several processes with fsdp."""
+    for name, runs in (("again", 1), ("four", 1)):
+        for said in pod[1][name]:
+            cut = [line.split()[1:] for line in said.splitlines() if line.startswith("CUT")]
+            assert [int(n) > 40 for way, n in cut if way == "fsdp"] == [True] * runs
+            assert all(n == "0" for way, n in cut if way == "pmap")
+
+
+@pytest.mark.parametrize("way", ["pmap", "fsdp"])
+def test_two_processes_save_the_best_and_the_newest_at_one_step(pod, way):
+    """Both are there; neither waits in the other's barrier."""
+    whole = pod[0] / f"{way}-whole"
+    assert sorted(p.name for p in (whole / NEWEST).iterdir()) == ["2", "4"]
+    assert [p.name for p in (whole / BEST).iterdir()] in (["2"], ["4"])
+
+
+@pytest.mark.parametrize("name", ["pmap-half", "fsdp-killed"])
+def test_two_processes_resume_bit_for_bit(pod, name):
+    """From the middle, or killed while saving: the end has the very same bits."""
+    states = [stored_state(pod[0] / n, STEPS) for n in (name, f"{name[:4]}-whole")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+@pytest.mark.parametrize(
+    "name", ["pmap-whole", "fsdp-whole", "pmap-half", "fsdp-killed", "fsdp-on-four"]
+)
+def test_any_number_of_processes_trains_as_one(pod, alone, name):
+    """The losses of every step and evaluation, also where the number changed half way."""
+    np.testing.assert_allclose(losses(pod[0] / name), losses(alone), rtol=2e-5)
+
+
+def test_a_failed_write_of_one_process_is_known_to_all_and_the_next_save_works(pod):
+    """Both places: the step is missing, both logs name process and cause, later steps are there."""
+    for said in pod[1]["again"]:
+        for step, place in ((2, NEWEST), (4, BEST)):
+            (line,) = [x for x in said.splitlines() if f"saving {place}/{step} failed" in x]
+            assert "process 1: " in line and "File too large" in line
+            assert "process 0: OtherFailed: another process has failed" in line
+        (steps,) = [x for x in said.splitlines() if x.startswith("FULL")]
+        assert json.loads(steps[4:]) == {NEWEST: [3, 1], BEST: [5]}
+
+
+def test_a_workdir_that_is_not_shared_is_refused_before_the_run(pod):
+    """By all processes, with the one that does not see it; nothing is left behind."""
+    for said in pod[1]["again"]:
+        (line,) = [x for x in said.splitlines() if x.startswith("WORKDIR")]
+        assert "one folder that all 2 processes see" in line and "process 1 (on " in line
+    assert not list((pod[0] / "of-0").iterdir())
