@@ -280,3 +280,19 @@ def test_heic_is_read_where_its_reader_is_installed(tmp_path):
     photo = photographs.read_photo(tmp_path / "a.heic")
     assert photo.name == "a.heic" and photo.original_size == (48, 64)
     assert np.abs(photo.pixels.astype(int) - pixels).mean() < 4
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_heic_is_turned_as_its_png_twin(tmp_path, tag):
+    """The container keeps its orientation in a box of its own beside EXIF: turned once, not twice."""
+    heif = pytest.importorskip("pillow_heif")
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, :30], pixels[:20, 30:] = (200, 40, 40), (40, 200, 40)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / "a.png", exif=exif.tobytes())
+    heif.from_pillow(picture).save(tmp_path / "a.heic", quality=95, exif=exif.tobytes())
+    want, got = (photographs.read_photo(tmp_path / f"a.{kind}").pixels for kind in ("png", "heic"))
+    assert got.shape == want.shape
+    assert np.abs(got.astype(int) - want).mean() < 3
