@@ -284,7 +284,7 @@ def test_heic_is_read_where_its_reader_is_installed(tmp_path):
 
 @pytest.mark.parametrize("tag", range(1, 9))
 def test_heic_is_turned_as_its_png_twin(tmp_path, tag):
-    """The container keeps its orientation in a box of its own beside EXIF: turned once, not twice."""
+    """The container keeps its orientation in a box beside EXIF: turned once, not twice."""
     heif = pytest.importorskip("pillow_heif")
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:, :30], pixels[:20, 30:] = (200, 40, 40), (40, 200, 40)
