@@ -317,10 +317,10 @@ def test_any_name_of_a_file_system(place, tmp_path, name):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             Image.new("RGB", (30, 20), (90 * i, 9, 9)).save(file, "PNG")
-    formats = "ply,glb,3dgs,colmap,nerfstudio,npz,cameras,preview,html"
+    formats = "ply,glb,3dgs,colmap-text,nerfstudio,npz,cameras,preview,html"
     assert run(place, tmp_path / "in", "--out", tmp_path / "o", "--export", formats) == 0
     frames = json.loads((tmp_path / "o/nerfstudio/transforms.json").read_text("utf-8"))["frames"]
-    rows = (tmp_path / "o/colmap/images.txt").read_text("utf-8").splitlines()[2::2]
+    rows = (tmp_path / "o/colmap_text/sparse/0/images.txt").read_text("utf-8").splitlines()[2::2]
     assert len(frames) == len(rows) == len(Scene.load(tmp_path / "o").names) == 2
     for row in rows:
         written, given = (tmp_path / "o/images") / row.split()[9], tmp_path / "in" / row.split()[9]

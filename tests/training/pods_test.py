@@ -11,6 +11,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import filelock
 import jax
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def on_four(folder):
 def cut_state(step):
     """One array cut over all devices, of contents that depend on the step and do not compress."""
     sharding = NamedSharding(sharded.make_mesh((4, 1)), PartitionSpec("data"))
-    host = np.random.default_rng(step).random((4, 64_000)).astype(np.float32)
+    host = np.random.default_rng(step).random((4, 640_000)).astype(np.float32)
     return {"a": jax.make_array_from_callback(host.shape, sharding, lambda i: host[i])}
 
 
@@ -118,15 +119,16 @@ def full_disk(folder):
     checkpoints = Checkpoints(folder, NETWORK, "{}", limit_s=8)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for step, place in ((1, NEWEST), (2, NEWEST), (3, NEWEST), (4, BEST), (5, BEST)):
+        # Less than its arrays take, and more than the file that its log goes to.
         broken = jax.process_index() == 1 and step in (2, 4)
-        limit = 100_000 if broken else resource.RLIM_INFINITY
+        limit = 1_000_000 if broken else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         checkpoints.save(step, cut_state(step), {}, place=place, best={"value": 1.0 / step})
         checkpoints.wait()
     steps = {place: checkpoints._steps(place) for place in (NEWEST, BEST)}
     restored = checkpoints.restore({"a": as_cut(cut_state(0)["a"])})
     for shard in restored.state["a"].addressable_shards:
-        want = np.random.default_rng(3).random((4, 64_000)).astype(np.float32)[shard.index]
+        want = np.random.default_rng(3).random((4, 640_000)).astype(np.float32)[shard.index]
         np.testing.assert_array_equal(shard.data, want)
     checkpoints.close()
     print("FULL", json.dumps(steps), flush=True)
@@ -169,8 +171,21 @@ def work(count, folder, part, **options):
 
 @pytest.fixture(scope="module")
 def pod(tmp_path_factory):
-    """The folder of all runs and what their processes said."""
-    folder = tmp_path_factory.mktemp("pod")
+    """The folder of all runs and what their processes said; made once for all xdist workers."""
+    run_id = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run_id is None:
+        return all_runs(tmp_path_factory.mktemp("pod"))
+    folder = tmp_path_factory.getbasetemp().parent / f"pod-{run_id[:8]}"
+    folder.mkdir(exist_ok=True)
+    said = folder / "said.json"
+    with filelock.FileLock(folder / "lock"):
+        if not said.exists():
+            said.write_text(json.dumps(all_runs(folder)[1]))
+    return folder, json.loads(said.read_text())
+
+
+def all_runs(folder):
+    """Whole runs and a killed one; then some go on from half way; then with four processes."""
     said = {"first": work(2, folder, "first", code=-signal.SIGKILL)}
     for half, whole in (("pmap-half", "pmap-whole"), ("fsdp-on-four", "fsdp-whole")):
         shutil.copytree(folder / whole, folder / half)
