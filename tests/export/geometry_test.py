@@ -268,7 +268,8 @@ def test_every_export_of_a_survey_keeps_its_millimeters(tmp_path, survey, scene)
     read = shown.geometry[geometry].vertices @ transform[:3, :3].T + transform[:3, 3]
     np.testing.assert_allclose(read, points, rtol=0, atol=1e-5)
     model = pycolmap.Reconstruction(tmp_path / "colmap" / "sparse" / "0")
-    assert np.median(colmap_errors(model)) < 0.01
+    errors = colmap_errors(model)  # joined tracks may err beside edges, as near the origin
+    assert np.median(errors) < 0.001 and np.quantile(errors, 0.9) < 0.01 and errors.max() < 3
     centers = [model.images[i + 1].projection_center() for i in range(3)]
     np.testing.assert_allclose(centers, known[:, :3, 3], rtol=0, atol=1e-6)
     frames = json.loads((tmp_path / "nerfstudio/transforms.json").read_text())["frames"]
