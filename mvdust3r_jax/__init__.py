@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mvdust3r_jax.reconstruction.reconstruct import reconstruct
     from mvdust3r_jax.reconstruction.scene import Scene
 
+__version__ = "0.1.0"
 # Public name -> the module that has it.
 _HOMES = {
     "VARIANTS": "models.mvdust3r",

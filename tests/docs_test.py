@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from mvdust3r_jax import ModelConfig, cli
-from mvdust3r_jax.cli import inputs
+from mvdust3r_jax.cli.arguments import shared
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction import serving
 from mvdust3r_jax.weights import files as weight_files
@@ -118,7 +118,7 @@ def check_own_command(words, command):
 def test_examples_of_the_help_parse():
     """Each command's own examples."""
     for name in cli.COMMANDS:
-        for example in importlib.import_module(f"mvdust3r_jax.cli.{name}").EXAMPLES:
+        for example in importlib.import_module(f"mvdust3r_jax.cli.arguments.{name}").EXAMPLES:
             check_own_command(shlex.split(example.split(" > ")[0])[1:], example)
 
 
@@ -166,7 +166,7 @@ def place(tmp_path, monkeypatch):
         image.save(tmp_path / "photos" / name)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(inputs, "DEFAULT_WEIGHTS", str(tmp_path / "small.safetensors"))
+    monkeypatch.setattr(shared, "DEFAULT_WEIGHTS", str(tmp_path / "small.safetensors"))
     monkeypatch.chdir(tmp_path)
     return {
         "variables": variables,

@@ -1,8 +1,9 @@
 """The command line: ``mvdust3r COMMAND``, one module per command. Door: ``main``.
 
-A command module has ``HELP``, ``EXAMPLES``, ``add_arguments(parser)`` and ``run(args, console)``,
-which returns what ``--json`` prints. Exit codes: 0 done, 1 unusable input or output, 2 wrong usage,
-3 not enough memory, 70 a fault of this program, 128 + N ended by signal N (Ctrl-C: 130).
+`arguments` says what each takes and is all that is loaded to parse it or to show help; a command's
+own module has ``run(args, console)``, which returns what ``--json`` prints. Exit codes: 0 done,
+1 unusable input or output, 2 wrong usage, 3 not enough memory, 70 a fault of this program, 128 + N
+ended by signal N (Ctrl-C: 130).
 
 May use: cameras, export, media, models, reconstruction, storage, viewer, weights.
 """
@@ -16,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from mvdust3r_jax import __version__
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.signals import interruptible, leave
 from mvdust3r_jax.cli.values import UsageError
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console = Console(quiet=args.quiet, as_json=args.json)
         # Libraries' remarks on files that are as they should be; errors still come.
         logging.getLogger("absl").setLevel(logging.ERROR)
-        console.finish(_module(args.command).run(args, console))
+        command = importlib.import_module(f"mvdust3r_jax.cli.{args.command}")
+        console.finish(command.run(args, console))
         return 0
     except KeyboardInterrupt as interruption:
         console.fail("interrupted")
@@ -59,16 +62,13 @@ def program() -> None:
     sys.exit(code)
 
 
-def _module(command: str):
-    return importlib.import_module(f"mvdust3r_jax.cli.{command}")
-
-
 def command_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser of everything, and that of each command by name."""
     parser = argparse.ArgumentParser("mvdust3r", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"mvdust3r {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = _module(name)
+        module = importlib.import_module(f"mvdust3r_jax.cli.arguments.{name}")
         command = commands.add_parser(
             name,
             help=module.HELP,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import platform
-import resource
 import statistics
 import time
 from typing import Any
@@ -13,32 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvdust3r_jax.cli import inputs, values
+from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.models.mvdust3r import VARIANTS, abstract_variables
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import compiled_program
 
-HELP = "forward time for several numbers of views, as a share of this machine's matmul rate"
-EXAMPLES = (
-    "mvdust3r bench --variant mvdp --views 2,4,8",
-    "mvdust3r bench --variant mvdp --dtype bfloat16 --json > bench.json",
-)
 _HEADINGS = ("V", "R", "compile s", "run s", "TFLOP", "of matmul", "estimate GiB", "program GiB")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this command."""
-    parser.add_argument("--variant", choices=sorted(VARIANTS), default="mvdp")
-    parser.add_argument(
-        "--views", type=values.counts, default="2,4,8", metavar="V,V", help="(default: %(default)s)"
-    )
-    parser.add_argument("--refs", type=values.positive, default=4, metavar="R")
-    parser.add_argument("--size", type=values.size, default=(224, 224), metavar="HxW")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--repeats", type=values.positive, default=3, metavar="N")
-    parser.add_argument("--cold", action="store_true", help="without the compilation cache")
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -100,7 +81,7 @@ def machine() -> dict[str, Any]:
         "processor": processor(),
         "jax": jax.__version__,
         "python": platform.python_version(),
-        "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": (memory.peak_bytes() or 0) / 2**30,
     }
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 _BAR_WIDTH = 20
 _TICK_S = 0.2
+# Without a terminal: a line when a stage has run so long, and then at each further one.
+_LINE_EVERY_S = 15.0
 
 
 class Console:
@@ -68,33 +70,36 @@ class Console:
 
     @contextmanager
     def stage(self, name: str, expected_s: float | None = None) -> Iterator[None]:
-        """A stage of work: a bar with the time left on a terminal, else one line at its end."""
+        """A stage of work: a bar with the time left on a terminal, else lines."""
         begin, self._share = time.perf_counter(), None
         done = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(name, begin, expected_s, done))
-        if self._live:
+        if not self._quiet:
             ticker.start()
         try:
             yield
         finally:
             done.set()
-            if self._live:
+            if not self._quiet:
                 ticker.join()
         self._end_line()
         self.say(f"{name}: {time.perf_counter() - begin:.1f} s")
 
     def _tick(self, name: str, begin: float, expected_s: float | None, done) -> None:
-        while not done.wait(_TICK_S):
-            elapsed = time.perf_counter() - begin
-            text = f"{name}: {elapsed:.0f} s"
-            total_s = elapsed / self._share if self._share else expected_s
-            if total_s:
-                bar = "#" * round(min(elapsed / total_s, 1.0) * _BAR_WIDTH)
-                left = max(total_s - elapsed, 0)
-                text = f"{name}: [{bar:<{_BAR_WIDTH}}] {elapsed:.0f} s, about {left:.0f} s left"
-            sys.stderr.write(f"\r\x1b[K{text}")
+        while not done.wait(_TICK_S if self._live else _LINE_EVERY_S):
+            text = self._so_far(name, time.perf_counter() - begin, expected_s)
+            sys.stderr.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
             sys.stderr.flush()
-            self._line_open = True
+            self._line_open = self._live
+
+    def _so_far(self, name: str, elapsed_s: float, expected_s: float | None) -> str:
+        """The stage, its bar where its length is known, and the time."""
+        total_s = elapsed_s / self._share if self._share else expected_s
+        if not total_s:
+            return f"{name}: {elapsed_s:.0f} s"
+        bar = "#" * round(min(elapsed_s / total_s, 1.0) * _BAR_WIDTH)
+        left_s = max(total_s - elapsed_s, 0)
+        return f"{name}: [{bar:<{_BAR_WIDTH}}] {elapsed_s:.0f} s, about {left_s:.0f} s left"
 
     def _end_line(self) -> None:
         if self._line_open:

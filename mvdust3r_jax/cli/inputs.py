@@ -10,119 +10,19 @@ from typing import Any
 
 import jax
 
-from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
 from mvdust3r_jax.media import names, photographs, video_frames
-from mvdust3r_jax.media.fitting import FITS
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.reconstruction.model import Model, load_model
-from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
-from mvdust3r_jax.weights.hub import PUBLISHED
 from mvdust3r_jax.weights.places import SMALL, find_weights
 
-DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", SMALL)
-DEFAULT_FRAMES = 12
 _ABOUT_SMALL = (
     "the small network has seen generated rooms only; for photographs of the world take the "
     "published one: --weights MVDp_s2 (for non-commercial use)"
 )
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Weights, image size, references and precision."""
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--weights",
-        default=DEFAULT_WEIGHTS,
-        metavar="W",
-        help="a .pth or .safetensors file, an orbax folder, a training run, hf:OWNER/REPO/FILE, or "
-        f"a name: small, {', '.join(PUBLISHED)} "
-        "(default: $MVDUST3R_WEIGHTS, else %(default)s)",
-    )
-    group.add_argument(
-        "--size",
-        type=values.size,
-        metavar="HxW",
-        help="image size for the network, e.g. 224 or 224x320 (default: as in training)",
-    )
-    group.add_argument(
-        "--refs",
-        type=values.positive,
-        default=DEFAULT_REFS,
-        metavar="R",
-        help="reference views of MV-DUSt3R+ (default: %(default)s)",
-    )
-    group.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of matrix products (default: float32 on CPUs, bfloat16 elsewhere)",
-    )
-
-    add_objects_argument(group)
-
-
-def add_objects_argument(parser) -> None:
-    """For ``.pth`` files that hold more than a network."""
-    parser.add_argument(
-        "--ignore-objects",
-        action="store_true",
-        help="pass over objects of unknown classes in .pth files; nothing of theirs is run",
-    )
-
-
-def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
-    """How photographs are chosen and fitted."""
-    group = parser.add_argument_group("photographs")
-    group.add_argument(
-        "--fit",
-        choices=FITS,
-        default="crop",
-        help="crop to the network's shape (as in training), or pad to it (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-views", type=values.positive, metavar="N", help="of more photographs, take N evenly"
-    )
-    group.add_argument(
-        "--frames",
-        type=values.positive,
-        default=DEFAULT_FRAMES,
-        metavar="N",
-        help="frames taken of a video (default: %(default)s)",
-    )
-    group.add_argument(
-        "--frame-choice",
-        choices=video_frames.CHOICES,
-        default="sharp",
-        help="frames evenly in time, or sharp ones with equal change between (default: sharp)",
-    )
-
-
-def add_point_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which points are written."""
-    parser.add_argument(
-        "--min-confidence",
-        type=values.at_least_zero,
-        default=0.0,
-        metavar="C",
-        help="of points that are written (confidences start at 1)",
-    )
-    parser.add_argument(
-        "--drop",
-        type=values.share,
-        default=0.1,
-        metavar="SHARE",
-        help="least confident (default: 0.1)",
-    )
-    parser.add_argument("--max-points", type=values.positive, metavar="N")
-    parser.add_argument(
-        "--consistent", action="store_true", help="drop points that other views see through"
-    )
-    parser.add_argument(
-        "--allow-empty", action="store_true", help="write the formats even if no point is left"
-    )
 
 
 def kept_points(scene: SceneArrays, args: argparse.Namespace, console: Console) -> Kept:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mvdust3r_jax.cameras.known import USES, KnownCameras, read_cameras
-from mvdust3r_jax.cli import inputs, values
+from mvdust3r_jax.cameras.known import KnownCameras, read_cameras
+from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.values import UsageError
 from mvdust3r_jax.export.point_filter import Kept
@@ -24,57 +26,7 @@ from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.results import check_names, is_results_folder, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
 
-HELP = "photographs, a folder or a video to points, cameras and Gaussians"
-EXAMPLES = (
-    "mvdust3r reconstruct photos/ --out scene",
-    "mvdust3r reconstruct a.jpg b.jpg c.jpg --out scene --weights MVDp_s2.pth",
-    "mvdust3r reconstruct walk.mp4 --frames 16 --out scene --export ply,colmap,3dgs",
-    "mvdust3r reconstruct photos/ --out scene --cameras transforms.json",
-)
-DEFAULT_EXPORTS = "ply,glb,cameras,preview"
 _GIB = 1 << 30
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this command."""
-    parser.add_argument(
-        "inputs", nargs="+", metavar="IMAGES|FOLDER|VIDEO", help="at least two views"
-    )
-    parser.add_argument("--out", "-o", required=True, type=Path, metavar="DIR", help="for results")
-    inputs.add_photo_arguments(parser)
-    inputs.add_model_arguments(parser)
-    known = parser.add_argument_group("what is known")
-    known.add_argument(
-        "--focal",
-        type=values.focal,
-        metavar="PX|exif",
-        help="focal length in pixels of the files, or from EXIF",
-    )
-    known.add_argument(
-        "--cameras",
-        type=Path,
-        metavar="FILE|DIR",
-        help="cameras.json, transforms.json, or a folder with one of them or a COLMAP model",
-    )
-    known.add_argument(
-        "--use",
-        choices=USES,
-        help="what to take from --cameras; poses make the scale metric (default: all)",
-    )
-    known.add_argument(
-        "--masks",
-        type=Path,
-        metavar="DIR",
-        help="masks of the same names; white, or any label, is kept",
-    )
-    result = parser.add_argument_group("results")
-    result.add_argument(
-        "--export", default=DEFAULT_EXPORTS, metavar="F,F", help="formats (default: %(default)s)"
-    )
-    inputs.add_point_arguments(result)
-    parser.add_argument(
-        "--memory", type=values.above_zero, metavar="GIB", help="limit (default: what is free)"
-    )
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -89,16 +41,35 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     sources = inputs.gather(args.inputs, args, console.say)
     model = inputs.open_model(args, console)
     say_estimate(model, len(sources), args, console)
+    begin = time.perf_counter()
     with results_folder(args.out) as folder:
         scene = run_network(sources, model, args, console)
         kept = inputs.kept_points(scene, args, console)
         files = write_results(scene, sources, folder, formats, kept, console)
-    lost = [n for n, ok in zip(scene.names, scene.pose_ok, strict=True) if not ok]
-    if lost:
-        console.say(f"no pose was found for {len(lost)} views: {', '.join(lost[:5])}")
+    seconds, peak = time.perf_counter() - begin, memory.peak_bytes()
     written = [args.out / path.relative_to(folder) for path in files]
     console.say("\n".join(f"wrote {path}" for path in written))
-    return summary(scene, written, kept)
+    console.say("\n".join(report(scene, seconds, peak)))
+    console.say(f"next: mvdust3r view {shlex.quote(str(args.out))}")
+    return summary(scene, written, kept) | {"total_seconds": round(seconds, 3), "peak_bytes": peak}
+
+
+def report(scene: Scene, seconds: float, peak: int | None) -> list[str]:
+    """Lines for people: cameras and their world, focal lengths, time and memory."""
+    lost = [n for n, ok in zip(scene.names, scene.pose_ok, strict=True) if not ok]
+    found = f"cameras of {len(scene.names) - len(lost)} of {len(scene.names)} photographs found"
+    if lost:
+        found += f", none for {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}"
+    world = "the world is that of the known poses"
+    if scene.world_is_reference:
+        world = f"the reference, whose camera is the world: {scene.names[0]}"
+    focal = scene.original_intrinsics[:, 0, 0]
+    low, high = float(focal.min()), float(focal.max())
+    told = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
+    took = f"{seconds:.1f} s in all, {scene.timings.get('network', 0):.1f} s of it the network's"
+    if peak is not None:
+        took += f"; at most {peak / _GIB:.1f} GiB of memory"
+    return [found, world, f"focal length {told} pixels of the files", took]
 
 
 def _check_together(args: argparse.Namespace) -> None:

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.inputs import (
-    add_point_arguments,
     counted,
     kept_points,
     use_compilation_cache,
 )
-from mvdust3r_jax.cli.values import positive
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.results import check_names
-
-HELP = "videos (orbit, fly-through) or other formats of a saved scene, without the network"
-EXAMPLES = (
-    "mvdust3r render scene/",
-    "mvdust3r render scene/ --frames 240 --size 720",
-    "mvdust3r render scene/ --export colmap,nerfstudio --drop 0.3",
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this command."""
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder of reconstruct")
-    parser.add_argument(
-        "--export", default="mp4", metavar="F,F", help="formats to add (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--frames", type=positive, metavar="N", help="of each video (default: 4 to 12 s of 30)"
-    )
-    parser.add_argument(
-        "--size",
-        type=positive,
-        default=480,
-        metavar="PX",
-        help="longer side of the videos (default: %(default)s)",
-    )
-    add_point_arguments(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:

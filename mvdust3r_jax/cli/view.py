@@ -1,4 +1,4 @@
-"""``mvdust3r view``: a saved scene, or photographs, in a web page on this machine."""
+"""``mvdust3r view``: saved scenes, or photographs, in a web page on this machine."""
 
 from __future__ import annotations
 
@@ -12,29 +12,7 @@ from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
 
-HELP = "a scene in the browser: a result folder, photographs, or none to drop some on the page"
-EXAMPLES = (
-    "mvdust3r view scene/",
-    "mvdust3r view photos/ --weights MVDp_s2.pth",
-    "mvdust3r view --port 8090",
-)
 _STAGES = ("read", "compile", "network", "cameras")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this command."""
-    parser.add_argument("inputs", nargs="*", metavar="DIR|IMAGES", help="a result, or photographs")
-    inputs.add_photo_arguments(parser)
-    inputs.add_model_arguments(parser)
-    page = parser.add_argument_group("page")
-    page.add_argument(
-        "--port", type=values.port, default=8080, help="or the next free one (default: 8080)"
-    )
-    page.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 lets the whole network in (default: %(default)s)",
-    )
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -49,27 +27,54 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         check_address(args.host, args.port)
     except AddressError as error:
         raise values.UsageError(str(error)) from error
-    scene, job = None, None
-    if len(args.inputs) == 1 and (Path(args.inputs[0]) / SCENE_FILE).is_file():
-        scene = Scene.load(args.inputs[0])
-    else:
+    scenes, job = saved_scenes(args.inputs), None
+    if not scenes:
         model = inputs.open_model(args, console)
         if args.inputs:
             sources = inputs.gather(args.inputs, args, console.say)
             scene = _reconstruct(sources, model, args, console.step)
             scene.names = inputs.unique_names(sources)
+            scenes = {Path(args.inputs[0]).resolve().stem: scene}
             console.step("")
 
         def job(paths, progress):
             told = lambda stage: progress(_STAGES.index(stage) / len(_STAGES), stage)  # noqa: E731
             return _reconstruct(paths, model, args, told)
 
-    with Viewer(scene, reconstruct=job, host=args.host, port=args.port) as viewer:
+    with Viewer(scenes, reconstruct=job, host=args.host, port=args.port) as viewer:
         if not viewer.local_only:
             console.say("anyone who reaches this machine can see the scene and upload photographs")
         console.say(f"open {viewer.url} (Ctrl-C ends)")
         viewer.wait()
     return {}
+
+
+def saved_scenes(texts: list[str]) -> dict[str, Scene]:
+    """Scenes by the names of their folders; none where photographs are given.
+
+    Raises:
+      UsageError: saved scenes and photographs together.
+    """
+    files = {text: _scene_file(Path(text)) for text in texts}
+    if not any(files.values()):
+        return {}
+    for text, file in files.items():
+        if file is None:
+            raise values.UsageError(
+                f"{text} is no saved scene; give scenes or photographs, not both"
+            )
+    named: dict[str, Scene] = {}
+    for file in files.values():
+        own = file.resolve()
+        name = own.parent.name if own.name == SCENE_FILE else own.stem
+        named[name if name not in named else str(file.parent)] = Scene.load(file)
+    return named
+
+
+def _scene_file(path: Path) -> Path | None:
+    if path.is_dir():
+        return path / SCENE_FILE if (path / SCENE_FILE).is_file() else None
+    return path if path.suffix == ".npz" else None
 
 
 def _reconstruct(sources, model, args: argparse.Namespace, progress) -> Scene:

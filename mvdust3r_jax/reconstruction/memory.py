@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from mvdust3r_jax.models import attention, heads
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.models.point_heads import POINT_HEADS
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 _FLOAT = 4
 _GIB = 1 << 30
@@ -188,6 +194,18 @@ def _container_available() -> int | None:
         return int(limit) - int(used) + int(fields.get("inactive_file", 0))
     except (OSError, ValueError):
         return None
+
+
+def peak_bytes() -> int | None:
+    """The most that the default device, or else this process, has held so far; None if untold."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    if resource is None:
+        return None
+    # Kibibytes on Linux, bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
 
 
 def measured_flops_per_second(dtype: str = "float32", size: int = 1024) -> float:

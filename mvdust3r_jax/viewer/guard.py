@@ -1,4 +1,6 @@
-"""Who may talk to the viewer: addresses that can be listened on, and pages that are its own.
+"""Who may talk to the viewer, and what its page is called.
+
+Addresses that can be listened on, and pages that are the viewer's own.
 
 A page of another site can make a browser on this machine open connections to it. Browsers say which
 page asks (``Origin``) and under which name (``Host``); programs that are no browser send no origin.
@@ -6,10 +8,12 @@ page asks (``Origin``) and under which name (``Host``); programs that are no bro
 
 from __future__ import annotations
 
+import html
 import http
+import re
 import socket
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,10 +60,10 @@ def is_own_page(bound: str, host: str, origin: str | None) -> bool:
 
 
 @contextmanager
-def guarded(bound: str) -> Iterator[None]:
+def guarded(bound: str, title: Callable[[], str]) -> Iterator[None]:
     """WebSocket servers that start inside the block answer the viewer's own pages only.
 
-    viser, which starts one, offers no place for such a check.
+    Their page is called ``title()``. viser, which starts one, offers no place for either.
     """
     serve = websockets.asyncio.server.serve
 
@@ -68,8 +72,10 @@ def guarded(bound: str) -> Iterator[None]:
             headers = request.headers
             if not is_own_page(bound, headers.get("Host", ""), headers.get("Origin")):
                 return connection.respond(http.HTTPStatus.FORBIDDEN, "not the viewer's own page\n")
+            del headers["Accept-Encoding"]  # a page that is changed is not compressed
             answer = process_request(connection, request) if process_request else None
-            return await answer if hasattr(answer, "__await__") else answer
+            answer = await answer if hasattr(answer, "__await__") else answer
+            return _titled(answer, title()) if answer else None
 
         return serve(handler, *args, process_request=check, **options)
 
@@ -78,3 +84,15 @@ def guarded(bound: str) -> Iterator[None]:
         yield
     finally:
         websockets.asyncio.server.serve = serve
+
+
+def _titled(answer: Response, title: str) -> Response:
+    """An answer whose page, if it is one, has the title."""
+    if not answer.headers.get("Content-Type", "").startswith("text/html"):
+        return answer
+    element = f"<title>{html.escape(title)}</title>".encode()
+    body = re.sub(rb"<title>[^<]*</title>", lambda _: element, answer.body, count=1)
+    headers = answer.headers.copy()
+    del headers["Content-Length"]
+    headers["Content-Length"] = str(len(body))
+    return Response(answer.status_code, answer.reason_phrase, headers, body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 import viser
@@ -47,9 +48,31 @@ class SceneView:
         self.server = server
         self._lock = threading.RLock()
         self.scene: SceneArrays | None = None
+        self.title = ""
+        self.scenes: dict[str, SceneArrays] = {}
         # The share button would send the scene to a public server.
         server.gui.configure_theme(show_share_button=False, show_logo=False)
         server.on_client_connect(self._aim)
+
+    def offer(self, scenes: Mapping[str, SceneArrays]) -> None:
+        """Show the first of some scenes by name; a list of them lets people change to others."""
+        with self._lock:
+            self.scenes = dict(scenes)
+            self.change(next(iter(scenes)))
+
+    def change(self, name: str) -> None:
+        """Show that one of the scenes that were offered."""
+        with self._lock:
+            self.title = name
+            self.server.gui.set_panel_label(name)
+            self.show(self.scenes[name])
+
+    def _add_scene_choice(self) -> None:
+        if len(self.scenes) > 1:
+            choice = self.server.gui.add_dropdown(
+                "Scene", tuple(self.scenes), initial_value=self.title
+            )
+            choice.on_update(lambda _: self.change(choice.value))
 
     def show(self, scene: SceneArrays) -> None:
         """Build nodes and controls for the scene, in place of what was shown."""
@@ -61,6 +84,7 @@ class SceneView:
             self.server.scene.set_up_direction(-down_direction(scene))
             self.size = frusta.frustum_depth(scene)
             self.splat_node = None
+            self._add_scene_choice()
             self._sort_points()
             self._add_points_panel()
             self._add_views_panel()

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 
 import viser
@@ -27,6 +28,8 @@ from mvdust3r_jax.viewer.uploads import (
 )
 
 DEFAULT_PORT = 8080
+# Title of the page where the scene has no name.
+UNNAMED = "mvdust3r"
 # From the wanted one on; the viewer itself, which starts first, may hold the one after it.
 _PORTS_TRIED = 100
 
@@ -34,36 +37,40 @@ _PORTS_TRIED = 100
 class Viewer:
     """A running viewer. ``url`` is what to open; `close` (or leaving ``with``) stops it.
 
-    scene: shown at once, or None to wait for photographs. reconstruct: what to do with
+    scenes: by their names, the first is shown at once (or one scene, or None to wait for
+    photographs). reconstruct: what to do with
     photographs that are dropped on the page; without it there is no drop page. port: the next
     free one is taken if it is in use; 0 takes any. AddressError where it cannot listen.
     """
 
     def __init__(
         self,
-        scene: SceneArrays | None = None,
+        scenes: Mapping[str, SceneArrays] | SceneArrays | None = None,
         *,
         reconstruct: Reconstruct | None = None,
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         limits: Limits | None = None,
     ) -> None:
-        if scene is None and reconstruct is None:
+        if isinstance(scenes, SceneArrays):
+            scenes = {UNNAMED: scenes}
+        if not scenes and reconstruct is None:
             raise ValueError("a viewer needs a scene, or a way to reconstruct one")
         check_address(host, port)
         self.host = host
         self.uploads: UploadServer | None = None
+        self.view: SceneView | None = None
         first = port + 1 if reconstruct is not None and port else port
         # viser looks for the next free port by itself, and prints a banner with an address that
         # is not the one to open here.
-        with contextlib.redirect_stdout(io.StringIO()), guarded(host):
-            self.server = viser.ViserServer(host=host, port=first, label="mvdust3r", verbose=False)
+        with contextlib.redirect_stdout(io.StringIO()), guarded(host, self._title):
+            self.server = viser.ViserServer(host=host, port=first, label=UNNAMED, verbose=False)
         try:
             self.view = SceneView(self.server)
-            if scene is not None:
-                self.view.show(scene)
+            if scenes:
+                self.view.offer(scenes)
             if reconstruct is not None:
-                session = Session(reconstruct, self.view.show, limits or Limits())
+                session = Session(reconstruct, self._show_upload, limits or Limits())
                 self.uploads = _first_free(session, host, port, self.server.get_port())
         except BaseException:
             self.server.stop()
@@ -80,6 +87,12 @@ class Viewer:
     def local_only(self) -> bool:
         """Whether only programs on this machine can reach the viewer."""
         return self.host in LOOPBACK
+
+    def _show_upload(self, scene: SceneArrays) -> None:
+        self.view.offer({f"{len(scene.names)} photographs": scene})
+
+    def _title(self) -> str:
+        return self.view.title if self.view and self.view.title else UNNAMED
 
     def wait(self) -> None:
         """Serve until Ctrl-C."""

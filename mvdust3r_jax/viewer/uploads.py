@@ -119,12 +119,12 @@ class Session:
             scene = self.reconstruct([path for path, _ in job], self._progress)
             scene.names = [label for _, label in job]
             self.show(scene)
+            _remove(job)
             self._set("done", 1.0, f"{len(job)} photographs reconstructed")
         # Whatever goes wrong in the job is the browser's to hear of; the server goes on.
         except Exception as error:
-            self._set("failed", 0.0, str(error) or type(error).__name__)
-        finally:
             _remove(job)
+            self._set("failed", 0.0, _with_labels(str(error) or type(error).__name__, job))
 
     def _progress(self, share: float, message: str) -> None:
         self._set("running", min(max(float(share), 0.0), 1.0), message)
@@ -132,6 +132,13 @@ class Session:
     def _set(self, state: str, share: float, message: str) -> None:
         with self._lock:
             self._status = {"state": state, "share": share, "message": message}
+
+
+def _with_labels(text: str, job: list[tuple[Path, str]]) -> str:
+    """Files called what the user calls them, wherever a sentence has the names made here."""
+    for path, label in job:
+        text = text.replace(str(path), label).replace(path.name, label)
+    return text
 
 
 def _remove(job: list[tuple[Path, str]]) -> None:

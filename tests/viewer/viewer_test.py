@@ -69,7 +69,7 @@ def drop_page():
         progress(0.5, "half way")
         assert gate.wait(10)
         if len(paths) == 3:
-            raise ValueError("three photographs are too odd")
+            raise ValueError(f"{paths[1]} is too odd, as {paths[2].name} is")
         return box_room(len(paths))
 
     limits = Limits(photographs=4, bytes_each=20_000, pixels_each=100_000)
@@ -140,6 +140,16 @@ def test_next_scene_replaces_the_first(shown):
     """A second scene leaves no node or control of the first."""
     shown.show(box_room(2))
     assert sorted(shown.frusta) == [0, 1] and len(shown.labels) == 2
+
+
+def test_the_page_is_called_as_the_scene():
+    """Title of the page and label of the panel; another one of several scenes takes their place."""
+    with Viewer({"a <b>": box_room(2), "second": box_room(3)}, port=0) as viewer:
+        for title, escaped in [("a <b>", "a &lt;b&gt;"), ("second", "second")]:
+            viewer.view.change(title)
+            with urllib.request.urlopen(viewer.url, timeout=10) as page:
+                assert f"<title>{escaped}</title>" in page.read().decode()
+        assert len(viewer.view.frusta) == 3
 
 
 def test_scene_without_points_or_poses_is_shown():
@@ -234,10 +244,12 @@ def test_photographs_become_a_scene(drop_page):
 def test_failed_job_is_told_and_the_next_one_runs(drop_page):
     """An error in the job becomes the status message; another upload works afterwards."""
     for count, state in ((3, "failed"), (2, "done")):
-        for _ in range(count):
-            post(drop_page, "/photographs", jpeg())
+        for number in range(count):
+            post(drop_page, "/photographs", jpeg(), f"{number}.jpg")
         post(drop_page, "/start")
-        assert finish(drop_page)["state"] == state
+        status = finish(drop_page)
+        assert status["state"] == state
+        assert count == 2 or status["message"] == "1.jpg is too odd, as 2.jpg is"
     assert drop_page.view.scene is not None
 
 

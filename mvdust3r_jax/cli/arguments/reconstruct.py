@@ -1,0 +1,60 @@
+"""Arguments of ``mvdust3r reconstruct``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mvdust3r_jax.cli import values
+from mvdust3r_jax.cli.arguments import shared, words
+
+HELP = "photographs, a folder or a video to points, cameras and Gaussians"
+EXAMPLES = (
+    "mvdust3r reconstruct photos/ --out scene",
+    "mvdust3r reconstruct a.jpg b.jpg c.jpg --out scene --weights MVDp_s2.pth",
+    "mvdust3r reconstruct walk.mp4 --frames 16 --out scene --export ply,colmap,3dgs",
+    "mvdust3r reconstruct photos/ --out scene --cameras transforms.json",
+)
+DEFAULT_EXPORTS = "ply,glb,cameras,preview"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IMAGES|FOLDER|VIDEO", help="at least two views"
+    )
+    parser.add_argument("--out", "-o", required=True, type=Path, metavar="DIR", help="for results")
+    shared.add_photo_arguments(parser)
+    shared.add_model_arguments(parser)
+    known = parser.add_argument_group("what is known")
+    known.add_argument(
+        "--focal",
+        type=values.focal,
+        metavar="PX|exif",
+        help="focal length in pixels of the files, or from EXIF",
+    )
+    known.add_argument(
+        "--cameras",
+        type=Path,
+        metavar="FILE|DIR",
+        help="cameras.json, transforms.json, or a folder with one of them or a COLMAP model",
+    )
+    known.add_argument(
+        "--use",
+        choices=words.USES,
+        help="what to take from --cameras; poses make the scale metric (default: all)",
+    )
+    known.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="masks of the same names; white, or any label, is kept",
+    )
+    result = parser.add_argument_group("results")
+    result.add_argument(
+        "--export", default=DEFAULT_EXPORTS, metavar="F,F", help="formats (default: %(default)s)"
+    )
+    shared.add_point_arguments(result)
+    parser.add_argument(
+        "--memory", type=values.above_zero, metavar="GIB", help="limit (default: what is free)"
+    )

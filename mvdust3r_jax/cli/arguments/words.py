@@ -1,0 +1,24 @@
+"""Words that arguments may be, and defaults, of modules that are not loaded to parse them.
+
+`tests/cli/arguments_test.py` compares each with what it stands for.
+"""
+
+from __future__ import annotations
+
+# media.fitting.FITS, media.video_frames.CHOICES, cameras.known.USES
+FITS = ("crop", "pad")
+FRAME_CHOICES = ("even", "sharp")
+USES = ("all", "intrinsics", "poses")
+# weights.places.SMALL, weights.hub.PUBLISHED, weights.files.DTYPES
+SMALL = "small"
+PUBLISHED = ("MVD", "MVDp_s1", "MVDp_s2", "DUSt3R_224", "DUSt3R_512_dpt")
+WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
+# models.mvdust3r.VARIANTS, in alphabetical order
+VARIANTS = (
+    *("dust3r_224", "dust3r_512", "dust3r_512_dpt", "mvd", "mvdp", "room", "room_mvd"),
+    *("small", "small_mvd", "small_mvd_skip", "tiny"),
+)
+# reconstruction.reconstruct.DEFAULT_REFS
+REFS = 4
+# export.video.VIDEO_PX
+VIDEO_PX = 480
