@@ -106,6 +106,8 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"eval.{name}.num_targets = {overrides.num_targets} must be data.num_targets = "
                 f"{config.data.num_targets}: evaluation has as many render-only views as training"
             )
+    if config.eval_every and not config.eval:
+        raise ValueError("config.eval names no set; eval_every = 0 evaluates never")
     if config.data.prefetch < 1:
         raise ValueError(f"data.prefetch must be at least 1, got {config.data.prefetch}")
     if not 0 <= config.stop_step <= config.total_steps:

@@ -24,7 +24,7 @@ ROOMS = {
     "weights": ("models",),
     "pairwise": ("cameras", "geometry", "models"),
     "export": ("media", "splat", "storage"),
-    "training": ("geometry", "metrics", "models", "splat", "storage"),
+    "training": ("geometry", "metrics", "models", "splat", "storage", "weights"),
     "evaluation": (*("cameras", "geometry", "metrics", "models", "pairwise", "splat", "storage"),),
     "reconstruction": (
         *("cameras", "export", "geometry", "media", "models", "splat", "storage", "weights"),

@@ -7,10 +7,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 
@@ -19,6 +17,7 @@ from configs import flags, tiny
 from data.box import BoxSource
 from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.training.processes import RunError
+from mvdust3r_jax.training.skipped import NonFiniteError
 from mvdust3r_jax.weights.files import load_weights
 
 ROOT = Path(__file__).parents[1]
@@ -168,7 +167,7 @@ def test_run_of_non_finite_steps_stops_with_its_story(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "open_source", lambda _: BadFromThird(batch_size=8, **settings))
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        with pytest.raises(train.NonFiniteError, match=r"3 steps .* step 5; .*'loss': 'nan'.*box/"):
+        with pytest.raises(NonFiniteError, match=r"3 steps .* step 5; .*'loss': 'nan'.*box/"):
             train.train(config, tmp_path)
     finally:
         signal.signal(signal.SIGTERM, handler)
@@ -176,38 +175,8 @@ def test_run_of_non_finite_steps_stops_with_its_story(tmp_path, monkeypatch):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
     records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sum(r["kind"] == "skipped" for r in records) == 3
-
-
-class Recorder:
-    """Takes any call and keeps its name and arguments."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __getattr__(self, name):
-        return lambda *given, **_: self.calls.append((name, *given))
-
-
-def test_state_after_the_last_looked_at_step_is_saved_under_its_own_number():
-    """Step 5's numbers are seen when step 6 has run: the checkpoint is of step 6."""
-    config, state = smallest(), ml_collections.ConfigDict({"step": np.int32(6)})
-    config.max_skipped_in_row = 3
-    chips = SimpleNamespace(host_view=lambda x: x)
-    pending = 5, {"skipped_in_row": np.float32(3), "loss": np.float32(np.nan)}, {"ids": ["a"]}
-    checkpoints, source = Recorder(), Recorder()
-    with pytest.raises(train.NonFiniteError, match="last step 5"):
-        train._settle(config, pending, Recorder(), chips, state, checkpoints, source)
-    assert checkpoints.calls[0][:3] == ("save", 6, state)
-
-
-def test_wrong_evaluation_set_is_an_error_before_the_first_step(tmp_path):
-    """The set that cannot be opened is named; without evaluation nobody opens it."""
-    config = smallest()
-    config.eval = {"held_out": {"source": "records", "mixture": ((str(tmp_path / "none"), 1.0),)}}
-    train.check_eval_sources(config)
-    config.eval_every = 1
-    with pytest.raises(ValueError, match="config.eval.held_out cannot be opened.*no data set"):
-        train.check_eval_sources(config)
+    # Step 5's numbers are seen when step 6 has run: the checkpoint is of step 6.
+    assert [int(p.name) for p in (tmp_path / "checkpoints").iterdir()] == [6]
 
 
 def test_a_last_checkpoint_that_cannot_be_written_is_no_success(tmp_path, monkeypatch):

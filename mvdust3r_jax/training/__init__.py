@@ -1,5 +1,6 @@
 """Training: objective, optimizer, one step, how it spreads over chips, checkpoints, metrics.
 
-May use: geometry, metrics, models, splat, storage, types. Door: ``step.make_train_step``,
-``objective.total_loss``, ``parallel``, ``checkpoint.Checkpoints``, ``metric_log.MetricLog``.
+May use: geometry, metrics, models, splat, storage, weights, types. Door: ``run.make_run`` (the
+programs), ``objective.total_loss``, ``checkpoint.Checkpoints``, ``metric_log.MetricLog``; around
+the loop ``progress.Report``, ``judge.Judge``, ``skipped.SkippedSteps``.
 """

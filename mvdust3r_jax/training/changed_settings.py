@@ -10,6 +10,10 @@ import json
 from pathlib import PurePath
 from typing import Any
 
+from absl import logging
+
+from mvdust3r_jax.training.processes import RunError
+
 # Fields that change no sample, no update and no number that is compared.
 FREE = (
     *("log_every", "pictures_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
@@ -59,3 +63,24 @@ def as_text(changes: dict[str, tuple[Any, Any]]) -> str:
     return "; ".join(
         f"{name}: {there!r} before, {here!r} now" for name, (there, here) in changes.items()
     )
+
+
+def compare_settings(
+    saved: str, mine: str, step: int, *, allow_changes: bool
+) -> dict[str, tuple[Any, Any]]:
+    """Tells what differs from the configuration of a checkpoint, of step ``step``.
+
+    Raises:
+      RunError: something that must be allowed first.
+    """
+    changes = changed_settings(saved, mine)
+    if changes:
+        logging.warning("other settings than before: %s", as_text(changes))
+    heavy = {name: changes[name] for name in not_free(changes)}
+    if heavy and not allow_changes:
+        raise RunError(
+            f"since step {step} settings were changed that say what this run's numbers mean: "
+            f"{as_text(heavy)}. Give --allow_changes to go on, or another workdir (with init_from, "
+            "if need be)"
+        )
+    return changes

@@ -13,7 +13,6 @@ import functools
 import itertools
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,15 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
 
-from mvdust3r_jax.models.mvdust3r import COMPUTE_FIELDS, ModelConfig
+from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.training import processes
+from mvdust3r_jax.training.causes import first_line
+from mvdust3r_jax.training.checkpoint_identity import (
+    check_same_model,
+    check_same_tree,
+    code_version,
+    described_tree,
+)
 
 NEWEST, BEST, UNREADABLE = "checkpoints", "best", "unreadable"
 # A save that takes longer has failed; orbax's own default.
@@ -42,59 +48,6 @@ class Restored:
     state: Any
     data_state: Any
     meta: dict[str, Any]
-
-
-def code_version() -> str:
-    """Commit of the code, with ``+`` after it when files were changed; 'unknown' without git."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
-def check_same_model(saved: dict[str, Any], config: ModelConfig, where: str) -> None:
-    """An error that lists the differing fields when a checkpoint belongs to another model.
-
-    Fields that change no parameter (dtype, remat) may differ. A field that is younger than the
-    checkpoint has the value that it stands for when left out.
-    """
-    fields = dataclasses.fields(ModelConfig)
-    saved = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING} | saved
-    mine = json.loads(json.dumps(dataclasses.asdict(config)))
-    names = sorted((set(saved) | set(mine)) - set(COMPUTE_FIELDS))
-    different = [
-        f"{n}: {saved.get(n)!r} there, {mine.get(n)!r} here"
-        for n in names
-        if saved.get(n) != mine.get(n)
-    ]
-    if different:
-        raise ValueError(f"{where} is a checkpoint of another model: " + "; ".join(different))
-
-
-def described_tree(state: Any) -> dict[str, Any]:
-    """Path of every array of a state -> [shape, type], as JSON holds it."""
-    leaves = jax.tree.leaves_with_path(state)
-    return {jax.tree_util.keystr(path): [list(x.shape), str(x.dtype)] for path, x in leaves}
-
-
-def check_same_tree(saved: dict[str, Any], state: Any, where: str) -> None:
-    """An error that lists the first arrays in which a checkpoint differs from this run's state."""
-    mine = described_tree(state)
-    different = [
-        f"{path}: {saved.get(path, 'nothing')} there, {mine.get(path, 'nothing')} here"
-        for path in sorted(set(saved) | set(mine))
-        if saved.get(path) != mine.get(path)
-    ]
-    if different:
-        more = f"; and {len(different) - 3} more" if len(different) > 3 else ""
-        raise ValueError(
-            f"{where} holds another state than this run's: {'; '.join(different[:3])}{more}. "
-            "config.optimizer, freeze, clip_norm and average_decay decide what a checkpoint holds: "
-            "resume with those of before, or start in another workdir with init_from"
-        )
 
 
 class Checkpoints:
@@ -156,7 +109,7 @@ class Checkpoints:
         try:
             attempt()
         except Exception as error:
-            mine = _first_line(error)
+            mine = first_line(error)
         # A process may sit in two of orbax's barriers and the save itself until it finds out that
         # another one has failed.
         reason = processes.failures(mine, f"saving {place}/{step}", self._limit_s + 2 * _BARRIER_S)
@@ -279,7 +232,7 @@ class Checkpoints:
         try:
             return self._read_meta(NEWEST, step), ""
         except (OSError, ValueError) as error:
-            return {}, _first_line(error)
+            return {}, first_line(error)
 
     def _try_state(self, step: int, abstract_state: Any) -> tuple[Any, str]:
         """Arrays of a checkpoint, read right to where they lie, and why some process cannot."""
@@ -288,7 +241,7 @@ class Checkpoints:
         try:
             state = self._managers[NEWEST].restore(step, args=wanted)["state"]
         except Exception as error:
-            mine = _first_line(error)
+            mine = first_line(error)
         limit_s = self._limit_s + 2 * _BARRIER_S
         return state, processes.failures(mine, f"reading {NEWEST}/{step}", limit_s)
 
@@ -316,6 +269,15 @@ class Checkpoints:
         """Step of the newest checkpoint that was written whole, 0 without any."""
         return max(self._steps(NEWEST), default=0)
 
+    def check_saved(self, step: int) -> None:
+        """Raises RunError when the checkpoint of a run's last step is not there."""
+        newest_step = self.newest_step()
+        if newest_step < step:
+            raise processes.RunError(
+                f"the checkpoint of the last step, {step}, could not be written (see above); "
+                f"the newest one is of step {newest_step}"
+            )
+
     def wait(self) -> None:
         """Returns once everything is written; failures are reported."""
         for place in self._managers:
@@ -326,33 +288,6 @@ class Checkpoints:
         self.wait()
         for manager in self._managers.values():
             manager.close()
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """What went wrong first in this process.
-
-    orbax cleans up in barriers, in which a process that failed is missed; errors of those hide its
-    own, and are the cause only where there is no other.
-    """
-    chain = [error]
-    while (last := chain[-1]).__cause__ or last.__context__:
-        hidden = last.__suppress_context__ and not isinstance(last, processes.OtherFailed)
-        if last.__cause__ is None and hidden:
-            break
-        chain.append(last.__cause__ or last.__context__)
-    missed = [found for found in chain if isinstance(found, processes.OtherFailed)]
-    barriers = processes.OtherFailed | jax.errors.JaxRuntimeError
-    own = [found for found in chain if not isinstance(found, barriers)]
-    return (own or missed or chain)[-1]
-
-
-def _first_line(error: BaseException) -> str:
-    """Type and beginning of the message of an error's first cause, for the log."""
-    error = _first_cause(error)
-    line = (str(error).strip().splitlines() or [""])[0]
-    # The system's own words stand at the end, behind what may be long paths.
-    line = line if len(line) < 400 else f"{line[:200]} ... {line[-200:]}"
-    return f"{type(error).__name__}: {line}"
 
 
 def _own(data_states: list[Any]) -> Any:

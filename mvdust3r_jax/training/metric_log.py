@@ -1,4 +1,4 @@
-"""Where numbers go: JSON lines, TensorBoard (by tensorboardX, no TensorFlow), a progress line.
+"""Where numbers go: JSON lines, and TensorBoard (by tensorboardX, no TensorFlow).
 
 One process writes. A resumed run first drops the records of steps it is about to repeat, so every
 step stands once in the file. What cannot be written (a full disk) is reported and lost; the run
@@ -13,11 +13,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 from jaxtyping import Float, UInt8
@@ -171,76 +170,3 @@ def _drop_after(path: Path, first_step: int) -> None:
     whole = path.with_suffix(".tmp")
     whole.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
     os.replace(whole, path)
-
-
-class Progress:
-    """Step time, share of it spent waiting for input, examples (also a second) and time left.
-
-    All of steps alone: without what ``exclude`` and ``aside`` take out.
-    """
-
-    def __init__(self, first_step: int, total_steps: int):
-        self._total = total_steps
-        self._step, self._time = first_step, time.perf_counter()
-        self._examples, self._waited, self._aside = 0, 0.0, 0.0
-
-    def exclude(self, seconds: float) -> None:
-        """Time that is no step's: compiling, evaluating, saving."""
-        self._aside += seconds
-
-    @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """Excludes the time spent inside; whoever enters waits for the running step first."""
-        started = time.perf_counter()
-        yield
-        self.exclude(time.perf_counter() - started)
-
-    def count(self, examples: int, waited_s: float) -> None:
-        """Adds one step: how many examples it held and how long the loop waited for them."""
-        self._examples += examples
-        self._waited += waited_s
-
-    def report(self, step: int) -> dict[str, float]:
-        """Rates since the last report; starts a new interval."""
-        now = time.perf_counter()
-        elapsed, steps = max(now - self._time - self._aside, 1e-9), max(step - self._step, 1)
-        rates = {
-            "step_time_s": elapsed / steps,
-            "examples": float(self._examples),
-            "examples_per_s": self._examples / elapsed,
-            "input_wait_share": self._waited / elapsed,
-            "eta_s": elapsed / steps * (self._total - step),
-        }
-        self._step, self._time, self._examples, self._waited = step, now, 0, 0.0
-        self._aside = 0.0
-        return rates
-
-
-def interval_means(steps: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Each number's mean over the steps of an interval, those that were not finite left out.
-
-    Counters and the learning rate are those of the last step.
-    """
-    fetched = jax.device_get(list(steps))
-    means = {}
-    for name, last in fetched[-1].items():
-        values = np.array([numbers[name] for numbers in fetched], np.float64)
-        finite = values[np.isfinite(values)]
-        state = name in ("learning_rate", "skipped", "skipped_in_row")
-        means[name] = float(last if state or not len(finite) else finite.mean())
-    return means
-
-
-class CompileCounter:
-    """Counts XLA compilations of this process; after the first of each shape there must be none."""
-
-    _EVENT = "/jax/core/compile/backend_compile_duration"
-
-    def __init__(self):
-        self.count, self.seconds = 0, 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-
-    def _listen(self, event: str, duration_s: float, **_: Any) -> None:
-        if event == self._EVENT:
-            self.count += 1
-            self.seconds += duration_s

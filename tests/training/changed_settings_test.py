@@ -4,18 +4,21 @@ import json
 
 import pytest
 
-import train
 from configs import tiny
-from mvdust3r_jax.training.changed_settings import FREE, changed_settings, not_free
-from mvdust3r_jax.training.checkpoint import Restored
+from mvdust3r_jax.training.changed_settings import (
+    FREE,
+    changed_settings,
+    compare_settings,
+    not_free,
+)
 from mvdust3r_jax.training.processes import RunError
 
 
 def saved(**fields):
-    """A checkpoint of the tiny config with these fields."""
+    """The tiny config with these fields, as a checkpoint holds it."""
     config = tiny.get_config()
     config.update_from_flattened_dict(fields)
-    return Restored(7, None, None, {"config": config.to_json_best_effort()})
+    return config.to_json_best_effort()
 
 
 def test_every_free_field_exists():
@@ -46,25 +49,29 @@ def test_what_changes_the_numbers_must_be_allowed(fields):
     """The error names the field with both values and the way out; with the flag it is recorded."""
     ((name, value),) = fields.items()
     with pytest.raises(RunError, match=f"since step 7 .*{name}: .* now.*--allow_changes"):
-        train.compare_settings(saved(**fields), tiny.get_config(), allow_changes=False)
-    changes = train.compare_settings(saved(**fields), tiny.get_config(), allow_changes=True)
+        compare_settings(saved(**fields), saved(), 7, allow_changes=False)
+    changes = compare_settings(saved(**fields), saved(), 7, allow_changes=True)
     assert list(changes) == [name] and changes[name][0] == value
 
 
 def test_what_only_says_how_a_run_is_computed_is_told_and_free():
     """Logging, chips and reading ahead; an unchanged config has no changes at all."""
-    changes = train.compare_settings(
+    changes = compare_settings(
         saved(log_every=7, parallel="fsdp", mesh=(4, 2), accumulation=2, **{"data.threads": 9}),
-        tiny.get_config(),
+        saved(),
+        7,
         allow_changes=False,
     )
     assert sorted(changes) == ["accumulation", "data.threads", "log_every", "mesh", "parallel"]
-    assert not train.compare_settings(saved(), tiny.get_config(), allow_changes=False)
+    assert not compare_settings(saved(), saved(), 7, allow_changes=False)
 
 
 def test_moved_data_sets_and_fields_of_another_version_are_no_change():
     """Sets are compared by name and weight; a field that one side lacks is passed over."""
-    text = lambda mixture, **more: json.dumps({"data": {"mixture": mixture}} | more)  # noqa: E731
+
+    def text(mixture, **more):
+        return json.dumps({"data": {"mixture": mixture}} | more)
+
     here = text([["/b/rooms", 1.0]])
     assert not changed_settings(text([["/a/rooms", 1.0]], old=1), here)
     assert not_free(changed_settings(text([["/a/rooms", 2.0]]), here)) == ["data.mixture"]

@@ -2,14 +2,12 @@
 
 import errno
 import json
-import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mvdust3r_jax.training import metric_log
-from mvdust3r_jax.training.metric_log import CompileCounter, MetricLog, Progress, interval_means
+from mvdust3r_jax.training.metric_log import MetricLog
 
 
 def records(folder):
@@ -79,53 +77,3 @@ def test_other_processes_write_nothing(tmp_path):
     log.event(1, "checkpoint")
     log.close()
     assert not (tmp_path / "run").exists()
-
-
-def test_progress_counts_since_the_last_report():
-    """Examples and waiting of one interval do not leak into the next."""
-    progress = Progress(10, 100)
-    progress.count(8, 0.0)
-    progress.count(8, 0.0)
-    first = progress.report(12)
-    assert first["examples_per_s"] > 0
-    assert first["eta_s"] >= 88 * first["step_time_s"] * 0.99
-    assert progress.report(13)["examples_per_s"] == 0
-
-
-def test_a_steps_time_is_without_compiling_evaluating_and_saving():
-    """0.3 s of two steps' 0.4 s are something else's; the next interval starts afresh."""
-    progress = Progress(0, 10)
-    with progress.aside():
-        time.sleep(0.2)
-    time.sleep(0.1)
-    progress.exclude(0.1)
-    report = progress.report(2)
-    assert report["step_time_s"] < 0.06
-    assert report["eta_s"] == 8 * report["step_time_s"]
-    time.sleep(0.1)
-    assert progress.report(3)["step_time_s"] >= 0.1
-
-
-def test_numbers_are_means_of_the_interval():
-    """Steps that were not finite are left out; counters and the learning rate are the last ones."""
-    steps = [
-        {"loss": np.float32(loss), "skipped": np.float32(skipped), "learning_rate": np.float32(lr)}
-        for loss, skipped, lr in ((1, 0, 0.1), (np.nan, 1, 0.2), (3, 1, 0.3))
-    ]
-    means = interval_means(steps)
-    assert means["loss"] == 2 and means["skipped"] == 1
-    assert means["learning_rate"] == np.float32(0.3)
-    assert np.isnan(interval_means(steps[1:2])["loss"])
-
-
-def test_compilations_are_counted():
-    """A new shape counts, the same shape does not."""
-    counter = CompileCounter()
-    double = jax.jit(lambda x: 2 * x)
-    double(np.ones(3))
-    once = counter.count
-    assert once >= 1
-    double(np.ones(3))
-    assert counter.count == once
-    double(np.ones(4))
-    assert counter.count > once

@@ -22,6 +22,7 @@ from configs import tiny
 from mvdust3r_jax import VARIANTS, ModelConfig
 from mvdust3r_jax.training import processes, sharded
 from mvdust3r_jax.training.checkpoint import BEST, NEWEST, Checkpoints
+from mvdust3r_jax.training.skipped import SkippedSteps
 from tests.train_test import stored_state
 from tests.two_processes import run_in
 
@@ -80,14 +81,14 @@ def first(folder):
     """Whole runs, and one that is killed after its third step."""
     for way in ("pmap", "fsdp"):
         run(folder / f"{way}-whole", way)
-    settle = train._settle
+    keep = SkippedSteps.keep
 
-    def kill_at_third(config, pending, *args):
-        settle(config, pending, *args)
-        if pending[0] == 3:
+    def kill_behind_third(self, step, *args):
+        if step == 4:
             os.kill(os.getpid(), signal.SIGKILL)
+        keep(self, step, *args)
 
-    train._settle = kill_at_third
+    SkippedSteps.keep = kill_behind_third
     run(folder / "fsdp-killed", "fsdp", checkpoint_every=1)
 
 

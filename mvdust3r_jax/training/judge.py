@@ -1,0 +1,73 @@
+"""What a run is judged by while it trains: the objective on held-out sets, and pictures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from mvdust3r_jax.training.metric_log import MetricLog
+from mvdust3r_jax.training.progress_pictures import contact_sheet
+from mvdust3r_jax.training.run import Run
+from mvdust3r_jax.types import Batch
+
+# Opens a set at its beginning.
+OpenSet = Callable[[], Iterator[tuple[Batch, dict[str, Any]]]]
+
+
+def check_sets(sets: dict[str, OpenSet]) -> None:
+    """Opens every set: a wrong one is an error before the first step."""
+    for name, open_set in sets.items():
+        try:
+            open_set()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"config.eval.{name} cannot be opened: {error}") from error
+
+
+class Judge:
+    """Evaluates on the same first ``batches`` batches of every set each time.
+
+    after_each: called when a set is done.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        log: MetricLog,
+        sets: dict[str, OpenSet],
+        *,
+        batches: int,
+        after_each: Callable[[], None],
+    ):
+        self._run, self._log, self._sets = run, log, sets
+        self._batches, self._after_each = batches, after_each
+
+    def means(self, step: int, state: Any, *, draw: bool) -> dict[str, dict[str, float]]:
+        """Mean of every term on each set; logged, with a picture of each if ``draw``.
+
+        Averaged weights are used where they are kept.
+        """
+        means = {}
+        for name, open_set in self._sets.items():
+            source = open_set()
+            batches = [next(source)[0] for _ in range(self._batches)]
+            means[name] = self._mean(state, batches)
+            self._log.scalars(step, means[name], kind=f"eval_{name}")
+            logging.info("eval %s at step %d: %s", name, step, means[name])
+            if draw:
+                self._draw(step, state, name, batches[0])
+            self._after_each()
+        return means
+
+    def _mean(self, state: Any, batches: list[Batch]) -> dict[str, float]:
+        run = self._run
+        terms = [run.evaluate(state, run.chips.put_batch(batch)) for batch in batches]
+        terms = jax.device_get(terms)
+        return {key: float(np.mean([t[key] for t in terms])) for key in terms[0]}
+
+    def _draw(self, step: int, state: Any, name: str, batch: Batch) -> None:
+        rows = self._run.pictures(state, self._run.chips.put_batch(batch))
+        self._log.pictures(step, {name: contact_sheet(jax.device_get(rows))})

@@ -1,0 +1,25 @@
+"""A set that cannot be opened is an error before the first step."""
+
+import pytest
+
+import train
+from configs import build, tiny
+
+
+def test_wrong_evaluation_set_is_named(tmp_path):
+    """Without evaluation nobody opens it."""
+    config = tiny.get_config()
+    config.eval = {"held_out": {"source": "records", "mixture": ((str(tmp_path / "none"), 1.0),)}}
+    config.eval_every = 0
+    assert train.eval_sets(config) == {}
+    config.eval_every = 1
+    with pytest.raises(ValueError, match="config.eval.held_out cannot be opened.*no data set"):
+        train.eval_sets(config)
+
+
+def test_evaluation_needs_a_set():
+    """Known before anything is opened."""
+    config = tiny.get_config()
+    config.eval = {}
+    with pytest.raises(ValueError, match="eval names no set"):
+        build.check(config)
