@@ -1,7 +1,7 @@
 """Videos of a scene, rendered from its Gaussians by this package's rasterizer.
 
-Frames are uint8 sRGB on white, as in training. H.264 in MP4 through the ffmpeg binary that
-``imageio-ffmpeg`` brings along (extra ``demo``).
+Frames are uint8 sRGB on white, as in training. H.264 in MP4, tagged BT.709, through the ffmpeg
+binary that ``imageio-ffmpeg`` brings along (extra ``demo``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from mvdust3r_jax.export.camera_paths import fly_through, orbit
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
 from mvdust3r_jax.export.posed_views import invert_rigid
-from mvdust3r_jax.splat import rasterize
+from mvdust3r_jax.splat import capacity_for, rasterize
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
@@ -30,28 +30,42 @@ FPS = 30
 ORBIT_FRAMES = 120
 # A flight takes a second per camera, but never longer than this in all.
 FRAMES_PER_VIEW, MAX_FLIGHT_FRAMES = 30, 360
-# Longest side of a frame in pixels.
-VIDEO_PX = 480
+# Longest side of a frame in pixels: 480 lines of an image of 4:3.
+VIDEO_PX = 640
+# A pixel of the network's images becomes this many at most when Gaussians are drawn; what is to be
+# larger is enlarged (Lanczos), which differs from drawing it so by no more than encoding does
+# (43 dB, small network): a Gaussian is about a pixel wide and blurs the rest.
+_DRAWN_PER_PIXEL = 3
+# Frames of one call of the rasterizer: as many as have so many pixels, and at most these.
+_PIXELS_AT_ONCE, _MOST_AT_ONCE = 1 << 19, 32
+
+
+def cameras_at_once(height: int, width: int) -> int:
+    """Frames of one call: small ones take longer to call for than to draw."""
+    return max(1, min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // (height * width)))
 
 
 @partial(jax.jit, static_argnames=("width", "height", "sh_degree", "capacity"))
-def _render(means, quats, scales, opacities, sh, viewmat, k, *, width, height, sh_degree, capacity):
-    """One camera; image [H, W, 3] and how many tile intersections there are."""
+def _draw(arrays, viewmats, intrinsics, *, width, height, sh_degree, capacity):
+    """Images [C, H, W, 3] in [0, 1] of a few cameras, and the most that did not fit."""
     image, _, info = rasterize(
-        means,
-        quats,
-        scales,
-        opacities,
-        sh,
-        viewmat[None],
-        k[None],
+        *arrays,
+        viewmats,
+        intrinsics,
         width,
         height,
-        backgrounds=jnp.ones((1, 3)),
+        backgrounds=jnp.ones((len(viewmats), 3)),
         sh_degree=sh_degree,
         capacity=capacity,
     )
-    return image[0], info.overflow.max(), info.intersections.max()
+    return jnp.clip(image, 0, 1), info.overflow.max()
+
+
+def _in_parts(cam_from_world: np.ndarray, count: int) -> list[np.ndarray]:
+    """Cameras [n, 4, 4] in parts of ``count``, the last filled up with its last one."""
+    missing = -len(cam_from_world) % count
+    filled = np.concatenate([cam_from_world, np.repeat(cam_from_world[-1:], missing, axis=0)])
+    return np.split(filled, len(filled) // count)
 
 
 def render(
@@ -63,23 +77,35 @@ def render(
 ) -> Iterator[np.ndarray]:
     """Images [H, W, 3] in [0, 1], one per pose of ``world_from_cam`` [n, 4, 4].
 
-    intrinsics: [3, 3] of the ``H x W`` image, the first pixel's center at (0, 0). A frame whose
-    tile lists overflow is rendered again with room for all: every frame is exact.
+    intrinsics: [3, 3] of the ``H x W`` image, the first pixel's center at (0, 0). The tile lists
+    have room for the fullest frame: every frame is exact, and one program draws all of them. While
+    a part of the frames is used, the next one is drawn.
     """
-    arrays = [cloud.means, cloud.rotations, cloud.scales, cloud.opacities, cloud.sh]
+    arrays = (cloud.means, cloud.rotations, cloud.scales, cloud.opacities, cloud.sh)
     arrays = [jnp.asarray(array, jnp.float32) for array in arrays]
+    cam_from_world = np.asarray(invert_rigid(world_from_cam), np.float32)
+    count = min(cameras_at_once(height, width), max(len(cam_from_world), 1))
+    parts = _in_parts(cam_from_world, count) if len(cam_from_world) else []
     # gsplat's convention: the first pixel's center is (0.5, 0.5).
     shifted = jnp.asarray(intrinsics, jnp.float32).at[:2, 2].add(0.5)
-    capacity = None
-    for pose in np.asarray(invert_rigid(world_from_cam), np.float32):
-        draw = partial(_render, *arrays, pose, shifted, width=width, height=height)
-        draw = partial(draw, sh_degree=cloud.sh_degree)
-        image, overflow, needed = draw(capacity=capacity)
+    shifted = jnp.broadcast_to(shifted, (count, 3, 3))
+    fullest = max(
+        (capacity_for(*arrays[:4], part, shifted, width, height, margin=1.0) for part in parts),
+        default=1,
+    )
+    draw = partial(_draw, arrays, width=width, height=height, sh_degree=cloud.sh_degree)
+    # A power of two: other scenes and paths of this size will seldom need another program.
+    draw = partial(draw, capacity=1 << (fullest - 1).bit_length())
+    left = len(cam_from_world)
+    drawn = [draw(part, shifted) for part in parts[:1]]
+    for number in range(len(parts)):
+        images, overflow = drawn.pop()
+        if number + 1 < len(parts):
+            drawn.append(draw(parts[number + 1], shifted))
         if overflow > 0:
-            # A quarter more than this frame needs, so that its neighbors need no new program.
-            capacity = int(needed) * 5 // 4
-            image, _, _ = draw(capacity=capacity)
-        yield np.clip(np.asarray(image), 0, 1)
+            raise RuntimeError(f"{overflow} tile intersections did not fit a frame's lists")
+        yield from np.asarray(images)[:left]
+        left -= count
 
 
 def frame_size(height: int, width: int, longest_px: int) -> tuple[int, int]:
@@ -102,8 +128,17 @@ def render_path(
         yield np.round(image * 255).astype(np.uint8)
 
 
-def write_mp4(path: str | Path, frames: Iterable[np.ndarray], fps: int = FPS) -> None:
-    """Encode uint8 frames [h, w, 3] of even size; ValueError where there is no frame at all."""
+def write_mp4(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: int = FPS,
+    size: tuple[int, int] | None = None,
+) -> None:
+    """Encode uint8 frames [h, w, 3]; ValueError where there is no frame at all.
+
+    size: (height, width) of the video, both even; by default the frames'. They are encoded while
+    the next ones are made.
+    """
     program = _ffmpeg()
     frames = iter(frames)
     first = next(frames, None)
@@ -111,7 +146,17 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], fps: int = FPS) ->
         raise ValueError(f"{path}: a video needs at least one frame")
     height, width = first.shape[:2]
     source = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps} -i - -an".split()
-    codec = "-c:v libx264 -pix_fmt yuv420p -crf 18 -movflags +faststart".split()
+    tall, wide = size or (height, width)
+    # Without a tag, players guess the matrix by the size.
+    colors = f"-vf scale={wide}:{tall}:flags=lanczos:out_color_matrix=bt709:out_range=tv".split()
+    colors += ["-color_range", "tv"]
+    colors += [
+        word
+        for kind in ("colorspace", "color_primaries", "color_trc")
+        for word in (f"-{kind}", "bt709")
+    ]
+    codec = [*"-c:v libx264 -preset veryfast -pix_fmt yuv420p".split(), *colors]
+    codec += "-crf 18 -movflags +faststart".split()
     with whole_file(path) as part, tempfile.TemporaryFile() as log:
         command = [program, "-y", "-v", "error", *source, *codec, str(part)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as ffmpeg:
@@ -164,11 +209,15 @@ def write_videos(
     paths = orbit(scene, num_frames or ORBIT_FRAMES), fly_through(scene, per_view)
     count, done = sum(map(len, paths)), itertools.count(1)
 
+    height, width = np.asarray(scene.images_01).shape[1:3]
+    drawn_px = min(longest_px, _DRAWN_PER_PIXEL * max(height, width))
+
     def frames(poses: np.ndarray) -> Iterator[np.ndarray]:
-        for frame in render_path(scene, poses, longest_px):
+        for frame in render_path(scene, poses, drawn_px):
             progress(next(done) / count)
             yield frame
 
     with results_folder(path) as folder:
         for name, poses in zip(("orbit.mp4", "fly_through.mp4"), paths, strict=True):
-            write_mp4(folder / name, frames(poses))
+            size = frame_size(height, width, longest_px)
+            write_mp4(folder / name, frames(poses), size=size)

@@ -35,20 +35,31 @@ MAX_ALPHA = 0.999
 # A splat that would bring the transmittance to this or below is not drawn, nor any behind it.
 STOP_TRANSMITTANCE = 1e-4
 _LOG_MIN_ALPHA = math.log(MIN_ALPHA)
+# Of a group, however small the image: a few vector registers.
+_FEWEST_LANES = 32
 
 
 class Schedule(NamedTuple):
-    """How the work is cut: blocks per group, and splats per step, forward and backward."""
+    """How the work is cut: blocks per group at most, groups at least, and splats per step.
+
+    A group takes as long as its longest list, so small images need groups of few blocks.
+    """
 
     lanes: int
+    groups: int
     forward: int
     backward: int
 
+    def fitted(self, lists: Lists) -> Schedule:
+        """With as many blocks per group as the image asks for."""
+        blocks = lists.starts.shape[0] - 1
+        return self._replace(lanes=min(self.lanes, max(blocks // self.groups, _FEWEST_LANES)))
+
 
 # A few kilobytes per array stay in a core's cache ...
-CPU_SCHEDULE = Schedule(lanes=256, forward=4, backward=1)
+CPU_SCHEDULE = Schedule(lanes=256, groups=8, forward=4, backward=1)
 # ... whereas an accelerator wants few, large steps.
-WIDE_SCHEDULE = Schedule(lanes=4096, forward=8, backward=4)
+WIDE_SCHEDULE = Schedule(lanes=4096, groups=1, forward=8, backward=4)
 
 
 class Picture(NamedTuple):
@@ -105,7 +116,7 @@ def _evaluate(table: _Table, begin: Array, ends: Array, step: Array, centers: tu
 
 def composite(splats: Splats, lists: Lists, view: View, schedule: Schedule) -> Picture:
     """Draw one camera's image, without background."""
-    table = _table(splats, lists)
+    table, schedule = _table(splats, lists), schedule.fitted(lists)
     plan = plan_groups(lists, schedule.lanes)
     shape = (PIXELS, schedule.lanes)
 
@@ -208,7 +219,7 @@ def composite_gradient(
     schedule: Schedule,
 ) -> Splats:
     """Cotangent of the splats, given those of the colors and the transmittance."""
-    table = _table(splats, lists)
+    table, schedule = _table(splats, lists), schedule.fitted(lists)
     plan = plan_groups(lists, schedule.lanes)
     by_rgb, by_light = cotangents
     light = picture.transmittance

@@ -233,6 +233,37 @@ def test_video_has_the_frames_that_were_rendered(tmp_path, scene):
     assert np.abs(decoded.astype(int) - np.stack(frames)).mean() < 8
 
 
+def test_video_says_its_colors_and_has_the_size_asked_for(tmp_path):
+    """A reader finds BT.709 tags, and with them the colors that went in; frames are enlarged."""
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    color = np.array([200, 40, 90], np.uint8)  # 10 levels off by the matrix of BT.601
+    frames = [np.broadcast_to(color, (16, 24, 3))] * 3
+    video.write_mp4(tmp_path / "v.mp4", frames, size=(32, 48))
+    reader = imageio_ffmpeg.read_frames(tmp_path / "v.mp4")
+    meta = next(reader)
+    assert meta["size"] == (48, 32) and "bt709" in meta["pix_fmt"] and "(tv" in meta["pix_fmt"]
+    decoded = np.frombuffer(next(reader), np.uint8).reshape(32, 48, 3)
+    reader.close()
+    assert np.abs(decoded.astype(int) - color).max() <= 3
+
+
+def test_frames_are_drawn_in_parts_and_enlarged(tmp_path, monkeypatch):
+    """As many frames as poses, each as if drawn alone; a video is not drawn beyond 3 times."""
+    small = box_room(2, height=16, width=24)
+    poses = camera_paths.fly_through(small, 4)
+    monkeypatch.setattr(video, "cameras_at_once", lambda height, width: 3)
+    frames = np.stack(list(video.render_path(small, poses, longest_px=24)))
+    alone = [next(video.render_path(small, poses[[i]], longest_px=24)) for i in (0, 4)]
+    np.testing.assert_allclose(frames[[0, 4]].astype(int), alone, atol=1)
+    assert len(frames) == 5
+    drawn = []
+    monkeypatch.setattr(
+        video, "render_path", lambda scene, poses, px: drawn.append(px) or frames[: len(poses)]
+    )
+    video.write_videos(tmp_path / "v", small, num_frames=2, longest_px=480)
+    assert drawn == [72, 72]
+
+
 def test_failed_encoding_leaves_no_file(tmp_path):
     """A frame size that H.264 cannot hold is an error in words, and no file is left."""
     with pytest.raises(RuntimeError, match="ffmpeg could not encode"):

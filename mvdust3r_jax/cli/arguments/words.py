@@ -21,4 +21,4 @@ VARIANTS = (
 # reconstruction.reconstruct.DEFAULT_REFS
 REFS = 4
 # export.video.VIDEO_PX
-VIDEO_PX = 480
+VIDEO_PX = 640
