@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from data.stored.schema import CorruptRecord
-from data.stored.stream import release_order
 from mvdust3r_jax.evaluation.sets import Unreadable, read_split
+from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.types import Batch
 
 
@@ -33,7 +33,7 @@ class EvalSet:
 def _ordered(batch: Batch, num_inputs: int) -> Batch:
     """Input views in the published order, render-only views after them."""
     order = np.arange(batch.images.shape[1])
-    order[:num_inputs] = release_order(num_inputs)
+    order[:num_inputs] = network_order(num_inputs)
     return jax.tree.map(lambda x: np.asarray(x)[:, order], batch)
 
 

@@ -1,47 +1,37 @@
 """Sets to evaluate on: their order, their number, their options, and what is refused."""
 
-import jax
 import numpy as np
 import pytest
 
 from data.eval_sets import make_eval_set
-from data.stored.builder import write_dataset
-from data.stored.stream import DataConfig, make_eval_iterator
+from data.stored.reader import TrajectorySet, decode_views
 from mvdust3r_jax.evaluation.sets import read_split, save_split
-from tests.data.stored.stream_test import Boxes
 from tests.evaluation.boxes import SIZE, stored_set
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """Boxes as a stored data set."""
-    out = tmp_path_factory.mktemp("stored")
-    return write_dataset(lambda config: Boxes(data_dir=out, config=config))[0]
-
-
-def teststored_sets_give_the_published_order(stored, tmp_path):
+def test_stored_sets_give_the_published_order(folder, tmp_path):
     """A stored set yields its own frames, reordered as published; too many views are an error."""
-    data = stored_set(stored)
+    data = stored_set(folder)
     ids = data.ids(4, 1)
     assert len(ids) == 10 and ids[3] == "2/3"
     batch = data.load(ids[3:5], 4, 1)
     assert batch.images.shape == (2, 5, SIZE, SIZE, 3)
-    cfg = DataConfig(sources=((str(stored), 1.0),), split="test", image_size=(SIZE, SIZE))
-    direct, info = next(make_eval_iterator(cfg, 4, 1, batch_size=5))
-    assert info["ids"][3].endswith(ids[3])
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[3:5]), batch, direct)
+    frames = TrajectorySet(folder, "test")
+    views = decode_views(frames.read(frames.records(3, 4, 1)), (SIZE, SIZE))
+    np.testing.assert_array_equal(batch.images[0], views.images[[0, 3, 2, 1, 4]])
+    np.testing.assert_array_equal(batch.world_from_cam[0, 1], views.world_from_cam[3])
     with pytest.raises(ValueError, match="up to 6 and 2"):
         data.ids(7, 1)
     with pytest.raises(ValueError, match="up to 6 and 2"):
         data.ids(6, 3)
     save_split(tmp_path / "split.json", "stored", ["2/3", "2/7"])
-    assert stored_set(stored, str(tmp_path / "split.json")).ids(4, 1) == ["2/3", "2/7"]
+    assert stored_set(folder, str(tmp_path / "split.json")).ids(4, 1) == ["2/3", "2/7"]
 
 
-def test_a_count_takes_that_many_stored_trajectories_evenly_spread(stored):
+def test_a_count_takes_that_many_stored_trajectories_evenly_spread(folder):
     """First and last are among them; more than there are is all of them."""
-    settings = dict(source="records", folder=str(stored), split="test", height=SIZE, width=SIZE)
-    ids = stored_set(stored).ids(4, 1)
+    settings = dict(source="records", folder=str(folder), split="test", height=SIZE, width=SIZE)
+    ids = stored_set(folder).ids(4, 1)
     assert make_eval_set("stored", **settings, count=3).ids(4, 1) == [ids[0], ids[4], ids[9]]
     assert make_eval_set("stored", **settings, count=99).ids(4, 1) == ids
 

@@ -17,7 +17,7 @@ from mvdust3r_jax.evaluation.estimate import ground_truth
 from mvdust3r_jax.evaluation.plan import Options, Plan, Round
 from mvdust3r_jax.evaluation.runner import Evaluation, mean_of, wait_for_all, write_report
 from mvdust3r_jax.evaluation.sets import Unreadable, batches_of, read_split
-from tests.data.stored.stream_test import Boxes
+from tests.data.stored.boxes_set import Boxes
 from tests.evaluation.boxes import SCENES, TARGETS, VIEWS, box_set, stored_set, tiny_network
 from tests.two_processes import run_in_two
 
