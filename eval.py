@@ -22,13 +22,11 @@ import jax
 import ml_collections
 from absl import flags, logging
 
-from configs import eval_defaults
+from configs import build, eval_defaults
 from configs import flags as common_flags
 from data.eval_sets import make_eval_set
 from mvdust3r_jax.evaluation import pictures, plots
-from mvdust3r_jax.evaluation.networks import Network
 from mvdust3r_jax.evaluation.plan import (
-    Options,
     Plan,
     check_methods,
     listed,
@@ -39,6 +37,7 @@ from mvdust3r_jax.evaluation.records import check_same_run
 from mvdust3r_jax.evaluation.runner import Evaluation, wait_for_all, write_report
 from mvdust3r_jax.evaluation.sets import EvalSet
 from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.weights.files import digest, load_weights
 from mvdust3r_jax.weights.places import find_weights
 
@@ -72,7 +71,7 @@ def facts_of(config: ml_collections.ConfigDict, weights: str) -> dict[str, Any]:
 def plan_of(config: ml_collections.ConfigDict, weights: str) -> Plan:
     """Reads weights and data sets, and checks everything before anything is computed or written."""
     eval_defaults.check(config)
-    options = Options(**{f.name: config[f.name] for f in dataclasses.fields(Options)})
+    options = build.evaluation_options(config)
     methods, counts = listed(config.methods), view_counts(config.views, config.num_targets)
     check_methods(methods, bool(weights))
     return make_plan(

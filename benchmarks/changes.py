@@ -43,7 +43,10 @@ def own_view_masked():
         queries, memory, tokens = q.shape[-4], k.shape[-4], q.shape[-3]
         own = jnp.arange(queries) + memory - queries
         hidden = jnp.repeat(own[:, None] == jnp.arange(memory), tokens, axis=1)
-        flat = lambda x: x.reshape(*x.shape[:-4], 1, -1, *x.shape[-2:])  # noqa: E731
+
+        def flat(x):
+            return x.reshape(*x.shape[:-4], 1, -1, *x.shape[-2:])
+
         keys, values = flat(k), flat(v)
 
         def one_view(args):

@@ -21,14 +21,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 from PIL import Image
 
 from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.evaluation import tables
-from mvdust3r_jax.models.mvdust3r import abstract_variables
+from mvdust3r_jax.models.network import random_variables
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.weights import files as weight_files
 
@@ -39,10 +38,8 @@ _HEADINGS += ("cameras s", "all wall s", "all CPU s", "TFLOP")
 
 def write_weights(path: Path, variant: str, size: tuple[int, int]) -> None:
     """Small random weights of the variant, without batch statistics that are negative."""
-    rng = np.random.default_rng(0)
-    draw = lambda x: (0.02 * rng.standard_normal(x.shape, np.float32)) ** 2  # noqa: E731
-    variables = jax.tree.map(draw, abstract_variables(VARIANTS[variant]))
-    weight_files.save_weights(path, variables, VARIANTS[variant], image_size=size)
+    config = VARIANTS[variant]
+    weight_files.save_weights(path, random_variables(config), config, image_size=size)
 
 
 def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
@@ -98,7 +95,10 @@ def run_case(variant: str, views: int, refs: int, size: tuple[int, int], export:
 
 def table(rows: list[dict]) -> str:
     """Markdown."""
-    text = lambda x: f"{x:.3g}" if isinstance(x, float) else x  # noqa: E731
+
+    def text(value):
+        return f"{value:.3g}" if isinstance(value, float) else value
+
     return tables.table(_HEADINGS, ([text(row.get(name)) for name in _HEADINGS] for row in rows))
 
 

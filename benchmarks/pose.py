@@ -217,7 +217,10 @@ def main():
         write_results("pose_large" if args.large else "pose_network", row)
         return
     rows = compare(args.scenes, args.views, args.size)
-    pair = lambda r, name, digits: [f"{r[f'{who}_{name}']:.{digits}f}" for who in ("jax", "cv2")]  # noqa: E731
+
+    def pair(row, name, digits):
+        return [f"{row[f'{who}_{name}']:.{digits}f}" for who in ("jax", "cv2")]
+
     cells = [
         [r["case"], f"{100 * r['ok_share']:.1f}"]
         + [*pair(r, "deg_median", 4), *pair(r, "m_median", 5), *pair(r, "s_per_scene", 3)]

@@ -86,7 +86,10 @@ def measure(weights: str, args: argparse.Namespace) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """Markdown."""
     names = list(rows[0])
-    cell = lambda x: f"{x:.3f}" if isinstance(x, float) else x  # noqa: E731
+
+    def cell(value):
+        return f"{value:.3f}" if isinstance(value, float) else value
+
     return tables.table(names, ([cell(row[name]) for name in names] for row in rows)) + "\n"
 
 

@@ -91,9 +91,12 @@ def table(columns: Sequence[tuple], rows: Sequence[dict]) -> str:
 def training_table(names: Sequence[str]) -> str:
     """A row per results file: the step and the share of each part."""
     parts = ("encoder", "decoder", "heads", "rasterizer", "lpips", "optimizer", "rest")
-    share = lambda r, part: (  # noqa: E731
-        100 * r["parts"][part]["cpu_s"] / r["step"]["cpu_s"] if part in r["parts"] else None
-    )
+
+    def share(row, part):
+        if part not in row["parts"]:
+            return None
+        return 100 * row["parts"][part]["cpu_s"] / row["step"]["cpu_s"]
+
     columns = (
         ("variant", lambda r: r["variant"]),
         ("samples", lambda r: r["batch"]),

@@ -1,6 +1,6 @@
-"""The one place that turns a training configuration into plain objects.
+"""The one place that turns a configuration into plain objects.
 
-`train.py`, the TPU planner and the benchmarks call it; nothing below them sees a ConfigDict.
+`train.py`, `eval.py`, the TPU planner and the benchmarks call it; nothing below sees a ConfigDict.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from configs import checks, defaults
+from mvdust3r_jax.evaluation.plan import Options
 from mvdust3r_jax.models.mvdust3r import VARIANTS, ModelConfig
 from mvdust3r_jax.training.objective import check_terms
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
@@ -85,6 +86,11 @@ def data_settings(config: ml_collections.ConfigDict, **overrides: Any) -> dict[s
     settings = config.data.to_dict() | overrides
     del settings["prefetch"]
     return settings
+
+
+def evaluation_options(config: ml_collections.ConfigDict) -> Options:
+    """How the methods of an evaluation are run: fields of the same names."""
+    return Options(**{f.name: config[f.name] for f in dataclasses.fields(Options)})
 
 
 def check(config: ml_collections.ConfigDict) -> None:

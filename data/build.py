@@ -16,7 +16,8 @@ from pathlib import Path
 
 from data.overlap import Rule
 from data.rgbd.builder import Rgbd
-from data.rgbd.choose import Choice, Task, choose, plan
+from data.rgbd.choice import Choice, Task
+from data.rgbd.choose import choose, plan
 from data.rgbd.compare import differences
 from data.rgbd.layouts import LAYOUTS
 from data.stored.builder import StaleDataError, write_dataset

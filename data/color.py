@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from data.stored.schema import CorruptRecord, decode_image, encode_jpeg
+from mvdust3r_jax.geometry.pixels import corner_from_center, resized_intrinsics
 from mvdust3r_jax.media import orientation
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.photographs import read_photo
@@ -120,10 +121,9 @@ def depth_intrinsics(
         if not _same_shape(of_size, depth_size):
             raise CorruptRecord(f"intrinsics of size {of_size} for depth of size {depth_size}")
         scale = np.array(depth_size[::-1]) / of_size[::-1]
-        matrix[[0, 1], [0, 1]] *= scale
-        matrix[:2, 2] = scale * (matrix[:2, 2] + 0.5) - 0.5
-    share = (matrix[:2, 2] + 0.5) / depth_size[::-1]
-    of_color = (matrix[:2, 2] + 0.5) / image_size[::-1]
+        matrix = resized_intrinsics(matrix, scale)
+    share = corner_from_center(matrix[:2, 2]) / depth_size[::-1]
+    of_color = corner_from_center(matrix[:2, 2]) / image_size[::-1]
     foreign = np.abs(of_color - 0.5).max() + _NEAR < np.abs(share - 0.5).max()
     if not ((share > _MIDDLE[0]) & (share < _MIDDLE[1])).all() or foreign:
         u, v = matrix[:2, 2]

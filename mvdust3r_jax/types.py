@@ -9,8 +9,8 @@ homogeneous column vectors of frame b to frame a (``world_from_cam`` is camera-t
 Quaternions are ``wxyz``. Units stand in names: ``depth_m``, ``focal_px``, ``angle_deg``.
 
 Pixels: the center of the first pixel has the coordinate (0, 0), as in DUSt3R's data. The
-rasterizer follows gsplat, where that center is (0.5, 0.5): ``geometry.camera.half_pixel_shift``
-turns intrinsics of the first kind into the second.
+rasterizer follows gsplat, where that center is (0.5, 0.5), and so do COLMAP and nerfstudio:
+`geometry.pixels` has the way between, ``geometry.camera.half_pixel_shift`` that for intrinsics.
 
 Images are channel-last. The network takes [-1, 1]; metrics and files take [0, 1], and then the
 name says ``_01``; `images_01_from` and `images_from_01` are the way between. Arrays are float32 at

@@ -23,7 +23,7 @@ ROOMS = {
     "metrics": ("geometry",),
     "weights": ("models",),
     "pairwise": ("cameras", "geometry", "models"),
-    "export": ("media", "splat", "storage"),
+    "export": ("geometry", "media", "splat", "storage"),
     "training": ("geometry", "metrics", "models", "splat", "storage", "weights"),
     "evaluation": (*("cameras", "geometry", "metrics", "models", "pairwise", "splat", "storage"),),
     "reconstruction": (

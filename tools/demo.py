@@ -56,7 +56,10 @@ def read_truth(path: Path) -> Batch:
 
 def estimate_of(scene: Scene) -> Estimate:
     """The reconstruction as evaluation takes it; its world is the first view's camera."""
-    batched = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)  # noqa: E731
+
+    def batched(tree):
+        return jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
+
     return Estimate(
         points=batched(scene.points),
         confidence=batched(scene.confidence),

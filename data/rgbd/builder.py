@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.rgbd.choose import Choice
+from data.rgbd.choice import Choice
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import encoded_frame
 from data.rgbd.layouts import LAYOUTS, FramePaths

@@ -1,7 +1,4 @@
-"""Whether a choice of trajectories is the one that would be made now: options, scenes, raw files.
-
-``Choice`` and ``Task`` are those of `data.rgbd.choose`.
-"""
+"""Whether a choice of trajectories is the one that would be made now: rule, scenes, raw files."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.rgbd.choice import Choice, Task
 from data.stored.builder import RECORD
 
 # Files of which a layout's scenes consist.

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvdust3r_jax.cameras.entries import CameraError, Entry, whole_number
+from mvdust3r_jax.geometry.pixels import center_from_corner
 
 # Models by their number in binary files: how many focal lengths, and names of the parameters after
 # the principal point.
@@ -86,7 +87,8 @@ def _camera(model: str, width: int, height: int, values: list[float]) -> Camera:
         expected = count + 2 + len(names)
         raise ValueError(f"{model} has {expected} parameters, got {len(values)}")
     (fx, fy), (cx, cy) = (values[0], values[count - 1]), values[count : count + 2]
-    matrix = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]], np.float64)
+    u, v = center_from_corner(cx), center_from_corner(cy)
+    matrix = np.array([[fx, 0, u], [0, fy, v], [0, 0, 1]], np.float64)
     bent = [f"{n} = {v:g}" for n, v in zip(names, values[count + 2 :], strict=True) if v != 0]
     size = whole_number(height, "HEIGHT"), whole_number(width, "WIDTH")
     flaw = f"lens distortion ({', '.join(bent)})" if bent else None

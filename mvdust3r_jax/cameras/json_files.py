@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mvdust3r_jax.cameras.entries import CameraError, Entry, whole_number
+from mvdust3r_jax.geometry.pixels import center_from_corner
 
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 # Camera models whose images are pinhole images if all distortion is zero.
@@ -66,8 +67,8 @@ def _transforms_camera(frame: Mapping[str, Any]) -> Entry:
     intrinsics = None
     if placed and focals[0] is not None:
         fy = focals[1] if focals[1] is not None else focals[0]
-        rows = [[focals[0], 0, center[0] - 0.5], [0, fy, center[1] - 0.5], [0, 0, 1]]
-        intrinsics = np.array(rows, np.float64)
+        u, v = map(center_from_corner, center)
+        intrinsics = np.array([[focals[0], 0, u], [0, fy, v], [0, 0, 1]], np.float64)
     pose = _array(frame["transform_matrix"])
     if pose.ndim == 2 and pose.shape[1] == 4:
         pose = pose @ _OPENCV_FROM_OPENGL

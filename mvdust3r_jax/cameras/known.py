@@ -24,6 +24,7 @@ from mvdust3r_jax.cameras.entries import (
 )
 from mvdust3r_jax.cameras.matching import few, matched
 from mvdust3r_jax.cameras.turned import as_upright, with_pixels
+from mvdust3r_jax.geometry.pixels import resized_intrinsics
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.picture import Header, read_header
 
@@ -81,9 +82,7 @@ class KnownCameras:
                 f"{name} has {original_size[1]} x {original_size[0]} pixels, its intrinsics belong "
                 f"to an image of {of[1]} x {of[0]}, which has another shape"
             )
-        known[[0, 1], [0, 1]] *= scale
-        known[:2, 2] = scale * (known[:2, 2] + 0.5) - 0.5
-        return known
+        return resized_intrinsics(known, scale)
 
 
 # ---------------------------------------------------------------- files

@@ -14,7 +14,8 @@ import numpy as np
 
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.models.mvdust3r import VARIANTS, abstract_variables
+from mvdust3r_jax.models.mvdust3r import VARIANTS
+from mvdust3r_jax.models.network import random_variables
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import compiled_program
@@ -44,10 +45,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 def random_model(variant: str, dtype: str, size: tuple[int, int]) -> Model:
     """The variant with small random weights; times do not depend on their values."""
     config = dataclasses.replace(VARIANTS[variant], dtype=dtype)
-    rng = np.random.default_rng(0)
-    tree = abstract_variables(config)
-    draw = lambda x: (0.02 * rng.standard_normal(x.shape, np.float32)) ** 2  # noqa: E731
-    return Model(config, jax.device_put(jax.tree.map(draw, tree)), size, variant)
+    return Model(config, jax.device_put(random_variables(config)), size, variant)
 
 
 def measure(model: Model, views: int, refs: int, repeats: int, rate: float) -> dict[str, float]:

@@ -37,6 +37,10 @@ class Console:
         if self._step is not None:
             self._step.__enter__()
 
+    def writes(self, name: str) -> None:
+        """The step of writing this file begins."""
+        self.step(f"write {name}")
+
     def advance(self, share: float) -> None:
         """Tell how much of the running stage is done, 0 to 1."""
         self._share = share

@@ -88,12 +88,11 @@ def write_results(scene, sources, folder: Path, formats, kept, console: Console)
     console.step(f"write {SCENE_FILE}")
     files = [scene.save_arrays(folder / SCENE_FILE)]
     if photographs.are_needed(scene, sources, formats):
-        console.step(f"write {photographs.FOLDER}")
+        console.writes(photographs.FOLDER)
         photographs.write_photographs(folder, scene, sources)
         files.append(folder / photographs.FOLDER)
-    told = lambda name: console.step(f"write {name}")  # noqa: E731
     exporters = export.with_videos(progress=console.advance)
-    files += export.write(scene, folder, formats, kept, exporters, told, allow_empty=True)
+    files += export.write(scene, folder, formats, kept, exporters, console.writes, allow_empty=True)
     console.step("")
     return files
 

@@ -29,8 +29,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     exporters = export.with_videos(
         num_frames=args.frames, longest_px=args.size, progress=console.advance
     )
-    told = lambda name: console.step(f"write {name}")  # noqa: E731
-    files = export.write(scene, folder, formats, kept, exporters, told, args.allow_empty)
+    files = export.write(scene, folder, formats, kept, exporters, console.writes, args.allow_empty)
     console.step("")
     console.say("\n".join(f"wrote {path}" for path in files))
     return {"files": [str(path) for path in files], "points": counted(kept)}

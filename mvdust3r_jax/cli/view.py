@@ -38,7 +38,9 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             console.step("")
 
         def job(paths, progress):
-            told = lambda stage: progress(_STAGES.index(stage) / len(_STAGES), stage)  # noqa: E731
+            def told(stage):
+                progress(_STAGES.index(stage) / len(_STAGES), stage)
+
             return _reconstruct(paths, model, args, told)
 
     with Viewer(scenes, reconstruct=job, host=args.host, port=args.port) as viewer:

@@ -11,9 +11,9 @@ import numpy as np
 from mvdust3r_jax.evaluation import scores
 from mvdust3r_jax.evaluation.devices import Devices
 from mvdust3r_jax.evaluation.estimate import Estimate
-from mvdust3r_jax.evaluation.networks import Network
 from mvdust3r_jax.metrics.chamfer import capped_chamfer_kdtree, chamfer_distance
 from mvdust3r_jax.metrics.pointmaps import ERROR_CAP
+from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.splat.pointmaps import MAX_SCALE
 from mvdust3r_jax.types import Batch
 

@@ -5,7 +5,6 @@ Pure functions of arrays, jitted by the caller; the first ``num_inputs`` views o
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -22,14 +21,6 @@ from mvdust3r_jax.pairwise.alignment_start import Pairs, scene_graph
 from mvdust3r_jax.pairwise.global_alignment import global_alignment
 from mvdust3r_jax.pairwise.network import predict_pairs
 from mvdust3r_jax.types import Batch, Prediction
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network's configuration and weights."""
-
-    config: ModelConfig
-    variables: Any
 
 
 def predict(

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from mvdust3r_jax.evaluation.judge import CHAMFER
 from mvdust3r_jax.evaluation.methods import METHODS, Needs, Settings, is_pairwise, why_not
-from mvdust3r_jax.evaluation.networks import Network
 from mvdust3r_jax.evaluation.sets import EvalSet
+from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.pairwise.alignment_start import GRAPHS
 
 _LEAST = {"num_refs": 1, "mean_samples": 1, "pairwise_window": 1, "pairwise_steps": 0}

@@ -20,11 +20,11 @@ from mvdust3r_jax.evaluation import baselines, judge, records, report, summary
 from mvdust3r_jax.evaluation.devices import Devices
 from mvdust3r_jax.evaluation.estimate import Estimate
 from mvdust3r_jax.evaluation.methods import METHODS, Job, Needs, Settings
-from mvdust3r_jax.evaluation.networks import Network
 from mvdust3r_jax.evaluation.plan import Plan, Round
 from mvdust3r_jax.evaluation.records import Record
 from mvdust3r_jax.evaluation.sets import EvalSet, batches_of, save_split
 from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.types import Batch
 

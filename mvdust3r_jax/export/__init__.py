@@ -3,7 +3,7 @@
 Each exporter is a function of ``(path, scene)`` that writes one file (or folder) and leaves
 nothing half-written. They write every pixel of ``scene.masks``; `write` narrows that mask first.
 
-May use: media, splat, storage. Door: the names in ``__all__``.
+May use: geometry, media, splat, storage. Door: the names in ``__all__``.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from mvdust3r_jax.export.posed_views import (
     view_colors,
 )
 from mvdust3r_jax.export.tracks import build_tracks, mean_errors
+from mvdust3r_jax.geometry.pixels import corner_from_center
 from mvdust3r_jax.storage.results import results_folder, where_it_stands
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
@@ -71,7 +72,7 @@ def sparse_model(scene: SceneArrays, names: list[str], max_points: int = MAX_POI
         image_ids=views + 1,
         names=[names[view] for view in views],
         sizes=np.asarray(scene.original_sizes, np.int64)[views][:, ::-1],
-        pinhole=np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2] + 0.5, k[:, 1, 2] + 0.5], axis=-1),
+        pinhole=np.stack([k[:, 0, 0], k[:, 1, 1], *corner_from_center(k[:, :2, 2].T)], axis=-1),
         quats=quat_from_rotation(cam_from_world[:, :3, :3]),
         translations=cam_from_world[:, :3, 3],
         positions=positions,
@@ -79,5 +80,5 @@ def sparse_model(scene: SceneArrays, names: list[str], max_points: int = MAX_POI
         errors=mean_errors(scene, tracks, positions),
         point=tracks.point,
         image=tracks.view + 1,
-        pixel_px=tracks.pixel_px + 0.5,
+        pixel_px=corner_from_center(tracks.pixel_px),
     )

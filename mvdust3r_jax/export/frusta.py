@@ -10,6 +10,7 @@ import colorsys
 import numpy as np
 
 from mvdust3r_jax.export.posed_views import reference_distances, transform, usable_pixels
+from mvdust3r_jax.geometry.pixels import center_from_corner
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Depth of a frustum's image plane, as a share of the points' median distance to the reference.
@@ -33,7 +34,7 @@ def corners(scene: SceneArrays, view: int, depth: float) -> np.ndarray:
     """[5, 3]: apex, then the corners of the image at ``depth``: the outer edges of its pixels."""
     height, width = np.asarray(scene.images_01).shape[1:3]
     k = np.asarray(scene.intrinsics[view], np.float64)
-    pixels = np.array([width, height]) * CORNER_UV - 0.5
+    pixels = center_from_corner(np.array([width, height]) * CORNER_UV)
     rays = np.concatenate([(pixels - k[:2, 2]) / k[[0, 1], [0, 1]], np.ones((4, 1))], axis=1)
     return transform(scene.world_from_cam[view], np.concatenate([np.zeros((1, 3)), depth * rays]))
 

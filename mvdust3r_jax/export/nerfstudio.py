@@ -21,6 +21,7 @@ import numpy as np
 from mvdust3r_jax.export.cloud import KNOWN_FRAME, cloud, write_points_ply
 from mvdust3r_jax.export.photographs import FOLDER, written_names
 from mvdust3r_jax.export.posed_views import OPENGL_FROM_OPENCV, posed_views
+from mvdust3r_jax.geometry.pixels import corner_from_center
 from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
@@ -45,8 +46,8 @@ def transforms_dict(scene: SceneArrays, ply_file_path: str, image_paths: Sequenc
                 "file_path": image_paths[view],
                 "fl_x": float(k[0, 0]),
                 "fl_y": float(k[1, 1]),
-                "cx": float(k[0, 2] + 0.5),
-                "cy": float(k[1, 2] + 0.5),
+                "cx": float(corner_from_center(k[0, 2])),
+                "cy": float(corner_from_center(k[1, 2])),
                 "w": width,
                 "h": height,
                 "transform_matrix": (pose @ OPENGL_FROM_OPENCV).tolist(),

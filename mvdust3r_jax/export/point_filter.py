@@ -97,11 +97,6 @@ def keep(scene: SceneArrays, points: PointFilter, seed: int = 0) -> Kept:
     return Kept(left, dropped)
 
 
-def keep_mask(scene: SceneArrays, points: PointFilter, seed: int = 0) -> np.ndarray:
-    """[V, H, W]: true for the pixels that the filter keeps."""
-    return keep(scene, points, seed).mask
-
-
 def within_budget(keep: np.ndarray, max_points: int | None, seed: int = 0) -> np.ndarray:
     """The mask itself, or a random subset of it with ``max_points`` true entries."""
     indices = np.flatnonzero(keep)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mvdust3r_jax.geometry.pixels import corner_from_center
 from mvdust3r_jax.geometry.transforms import transform_points
 
 # A point nearer to the camera plane than this (in scene units) is projected as if it lay there.
@@ -55,19 +56,6 @@ def depth_to_world(
     return transform_points(world_from_cam, unproject(depth_m, intrinsics))
 
 
-def intrinsics_from_focal(
-    focal_px: Float[Array, "*batch"], height: int, width: int
-) -> Float[Array, "*batch 3 3"]:
-    """Square pixels with the principal point at (W/2, H/2), the release's convention."""
-    zero, one = jnp.zeros_like(focal_px), jnp.ones_like(focal_px)
-    rows = [
-        [focal_px, zero, one * (width / 2)],
-        [zero, focal_px, one * (height / 2)],
-        [zero, zero, one],
-    ]
-    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-
-
 def half_pixel_shift(intrinsics: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3"]:
     """The same camera for a rasterizer whose first pixel's center is (0.5, 0.5)."""
-    return intrinsics.at[..., :2, 2].add(0.5)
+    return intrinsics.at[..., :2, 2].set(corner_from_center(intrinsics[..., :2, 2]))

@@ -82,7 +82,9 @@ def few_views_at_once(
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), views)
 
     def mapped(views: Any, group: int | None) -> Array:
-        one = lambda view: head.apply(variables, *view, *static)  # noqa: E731
+        def one(view: Any) -> Array:
+            return head.apply(variables, *view, *static)
+
         return jax.lax.map(one, views, batch_size=group)
 
     group = min(max(1, MAP_BYTES // view_bytes), math.prod(batch))

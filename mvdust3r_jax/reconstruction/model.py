@@ -8,20 +8,18 @@ from typing import Any
 
 import jax
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights.places import find_weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    """A network with its weights on the device.
+class Model(Network):
+    """A network with its weights on the device, and what a reconstruction says of it.
 
     image_size: (height, width) that it was trained at, the default of `reconstruct`.
     """
 
-    config: ModelConfig
-    variables: dict[str, Any]
     image_size: tuple[int, int]
     name: str
 

@@ -81,13 +81,17 @@ def make_recipe(
 # --- A step: forward and loss, accumulate, update -------------------------------------------------
 
 
+def _held(parameter: Array, frozen: bool) -> Array:
+    """What is frozen needs no backward pass at all."""
+    return jax.lax.stop_gradient(parameter) if frozen else parameter
+
+
 def forward_and_loss(
     params: Any, batch_stats: Any, batch: Batch, key: Array, pool: Pool, recipe: Recipe
 ) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
     """A micro-batch's share of the loss, the batch statistics after it, its shares of all terms."""
-    # What is frozen needs no backward pass at all.
-    held = lambda p, frozen: jax.lax.stop_gradient(p) if frozen else p  # noqa: E731
-    variables = {"params": jax.tree.map(held, params, recipe.frozen), "batch_stats": batch_stats}
+    held = jax.tree.map(_held, params, recipe.frozen)
+    variables = {"params": held, "batch_stats": batch_stats}
     num_inputs = batch.images.shape[1] - recipe.objective.num_targets
     prediction, updated = recipe.model.apply(
         variables,

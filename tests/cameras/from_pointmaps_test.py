@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.pose import opencv_pose
 from mvdust3r_jax.cameras import from_pointmaps, pnp
 from mvdust3r_jax.geometry import transforms
 
@@ -56,21 +56,7 @@ def _errors(estimate, truth):
 
 def _opencv_pose(points, focal_px):
     height, width = points.shape[:2]
-    intrinsics = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    _, axis_angle, translation, _ = cv2.solvePnPRansac(
-        points.reshape(-1, 3).astype(np.float64),
-        grid.reshape(-1, 2).astype(np.float64),
-        intrinsics,
-        None,
-        iterationsCount=100,
-        reprojectionError=5,
-        flags=cv2.SOLVEPNP_SQPNP,
-    )
-    cam_from_ref = np.eye(4)
-    cam_from_ref[:3, :3] = cv2.Rodrigues(axis_angle)[0]
-    cam_from_ref[:3, 3] = translation[:, 0]
-    return np.linalg.inv(cam_from_ref)
+    return opencv_pose(points, focal_px, (width / 2, height / 2))
 
 
 def test_focal_matches_golden():

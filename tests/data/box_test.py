@@ -40,16 +40,8 @@ def test_position_restores_the_same_batches():
 
 def test_processes_agree_on_the_shape_and_differ_in_content():
     """All processes draw the same number of views at each step, and different samples."""
-    make = lambda i: make_source(  # noqa: E731
-        "box",
-        batch_size=4,
-        process_index=i,
-        process_count=2,
-        split="train",
-        baseline=None,
-        **SETTINGS,
-    )
-    first, second = make(0), make(1)
+    place = {"batch_size": 4, "process_count": 2, "split": "train", "baseline": None}
+    first, second = (make_source("box", process_index=i, **place, **SETTINGS) for i in range(2))
     for _ in range(5):
         (a, ids_a), (b, ids_b) = next(first), next(second)
         assert a.images.shape == b.images.shape == (2, *a.images.shape[1:])

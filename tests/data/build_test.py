@@ -9,7 +9,8 @@ from data import build
 from data.overlap import Rule
 from data.rgbd import choose as choose_module
 from data.rgbd.builder import Rgbd
-from data.rgbd.choose import Choice, choose, choose_scene, plan
+from data.rgbd.choice import Choice
+from data.rgbd.choose import choose, choose_scene, plan
 from data.rgbd.layouts import LAYOUTS, checked_pose
 from data.stored.builder import write_dataset
 from data.stored.reader import TrajectorySet

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data import build
-from data.rgbd.choose import Choice
+from data.rgbd.choice import Choice
 from tests.posed_folders import box_scene, write_seven_scenes
 
 FLAGS = "--inputs 3 --targets 1 --step 2 --radius 0.1 --trajectories 6 --processes 1".split()

@@ -7,7 +7,7 @@ import numpy as np
 from data.box import box_views
 from data.eval_sets import EvalSet, make_eval_set
 from mvdust3r_jax import VARIANTS, MVDust3r
-from mvdust3r_jax.evaluation.networks import Network
+from mvdust3r_jax.models.network import Network
 
 SIZE, VIEWS, TARGETS, SCENES = 32, 4, 1, 3
 

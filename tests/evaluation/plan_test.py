@@ -7,8 +7,8 @@ import pytest
 from data.eval_sets import EvalSet
 from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.evaluation.methods import METHODS
-from mvdust3r_jax.evaluation.networks import Network
 from mvdust3r_jax.evaluation.plan import Options, listed, make_plan, view_counts
+from mvdust3r_jax.models.network import Network
 from tests.evaluation.boxes import box_set
 
 FULL = Network(VARIANTS["tiny"], {})

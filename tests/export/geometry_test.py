@@ -297,12 +297,12 @@ def test_filter_steps(scene):
     """Threshold, share and budget each keep what they say, and never leave the scene's mask."""
     scene = dataclasses.replace(scene, masks=scene.masks.copy())
     scene.masks[0] = False
-    keep = point_filter.keep_mask(scene, export.PointFilter(min_confidence=5, drop_share=0))
+    keep = point_filter.keep(scene, export.PointFilter(min_confidence=5, drop_share=0)).mask
     np.testing.assert_array_equal(keep, scene.masks & (scene.confidence >= 5))
-    keep = point_filter.keep_mask(scene, export.PointFilter(drop_share=0.25))
+    keep = point_filter.keep(scene, export.PointFilter(drop_share=0.25)).mask
     assert abs(keep.sum() - 0.75 * scene.masks.sum()) <= 1
     assert scene.confidence[scene.masks & ~keep].max() <= scene.confidence[keep].min()
-    keep = point_filter.keep_mask(scene, export.PointFilter(max_points=100))
+    keep = point_filter.keep(scene, export.PointFilter(max_points=100)).mask
     assert keep.sum() == 100 and not keep[0].any()
 
 
@@ -322,7 +322,7 @@ def test_filter_never_keeps_infinite_points(scene):
     """A point that is not finite is never written, whatever its confidence."""
     broken = dataclasses.replace(scene, points=scene.points.copy())
     broken.points[1, 3, 4, 0] = np.nan
-    keep = point_filter.keep_mask(broken, point_filter.PointFilter(drop_share=0.0))
+    keep = point_filter.keep(broken, point_filter.PointFilter(drop_share=0.0)).mask
     assert not keep[1, 3, 4] and keep.sum() == keep.size - 1
 
 

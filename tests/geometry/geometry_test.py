@@ -7,6 +7,7 @@ import pytest
 
 from mvdust3r_jax.geometry import align, camera, pointmaps
 from mvdust3r_jax.geometry import transforms as tf
+from tests.pinhole import pinhole
 
 BATCHES = [(), (1,), (2, 3)]
 
@@ -60,7 +61,7 @@ def test_project_inverts_unproject(key, batch):
     k1, k2 = jax.random.split(key)
     depth = jax.random.uniform(k1, (*batch, 5, 7), minval=0.5, maxval=4.0)
     focal = jax.random.uniform(k2, batch, minval=5.0, maxval=9.0)
-    intrinsics = camera.intrinsics_from_focal(focal, 5, 7)
+    intrinsics = jnp.asarray(pinhole(focal, 5, 7))
     pixels = camera.project(camera.unproject(depth, intrinsics), intrinsics)
     grid = np.broadcast_to(camera.pixel_grid(5, 7), pixels.shape)
     np.testing.assert_allclose(pixels, grid, atol=1e-4)

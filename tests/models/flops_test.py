@@ -1,6 +1,7 @@
 """No wasted work: the traced network does exactly the operations of the closed formula."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -64,7 +65,7 @@ def count(jaxpr) -> int:
 def traced_flops(config, views, num_refs, height, width, all_paths):
     images = jax.ShapeDtypeStruct((1, views, height, width, 3), jnp.float32)
     model = MVDust3r(config)
-    apply = lambda v, x: model.apply(v, x, num_refs=num_refs, all_paths=all_paths)  # noqa: E731
+    apply = functools.partial(model.apply, num_refs=num_refs, all_paths=all_paths)
     return count(jax.make_jaxpr(apply)(abstract_variables(config), images).jaxpr)
 
 

@@ -13,6 +13,7 @@ from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.pairwise import network
 from mvdust3r_jax.pairwise.alignment_start import scene_graph, spread_over_tree
 from mvdust3r_jax.pairwise.global_alignment import global_alignment
+from tests.pinhole import pinhole
 
 VIEWS, SIZE, FOCAL = 4, 16, 10.0
 CENTER = 0.5 * (SIZE - 1)
@@ -27,7 +28,7 @@ def _scene():
     u, v = jnp.moveaxis(camera.pixel_grid(SIZE, SIZE), -1, 0)
     phase = jnp.arange(VIEWS).reshape(-1, 1, 1)
     depth = 3 + jnp.sin(u[None] / 3 + phase) + 0.1 * v[None]
-    intrinsics = camera.intrinsics_from_focal(jnp.full(VIEWS, FOCAL), SIZE, SIZE)
+    intrinsics = jnp.asarray(pinhole(np.full(VIEWS, FOCAL), SIZE, SIZE))
     intrinsics = intrinsics.at[:, :2, 2].set(CENTER)
     points = camera.depth_to_world(depth, intrinsics, world_from_cam)
     return points, world_from_cam, jax.random.uniform(keys[2], depth.shape) < 0.9

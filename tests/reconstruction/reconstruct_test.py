@@ -25,6 +25,7 @@ from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import Gaussians, Prediction
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import places
+from tests.pinhole import pinhole
 
 CONFIG = ModelConfig(
     16, 1, 1, 16, 2, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True, sh_degree=1
@@ -193,8 +194,7 @@ def posed_box(count):
     height, width = 48, 64
     rng = np.random.default_rng(2)
     v, u = np.mgrid[:height, :width]
-    focal = np.full(count, 55.0, np.float32)
-    intrinsics = np.array(camera.intrinsics_from_focal(jnp.asarray(focal), height, width))
+    intrinsics = pinhole(np.full(count, 55.0), height, width)
     # Of photographs whose middle is the principal point, not of the published recipe's crops.
     intrinsics[:, :2, 2] -= 0.5
     depth = 4 + np.sin(u / 9 + np.arange(count)[:, None, None]) + 0.5 * np.cos(v / 7)
@@ -222,8 +222,11 @@ def perfect(monkeypatch):
         rotations=np.tile(np.float32([1, 0, 0, 0]), (3, 48, 64, 1)),
     )
     answer = Prediction(points, np.full((3, 48, 64), 5.0, np.float32), gaussians)
-    program = lambda *_: lambda *_: answer  # noqa: E731
-    monkeypatch.setattr(RECONSTRUCT, "compiled_program", program)
+
+    def answers(*_):
+        return answer
+
+    monkeypatch.setattr(RECONSTRUCT, "compiled_program", lambda *_: answers)
     model = Model(CONFIG, {}, (48, 64), "perfect")
     blank = Photo(np.zeros((96, 128, 3), np.uint8), np.ones((96, 128), bool), (96, 128), "a")
     return model, [blank] * 3, points, intrinsics, poses
@@ -305,9 +308,10 @@ def test_rotated_sh_shows_the_same_color(degree):
     turned = known_world.rotate_sh(coefficients, rotation)
     directions = rng.normal(size=(5, 3)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    color = lambda c, d: np.einsum(  # noqa: E731
-        "nk,nkc->nc", known_world._sh_matrix(d, count), c.reshape(5, count, 3)
-    )
+
+    def color(c, d):
+        return np.einsum("nk,nkc->nc", known_world._sh_matrix(d, count), c.reshape(5, count, 3))
+
     want = color(coefficients, directions)
     np.testing.assert_allclose(color(turned, directions @ rotation.T), want, atol=1e-5)
 

@@ -80,10 +80,11 @@ def test_restore_is_exact_and_newest_are_kept(tmp_path):
 
 def test_best_is_kept_apart_and_remembered(tmp_path):
     """Only a lower value replaces the best, also after a restart; NaN never does."""
+
+    def save(checkpoints, step, value):
+        return checkpoints.save_if_best(step, lambda: as_numpy(state_at(step)), None, "nd", value)
+
     checkpoints = opened(tmp_path)
-    save = lambda c, step, value: c.save_if_best(  # noqa: E731
-        step, lambda: as_numpy(state_at(step)), None, "nd", value
-    )
     assert save(checkpoints, 1, 0.5)
     assert not save(checkpoints, 2, float("nan"))
     checkpoints.close()

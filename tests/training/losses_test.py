@@ -134,7 +134,10 @@ def test_gradients_stay_finite_at_the_edges(content):
     else:
         valid = jnp.zeros_like(valid)
     confidence = jnp.ones(shape)
-    loss = lambda p, c: losses.confidence_loss(p, c, truth, valid).sum()  # noqa: E731
+
+    def loss(points, confidence):
+        return losses.confidence_loss(points, confidence, truth, valid).sum()
+
     value, gradients = jax.value_and_grad(loss, (0, 1))(points, confidence)
     assert jnp.isfinite(value)
     assert all(jnp.isfinite(g).all() for g in gradients)

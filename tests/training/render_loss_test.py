@@ -155,7 +155,10 @@ def test_sh_color_is_measured_towards_the_own_camera():
     constant = (0.5 * pixels + 0.5 - 0.5) / 0.28209479177387814
     right = prediction.gaussians.colors.at[..., :3].set(constant)
     exact = prediction.replace(gaussians=prediction.gaussians.replace(colors=right))
-    value = lambda p: float(total_loss(config, p, batch, jax.random.key(0))[1]["sh_color"])  # noqa: E731
+
+    def value(prediction):
+        return float(total_loss(config, prediction, batch, jax.random.key(0))[1]["sh_color"])
+
     assert value(exact) < 1e-5
     np.testing.assert_allclose(value(prediction), safe_norm(pixels).mean(), rtol=1e-5)
 

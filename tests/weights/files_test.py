@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 
 import jax
@@ -56,7 +57,7 @@ def test_half_precision_files(tmp_path, variables, name, dtype, error):
     weight_files.save_weights(tmp_path / name, variables, CONFIG, dtype=dtype)
     _, loaded = weight_files.load_weights(tmp_path / name)
     assert_equal(loaded["batch_stats"], variables["batch_stats"])
-    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=error, atol=1e-6)  # noqa: E731
+    compare = functools.partial(np.testing.assert_allclose, rtol=error, atol=1e-6)
     jax.tree.map(compare, loaded["params"], variables["params"])
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(loaded))
 

@@ -45,7 +45,10 @@ def _march(inside, matrix, origin, dirs, far=8.0, steps=2000):
     """First t at which a ray is inside, by small steps and bisection; NaN where it never is."""
     matrix = np.asarray(matrix, np.float64)
     inverse = np.linalg.inv(matrix[:, :3])
-    local = lambda t: (origin + t[..., None] * dirs - matrix[:, 3]) @ inverse.T  # noqa: E731
+
+    def local(t):
+        return (origin + t[..., None] * dirs - matrix[:, 3]) @ inverse.T
+
     grid = np.linspace(0, far, steps)[:, None]
     hit = inside(local(np.broadcast_to(grid, (steps, len(dirs)))))
     first = hit.argmax(axis=0)

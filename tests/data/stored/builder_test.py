@@ -7,7 +7,8 @@ import pytest
 from data import show
 from data.overlap import Rule
 from data.rgbd.builder import Rgbd
-from data.rgbd.choose import Choice, choose_scene, plan
+from data.rgbd.choice import Choice
+from data.rgbd.choose import choose_scene, plan
 from data.rooms import sample_trajectory
 from data.rooms.builder import RoomsDataset
 from data.stored.builder import write_dataset

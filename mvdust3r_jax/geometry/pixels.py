@@ -1,0 +1,36 @@
+"""The two ways to count pixels, and what resizing an image does to its camera.
+
+Ours counts from the first pixel's center: that is (0, 0). COLMAP, nerfstudio and gsplat count from
+its outer corner, so that its center is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+# A coordinate, or an array of them of any library.
+Pixels = TypeVar("Pixels")
+
+
+def corner_from_center(pixels: Pixels) -> Pixels:
+    """Coordinates counted from the corner, of ours."""
+    return pixels + 0.5
+
+
+def center_from_corner(pixels: Pixels) -> Pixels:
+    """Our coordinates, of those counted from the corner."""
+    return pixels - 0.5
+
+
+def resized_intrinsics(
+    intrinsics: Float[np.ndarray, "3 3"], scale: float | Float[np.ndarray, "2"]
+) -> Float[np.ndarray, "3 3"]:
+    """Of the same image, made ``scale`` (of width and height, or one for both) times as large."""
+    resized = np.array(intrinsics, np.float64)
+    resized[[0, 1], [0, 1]] *= scale
+    # Corners stay corners: lengths are scaled from there.
+    resized[:2, 2] = center_from_corner(scale * corner_from_center(resized[:2, 2]))
+    return resized
