@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.machine import write_results
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 
-STEPS = ("state dict", "network", "to safetensors", "from safetensors")
+STEPS = ("state dict", "network", "to safetensors", "from safetensors", "back to pth")
 _MIB = 1 << 20
 
 
@@ -52,8 +52,10 @@ def run_step(step: str, path: Path) -> None:
         weight_files.load_weights(path)
     elif step == "to safetensors":
         weight_files.convert(path, converted)
-    else:
+    elif step == "from safetensors":
         weight_files.load_weights(converted)
+    else:
+        weight_files.convert(converted, path.with_name("back.pth"))
     row = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - begin_cpu}
     print(json.dumps(row | {"peak_mib": peak_mib()}))
 

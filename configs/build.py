@@ -12,7 +12,7 @@ import ml_collections
 
 from configs import checks, defaults
 from mvdust3r_jax.evaluation.plan import Options
-from mvdust3r_jax.models.mvdust3r import VARIANTS, ModelConfig
+from mvdust3r_jax.models.config import VARIANTS, ModelConfig
 from mvdust3r_jax.training.objective import check_terms
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvdust3r_jax.models.mvdust3r import VARIANTS, ModelConfig, MVDust3r
+    from mvdust3r_jax.models.config import VARIANTS, ModelConfig
+    from mvdust3r_jax.models.mvdust3r import MVDust3r
     from mvdust3r_jax.reconstruction.model import Model, load_model
     from mvdust3r_jax.reconstruction.reconstruct import reconstruct
     from mvdust3r_jax.reconstruction.scene import Scene
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 # Public name -> the module that has it.
 _HOMES = {
-    "VARIANTS": "models.mvdust3r",
-    "ModelConfig": "models.mvdust3r",
+    "VARIANTS": "models.config",
+    "ModelConfig": "models.config",
     "MVDust3r": "models.mvdust3r",
     "Model": "reconstruction.model",
     "Scene": "reconstruction.scene",

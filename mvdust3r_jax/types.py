@@ -19,11 +19,12 @@ every public boundary.
 
 from __future__ import annotations
 
-from flax import struct
 from jaxtyping import Array, Float
 
+from mvdust3r_jax import pytrees
 
-@struct.dataclass
+
+@pytrees.dataclass
 class Gaussians:
     """One 3-D Gaussian per pixel, centered on that pixel's predicted point (not stored here).
 
@@ -38,7 +39,7 @@ class Gaussians:
     rotations: Float[Array, "*batch V H W 4"]
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Prediction:
     """What one forward pass returns; views in input order.
 
@@ -52,7 +53,7 @@ class Prediction:
     gaussians: Gaussians | None = None
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Batch:
     """Posed RGB-D samples: the ``V`` input views first, then ``T`` render-only views.
 

@@ -26,6 +26,8 @@ CHECKED = [
 ]
 _hook = install_import_hook(CHECKED, "beartype.beartype")
 
+from mvdust3r_jax.storage import user_cache  # noqa: E402
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "float32")
 # Modules forget their programs and several workers need the same ones: keep also the quick ones.
@@ -45,6 +47,13 @@ def absl_level():
     level = logger.level
     yield
     logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def user_cache_off():
+    """The command line switches the user's cache on for its process; not for the tests after it."""
+    yield
+    user_cache.switch_on(False)
 
 
 @pytest.fixture(autouse=True, scope="module")

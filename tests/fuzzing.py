@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from mvdust3r_jax import ModelConfig, cli  # noqa: E402
 from mvdust3r_jax.cli import inputs  # noqa: E402
 from mvdust3r_jax.models.mvdust3r import abstract_variables  # noqa: E402
-from mvdust3r_jax.reconstruction import memory  # noqa: E402
+from mvdust3r_jax.reconstruction import machine  # noqa: E402
 from mvdust3r_jax.weights import files as weight_files  # noqa: E402
 from tests.cameras.camera_files import (  # noqa: E402
     poses,
@@ -236,7 +236,7 @@ def _quick(folder):
     def loaded(path, *more):
         return (kept if Path(path).parent == folder / "originals" else load)(path, *more)
 
-    rate = mock.patch.object(memory, "measured_flops_per_second", lambda *_, **__: 1e10)
+    rate = mock.patch.object(machine, "flops_per_second", lambda *_, **__: 1e10)
     with rate, mock.patch.object(inputs, "load_model", loaded):
         yield
 

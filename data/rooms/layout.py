@@ -12,11 +12,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from data.rooms import catalog
 from data.rooms.draws import Draws, rows
+from mvdust3r_jax import pytrees
 
 MAX_ROOMS = 3
 FLOOR_SLOTS, HUNG_SLOTS = 14, 2 * 4 * MAX_ROOMS
@@ -44,7 +44,7 @@ class Options:
     fov_deg: tuple[float, float] = (50.0, 80.0)
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Plan:
     """Rooms and the two dividing walls (inactive where there are fewer rooms).
 
@@ -59,7 +59,7 @@ class Plan:
     wall_y: Float[Array, ""]
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Placed:
     """Furniture pieces: class, size (W, D, H), base center, turn about z, footprint."""
 

@@ -13,12 +13,12 @@ import math
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Float, Int
 
 from data.rooms.primitives import SHELL, Primitives, cast, visible
 from data.rooms.textures import Field
 from data.rooms.vec import Triple, along, dot, fetch, minus, scaled, unit
+from mvdust3r_jax import pytrees
 
 SPREAD = 0.95
 # A first hit must be this much nearer to the light than the surface to throw a shadow.
@@ -28,7 +28,7 @@ NOTHING_M = 1e4
 HEIGHT_RADII_M = (0.12, 0.4)
 
 
-@struct.dataclass
+@pytrees.dataclass
 class LightMaps:
     """Shadow maps of L lights (distance, primitive id) and the height map over the floor plan."""
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
+
+from mvdust3r_jax import pytrees
 
 NUM_BOXES, NUM_CYLINDERS, NUM_SPHERES = 224, 48, 80
 NUM_PRIMITIVES = NUM_BOXES + NUM_CYLINDERS + NUM_SPHERES
@@ -28,7 +29,7 @@ T_MIN = 1e-4
 T_MAX = 1e6
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Primitives:
     """All primitives of one scene. casts: whether the primitive throws shadows."""
 

@@ -10,7 +10,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Float
 
 from data.rooms.light import expose, light_maps, shade
@@ -25,12 +24,13 @@ from data.rooms.primitives import (
 from data.rooms.scene import Scene
 from data.rooms.textures import albedo
 from data.rooms.vec import along, dot, fetch, fetch_columns, scaled, split, unit, where
+from mvdust3r_jax import pytrees
 
 # Views are rendered in groups of about this many pixels.
 VIEW_PIXELS = 128 * 128
 
 
-@struct.dataclass
+@pytrees.dataclass
 class RoomViews:
     """Rendered views. normals: unit, world frame, towards the camera."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from data.rooms import catalog, layout
@@ -22,6 +21,7 @@ from data.rooms.primitives import (
     Primitives,
 )
 from data.rooms.textures import Field, hsv_to_rgb
+from mvdust3r_jax import pytrees
 
 ROOMS_VERSION = "1.6.0"
 # Half-open ranges of seeds; every seed is below 2^32.
@@ -41,7 +41,7 @@ _NUMBERS = 16_384
 _PIECES = layout.FLOOR_SLOTS + layout.HUNG_SLOTS
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Scene:
     """Everything that is rendered. Colors are linear light.
 

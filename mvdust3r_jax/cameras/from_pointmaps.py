@@ -13,9 +13,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.cameras import pnp
 from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry.align import median_shift_scale
@@ -45,7 +45,7 @@ _MIN_PIXELS = 6
 _CAMERAS_AT_ONCE = 24
 
 
-@struct.dataclass
+@pytrees.dataclass
 class PoseEstimate:
     """Camera poses in the reference frame.
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.models.mvdust3r import VARIANTS
+from mvdust3r_jax.models.config import VARIANTS
 from mvdust3r_jax.models.network import random_variables
+from mvdust3r_jax.reconstruction import machine as machine_facts
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.model import Model
-from mvdust3r_jax.reconstruction.reconstruct import compiled_program
+from mvdust3r_jax.reconstruction.network import compiled_program
 
 _HEADINGS = ("V", "R", "compile s", "run s", "TFLOP", "of matmul", "estimate GiB", "program GiB")
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         inputs.use_compilation_cache(console)
     else:
         jax.config.update("jax_enable_compilation_cache", False)
-    rate = memory.measured_flops_per_second(args.dtype, size=2048)
+    rate = machine_facts.measured_flops_per_second(args.dtype, size=2048)
     model = random_model(args.variant, args.dtype, args.size)
     console.say(f"{args.variant}, {args.dtype}, {args.size[0]}x{args.size[1]}")
     console.say(f"matrix products: {rate / 1e9:.0f} GFLOP/s")
@@ -53,14 +54,15 @@ def measure(model: Model, views: int, refs: int, repeats: int, rate: float) -> d
     height, width = model.image_size
     refs = refs if model.config.cross_ref else 1
     pixels = np.random.default_rng(1).integers(0, 255, (views, height, width, 3), np.uint8)
+    first = np.int32(0)
     begin = time.perf_counter()
     program = compiled_program(model, pixels.shape, refs)
     compile_s = time.perf_counter() - begin
-    jax.block_until_ready(program(model.variables, pixels))
+    jax.block_until_ready(program(model.variables, pixels, first))
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
-        jax.block_until_ready(program(model.variables, pixels))
+        jax.block_until_ready(program(model.variables, pixels, first))
         times.append(time.perf_counter() - begin)
     run_s = statistics.median(times)
     needed = memory.estimate(model.config, views, refs, height, width)

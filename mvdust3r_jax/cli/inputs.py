@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
@@ -16,6 +13,7 @@ from mvdust3r_jax.media import names, photographs, video_frames
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.reconstruction.model import Model, load_model
+from mvdust3r_jax.reconstruction.programs import keep_programs
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 from mvdust3r_jax.weights.places import SMALL, find_weights
 
@@ -140,16 +138,5 @@ def open_model(args: argparse.Namespace, console: Console) -> Model:
 
 
 def use_compilation_cache(console: Console) -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX was told another one."""
-    if jax.config.jax_compilation_cache_dir:
-        return
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "mvdust3r_jax" / "xla"
-    if not folder.exists():
-        try:
-            folder.mkdir(parents=True)
-        except OSError:
-            return
-        console.say(f"compiled programs are kept in {folder} ($JAX_COMPILATION_CACHE_DIR moves it)")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    """Keep programs in the user's cache folder, unless JAX was told another one."""
+    keep_programs(console.say)

@@ -19,7 +19,7 @@ from mvdust3r_jax.export.point_filter import Kept
 from mvdust3r_jax.media.mask_files import masks_of
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.media.picture import Header
-from mvdust3r_jax.reconstruction import memory
+from mvdust3r_jax.reconstruction import machine, memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
@@ -119,7 +119,7 @@ def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Co
     refs = min(args.refs, views) if model.config.cross_ref else 1
     limit = None if args.memory is None else int(args.memory * _GIB)
     needed = memory.check(model.config, views, refs, height, width, limit)
-    rate = memory.measured_flops_per_second(model.config.dtype)
+    rate = machine.flops_per_second(model.config.dtype)
     console.say(
         f"{views} views of {height}x{width}: about {needed}; the network takes about "
         f"{max(needed.seconds(rate), 1):.0f} s once it is compiled"

@@ -6,9 +6,9 @@ Pure functions of arrays, jitted by the caller. Lengths in meters, angles in deg
 from __future__ import annotations
 
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.cameras.from_pointmaps import cameras_from_pointmaps
 from mvdust3r_jax.geometry.camera import unproject
 from mvdust3r_jax.geometry.pointmaps import take_view
@@ -17,7 +17,7 @@ from mvdust3r_jax.geometry.truth import known_depth
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Estimate:
     """A method's answer for ``B`` samples; points and poses are in the reference view's frame.
 
@@ -33,7 +33,7 @@ class Estimate:
     pose_ok: Bool[Array, "B V"]
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Truth:
     """Ground truth in the frame of each sample's reference view; poses of render-only views too."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from mvdust3r_jax.evaluation import baselines, networks
 from mvdust3r_jax.evaluation.devices import Devices
 from mvdust3r_jax.evaluation.estimate import Estimate, add_poses, first_view
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.types import Batch, Prediction
 

@@ -15,7 +15,8 @@ from mvdust3r_jax.evaluation.estimate import Estimate, principal_points
 from mvdust3r_jax.geometry.pointmaps import take_view
 from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
 from mvdust3r_jax.metrics.pointmaps import point_errors
-from mvdust3r_jax.models.mvdust3r import ModelConfig, MVDust3r
+from mvdust3r_jax.models.config import ModelConfig
+from mvdust3r_jax.models.mvdust3r import MVDust3r
 from mvdust3r_jax.models.reference_choice import surest_path, surest_reference
 from mvdust3r_jax.pairwise.alignment_start import Pairs, scene_graph
 from mvdust3r_jax.pairwise.global_alignment import global_alignment

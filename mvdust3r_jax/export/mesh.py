@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from mvdust3r_jax.export.cloud import KNOWN_FRAME, PLY_TYPES, REFERENCE_FRAME
 from mvdust3r_jax.export.depth_files import depth_of_views
@@ -87,8 +85,16 @@ def _facts(**facts) -> dict:
 def _pieces(faces: np.ndarray, count: int) -> np.ndarray:
     """[count]: number of the connected piece that each vertex belongs to."""
     ends = np.concatenate([faces[:, :2], faces[:, 1:]])
+    return _connected(ends, count)[1]
+
+
+def _connected(ends: np.ndarray, count: int) -> tuple[int, np.ndarray]:
+    """Pieces of a graph with edges ``ends`` [n, 2]: how many, and that of each vertex."""
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
     graph = sparse.coo_array((np.ones(len(ends), bool), ends.T), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    return connected_components(graph, directed=False)
 
 
 def without_small_pieces(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, int]:
@@ -115,8 +121,7 @@ def count_holes(faces: np.ndarray) -> int:
         return 0
     ends = np.unique(rim, return_inverse=True)[1].reshape(-1, 2)
     count = int(ends.max()) + 1
-    graph = sparse.coo_array((np.ones(len(ends), bool), ends.T), shape=(count, count))
-    return int(connected_components(graph, directed=False)[0])
+    return int(_connected(ends, count)[0])
 
 
 def _colors(scene: SceneArrays, vertices: np.ndarray, tolerance: float) -> np.ndarray:

@@ -90,4 +90,4 @@ def _label(scene: SceneArrays, view: int, length: int) -> str:
 def write_preview(path: str | Path, scene: SceneArrays) -> None:
     """Write the contact sheet as PNG."""
     with whole_file(path) as partial:
-        contact_sheet(scene).save(partial, "PNG")
+        contact_sheet(scene).save(partial, "PNG", compress_level=1)

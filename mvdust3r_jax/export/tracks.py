@@ -5,10 +5,9 @@ Pixels are (u, v), the first center at (0, 0); observations are at the original 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from mvdust3r_jax.export.posed_views import (
     invert_rigid,
@@ -18,6 +17,9 @@ from mvdust3r_jax.export.posed_views import (
     usable_pixels,
 )
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 # Two pixels may see the same point when their points differ by less than this share of the depth;
 # of views whose points disagree by more, none joins. The same share as `point_filter`'s.
@@ -90,6 +92,9 @@ def build_tracks(scene: SceneArrays, starts: np.ndarray) -> Tracks:
 
 
 def _sight(scene: SceneArrays, view: int, usable: np.ndarray) -> _Sight:
+    # SciPy takes a third as long to import as JAX, and only this format needs it here.
+    from scipy.spatial import cKDTree
+
     row, column = np.nonzero(usable)
     points = np.asarray(scene.points[view], np.float64)[row, column]
     return _Sight(

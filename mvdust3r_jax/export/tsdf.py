@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from mvdust3r_jax.export.depth_files import depth_of_views
 from mvdust3r_jax.export.posed_views import invert_rigid, posed_views, project, transform
@@ -75,6 +74,8 @@ def _grid(points: np.ndarray, voxel: float, max_voxels: int) -> tuple[np.ndarray
 
 def _near_points(points: np.ndarray, origin: np.ndarray, voxel: float, shape: tuple) -> np.ndarray:
     """[I, J, K]: voxels within the truncation distance of a point."""
+    from scipy import ndimage
+
     near = np.zeros(shape, bool)
     index = np.round((points - origin) / voxel).astype(int)
     index = index[((index >= 0) & (index < shape)).all(axis=-1)]
@@ -91,6 +92,8 @@ def _seen_from(
     The distance is along the optical axis, to the depth between the four pixels around; none where
     these belong to two surfaces.
     """
+    from scipy import ndimage
+
     in_view = transform(invert_rigid(scene.world_from_cam[view]), centers)
     u, v = project(in_view, np.asarray(scene.intrinsics[view], np.float64)).T
     place = np.nan_to_num(np.stack([v, u]), nan=-1.0)
@@ -107,6 +110,8 @@ def _seen_from(
 
 def _torn(depth: np.ndarray, truncation: float) -> np.ndarray:
     """[H, W]: pixels whose right and lower neighbors' depths span more than the truncation."""
+    from scipy import ndimage
+
     far, near = (np.where(np.isnan(depth), end, depth) for end in (-np.inf, np.inf))
     far = ndimage.maximum_filter(far, size=2, origin=-1, mode="nearest")
     near = ndimage.minimum_filter(near, size=2, origin=-1, mode="nearest")

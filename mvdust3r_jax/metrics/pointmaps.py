@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.geometry.align import median_shift_scale, similarity
 from mvdust3r_jax.geometry.pointmaps import masked, mean_distance
 from mvdust3r_jax.geometry.transforms import safe_norm
@@ -24,7 +24,7 @@ _MIN_SCALE, _MAX_SCALE = 1e-3, 1e3
 ACCURACY_THRESHOLDS_M = (0.1, 0.2, 0.3, 0.5)
 
 
-@struct.dataclass
+@pytrees.dataclass
 class PointErrors:
     """Errors of aligned pointmaps.
 

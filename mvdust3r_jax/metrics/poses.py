@@ -12,9 +12,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.geometry.transforms import invert_rigid, rotation_angle_deg, safe_norm
 
 # Errors of a pose that could not be estimated.
@@ -33,7 +33,7 @@ _COS_BOUND = 0.9999
 _MIN_SQUARED_SINE = 1e-15
 
 
-@struct.dataclass
+@pytrees.dataclass
 class PairErrors:
     """Angles between true and estimated relative poses of all pairs i < j of a sample's views."""
 

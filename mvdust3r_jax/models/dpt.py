@@ -12,15 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-MAP_CHANNELS = (96, 192, 384, 768)
-WIDTH = 256
-OUT_WIDTH = 128
-PIXEL_BYTES = 6 * WIDTH * 4 // 4  # float32 maps of half the image's size that exist at once
-
-
-def hooks(dec_depth: int) -> tuple[int, int, int]:
-    """Decoder layers (counted from 1) whose tokens enter, beside the encoder's output."""
-    return dec_depth // 2, dec_depth * 3 // 4, dec_depth
+from mvdust3r_jax.models.sizes import DPT_CHANNELS, DPT_OUT_WIDTH, DPT_WIDTH
 
 
 def _interpolation(size: int) -> np.ndarray:
@@ -68,8 +60,8 @@ class ResidualUnit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
-        y = conv(WIDTH, 3, "conv1")(jax.nn.relu(x))
-        return x + conv(WIDTH, 3, "conv2")(jax.nn.relu(y))
+        y = conv(DPT_WIDTH, 3, "conv1")(jax.nn.relu(x))
+        return x + conv(DPT_WIDTH, 3, "conv2")(jax.nn.relu(y))
 
 
 class Fusion(nn.Module):
@@ -81,7 +73,7 @@ class Fusion(nn.Module):
             x = x + ResidualUnit(name="unit1")(finer)
         x = ResidualUnit(name="unit2")(x)
         # A 1x1 convolution and interpolation commute: the convolution first costs a quarter.
-        return upsample(conv(WIDTH, 1, "out")(x))
+        return upsample(conv(DPT_WIDTH, 1, "out")(x))
 
 
 class DptPointHead(nn.Module):
@@ -98,16 +90,16 @@ class DptPointHead(nn.Module):
         maps = [t.reshape(-1, *grid, t.shape[-1]) for t in tokens]
         maps = [
             conv(c, 1, f"map{i}")(m)
-            for i, (c, m) in enumerate(zip(MAP_CHANNELS, maps, strict=True))
+            for i, (c, m) in enumerate(zip(DPT_CHANNELS, maps, strict=True))
         ]
-        maps[0] = Expand(MAP_CHANNELS[0], 4, name="resize0")(maps[0])
-        maps[1] = Expand(MAP_CHANNELS[1], 2, name="resize1")(maps[1])
-        maps[3] = conv(MAP_CHANNELS[3], 3, "resize3", strides=2)(maps[3])
-        maps = [conv(WIDTH, 3, f"project{i}", use_bias=False)(m) for i, m in enumerate(maps)]
+        maps[0] = Expand(DPT_CHANNELS[0], 4, name="resize0")(maps[0])
+        maps[1] = Expand(DPT_CHANNELS[1], 2, name="resize1")(maps[1])
+        maps[3] = conv(DPT_CHANNELS[3], 3, "resize3", strides=2)(maps[3])
+        maps = [conv(DPT_WIDTH, 3, f"project{i}", use_bias=False)(m) for i, m in enumerate(maps)]
         x = Fusion(name="fusion3")(maps[3])[:, : grid[0], : grid[1]]  # an odd grid was rounded up
         for i in (2, 1, 0):
             x = Fusion(name=f"fusion{i}")(x, maps[i])
-        x = upsample(conv(OUT_WIDTH, 3, "out0")(x))
-        x = jax.nn.relu(conv(OUT_WIDTH, 3, "out1")(x))
+        x = upsample(conv(DPT_OUT_WIDTH, 3, "out0")(x))
+        x = jax.nn.relu(conv(DPT_OUT_WIDTH, 3, "out1")(x))
         x = conv(4, 1, "out2")(x)
         return x.reshape(*batch, *x.shape[1:])

@@ -6,8 +6,8 @@ zeros of convolutions are not counted. ``W = V - 1`` sources, ``n = N`` tokens a
 
 from __future__ import annotations
 
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.head_macs import Shape, conv
-from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.models.point_heads import POINT_HEADS
 
 MLP = 8  # multiply-accumulates of the two MLP layers, in units of a token's D * D

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mvdust3r_jax.models import dpt, heads
+from mvdust3r_jax.models import sizes
 
 
 class Shape(NamedTuple):
@@ -28,9 +28,9 @@ def linear_head(shape: Shape) -> int:
 
 def conv_head(shape: Shape) -> int:
     """The linear head and its correction."""
-    wide, area, n, size = shape.conv_width, heads.CELL**2, shape.tokens, shape.size
-    rows, columns = (side // heads.CELL for side in size)
-    convolutions = heads.CONVOLUTIONS * rows * columns * 9 * wide**2
+    wide, area, n, size = shape.conv_width, sizes.CELL**2, shape.tokens, shape.size
+    rows, columns = (side // sizes.CELL for side in size)
+    convolutions = sizes.CONVOLUTIONS * rows * columns * 9 * wide**2
     coarse = n * shape.dec_dim * shape.patch**2 // area * wide
     return linear_head(shape) + coarse + rows * columns * (3 + 4) * area * wide + convolutions
 
@@ -53,14 +53,14 @@ def _upsample(height: int, width: int, channels: int) -> int:
 def dpt_head(shape: Shape) -> int:
     """Four maps, their fusion, and the output."""
     rows, columns = (side // shape.patch for side in shape.size)
-    channels, wide, out = dpt.MAP_CHANNELS, dpt.WIDTH, dpt.OUT_WIDTH
+    channels, wide, out = sizes.DPT_CHANNELS, sizes.DPT_WIDTH, sizes.DPT_OUT_WIDTH
     half = (rows + 1) // 2, (columns + 1) // 2
-    sizes = [(4 * rows, 4 * columns), (2 * rows, 2 * columns), (rows, columns), half]
+    maps = [(4 * rows, 4 * columns), (2 * rows, 2 * columns), (rows, columns), half]
     dims = [shape.enc_dim] + [shape.dec_dim] * 3
     total = sum(rows * columns * d * c for d, c in zip(dims, channels, strict=True))
     total += rows * columns * (16 * channels[0] ** 2 + 4 * channels[1] ** 2)
     total += _strided_conv(rows, columns, channels[3])
-    for i, (h, w) in enumerate(sizes):
+    for i, (h, w) in enumerate(maps):
         units = 2 if i == 3 else 4  # 3x3 convolutions in residual units
         total += conv(h, w, 3, channels[i], wide) + units * conv(h, w, 3, wide, wide)
         total += h * w * wide**2 + _upsample(h, w, wide)

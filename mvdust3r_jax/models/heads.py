@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from mvdust3r_jax.models import winograd
 from mvdust3r_jax.models.layers import dense, dense_in_parts, token_product, xavier, zeros
+from mvdust3r_jax.models.sizes import CELL, CONVOLUTIONS, MAP_BYTES
 from mvdust3r_jax.types import Gaussians
 
 # exp of anything larger overflows float32, and then gradients are 0 * inf.
@@ -28,11 +29,6 @@ GAUSSIAN_NORM_EPS = 1e-5
 SCALE_FACTOR = 0.1
 BATCH_NORM_EPS = 1e-5
 BATCH_NORM_MOMENTUM = 0.9  # the share of the old running statistics; PyTorch's momentum 0.1
-# Wide maps that inference holds at once: of one view on CPUs (in cache), of a few elsewhere.
-MAP_BYTES = 2**30
-CELL = 4  # pixels of a cell's side in the conv head
-CONVOLUTIONS = 2
-SKIP_MAPS = 4  # of the skip CNN's width, float32, held at once
 
 
 def safe_exp(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -104,11 +100,6 @@ def _wide_conv(x: Array, kernel: Array, strides, padding, **options) -> Array:
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
     return jax.lax.platform_dependent(x, kernel, cpu=winograd.conv5x5, default=direct)
-
-
-def skip_pixel_bytes(width: int) -> int:
-    """Memory that the skip CNN's maps of this width take per pixel."""
-    return SKIP_MAPS * width * 4
 
 
 class SkipCnn(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig, abstract_variables
+from mvdust3r_jax.models.config import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Network:
 
 def random_variables(config: ModelConfig) -> dict[str, Any]:
     """Small numbers, none negative as batch statistics must be; times do not depend on them."""
+    from mvdust3r_jax.models.mvdust3r import abstract_variables
+
     rng = np.random.default_rng(0)
 
     def draw(like: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -7,13 +7,15 @@ A new head is a module of its own and a row here; ``ModelConfig.head`` names it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from flax import linen as nn
 from jaxtyping import Array
 
-from mvdust3r_jax.models import dpt, head_macs, heads
+from mvdust3r_jax.models import head_macs, sizes
 from mvdust3r_jax.models.head_macs import Shape
+
+if TYPE_CHECKING:
+    from flax import linen as nn
 
 
 class PointHead(NamedTuple):
@@ -21,7 +23,7 @@ class PointHead(NamedTuple):
 
     build: (patch, width, name) -> module. inputs: (tokens, images) -> what the module is called
     with before the grid of patches; tokens are those of the last decoder layer alone, with
-    ``all_layers`` those of four depths (`dpt.hooks`). macs: operations of one view. refusal:
+    ``all_layers`` those of four depths (`sizes.hooks`). macs: operations of one view. refusal:
     (patch, skip) -> why not, '' where it can be. pixel_bytes: of its largest maps, for heads whose
     views are taken few at a time; else 0. released: whether the PyTorch releases have it.
     """
@@ -36,6 +38,8 @@ class PointHead(NamedTuple):
 
 
 def _linear(patch: int, width: int, name: str) -> nn.Module:
+    from mvdust3r_jax.models import heads
+
     return heads.LinearPointHead(patch, name=name)
 
 
@@ -44,6 +48,8 @@ def _linear_inputs(tokens: Sequence[Array], images: Array) -> tuple:
 
 
 def _dpt(patch: int, width: int, name: str) -> nn.Module:
+    from mvdust3r_jax.models import dpt
+
     return dpt.DptPointHead(patch, name=name)
 
 
@@ -57,6 +63,8 @@ def _refuse_dpt(patch: int, skip: bool) -> str:
 
 
 def _conv(patch: int, width: int, name: str) -> nn.Module:
+    from mvdust3r_jax.models import heads
+
     return heads.ConvPointHead(patch, width, name=name)
 
 
@@ -65,8 +73,8 @@ def _conv_inputs(tokens: Sequence[Array], images: Array) -> tuple:
 
 
 def _refuse_conv(patch: int, skip: bool) -> str:
-    fits = patch % heads.CELL == 0
-    wanted = f"the conv head needs a patch that is a multiple of {heads.CELL}"
+    fits = patch % sizes.CELL == 0
+    wanted = f"the conv head needs a patch that is a multiple of {sizes.CELL}"
     return "" if fits else f"{wanted}, got {patch}"
 
 
@@ -78,7 +86,7 @@ POINT_HEADS = {
         head_macs.dpt_head,
         refusal=_refuse_dpt,
         all_layers=True,
-        pixel_bytes=dpt.PIXEL_BYTES,
+        pixel_bytes=sizes.DPT_PIXEL_BYTES,
         released=True,
     ),
     "conv": PointHead(_conv, _conv_inputs, head_macs.conv_head, refusal=_refuse_conv),

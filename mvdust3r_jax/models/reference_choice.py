@@ -6,20 +6,27 @@ network's own answer is used, so the choice can be made where no truth is known.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Float, Int
 
-from mvdust3r_jax.models.encoded import encode_views, predict_encoded
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax import pytrees
+from mvdust3r_jax.models.config import ModelConfig
+from mvdust3r_jax.models.encoded import (
+    encode_views,
+    predict_and_keep,
+    predict_decoded,
+    predict_encoded,
+)
 from mvdust3r_jax.types import Prediction
 
 # Candidates whose tokens and results exist at once.
 REFERENCES_AT_ONCE = 4
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Choice:
     """The surest path's answer; its reference view; the score of every candidate view."""
 
@@ -40,6 +47,37 @@ def surest_path(prediction: Prediction) -> Choice:
     reference = jnp.argmax(scores, axis=1)
     chosen = jax.tree.map(lambda x: jax.vmap(lambda row, i: row[i])(x, reference), prediction)
     return Choice(chosen, reference, scores)
+
+
+def surest_of_paths(
+    variables: dict, images: Float[Array, "B V H W 3"], *, config: ModelConfig, num_refs: int
+) -> Choice:
+    """The first ``R`` views as references of the paths of one pass, and the surest path's answer.
+
+    The same as `surest_path` of a pass with ``all_paths``, for less: confidences need neither skip
+    CNN nor Gaussians, so these are made of the surest path alone.
+    """
+    light = replace(config, skip=False, gaussians=False)
+    paths, tokens, decoded = predict_and_keep(variables, images, light, num_refs=num_refs)
+    scores = path_scores(paths.confidence)
+    reference = jnp.argmax(scores, axis=1)
+    order, back = jax.vmap(lambda view: _view_first(images.shape[1], view))(reference)
+    ordered = _rows(images, order), _rows(tokens, order)
+    decoded = [_rows(_rows(x, reference), order)[:, None] for x in decoded]
+    chosen = predict_decoded(variables, *ordered, decoded, config)
+    return Choice(jax.tree.map(lambda x: _rows(x, back), chosen), reference, scores)
+
+
+def _rows(x: Float[Array, "B n *rest"], index: Int[Array, "B *m"]) -> Float[Array, "B *m *rest"]:
+    """Rows of each sample by its own index."""
+    return jax.vmap(lambda sample, i: sample[i])(x, index)
+
+
+def _view_first(views: int, view: Int[Array, ""]) -> tuple[Int[Array, "V"], Int[Array, "V"]]:
+    """The order in which a view comes before all others, and its inverse."""
+    i = jnp.arange(views)
+    order = jnp.where(i <= view, i - 1, i).at[0].set(view)
+    return order, jnp.where(i < view, i + 1, i).at[view].set(0)
 
 
 def _surer(new: Choice, old: Choice, first: Array) -> Choice:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Float, Int
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.cameras.from_pointmaps import (
     confident_focal,
     poses_from_pointmaps,
@@ -29,7 +29,7 @@ _MIN_DEPTH_SHARE = 0.01
 _MAX_WEIGHT = 100.0
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Pairs:
     """Predictions of ``P`` ordered pairs of views; ``points[:, 0]`` are of view ``first``.
 
@@ -43,7 +43,7 @@ class Pairs:
     confidence: Float[Array, "P 2 H W"]
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Start:
     """A first solution: cameras, depths along z, focals, and pair-to-world similarities."""
 

@@ -13,9 +13,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from jaxtyping import Array, Float
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.cameras.from_pointmaps import centered_pixels, published_principal
 from mvdust3r_jax.geometry.transforms import (
     invert_rigid,
@@ -43,7 +43,7 @@ _ROUNDING = 1e-3
 _PAIRS_AT_ONCE = 8
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Aligned:
     """The aligned scene in the frame of view 0, at an arbitrary scale.
 
@@ -57,7 +57,7 @@ class Aligned:
     losses: Float[Array, "steps"]
 
 
-@struct.dataclass
+@pytrees.dataclass
 class _Unknowns:
     """What Adam moves. Focal lengths relative to the start; scales before their normalization."""
 

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Int
 
 from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.encoded import encode_views, predict_encoded
-from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.pairwise.alignment_start import Pairs
 
 

@@ -9,19 +9,17 @@ benchmarks/many_views.py with what whole runs take. Letters as in `types`.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import sys
-import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
-from mvdust3r_jax.models import attention, heads
+from mvdust3r_jax.models import attention, sizes
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.flops import forward_flops
-from mvdust3r_jax.models.mvdust3r import ModelConfig
 from mvdust3r_jax.models.point_heads import POINT_HEADS
+from mvdust3r_jax.weights.shapes import variable_shapes
 
 try:
     import resource
@@ -80,12 +78,9 @@ def estimate(
     )
 
 
-@functools.lru_cache(maxsize=32)
 def parameter_count(config: ModelConfig) -> int:
     """Parameters of the network; batch statistics are counted as well."""
-    from mvdust3r_jax.models.mvdust3r import abstract_variables
-
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(abstract_variables(config)))
+    return sum(map(math.prod, variable_shapes(config).values()))
 
 
 def peak_activations(
@@ -107,10 +102,10 @@ def peak_activations(
 
 def _head_bytes(config: ModelConfig, num_views: int, pixels: int, on_cpu: bool) -> float:
     """Wide maps of as many views as `heads.few_views_at_once` takes."""
-    skip = heads.skip_pixel_bytes(config.skip_width) * (_WINOGRAD_FACTOR if on_cpu else 1)
+    skip = sizes.skip_pixel_bytes(config.skip_width) * (_WINOGRAD_FACTOR if on_cpu else 1)
     view = pixels * (skip if config.skip else POINT_HEADS[config.head].pixel_bytes)
     at_once = 1 if on_cpu else num_views
-    return max(view, min(at_once * view, heads.MAP_BYTES))
+    return max(view, min(at_once * view, sizes.MAP_BYTES))
 
 
 def _result_bytes(config: ModelConfig, num_views: int, height: int, width: int) -> int:
@@ -206,14 +201,3 @@ def peak_bytes() -> int | None:
     # Kibibytes on Linux, bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
-
-
-def measured_flops_per_second(dtype: str = "float32", size: int = 1024) -> float:
-    """Rate of a matrix product on the default device, measured in a few hundredths of a second."""
-    x = jnp.ones((size, size), dtype)
-    product = jax.jit(lambda x: x @ x)
-    product(x).block_until_ready()
-    begin = time.perf_counter()
-    for _ in range(4):
-        product(x).block_until_ready()
-    return 4 * 2 * size**3 / (time.perf_counter() - begin)

@@ -25,9 +25,10 @@ from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import Array, UInt8
 
 from mvdust3r_jax.cameras import from_pointmaps
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.reconstruction.model import Model
-from mvdust3r_jax.reconstruction.reconstruct import DEFAULT_REFS, forward
+from mvdust3r_jax.reconstruction.network import DEFAULT_REFS
+from mvdust3r_jax.reconstruction.traced import forward
 from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.weights import files as weight_files
 

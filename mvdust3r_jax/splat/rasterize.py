@@ -13,11 +13,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.splat.composite import (
     CPU_SCHEDULE,
     WIDE_SCHEDULE,
@@ -41,7 +41,7 @@ _INTERSECTIONS_PER_GAUSSIAN = 8
 _SMALLEST_CAPACITY = 1 << 18
 
 
-@struct.dataclass
+@pytrees.dataclass
 class RasterInfo:
     """What a call did, per camera. No gradient passes.
 

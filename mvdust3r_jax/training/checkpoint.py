@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.causes import first_line
 from mvdust3r_jax.training.checkpoint_identity import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from mvdust3r_jax.models.mvdust3r import COMPUTE_FIELDS, ModelConfig
+from mvdust3r_jax.models.config import COMPUTE_FIELDS, ModelConfig
 
 
 def code_version() -> str:

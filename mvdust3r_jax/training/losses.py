@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.geometry.pointmaps import masked, mean_distance
 from mvdust3r_jax.geometry.transforms import safe_norm
 from mvdust3r_jax.geometry.truth import known_depth
@@ -29,7 +29,7 @@ from mvdust3r_jax.types import Batch
 CONFIDENCE_REWARD = 0.2
 
 
-@struct.dataclass
+@pytrees.dataclass
 class Pool:
     """Counts of a whole batch, over all devices and micro-batches.
 

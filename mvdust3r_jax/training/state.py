@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from jaxtyping import Array, Int, UInt32
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.types import Batch
 
 
-@struct.dataclass
+@pytrees.dataclass
 class TrainState:
     """All that a step reads and writes.
 

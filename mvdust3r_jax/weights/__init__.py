@@ -1,5 +1,5 @@
 """Weights in files: PyTorch's ``.pth`` both ways, ``.safetensors``, orbax folders; and by name.
 
-May use: models. Door: ``places.find_weights``, ``files.load_weights``, ``files.save_weights``,
-``files.convert``; ``port`` for the names and layouts of the PyTorch releases.
+May use: models, storage. Door: ``places.find_weights``, ``files.load_weights``,
+``files.save_weights``, ``files.convert``; ``port`` for the names and layouts of the releases.
 """

@@ -21,8 +21,9 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import COMPUTE_FIELDS, ModelConfig, abstract_variables
+from mvdust3r_jax.models.config import COMPUTE_FIELDS, ModelConfig
 from mvdust3r_jax.weights import port, safetensors_file, torch_args, torch_file, torch_writer
+from mvdust3r_jax.weights.shapes import variable_shapes
 
 Variables = dict[str, Any]
 
@@ -192,6 +193,8 @@ def _restore(folder: Path, config: ModelConfig, params_key: str) -> Variables:
     # orbax takes a second to import, and only these folders need it.
     import orbax.checkpoint as ocp
 
+    from mvdust3r_jax.models.mvdust3r import abstract_variables
+
     abstract = abstract_variables(config)
     wanted = {params_key: abstract["params"]}
     if "batch_stats" in abstract:
@@ -215,11 +218,9 @@ def _holds(folder: Path, key: str) -> bool:
 
 def _checked(variables: Variables, config: ModelConfig) -> Variables:
     """The variables, if they are exactly the network's; ValueError listing all differences."""
-    wanted, found = (
-        {"/".join(str(k.key) for k in path): tuple(x.shape) for path, x in _leaves(tree)}
-        for tree in (abstract_variables(config), variables)
-    )
+    found = {"/".join(str(k.key) for k in path): tuple(x.shape) for path, x in _leaves(variables)}
     found = {name: shape for name, shape in found.items() if not name.startswith("unused/")}
+    wanted = variable_shapes(config)
     problems = [f"missing {name}" for name in sorted(set(wanted) - set(found))]
     problems += [f"unexpected {name}" for name in sorted(set(found) - set(wanted))]
     problems += [
@@ -321,7 +322,8 @@ def _write_orbax(path: Path, variables: Variables, config: ModelConfig, size) ->
 
 def _write_torch(path: Path, variables: Variables, config: ModelConfig, size) -> None:
     arguments = argparse.Namespace(model=torch_args.constructor(config, size))
-    state = port.flax_to_torch(variables, config)
+    # Views: each tensor is laid out as it is written, so that no second copy of all is in memory.
+    state = port.torch_views(variables, config)
     torch_writer.write(path, {"model": state, "args": arguments})
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig, abstract_variables
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.weights import torch_args, torch_file
+from mvdust3r_jax.weights.shapes import variable_shapes
 from mvdust3r_jax.weights.torch_layout import Entry, tensor_table, to_flax, to_torch
 
 StateDict = Mapping[str, Any]
@@ -112,6 +113,15 @@ def flax_to_torch(variables: Mapping[str, Any], config: ModelConfig) -> dict[str
     Raises:
       ValueError: listing every missing and unexpected entry of ``variables``.
     """
+    views = torch_views(variables, config)
+    return {name: np.ascontiguousarray(view) for name, view in views.items()}
+
+
+def torch_views(variables: Mapping[str, Any], config: ModelConfig) -> dict[str, np.ndarray]:
+    """The same as views of the variables, which take no memory (only those of the heads do).
+
+    Raises what `flax_to_torch` raises.
+    """
     flat = {c: v for c, v in variables.items() if c in ("params", "batch_stats")}
     flat = {tuple(k.key for k in path): x for path, x in jax.tree_util.tree_leaves_with_path(flat)}
     table = tensor_table(config)
@@ -124,7 +134,7 @@ def flax_to_torch(variables: Mapping[str, Any], config: ModelConfig) -> dict[str
     state = {}
     for e in table:
         x = flat[e.path] if e.layer is None else flat[e.path][e.layer]
-        state[e.torch_name] = np.ascontiguousarray(to_torch(x, e.layout, config.patch))
+        state[e.torch_name] = to_torch(x, e.layout, config.patch)
     return state | {n: np.asarray(x) for n, x in variables.get("unused", {}).items()}
 
 
@@ -158,13 +168,10 @@ def _stack(parts: list[np.ndarray]) -> np.ndarray:
 
 def _expected_shapes(config: ModelConfig, table: list[Entry]) -> dict[str, tuple[int, ...]]:
     """PyTorch's shape of every tensor of the table."""
-    tree = abstract_variables(config)
+    ours = variable_shapes(config)
     shapes = {}
     for e in table:
-        leaf = tree
-        for key in e.path:
-            leaf = leaf[key]
-        shape = leaf.shape[e.layer is not None :]
+        shape = ours["/".join(e.path)][e.layer is not None :]
         # A stand-in without memory: only its shape is permuted.
         stand_in = np.broadcast_to(np.float32(0), shape)
         shapes[e.torch_name] = to_torch(stand_in, e.layout, config.patch).shape

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.weights import safetensors_file
 from mvdust3r_jax.weights.torch_file import TorchFileError, read
 

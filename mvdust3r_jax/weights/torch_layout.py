@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mvdust3r_jax.models.mvdust3r import ModelConfig
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.point_heads import POINT_HEADS
 
 

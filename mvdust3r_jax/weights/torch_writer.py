@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mvdust3r_jax.weights.torch_file import STORAGES
+from mvdust3r_jax.weights.torch_file import STORAGES, release
 
 _STORAGE_OF = {name: storage for storage, name in STORAGES.items()}
 # torch.load(mmap=True) wants the bytes of every storage aligned to this.
@@ -28,7 +28,8 @@ _LOCAL_HEADER_BYTES = 30
 def write(path: str | os.PathLike, checkpoint: Any) -> None:
     """Save dicts, lists, tuples, strings, numbers, None, argparse.Namespace and NumPy arrays.
 
-    Arrays become contiguous CPU tensors; one array object used twice becomes one shared storage.
+    Arrays become contiguous CPU tensors, each laid out as it is written (views may be given); one
+    array object used twice becomes one shared storage.
     Raises TypeError for anything else, ValueError for a dtype that PyTorch's storages lack.
     """
     description = _Description()
@@ -41,6 +42,8 @@ def write(path: str | os.PathLike, checkpoint: Any) -> None:
             # Zero-sized and bfloat16 arrays have no buffer of their own kind, bytes always.
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             write_entry(f"archive/data/{key}", data)
+            # What has been written need no longer be held in memory for a mapped file.
+            release([array])
         write_entry("archive/version", b"3\n")
 
 

@@ -44,9 +44,9 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    """Nothing of a test ends in the user's folders."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def own_cache(monkeypatch, place):
+    """Nothing of a test ends in the user's folders; programs are kept for the tests after it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
 
 
 def run(place, *arguments, command="reconstruct"):
@@ -481,6 +481,7 @@ def test_names_stay_apart(tmp_path):
 def test_compilation_cache_is_announced_once(tmp_path, monkeypatch, capsys):
     """The user's cache folder is used and said when it is made; a configured one is kept."""
     before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     try:
         jax.config.update("jax_compilation_cache_dir", None)
         inputs.use_compilation_cache(Console())

@@ -10,16 +10,21 @@ import pytest
 
 from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.models.encoded import encode_views
-from mvdust3r_jax.models.reference_choice import path_scores, surest_path, surest_reference
+from mvdust3r_jax.models.reference_choice import (
+    path_scores,
+    surest_of_paths,
+    surest_path,
+    surest_reference,
+)
 from mvdust3r_jax.types import Prediction
 
 VIEWS = 5
 
 
-def network(**changes):
+def network(views=VIEWS, **changes):
     """(config, variables, images) of a tiny network, random ones."""
     config = dataclasses.replace(VARIANTS["tiny"], **changes)
-    images = jax.random.uniform(jax.random.key(1), (2, VIEWS, 16, 24, 3), minval=-1.0)
+    images = jax.random.uniform(jax.random.key(1), (2, views, 16, 24, 3), minval=-1.0)
     return config, jax.jit(MVDust3r(config).init)(jax.random.key(0), images[:1, :2]), images
 
 
@@ -97,3 +102,15 @@ def test_an_answer_is_always_the_networks_own():
     choose = functools.partial(surest_reference, config=config, at_once=2)
     choice = jax.jit(choose)(variables, images)
     assert jnp.isnan(choice.prediction.points).all() and (choice.scores == -jnp.inf).all()
+
+
+def test_the_surest_of_paths_is_that_of_all():
+    """Heads of the surest path alone give what it has in a pass with every path's heads."""
+    config, variables, images = network(views=3)
+    pass_of_all = functools.partial(MVDust3r(config).apply, num_refs=2, all_paths=True)
+    wanted = jax.jit(lambda *given: surest_path(pass_of_all(*given)))(variables, images)
+    choose = jax.jit(functools.partial(surest_of_paths, config=config, num_refs=2))
+    found = choose(variables, images)
+    np.testing.assert_array_equal(found.reference, wanted.reference)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)

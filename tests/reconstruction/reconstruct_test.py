@@ -20,9 +20,10 @@ from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.reconstruction import known_world, memory
 from mvdust3r_jax.reconstruction.model import Model, load_model
-from mvdust3r_jax.reconstruction.reconstruct import forward, reconstruct
+from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
-from mvdust3r_jax.types import Gaussians, Prediction
+from mvdust3r_jax.reconstruction.traced import forward
+from mvdust3r_jax.types import Gaussians
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import places
 from tests.pinhole import pinhole
@@ -221,7 +222,8 @@ def perfect(monkeypatch):
         scales=np.ones((3, 48, 64, 3), np.float32),
         rotations=np.tile(np.float32([1, 0, 0, 0]), (3, 48, 64, 1)),
     )
-    answer = Prediction(points, np.full((3, 48, 64), 5.0, np.float32), gaussians)
+    answer = dict(points=points, confidence=np.full((3, 48, 64), 5.0, np.float32))
+    answer |= vars(gaussians)
 
     def answers(*_):
         return answer

@@ -4,6 +4,9 @@ import argparse
 import dataclasses
 import functools
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -269,3 +272,50 @@ def test_written_safetensors_lie_where_jax_takes_them(tmp_path):
     assert ours["b"].ctypes.data % 64 == ours["d"].ctypes.data % 64 == 0
     on_device = jax.device_put(ours["b"], jax.devices()[0])
     assert on_device.unsafe_buffer_pointer() == ours["b"].ctypes.data
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+from mvdust3r_jax.weights import files, safetensors_file, shapes
+
+
+def peak():
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) << 10
+
+
+shapes.variable_shapes(files._config_from_json(safetensors_file.read(sys.argv[1])[1]["config"]))
+before = peak()
+files.convert(sys.argv[1], sys.argv[2])
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak memory")
+def test_back_to_pytorch_tensor_by_tensor(tmp_path):
+    """A file is converted in much less memory than it is large, and comes back exactly."""
+    config = dataclasses.replace(CONFIG, enc_dim=512, enc_depth=9, enc_heads=8)
+    names = ("there.safetensors", "back.pth")
+    source, target = (tmp_path / name for name in names)
+    rng = np.random.default_rng(0)
+    tree = abstract_variables(config)
+    variables = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), tree)
+    weight_files.save_weights(source, variables, config)
+    command = [sys.executable, "-c", MEASURED, source, target]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert source.stat().st_size > 100e6
+    assert int(done.stdout) < 0.6 * source.stat().st_size
+    back = port.load_torch_checkpoint(target)[0]
+    for name, tensor in port.flax_to_torch(variables, config).items():
+        np.testing.assert_array_equal(back[name], tensor)
+
+
+def test_pytorch_reads_what_is_written(tmp_path, variables):
+    """PyTorch's own reader, where it is installed, gives the same tensors."""
+    torch = pytest.importorskip("torch")
+    weight_files.save_weights(tmp_path / "w.pth", variables, CONFIG)
+    loaded = torch.load(tmp_path / "w.pth", weights_only=False)["model"]
+    for name, tensor in port.flax_to_torch(variables, CONFIG).items():
+        np.testing.assert_array_equal(loaded[name].numpy(), tensor)

@@ -13,12 +13,12 @@ USES = ("all", "intrinsics", "poses")
 SMALL = "small"
 PUBLISHED = ("MVD", "MVDp_s1", "MVDp_s2", "DUSt3R_224", "DUSt3R_512_dpt")
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
-# models.mvdust3r.VARIANTS, in alphabetical order
+# models.config.VARIANTS, in alphabetical order
 VARIANTS = (
     *("dust3r_224", "dust3r_512", "dust3r_512_dpt", "mvd", "mvdp", "room", "room_mvd"),
     *("small", "small_mvd", "small_mvd_skip", "tiny"),
 )
-# reconstruction.reconstruct.DEFAULT_REFS
+# reconstruction.network.DEFAULT_REFS
 REFS = 4
 # export.video.VIDEO_PX
 VIDEO_PX = 640

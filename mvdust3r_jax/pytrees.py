@@ -1,0 +1,23 @@
+"""Frozen dataclasses that JAX sees as trees of arrays.
+
+What `flax.struct` offers, without importing Flax, which takes a quarter as long as importing JAX:
+programs that are kept run without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar, dataclass_transform
+
+import jax
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def dataclass(cls: type[T]) -> type[T]:
+    """A frozen dataclass whose fields are all children; ``x.replace(field=...)`` copies."""
+    made = dataclasses.dataclass(frozen=True)(cls)
+    made.replace = dataclasses.replace
+    names = [field.name for field in dataclasses.fields(made)]
+    return jax.tree_util.register_dataclass(made, data_fields=names, meta_fields=[])

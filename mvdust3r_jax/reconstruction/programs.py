@@ -1,0 +1,151 @@
+"""Programs traced and compiled once on a machine, whatever process asks for them.
+
+Tracing a network takes longer than running a small one. So the traced program (StableHLO, by
+`jax.export`) is kept in the user's cache under a key of all that it depends on, and the machine
+code in JAX's own compilation cache: a second process imports no network and traces nothing. Both
+are off in a library until `keep_programs`; the command line calls it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jaxlib
+from jax import export as jax_export
+from jax._src.export import _export
+
+from mvdust3r_jax.reconstruction.machine import machine_key
+from mvdust3r_jax.storage import user_cache
+
+# Of the user's cache: traced programs, and JAX's compiled ones (one folder a kind of processor).
+TRACED, COMPILED = "programs", "xla"
+# Compiled programs that were not used for longest are removed above this.
+MAX_COMPILED_BYTES = 1 << 30
+# Quicker compilations than this are not kept, seconds.
+_WORTH_KEEPING_S = 0.2
+# Rooms and modules of the package that take part in what programs are traced from.
+_TRACED_FROM = ("models", "cameras", "geometry", "splat", "reconstruction", "types.py")
+# Settings of JAX that change what is traced.
+_SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
+
+Program = Callable[..., dict[str, Any]]
+_lowering = threading.Lock()
+
+
+class Leaf(NamedTuple):
+    """Shape and type of an array, to be compared and hashed."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def keep_programs(say: Callable[[str], None] = lambda text: None) -> None:
+    """From now on, programs and what was measured of this machine are kept in the user's cache.
+
+    JAX's own setting of a compilation cache (``$JAX_COMPILATION_CACHE_DIR``) stays where it is set.
+    say: is told where programs are kept the first time, or why they are not.
+    """
+    user_cache.switch_on()
+    if jax.config.jax_compilation_cache_dir:
+        return
+    new = not (user_cache.base_folder() / COMPILED).exists()
+    folder = user_cache.safe_folder(COMPILED)
+    if folder is None:
+        say(
+            f"compiled programs are not kept: {user_cache.base_folder()} cannot be made, or others "
+            "may write there (chmod -R go-w mends that)"
+        )
+        return
+    if new:
+        say(f"compiled programs are kept in {folder} ($JAX_COMPILATION_CACHE_DIR moves it)")
+    # Machine code of another processor, in a home that several machines share, is not ours.
+    folder = user_cache.safe_folder(f"{COMPILED}/{machine_key()}")
+    user_cache.shrink(folder, MAX_COMPILED_BYTES)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING_S)
+
+
+@functools.lru_cache(maxsize=32)
+def program(name: str, facts: Hashable, shapes: tuple[Hashable, ...]) -> Program:
+    """``traced.NAME(*facts, *arrays)`` as a compiled program of the arrays.
+
+    Args:
+      name: of a function in `traced`, from arrays and nested dicts of them to a dict of arrays.
+      facts: its leading arguments, which are static; their ``repr`` must tell all of them.
+      shapes: one `abstract` of each argument that is not.
+    """
+    arguments = [_tree_of(shape) for shape in shapes]
+    key = user_cache.key_of(
+        *(name, facts, shapes),
+        *(jax.__version__, jaxlib.__version__, jax_export.default_export_platform()),
+        *(getattr(jax.config, name) for name in _SETTINGS),
+        *(jax.devices()[0].device_kind, user_cache.source_digest(*_TRACED_FROM)),
+    )
+    exported = _read(key, arguments)
+    if exported is None:
+        exported = _traced(key, name, facts, arguments)
+    return _lowered(exported, arguments).compile()
+
+
+def abstract(tree: Any) -> Hashable:
+    """Names, shapes and types of a nested dict of arrays, to be compared and hashed."""
+    if isinstance(tree, Mapping):
+        return tuple((name, abstract(tree[name])) for name in sorted(tree))
+    return Leaf(tuple(tree.shape), str(tree.dtype))
+
+
+def _tree_of(shape: Any) -> Any:
+    if isinstance(shape, Leaf):
+        return jax.ShapeDtypeStruct(*shape)
+    return {name: _tree_of(inner) for name, inner in shape}
+
+
+def _read(key: str, arguments: list[Any]) -> jax_export.Exported | None:
+    """The kept program, if it is one and takes these arguments."""
+    content = user_cache.read(TRACED, key)
+    if content is None:
+        return None
+    try:
+        exported = jax_export.deserialize(bytearray(content))
+    # Whatever content of another version, or of another program, makes of the reader.
+    except Exception:
+        return None
+    leaves, tree = jax.tree.flatten((tuple(arguments), {}))
+    wanted = [(leaf.shape, leaf.dtype) for leaf in leaves]
+    fits = exported.in_tree == tree and [(a.shape, a.dtype) for a in exported.in_avals] == wanted
+    return exported if fits else None
+
+
+def _traced(key: str, name: str, facts: Any, arguments: list[Any]) -> jax_export.Exported:
+    # Whoever has a kept program needs neither the networks nor Flax.
+    from mvdust3r_jax.reconstruction import traced
+
+    function = functools.partial(getattr(traced, name), *facts)
+    exported = jax_export.export(jax.jit(function))(*arguments)
+    try:
+        user_cache.write(TRACED, key, exported.serialize())
+    except ImportError:  # flatbuffers, which only some installations of jax bring
+        pass
+    return exported
+
+
+def _lowered(exported: jax_export.Exported, arguments: list[Any]) -> jax.stages.Lowered:
+    """Ready to be compiled; LAPACK is only readied for programs that call it.
+
+    JAX readies it for every exported program, and imports SciPy for that, which takes a third as
+    long as importing JAX. Versions that do it elsewhere are left to.
+    """
+    lower = functools.partial(jax.jit(exported.call).lower, *arguments)
+    ready = getattr(_export, "_ensure_backends_initialized", None)
+    if ready is None or b"lapack" in exported.mlir_module_serialized:
+        return lower()
+    with _lowering:
+        _export._ensure_backends_initialized = lambda platforms: None
+        try:
+            return lower()
+        finally:
+            _export._ensure_backends_initialized = ready

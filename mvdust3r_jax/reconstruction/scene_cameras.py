@@ -1,0 +1,77 @@
+"""Cameras of a scene: intrinsics that are known or found, poses out of the pointmaps.
+
+Intrinsics are ``[V, 3, 3]`` at the network's resolution, where not said otherwise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mvdust3r_jax.cameras.known import KnownCameras
+from mvdust3r_jax.media.fitting import Fitted
+from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.reconstruction.programs import Leaf, Program, program
+
+
+def known_intrinsics(
+    photos: list[Photo], fitted: list[Fitted], known: KnownCameras, focal_px
+) -> Float[np.ndarray, "V 3 3"] | None:
+    """What cameras or focal lengths say; None where nothing is known."""
+    maps = np.stack([f.net_from_original for f in fitted])
+    if known.intrinsics is not None:
+        given = [known.intrinsics_of(i, p.original_size, p.name) for i, p in enumerate(photos)]
+        return maps @ np.stack(given)
+    if focal_px is None:
+        return None
+    if isinstance(focal_px, str):
+        focal_px = [photo.exif_focal_px for photo in photos]
+        without = [p.name for p, focal in zip(photos, focal_px, strict=True) if focal is None]
+        if without:
+            raise ValueError(f"no EXIF focal length in {', '.join(without[:5])}")
+    focals = np.broadcast_to(np.asarray(focal_px, float), len(photos))
+    if not (np.isfinite(focals) & (focals > 0)).all():
+        raise ValueError(f"focal lengths must be positive numbers of pixels, got {focals.tolist()}")
+    matrices = centered_intrinsics(photos, maps)
+    matrices[:, [0, 1], [0, 1]] = focals[:, None] * maps[:, [0, 1], [0, 1]]
+    return matrices
+
+
+def centered_intrinsics(photos: list[Photo], maps: np.ndarray) -> Float[np.ndarray, "V 3 3"]:
+    """With focal length 1 and the principal point where the photograph's middle lies.
+
+    The middle of w pixels is (w - 1) / 2. Uncropped it lands on (W - 1) / 2, not on the W / 2 of
+    the published recipe, which moves the pixels by the half for it; here they stay as they are.
+    """
+    height, width = np.array([photo.original_size for photo in photos]).T
+    middles = np.stack([(width - 1) / 2, (height - 1) / 2, np.ones(len(photos))], axis=-1)
+    matrices = np.tile(np.eye(3), (len(photos), 1, 1))
+    matrices[:, :, 2] = np.einsum("vij,vj->vi", maps, middles)
+    return matrices
+
+
+def camera_program(views: int, height: int, width: int) -> Program:
+    """`traced.found_cameras` for pointmaps of one shape."""
+    shapes = [(views, height, width, 3), (views, height, width), (views,), (views, 2)]
+    leaves = [Leaf(shape, "float32") for shape in shapes]
+    return program("found_cameras", (), (*leaves, Leaf((), "int32")))
+
+
+def find_cameras(
+    program: Program, points, confidence, intrinsics: np.ndarray, focal_known: bool, reference: int
+) -> tuple[np.ndarray, Float[np.ndarray, "V 4 4"], Bool[np.ndarray, " V"]]:
+    """Intrinsics, ``world_from_cam``, and whether it was found.
+
+    The reference's pose is the identity by definition, as is one that was not found.
+    """
+    focal_px = np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1]) * focal_known
+    principal_px = intrinsics[:, :2, 2].astype(np.float32)
+    given = np.asarray(confidence, np.float32), focal_px.astype(np.float32), principal_px
+    found = program(np.asarray(points, np.float32), *given, np.int32(reference))
+    if not focal_known:
+        intrinsics = intrinsics.copy()
+        intrinsics[:, [0, 1], [0, 1]] = np.asarray(found["focal_px"])[:, None]
+    ok, poses = np.array(found["ok"]), np.array(found["world_from_cam"])
+    poses[~ok] = np.eye(4)
+    poses[reference], ok[reference] = np.eye(4), True
+    return intrinsics, poses.astype(np.float32), ok

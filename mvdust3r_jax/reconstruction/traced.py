@@ -1,0 +1,99 @@
+"""What is traced into a reconstruction's programs; imported only where none is kept (`programs`).
+
+Programs take uint8 pixels ``[V, H, W, 3]`` and return a dict of arrays, both in the order of the
+photographs. The network itself sees them in the order that spreads its references over the views.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from mvdust3r_jax.cameras import from_pointmaps
+from mvdust3r_jax.geometry.pointmaps import mean_distance
+from mvdust3r_jax.models.config import ModelConfig
+from mvdust3r_jax.models.mvdust3r import MVDust3r
+from mvdust3r_jax.models.view_order import network_order
+from mvdust3r_jax.splat.pointmaps import clip_scales
+from mvdust3r_jax.types import Prediction
+
+# Where the focal length cannot be found, the field of view of a usual phone camera is assumed.
+_FALLBACK_FOCAL_PER_WIDTH = 0.8
+
+
+def forward(
+    config: ModelConfig,
+    num_refs: int,
+    variables: dict,
+    pixels: UInt8[Array, "V H W 3"],
+    reference: Int[Array, ""] | int = 0,
+) -> Prediction:
+    """One pass from uint8 pixels to the prediction, both in the order of the photographs.
+
+    reference: the photograph in whose camera frame the points are.
+    """
+    order, back = _turned_order(len(pixels), reference)
+    images = pixels[order].astype(jnp.float32) / 127.5 - 1
+    pred = MVDust3r(config).apply(variables, images[None], num_refs=num_refs)
+    pred = _rendered_scales(pred, config.max_scale)
+    return jax.tree.map(lambda x: x[0][back], pred)
+
+
+def _turned_order(views: int, reference: Int[Array, ""] | int) -> tuple[Array, Array]:
+    """The network's order, turned so that it begins with the reference; and its inverse."""
+    order = np.array(network_order(views))
+    # Photograph (order[i] + reference) % V comes i-th.
+    turned = (jnp.asarray(order) + reference) % views
+    back = jnp.asarray(np.argsort(order))[(jnp.arange(views) - reference) % views]
+    return turned, back
+
+
+def forward_arrays(config: ModelConfig, num_refs: int, *arrays: Array) -> dict[str, Array]:
+    """`forward`, its prediction as a dict."""
+    return arrays_of(forward(config, num_refs, *arrays))
+
+
+def arrays_of(pred: Prediction) -> dict[str, Array]:
+    """The inverse of `network.prediction_of`."""
+    named = {"points": pred.points, "confidence": pred.confidence}
+    return named | (vars(pred.gaussians) if pred.gaussians is not None else {})
+
+
+def _rendered_scales(pred: Prediction, max_scale: float) -> Prediction:
+    """Gaussians' scales as training rendered them, in the units of the points."""
+    if pred.gaussians is None:
+        return pred
+    factor = mean_distance(pred.points, jnp.isfinite(pred.points).all(axis=-1))
+    scales = clip_scales(pred.gaussians.scales, factor, max_scale)
+    scales = scales * factor[:, None, None, None, None]
+    return pred.replace(gaussians=pred.gaussians.replace(scales=scales))
+
+
+# ---------------------------------------------------------------- cameras
+
+
+def found_cameras(
+    points: Float[Array, "V H W 3"],
+    confidence: Float[Array, "V H W"],
+    focal_px: Float[Array, "V"],
+    principal_px: Float[Array, "V 2"],
+    reference: Int[Array, ""],
+) -> dict[str, Array]:
+    """Focal lengths ``focal_px [V]``, ``world_from_cam [V, 4, 4]`` and ``ok [V]``.
+
+    A focal length of 0 is not known: it is found from the reference view's pointmap (as in
+    training), else that of a usual phone is assumed. Each view is a batch of its own, so that each
+    has its own focal length and principal point. Poses that are not ok are NaN.
+    """
+    own = points[reference], confidence[reference]
+    found = from_pointmaps.confident_focal(*own, principal_px=principal_px[reference])
+    usable = jnp.isfinite(found) & (found > 0)
+    found = jnp.where(usable, found, _FALLBACK_FOCAL_PER_WIDTH * max(confidence.shape[1:]))
+    focal_px = jnp.where(focal_px > 0, focal_px, found)
+    poses = from_pointmaps.poses_from_pointmaps(
+        points[:, None], confidence[:, None], focal_px, principal_px=principal_px[:, None]
+    )
+    world_from_cam = poses.ref_from_cam[:, 0]
+    return {"focal_px": focal_px, "world_from_cam": world_from_cam, "ok": poses.ok[:, 0]}
