@@ -23,6 +23,10 @@ from mvdust3r_jax.training.state import StepConfig
 _RENDERED = ("render_paths", "render_views")
 
 
+# Fields whose entries have names of their own: sets to evaluate on; data.rooms checks its options.
+FREE = ("eval", "options")
+
+
 class Parts(NamedTuple):
     """What a run is made of."""
 
@@ -100,10 +104,10 @@ def check(config: ml_collections.ConfigDict) -> None:
       ValueError: everything that is wrong with names and types, or the first misfit.
     """
     known = defaults.get_config()
-    wrong = checks.faults(config, known, free=("eval",))
-    wrong += checks.missing(config, known, free=("eval",))
+    wrong = checks.faults(config, known, free=FREE)
+    wrong += checks.missing(config, known, free=FREE)
     for name, overrides in config.get("eval", {}).items():
-        wrong += checks.faults(overrides, known.data, f"eval.{name}.")
+        wrong += checks.faults(overrides, known.data, f"eval.{name}.", FREE)
     checks.refuse(wrong, "configs/defaults.py")
     for name, overrides in config.eval.items():
         # The objective tells render-only views from inputs by this one number.

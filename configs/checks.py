@@ -38,8 +38,8 @@ def faults(
 ) -> list[str]:
     """What is wrong with the names and types of ``given``; ``known`` holds every field.
 
-    Fields may be missing, at any depth. free: fields of ``known`` whose content is not looked at,
-    because its names are the user's own; the caller checks their entries.
+    Fields may be missing, at any depth. free: fields of ``known``, at any depth, whose content is
+    not looked at, because its names are the user's own; who reads their entries checks them.
     """
     wrong = []
     for name in given:
@@ -48,7 +48,7 @@ def faults(
         elif name in free:
             continue
         elif _is_tree(known[name]) and _is_tree(given[name]):
-            wrong += faults(given[name], known[name], f"{prefix}{name}.", free=())
+            wrong += faults(given[name], known[name], f"{prefix}{name}.", free)
         elif _is_tree(known[name]) or not _fits(given[name], known[name]):
             wanted = type(known[name]).__name__
             wrong.append(f"{prefix}{name} must be of type {wanted}, got {given[name]!r}")
@@ -60,7 +60,7 @@ def missing(given: Mapping, known: Mapping, prefix: str = "", free: Collection[s
     wrong = [f"missing field {prefix}{name}" for name in known if name not in given]
     for name in known:
         if name in given and name not in free and _is_tree(known[name]) and _is_tree(given[name]):
-            wrong += missing(given[name], known[name], f"{prefix}{name}.", free=())
+            wrong += missing(given[name], known[name], f"{prefix}{name}.", free)
     return wrong
 
 

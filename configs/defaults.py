@@ -43,6 +43,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.split = "train"  # or 'validation', 'test': other rooms, other scenes
     config.data.baseline = (0.5, 1.5)  # rooms: how far apart views are; 1 = a few steps
     config.data.reuse = 1  # rooms: steps that see a batch, each time another view is the reference
+    # rooms: fields of data.rooms.Options that differ from furnished rooms of 3 to 8 m
+    config.data.options = ml_collections.ConfigDict()
     config.data.photographic = 0.0  # rooms: strength of a camera's faults in input views, 0 to 1
 
     # Objective; a term of weight 0 is not computed
@@ -94,4 +96,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.stall_minutes = 30.0  # without a finished step: the run ends; 0 = it may stand for ever
     config.tensorboard = True
     # From here on a misspelled field is an error.
-    return config.lock()
+    config.lock()
+    config.data.options.unlock()
+    return config

@@ -51,7 +51,7 @@ def rooms_set(
 
     options: fields of ``data.rooms.Options`` that differ from those of training.
     """
-    from data.rooms import ROOMS_VERSION, SPLITS, Options, sample_batch
+    from data.rooms import ROOMS_VERSION, SPLITS, options_from, sample_batch
 
     if split not in SPLITS:
         raise ValueError(f"{name}: split must be one of {sorted(SPLITS)}, got {split!r}")
@@ -64,15 +64,15 @@ def rooms_set(
     if strange:
         raise ValueError(f"{name}: rooms of version {ROOMS_VERSION} expected, got id {strange[0]}")
 
-    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in (options or {}).items()}
-    known = [field.name for field in dataclasses.fields(Options)]
-    if strange := sorted(set(changes) - set(known)):
-        raise ValueError(f"{name}: options of rooms are {known}, got {strange[0]!r}")
+    try:
+        drawn_from = options_from(options)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
     def load(ids: Sequence[str], num_inputs: int, num_targets: int) -> Batch:
         seeds = np.array([int(i.partition(":")[2]) for i in ids], np.uint32)
         size = num_inputs, num_targets, height, width
-        batch = sample_batch(seeds, *size, options=Options(**changes))
+        batch = sample_batch(seeds, *size, options=drawn_from)
         return _ordered(batch, num_inputs)
 
     return EvalSet(name, (height, width), lambda num_inputs, num_targets: tuple(wanted), load)

@@ -47,7 +47,7 @@ _STORED = ("mixture", "threads", "read_ahead")
 SOURCES = {
     "rooms": Kind(
         "data.rooms.stream.RoomsSource",
-        own={"images_per_step": 0, "reuse": 1, "photographic": 0.0},
+        own={"images_per_step": 0, "reuse": 1, "photographic": 0.0, "options": {}},
         unused=_STORED,
     ),
     "records": Kind("data.stored.stream.records_source"),

@@ -8,6 +8,8 @@ origin. Rectangles are ``(x0, y0, x1, y1)``. Sides of a rectangle: 0 at y0, 1 at
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +44,25 @@ class Options:
     density: tuple[float, float] = (0.35, 0.75)
     dark: float = 1.0
     fov_deg: tuple[float, float] = (50.0, 80.0)
+
+
+def options_from(changes: Mapping[str, Any] | None) -> Options:
+    """`Options` with some fields changed, as a config or a JSON file gives them.
+
+    Raises:
+      ValueError: a name that is no field, or a value of another type.
+    """
+    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in (changes or {}).items()}
+    known = {field.name: field.default for field in dataclasses.fields(Options)}
+    for name, value in changes.items():
+        if name not in known:
+            raise ValueError(f"options of rooms are {sorted(known)}, got {name!r}")
+        pair = isinstance(known[name], tuple)
+        numbers = value if pair and isinstance(value, tuple) else (value,)
+        if len(numbers) != 1 + pair or not all(isinstance(n, int | float) for n in numbers):
+            wanted = "two numbers" if pair else "a number"
+            raise ValueError(f"the rooms' option {name} must be {wanted}, got {value!r}")
+    return Options(**changes)
 
 
 @pytrees.dataclass

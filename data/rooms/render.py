@@ -10,7 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from data.rooms.light import expose, light_maps, shade
 from data.rooms.primitives import (
@@ -185,6 +185,22 @@ def render(
     join = partial(_join, rows=rows, columns=columns, tile=tile, height=height, width=width)
     radiance, normal = (jnp.stack([join(a) for a in x], axis=-1) for x in (radiance, normal))
     return RoomViews(expose(radiance, scene.exposure), join(depth), normal)
+
+
+def pixel_owners(
+    scene: Scene,
+    world_from_cam: Float[Array, "C 4 4"],
+    intrinsics: Float[Array, "3 3"],
+    height: int,
+    width: int,
+) -> Int[Array, "C H W"]:
+    """The primitive that each pixel shows, `SHELL` for walls, floor and ceiling."""
+    tile = tile_size(height, width)
+    (u, v), rows, columns = _split(height, width, tile)
+    owner = jax.lax.map(
+        lambda pose: _cast_view(scene, pose, intrinsics, u, v, tile)[2], world_from_cam
+    )
+    return _join(owner, rows, columns, tile, height, width)
 
 
 def shadow_size(height: int) -> int:

@@ -35,7 +35,7 @@ _TABLES = catalog.piece_tables()
 _BOUNDS = catalog.material_bounds()
 # Material rows: four walls, floor, ceiling; dividing wall, casing, block, beams, lamp cord, lamp
 # shade, three rugs; then MAX_ROLES rows for each piece.
-_SHELL_ROWS, _FIXED_ROWS = 6, 15
+_SHELL_ROWS, FIXED_ROWS = 6, 15
 # Random numbers of one scene (a bound, most of them for materials).
 _NUMBERS = 16_384
 _PIECES = layout.FLOOR_SLOTS + layout.HUNG_SLOTS
@@ -215,7 +215,7 @@ def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -
         layout.place_hung(draws, plan),
     )
     matrix, shape, role, exists = _assemble(draws, placed)
-    row = _FIXED_ROWS + jnp.arange(_PIECES)[:, None] * catalog.MAX_ROLES + role
+    row = FIXED_ROWS + jnp.arange(_PIECES)[:, None] * catalog.MAX_ROLES + role
     position, color, lamp = _lights(draws, plan, options)
     lamps = _lamp_parts(lamp, plan.size[2])
     palette = draw_palette(draws)

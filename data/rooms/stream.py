@@ -6,6 +6,7 @@ split, so no room of one is ever seen in the other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data.photographic import photograph
-from data.rooms import SPLITS, sample_batch
+from data.rooms import SPLITS, options_from, sample_batch
 from data.sample_place import SamplePlace
 from mvdust3r_jax.types import Batch, images_01_from, images_from_01
 
@@ -26,6 +27,7 @@ class RoomsSource:
     baseline: range from which each batch draws how far apart its views are (1: a few steps).
     reuse: how often a batch is handed out, each time with another view as the reference.
     photographic: strength of a camera's faults in the input views, drawn anew each time.
+    options: fields of `Options` that differ from those of most rooms.
     info: ``ids`` (``rooms/<seed>``, enough to make the room again), ``num_inputs``, ``baseline``.
     """
 
@@ -43,6 +45,7 @@ class RoomsSource:
         images_per_step: int = 0,
         reuse: int = 1,
         photographic: float = 0.0,
+        options: Mapping[str, Any] | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -56,6 +59,7 @@ class RoomsSource:
         self._batch_size, self._images_per_step = batch_size, images_per_step
         self._num_inputs, self._seeds, self._baseline = num_inputs, SPLITS[split], baseline
         self._reuse, self._photographic, self._seed = reuse, photographic, seed
+        self._options = options_from(options)
         self._place = SamplePlace(batch_size, process_index, process_count)
         # Of the rooms in use: the position before them, how often they were used, themselves.
         self._before, self._turn = self._place.get_state(), 0
@@ -88,7 +92,8 @@ class RoomsSource:
         _, numbers = self._place.advance(self._images_per_step // num_inputs or None)
         rngs = [np.random.default_rng((self._seed, number, 1)) for number in numbers]
         seeds = np.array([rng.integers(*self._seeds, dtype=np.uint32) for rng in rngs])
-        batch = sample_batch(seeds, num_inputs, num_targets, height, width, baseline=baseline)
+        size = num_inputs, num_targets, height, width
+        batch = sample_batch(seeds, *size, baseline=baseline, options=self._options)
         ids = [f"rooms/{seed}" for seed in seeds]
         info = {"ids": ids, "num_inputs": num_inputs, "baseline": baseline}
         return batch, np.array(numbers, np.uint32), info

@@ -74,6 +74,10 @@ _SMALL = ModelConfig(
 _DUST3R = replace(_RELEASE, skip=False, gaussians=False, conf_max=float("inf"))
 # As many tokens a view as ``small``, from four times as many pixels.
 _ROOM = replace(_SMALL, patch=16, head="conv", gelu="tanh")
+# For experiments of half an hour on one core, on 32 x 32 pixels.
+_WORLD = ModelConfig(
+    *(96, 4, 3, 96, 3, 3), patch=8, skip=False, gaussian_hidden=96, max_scale=3e-2, gelu="tanh"
+)
 
 VARIANTS: dict[str, ModelConfig] = {
     "dust3r_224": _DUST3R,
@@ -85,6 +89,10 @@ VARIANTS: dict[str, ModelConfig] = {
     "small": _SMALL,
     "room_mvd": replace(_ROOM, cross_ref=False, gaussians=False),
     "room": _ROOM,
+    "world": replace(_WORLD, cross_ref=True),
+    "world_mvd": _WORLD,
+    "world_points": replace(_WORLD, gaussians=False),
+    "world_points_cross_ref": replace(_WORLD, gaussians=False, cross_ref=True),
     "tiny": ModelConfig(
         32, 2, 2, 32, 2, 2, patch=8, skip=False, gaussian_hidden=32, cross_ref=True
     ),
