@@ -1,6 +1,6 @@
 """The paper's findings with power: several seeds an arm, paired intervals over rooms and seeds.
 
-    python -m benchmarks.tiny_world                  # about twelve hours of one core
+    python -m benchmarks.tiny_world                  # everything, many hours
     python -m benchmarks.tiny_world paths --seeds 1
     python -m benchmarks.tiny_world --tables         # writes the page's tables again
 

@@ -1,0 +1,60 @@
+"""The tiny world's driver: what is compared with what, and how sure the difference is."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import tiny_world
+from configs import build
+from configs import tiny_world as arms
+
+
+@pytest.mark.parametrize("arm", arms.ARMS)
+def test_every_arm_is_a_configuration(arm):
+    """Names, types and counts of every arm fit."""
+    config = arms.get_config(f"{arm},3")
+    build.check(config)
+    assert build.parts(config).network.gaussians == (config.data.num_targets > 0)
+    assert config.data.seed == 3
+
+
+def test_arms_of_a_question_exist():
+    """No question asks for an arm that nobody trains."""
+    asked = {row.arm for question in tiny_world.QUESTIONS.values() for row in question.rows}
+    assert asked == set(arms.ARMS)
+
+
+def test_equal_time_is_the_cheapest_arms():
+    """An arm of twice the cost gets half the steps, a multiple of what is kept."""
+    question = tiny_world.QUESTIONS["paths"]
+    costs = {"one_path": 1.0, "four_paths_apart": 2.0, "four_paths": 3.0}
+    steps = tiny_world.steps_in_equal_time(question, costs, 3000)
+    assert steps == {"one_path": 3000, "four_paths_apart": 1500, "four_paths": 1000}
+
+
+def test_interval_grows_with_disagreement_of_seeds():
+    """Seeds that disagree widen the interval, however many rooms agree within a seed."""
+    rooms = np.random.default_rng(0).normal(size=(1, 200)) * 0.1
+    agree, differ = np.zeros((3, 1)) + rooms, np.array([[-1.0], [0.0], [1.0]]) + rooms
+    widths = []
+    for values in (agree, differ):
+        mean, low, high = tiny_world.interval_over_seeds_and_rooms(values)
+        assert low <= mean <= high
+        widths.append(high - low)
+    assert widths[1] > 10 * widths[0]
+
+
+def test_table_shows_paired_differences(tmp_path, monkeypatch):
+    """Rooms of very different difficulty do not hide a small constant gain."""
+    monkeypatch.setattr(tiny_world, "KEPT", tmp_path)
+    hard = np.linspace(0.1, 5.0, 50)
+    question = tiny_world.QUESTIONS["pairs"]
+    for arm, method, gain in (("pairs", "pairwise", 0.0), ("four_views", "mvd", 0.1)):
+        scores = {name: list(hard - gain) for name in question.numbers}
+        path = tiny_world.kept_file(arm, 0, 500)
+        path.write_text(json.dumps({f"{method} 4": scores}))
+    text = tiny_world.table(question, 1, {"pairs": 500, "four_views": 500})
+    assert "(-0.1 [-0.1, -0.1])" in text
+    missing = tiny_world.table(question, 2, {"pairs": 500, "four_views": 500})
+    assert "not run yet" in missing
