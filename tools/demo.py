@@ -55,7 +55,7 @@ def read_truth(path: Path) -> Batch:
 
 
 def estimate_of(scene: Scene) -> Estimate:
-    """The reconstruction as evaluation takes it; its world is the first view's camera."""
+    """The reconstruction as evaluation takes it; its world is the reference view's camera."""
 
     def batched(tree):
         return jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
@@ -64,7 +64,7 @@ def estimate_of(scene: Scene) -> Estimate:
         points=batched(scene.points),
         confidence=batched(scene.confidence),
         gaussians=batched(scene.gaussians),
-        reference=jnp.zeros(1, jnp.int32),
+        reference=jnp.array([scene.reference], jnp.int32),
         focal_px=jnp.asarray(scene.intrinsics[:1, 0, 0]),
         ref_from_cam=batched(scene.world_from_cam),
         pose_ok=batched(scene.pose_ok),

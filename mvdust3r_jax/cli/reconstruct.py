@@ -62,7 +62,9 @@ def report(scene: Scene, seconds: float, peak: int | None) -> list[str]:
         found += f", none for {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}"
     world = "the world is that of the known poses"
     if scene.world_is_reference:
-        world = f"the reference, whose camera is the world: {scene.names[0]}"
+        world = f"the reference, whose camera is the world: {scene.names[scene.reference]}"
+        if scene.reference_margin is not None:
+            world += f", by {scene.reference_margin:.2g} of mean log confidence"
     focal = scene.original_intrinsics[:, 0, 0]
     low, high = float(focal.min()), float(focal.max())
     told = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
@@ -133,6 +135,7 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
     scene = reconstruct(
         sources,
         model,
+        reference=args.reference,
         num_refs=args.refs,
         size=args.size,
         fit=args.fit,
@@ -140,6 +143,7 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         focal_px=args.focal,
         masks=None if args.masks is None else masks_of(args.masks, paths),
         progress=console.step,
+        advance=console.advance,
         memory_limit=None if args.memory is None else int(args.memory * _GIB),
     )
     console.step("")
@@ -173,5 +177,7 @@ def summary(scene: Scene, files: list[Path], kept: Kept) -> dict[str, Any]:
         "focal_px": [float(k[0, 0]) for k in scene.original_intrinsics],
         "mean_confidence": float(confidence.mean()) if confidence.size else None,
         "metric": scene.metric,
+        "reference": scene.names[scene.reference],
+        "reference_margin": scene.reference_margin,
         "seconds": {name: round(value, 4) for name, value in scene.timings.items()},
     }

@@ -61,6 +61,15 @@ def share(text: str) -> float:
     return float(text)
 
 
+def reference(text: str) -> int | str:
+    """Read "auto", "first", or a photograph's number from 0."""
+    if text not in ("auto", "first") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"auto, first or a number from 0 is expected, got {text!r}"
+        )
+    return text if text in ("auto", "first") else int(text)
+
+
 def focal(text: str) -> float | str:
     """A number of pixels, or "exif"."""
     if text != "exif" and not 0 < _number(text) < math.inf:

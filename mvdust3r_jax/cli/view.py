@@ -81,5 +81,11 @@ def _scene_file(path: Path) -> Path | None:
 
 def _reconstruct(sources, model, args: argparse.Namespace, progress) -> Scene:
     return reconstruct(
-        sources, model, num_refs=args.refs, size=args.size, fit=args.fit, progress=progress
+        sources,
+        model,
+        reference=args.reference,
+        num_refs=args.refs,
+        size=args.size,
+        fit=args.fit,
+        progress=progress,
     )

@@ -56,7 +56,7 @@ def posed_views(scene: SceneArrays) -> np.ndarray:
 
 def reference_center(scene: SceneArrays) -> np.ndarray:
     """[3]: where the reference camera stands, from which training measures distances."""
-    center = np.asarray(scene.world_from_cam[0], np.float64)[:3, 3]
+    center = np.asarray(scene.world_from_cam[scene.reference], np.float64)[:3, 3]
     return center if np.isfinite(center).all() else np.zeros(3)
 
 

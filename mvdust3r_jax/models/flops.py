@@ -6,6 +6,8 @@ zeros of convolutions are not counted. ``W = V - 1`` sources, ``n = N`` tokens a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.head_macs import Shape, conv
 from mvdust3r_jax.models.point_heads import POINT_HEADS
@@ -39,6 +41,15 @@ def forward_flops(
     }
     flops = {stage: 2 * count for stage, count in macs.items()}
     return flops | {"total": sum(flops.values())}
+
+
+def choice_flops(config: ModelConfig, *, views: int, num_refs: int, height: int, width: int) -> int:
+    """Operations of `reference_choice.surest_of_paths`, in all."""
+    size = dict(views=views, num_refs=num_refs, height=height, width=width)
+    light = replace(config, skip=False, gaussians=False)
+    one_path = forward_flops(config, **size)
+    all_paths = forward_flops(light, **size, all_paths=True)
+    return all_paths["total"] + one_path["heads"] + one_path["skip_cnn"]
 
 
 def _attention(dim: int, queries: int, keys: int) -> int:

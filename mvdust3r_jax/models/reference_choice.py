@@ -7,6 +7,7 @@ network's own answer is used, so the choice can be made where no truth is known.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,25 @@ def _surer(new: Choice, old: Choice, first: Array) -> Choice:
     return jax.tree.map(select, new, old)
 
 
+def surest_of_group(
+    variables: dict,
+    images: Float[Array, "B V H W 3"],
+    tokens: Float[Array, "B V N E"],
+    start: Int[Array, ""],
+    *,
+    config: ModelConfig,
+    at_once: int,
+) -> Choice:
+    """``at_once`` views from ``start`` on, each tried as a reference; ``tokens`` by the encoder."""
+    views = images.shape[1]
+    # Turned so that the candidates come first; the last group may begin again with view 0.
+    order, back = (jnp.arange(views) + start) % views, (jnp.arange(views) - start) % views
+    turned = images[:, order], tokens[:, order]
+    paths = predict_encoded(variables, *turned, config, num_refs=at_once, all_paths=True)
+    choice = surest_path(jax.tree.map(lambda x: x[:, :, back], paths))
+    return choice.replace(reference=(choice.reference + start) % views)
+
+
 def surest_reference(
     variables: dict,
     images: Float[Array, "B V H W 3"],
@@ -107,20 +127,14 @@ def surest_reference(
     at_once = 1 if config.cross_ref else min(at_once, views)
     tokens = encode_views(variables, images, config)
 
-    def candidates(start: Array) -> Choice:
-        # Turned so that the candidates come first; the last group may begin again with view 0.
-        order, back = (jnp.arange(views) + start) % views, (jnp.arange(views) - start) % views
-        turned = images[:, order], tokens[:, order]
-        paths = predict_encoded(variables, *turned, config, num_refs=at_once, all_paths=True)
-        choice = surest_path(jax.tree.map(lambda x: x[:, :, back], paths))
-        return choice.replace(reference=(choice.reference + start) % views)
+    group = partial(surest_of_group, variables, images, tokens, config=config, at_once=at_once)
 
     def step(best: Choice, start: Array) -> tuple[Choice, Array]:
-        found = candidates(start)
+        found = group(start)
         return _surer(found, best, start == 0), found.scores
 
     starts = jnp.arange(0, views, at_once)
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(candidates, 0))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(group, 0))
     best, scores = jax.lax.scan(step, nothing, starts)
     scores = jnp.swapaxes(scores, 0, 1).reshape(len(images), -1)[:, :views]
     return best.replace(scores=scores)

@@ -131,9 +131,7 @@ def check(
     Raises:
       MemoryLimitError: with the largest number of views that fits.
     """
-    if limit is None:
-        # What is free no longer counts the weights, the estimate does.
-        limit = free_bytes() + _FLOAT * parameter_count(config)
+    limit = usable_bytes(config) if limit is None else limit
     needed = estimate(config, num_views, num_refs, height, width)
     if needed.bytes <= limit:
         return needed
@@ -143,6 +141,11 @@ def check(
         f"{num_views} views of {height} x {width} need about {needed.bytes / _GIB:.1f} GiB of "
         f"memory, {limit / _GIB:.1f} GiB can be used; {hint}"
     )
+
+
+def usable_bytes(config: ModelConfig) -> int:
+    """What an estimate may come to once the weights are loaded: what is free, and the weights."""
+    return free_bytes() + _FLOAT * parameter_count(config)
 
 
 def largest_view_count(

@@ -4,8 +4,8 @@
     scene = reconstruct(["a.jpg", "b.jpg", "c.jpg"], model)
     scene.save("out", ["ply", "glb"])
 
-Photographs keep their order in all results; the first is the reference, in whose camera frame the
-points are. The network itself sees them in the order that spreads its references over the views.
+Photographs keep their order in all results; points are in the camera frame of one of them, the
+reference. The network itself sees them in the order that spreads its references over the views.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -30,7 +29,13 @@ from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.known_world import align_to_poses
 from mvdust3r_jax.reconstruction.model import Model
-from mvdust3r_jax.reconstruction.network import DEFAULT_REFS, compiled_program, prediction_of
+from mvdust3r_jax.reconstruction.network import (
+    DEFAULT_REFS,
+    Answer,
+    Reference,
+    asking,
+    default_reference,
+)
 from mvdust3r_jax.reconstruction.programs import Program
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import (
@@ -39,7 +44,6 @@ from mvdust3r_jax.reconstruction.scene_cameras import (
     find_cameras,
     known_intrinsics,
 )
-from mvdust3r_jax.types import Prediction
 
 Source = str | os.PathLike | np.ndarray | Image.Image | Photo
 
@@ -48,6 +52,7 @@ def reconstruct(
     images: Sequence[Source],
     model: Model,
     *,
+    reference: Reference | None = None,
     num_refs: int = DEFAULT_REFS,
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
@@ -55,6 +60,7 @@ def reconstruct(
     focal_px: float | Sequence[float] | Literal["exif"] | None = None,
     masks: Sequence[str | os.PathLike | np.ndarray] | None = None,
     progress: Callable[[str], None] = lambda stage: None,
+    advance: Callable[[float], None] = lambda share: None,
     memory_limit: int | None = None,
 ) -> Scene:
     """Points, Gaussians and cameras of a scene seen in at least two photographs.
@@ -62,6 +68,10 @@ def reconstruct(
     Args:
       images: files, arrays [h, w, 3] (uint8, or float in [0, 1]), PIL images or `Photo` objects.
       model: from `load_model`.
+      reference: the photograph in whose camera frame the points are: its number, "first", or
+        "auto", the one on whose path the network is surest: of the ``num_refs`` paths of
+        MV-DUSt3R+, or with other networks of all photographs, tried in turn. By default "auto"
+        where that costs little (MV-DUSt3R+), else "first".
       num_refs: references of MV-DUSt3R+ (at most as many as there are views).
       size: (height, width) for the network; by default what it was trained at.
       fit: "crop" to that aspect or "pad" to it.
@@ -70,6 +80,7 @@ def reconstruct(
         "exif" to take it from the files; the principal point is then the middle.
       masks: one per photograph: which pixels count.
       progress: called with the name of each stage as it begins.
+      advance: called with the share that is done of a stage that tells.
       memory_limit: bytes; by default what is free.
 
     Returns:
@@ -86,6 +97,9 @@ def reconstruct(
     known = cameras or KnownCameras()
     _check(views, height, width, num_refs, model.config, known, masks)
     num_refs = min(num_refs, views) if model.config.cross_ref else 1
+    if reference is None:
+        reference = default_reference(model.config, views, num_refs, height, width)
+    _check_reference(reference, views)
     memory.check(model.config, views, num_refs, height, width, memory_limit)
     clock = _Clock(progress)
     clock.begin("read")
@@ -96,11 +110,11 @@ def reconstruct(
     # Both are compiled at the same time, and the one for cameras while the network is at work.
     with ThreadPoolExecutor(1) as beside:
         poses = beside.submit(camera_program, *pixels.shape[:3])
-        program = compiled_program(model, pixels.shape, num_refs)
+        ask = asking(model, pixels.shape, num_refs, reference, memory_limit, advance)
         clock.begin("network")
-        answer = jax.device_get(program(model.variables, pixels, np.int32(0)))
+        answer = ask(model.variables, pixels)
         clock.begin("cameras")
-        scene = _scene(photos, fitted, prediction_of(answer), intrinsics, poses.result())
+        scene = _scene(photos, fitted, answer, intrinsics, poses.result())
     if known.world_from_cam is not None:
         scene = align_to_poses(scene, known.world_from_cam)
     clock.begin("")
@@ -143,6 +157,17 @@ def _check(views, height, width, num_refs, config: ModelConfig, known: KnownCame
             raise ValueError(f"{len(given)} {name} do not fit {views} images")
 
 
+def _check_reference(reference: Reference, views: int) -> None:
+    if reference in ("auto", "first"):
+        return
+    # True is an int, too.
+    if isinstance(reference, str | bool) or not 0 <= reference < views:
+        raise ValueError(
+            f"the reference is 'auto', 'first' or a photograph from 0 to {views - 1}, "
+            f"got {reference!r}"
+        )
+
+
 # ---------------------------------------------------------------- input
 
 
@@ -172,15 +197,16 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
 
 
 def _scene(
-    photos: list[Photo], fitted: list[Fitted], pred: Prediction, known, program: Program
+    photos: list[Photo], fitted: list[Fitted], answer: Answer, known, program: Program
 ) -> Scene:
     """The prediction with its cameras; ``known``: intrinsics, or None."""
+    pred = answer.prediction
     maps = np.stack([f.net_from_original for f in fitted])
     valid = np.stack([f.mask for f in fitted])
     confidence = np.where(valid & np.isfinite(pred.points).all(-1), pred.confidence, 0)
     start = centered_intrinsics(photos, maps) if known is None else known
     intrinsics, world_from_cam, ok = find_cameras(
-        program, pred.points, confidence, start, known is not None, reference=0
+        program, pred.points, confidence, start, known is not None, answer.reference
     )
     return Scene(
         images_01=np.stack([f.pixels for f in fitted]).astype(np.float32) / 255,
@@ -194,4 +220,6 @@ def _scene(
         original_sizes=np.array([photo.original_size for photo in photos]),
         names=[photo.name for photo in photos],
         masks=valid,
+        reference=answer.reference,
+        reference_margin=answer.margin,
     )

@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Int, UInt8
 from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.models.config import ModelConfig
+from mvdust3r_jax.models.encoded import encode_views
 from mvdust3r_jax.models.mvdust3r import MVDust3r
+from mvdust3r_jax.models.reference_choice import surest_of_group, surest_of_paths
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.splat.pointmaps import clip_scales
 from mvdust3r_jax.types import Prediction
@@ -35,8 +37,8 @@ def forward(
     reference: the photograph in whose camera frame the points are.
     """
     order, back = _turned_order(len(pixels), reference)
-    images = pixels[order].astype(jnp.float32) / 127.5 - 1
-    pred = MVDust3r(config).apply(variables, images[None], num_refs=num_refs)
+    images = _images(pixels[order])[None]
+    pred = MVDust3r(config).apply(variables, images, num_refs=num_refs)
     pred = _rendered_scales(pred, config.max_scale)
     return jax.tree.map(lambda x: x[0][back], pred)
 
@@ -55,8 +57,44 @@ def forward_arrays(config: ModelConfig, num_refs: int, *arrays: Array) -> dict[s
     return arrays_of(forward(config, num_refs, *arrays))
 
 
+def surest_arrays(
+    config: ModelConfig, num_refs: int, variables: dict, pixels: UInt8[Array, "V H W 3"]
+) -> dict[str, Array]:
+    """`forward` on the surest of ``num_refs`` paths, whose ``reference`` and ``scores`` are added.
+
+    The candidates are the first photographs in the network's order.
+    """
+    order, back = _turned_order(len(pixels), 0)
+    choice = surest_of_paths(
+        variables, _images(pixels[order])[None], config=config, num_refs=num_refs
+    )
+    pred = _rendered_scales(choice.prediction, config.max_scale)
+    named = arrays_of(jax.tree.map(lambda x: x[0][back], pred))
+    return named | {"reference": order[choice.reference[0]], "scores": choice.scores[0]}
+
+
+def encode(config: ModelConfig, variables: dict, pixels: Array) -> dict[str, Array]:
+    """The encoder's ``tokens``, photographs in their own order."""
+    return {"tokens": encode_views(variables, _images(pixels), config)}
+
+
+def surest_of_group_arrays(
+    config: ModelConfig, at_once: int, variables: dict, pixels: Array, tokens: Array, start: Array
+) -> dict[str, Array]:
+    """``at_once`` photographs from ``start`` on tried as references; as of `surest_arrays`."""
+    given = _images(pixels)[None], tokens[None], start
+    choice = surest_of_group(variables, *given, config=config, at_once=at_once)
+    pred = _rendered_scales(choice.prediction, config.max_scale)
+    named = arrays_of(jax.tree.map(lambda x: x[0], pred))
+    return named | {"reference": choice.reference[0], "scores": choice.scores[0]}
+
+
+def _images(pixels: UInt8[Array, "V H W 3"]) -> Float[Array, "V H W 3"]:
+    return pixels.astype(jnp.float32) / 127.5 - 1
+
+
 def arrays_of(pred: Prediction) -> dict[str, Array]:
-    """The inverse of `network.prediction_of`."""
+    """A prediction as the dict that programs return."""
     named = {"points": pred.points, "confidence": pred.confidence}
     return named | (vars(pred.gaussians) if pred.gaussians is not None else {})
 

@@ -1,7 +1,7 @@
 """The arrays of a reconstruction, and their file: pointmaps, confidences, cameras, Gaussians.
 
 Conventions: views in the order in which the photographs were given; the world is the camera frame
-of the reference view (view 0, OpenCV axes: x right, y down, z forward) at the network's scale, or
+of the reference view (OpenCV axes: x right, y down, z forward) at the network's scale, or
 that of the known poses, where these were given. Pixel (0, 0) has its center at (0, 0). All arrays
 are NumPy. Points and poses of a world far from its origin (a survey's) are float64; `recentered`
 gives what draws in float32 a scene that loses nothing by it.
@@ -53,6 +53,8 @@ class SceneArrays:
     timings: seconds of each stage. metric: whether one unit of ``points`` is one meter (or
     whatever unit the known poses were given in). world_is_reference: whether the world is the
     reference view's camera frame; false where known poses brought a world of their own.
+    reference: that view. reference_margin: by how much its mean log confidence was above that of
+    the second best view tried as the reference; None where only one was tried.
     """
 
     images_01: Float[np.ndarray, "V H W 3"]
@@ -70,6 +72,8 @@ class SceneArrays:
     metric: bool = False
     # Files of scenes saved before there was this field have no other world.
     world_is_reference: bool = True
+    reference: int = 0
+    reference_margin: float | None = None
 
     @property
     def colors(self) -> Float[np.ndarray, "V H W 3"]:
@@ -129,6 +133,8 @@ class SceneArrays:
             "timings": self.timings,
             "metric": self.metric,
             "world_is_reference": self.world_is_reference,
+            "reference": self.reference,
+            "reference_margin": self.reference_margin,
         }
         with whole_file(path) as partial, open(partial, "wb") as file:
             np.savez(file, meta=np.array(json.dumps(meta)), **arrays)

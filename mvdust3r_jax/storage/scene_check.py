@@ -31,11 +31,14 @@ _GAUSSIANS = {
     "gaussians_scales": ("VHW3", "f", True),
     "gaussians_rotations": ("VHW4", "f", True),
 }
-_META = {"names": list, "timings": dict, "metric": bool, "world_is_reference": bool}
+_META = {
+    **{"names": list, "timings": dict, "metric": bool, "world_is_reference": bool},
+    **{"reference": int, "reference_margin": float | None},
+}
 # No photograph is larger; exports allocate pictures of these sizes.
 MAX_SIDE = 1_000_000
 # Written by versions that had no such field.
-_OPTIONAL_META = ("world_is_reference",)
+_OPTIONAL_META = ("world_is_reference", "reference", "reference_margin")
 
 
 class SceneFileError(ValueError):
@@ -56,10 +59,12 @@ def check_scene(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
         _check_array(path, name, arrays[name], letters, kinds, finite, sizes)
     for name, kind in _META.items():
         if name in meta and not isinstance(meta[name], kind):
-            _fail(path, name, f"a {kind.__name__}", repr(meta[name])[:60])
+            _fail(path, name, f"a {getattr(kind, '__name__', kind)}", repr(meta[name])[:60])
     names = meta["names"]
     if len(names) != sizes["V"] or not all(isinstance(name, str) for name in names):
         _fail(path, "names", f"{sizes['V']} texts", repr(names)[:60])
+    if not 0 <= meta.get("reference", 0) < sizes["V"]:
+        _fail(path, "reference", f"a view from 0 to {sizes['V'] - 1}", repr(meta["reference"])[:60])
     if "K" in sizes and round((sizes["K"] / 3) ** 0.5) ** 2 * 3 != sizes["K"]:
         _fail(path, "gaussians_colors", "3, 12, 27 or 48 numbers a pixel", str(sizes["K"]))
     sizes_px = arrays["original_sizes"]

@@ -20,10 +20,11 @@ from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.reconstruction import known_world, memory
 from mvdust3r_jax.reconstruction.model import Model, load_model
+from mvdust3r_jax.reconstruction.network import Answer
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.traced import forward
-from mvdust3r_jax.types import Gaussians
+from mvdust3r_jax.types import Gaussians, Prediction
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import places
 from tests.pinhole import pinhole
@@ -88,8 +89,8 @@ def test_scene_of_photographs(model):
     assert scene.gaussians.scales.max() <= limits[1] * 1.001
     assert scene.original_sizes.tolist() == [[40, 50]] * 3
     assert scene.names == ["image_0000", "image_0001", "image_0002"]
-    np.testing.assert_array_equal(scene.world_from_cam[0], np.eye(4))
-    assert scene.pose_ok[0] and scene.cameras.world_from_cam.shape == (3, 4, 4)
+    np.testing.assert_array_equal(scene.world_from_cam[scene.reference], np.eye(4))
+    assert scene.pose_ok[scene.reference] and scene.cameras.world_from_cam.shape == (3, 4, 4)
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(scene.gaussians))
 
 
@@ -222,13 +223,12 @@ def perfect(monkeypatch):
         scales=np.ones((3, 48, 64, 3), np.float32),
         rotations=np.tile(np.float32([1, 0, 0, 0]), (3, 48, 64, 1)),
     )
-    answer = dict(points=points, confidence=np.full((3, 48, 64), 5.0, np.float32))
-    answer |= vars(gaussians)
+    prediction = Prediction(points, np.full((3, 48, 64), 5.0, np.float32), gaussians)
 
-    def answers(*_):
-        return answer
+    def ask(*_):
+        return Answer(prediction, reference=0)
 
-    monkeypatch.setattr(RECONSTRUCT, "compiled_program", lambda *_: answers)
+    monkeypatch.setattr(RECONSTRUCT, "asking", lambda *_: ask)
     model = Model(CONFIG, {}, (48, 64), "perfect")
     blank = Photo(np.zeros((96, 128, 3), np.uint8), np.ones((96, 128), bool), (96, 128), "a")
     return model, [blank] * 3, points, intrinsics, poses

@@ -38,7 +38,7 @@ def test_served_program_equals_the_library(model, folder):
     """Points, confidences and Gaussians are those of `reconstruct`."""
     photographs = np.random.default_rng(1).integers(0, 255, (3, 16, 24, 3), dtype=np.uint8)
     result = serving.load_program(folder)(photographs)
-    scene = reconstruct(list(photographs), model)
+    scene = reconstruct(list(photographs), model, reference="first")
     np.testing.assert_allclose(result["points"], scene.points, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(result["confidence"], scene.confidence, rtol=1e-4)
     np.testing.assert_allclose(result["scales"], scene.gaussians.scales, rtol=1e-3, atol=1e-5)

@@ -37,6 +37,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="reference views of MV-DUSt3R+ (default: %(default)s)",
     )
     group.add_argument(
+        "--reference",
+        type=values.reference,
+        metavar="auto|first|N",
+        help="whose camera is the world: the photograph that the network is surest of, the first, "
+        "or the N-th from 0 (default: auto where it costs little, as with MV-DUSt3R+, else first)",
+    )
+    group.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         help="of matrix products (default: float32 on CPUs, bfloat16 elsewhere)",
