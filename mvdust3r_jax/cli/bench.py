@@ -36,6 +36,8 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     console.say(f"matrix products: {rate / 1e9:.0f} GFLOP/s")
     console.say("  ".join(f"{name:>12s}" for name in _HEADINGS))
     rows = []
+    refs = min(args.refs, max(args.views)) if model.config.cross_ref else 1
+    memory.check(model.config, max(args.views), refs, *args.size)
     for views in args.views:
         row = measure(model, views, min(args.refs, views), args.repeats, rate)
         rows.append(row)

@@ -12,10 +12,13 @@ from mvdust3r_jax.cli.reconstruct import check_output_folder
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Export, compile, write."""
-    from mvdust3r_jax.reconstruction import serving
+    from mvdust3r_jax.reconstruction import memory, serving
 
     check_output_folder(args.folder, serving.FILES)
     model = inputs.open_model(args, console)
+    height, width = args.size or model.image_size
+    refs = min(args.refs, args.views) if model.config.cross_ref else 1
+    memory.check(model.config, args.views, refs, height, width)
     with console.stage("export and compile"):
         serving.export_program(args.folder, model, args.views, args.refs, args.size)
     console.say(f"wrote {args.folder}")

@@ -71,10 +71,12 @@ def reference(text: str) -> int | str:
 
 
 def focal(text: str) -> float | str:
-    """A number of pixels, or "exif"."""
-    if text != "exif" and not 0 < _number(text) < math.inf:
-        raise argparse.ArgumentTypeError(f"a number of pixels or 'exif' is expected, got {text!r}")
-    return text if text == "exif" else float(text)
+    """A number of pixels, or a word: from EXIF, one for all photographs, one for each."""
+    words = ("exif", "one", "each")
+    if text not in words and not 0 < _number(text) < math.inf:
+        expected = f"a number of pixels or one of {', '.join(words)} is expected"
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
+    return text if text in words else float(text)
 
 
 def size(text: str) -> tuple[int, int]:

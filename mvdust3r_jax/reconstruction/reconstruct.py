@@ -36,10 +36,12 @@ from mvdust3r_jax.reconstruction.network import (
     asking,
     default_reference,
 )
-from mvdust3r_jax.reconstruction.programs import Program
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import (
-    camera_program,
+    LENSES,
+    CameraPrograms,
+    Lenses,
+    camera_programs,
     centered_intrinsics,
     find_cameras,
     known_intrinsics,
@@ -57,7 +59,7 @@ def reconstruct(
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
     cameras: KnownCameras | None = None,
-    focal_px: float | Sequence[float] | Literal["exif"] | None = None,
+    focal_px: float | Sequence[float] | Literal["exif", "one", "each"] | None = None,
     masks: Sequence[str | os.PathLike | np.ndarray] | None = None,
     progress: Callable[[str], None] = lambda stage: None,
     advance: Callable[[float], None] = lambda share: None,
@@ -77,7 +79,9 @@ def reconstruct(
       fit: "crop" to that aspect or "pad" to it.
       cameras: known intrinsics and poses at the original resolution; poses make the scene metric.
       focal_px: known focal length at the original resolution, one or one per photograph, or
-        "exif" to take it from the files; the principal point is then the middle.
+        "exif" to take it from the files; the principal point is then the middle. "one" estimates
+        one for all, "each" one for each; by default one for all, but its own for a photograph whose
+        points plainly say so (another zoom).
       masks: one per photograph: which pixels count.
       progress: called with the name of each stage as it begins.
       advance: called with the share that is done of a stage that tells.
@@ -106,15 +110,18 @@ def reconstruct(
     photos, fitted = _read(images, height, width, fit, known, masks)
     clock.begin("compile")
     pixels = np.stack([f.pixels for f in fitted])
-    intrinsics = known_intrinsics(photos, fitted, known, focal_px)
+    lenses = focal_px if isinstance(focal_px, str) and focal_px in LENSES else "auto"
+    intrinsics = known_intrinsics(photos, fitted, known, focal_px if lenses == "auto" else None)
+    if intrinsics is not None:
+        lenses = "known"
     # Both are compiled at the same time, and the one for cameras while the network is at work.
     with ThreadPoolExecutor(1) as beside:
-        poses = beside.submit(camera_program, *pixels.shape[:3])
+        poses = beside.submit(camera_programs, *pixels.shape[:3], lenses)
         ask = asking(model, pixels.shape, num_refs, reference, memory_limit, advance)
         clock.begin("network")
         answer = ask(model.variables, pixels)
         clock.begin("cameras")
-        scene = _scene(photos, fitted, answer, intrinsics, poses.result())
+        scene = _scene(photos, fitted, answer, intrinsics, poses.result(), lenses)
     if known.world_from_cam is not None:
         scene = align_to_poses(scene, known.world_from_cam)
     clock.begin("")
@@ -197,7 +204,12 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
 
 
 def _scene(
-    photos: list[Photo], fitted: list[Fitted], answer: Answer, known, program: Program
+    photos: list[Photo],
+    fitted: list[Fitted],
+    answer: Answer,
+    known,
+    programs: CameraPrograms,
+    lenses: Lenses,
 ) -> Scene:
     """The prediction with its cameras; ``known``: intrinsics, or None."""
     pred = answer.prediction
@@ -206,7 +218,7 @@ def _scene(
     confidence = np.where(valid & np.isfinite(pred.points).all(-1), pred.confidence, 0)
     start = centered_intrinsics(photos, maps) if known is None else known
     intrinsics, world_from_cam, ok = find_cameras(
-        program, pred.points, confidence, start, known is not None, answer.reference
+        programs, pred.points, confidence, start, lenses, answer.reference
     )
     return Scene(
         images_01=np.stack([f.pixels for f in fitted]).astype(np.float32) / 255,

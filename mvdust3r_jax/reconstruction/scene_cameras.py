@@ -5,6 +5,8 @@ Intrinsics are ``[V, 3, 3]`` at the network's resolution, where not said otherwi
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -12,6 +14,11 @@ from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.media.fitting import Fitted
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.reconstruction.programs import Leaf, Program, program
+
+# What may be asked for to be estimated: one focal length for all photographs, or one for each.
+LENSES = ("one", "each")
+# Else they are known, or one for all but for photographs whose points plainly say otherwise.
+Lenses = Literal["known", "one", "each", "auto"]
 
 
 def known_intrinsics(
@@ -50,28 +57,65 @@ def centered_intrinsics(photos: list[Photo], maps: np.ndarray) -> Float[np.ndarr
     return matrices
 
 
-def camera_program(views: int, height: int, width: int) -> Program:
-    """`traced.found_cameras` for pointmaps of one shape."""
-    shapes = [(views, height, width, 3), (views, height, width), (views,), (views, 2)]
-    leaves = [Leaf(shape, "float32") for shape in shapes]
-    return program("found_cameras", (), (*leaves, Leaf((), "int32")))
+class CameraPrograms(NamedTuple):
+    """`traced.found_cameras` and, where it may be needed, `traced.own_focal_factors`."""
+
+    find: Program
+    own: Program | None
+
+
+def camera_programs(views: int, height: int, width: int, lenses: Lenses) -> CameraPrograms:
+    """For pointmaps of one shape."""
+    maps = [(views, height, width, 3), (views, height, width)]
+    leaves = [Leaf(shape, "float32") for shape in (*maps, (views,), (views, 2))]
+    find = program("found_cameras", (), (*leaves, Leaf((), "int32")))
+    if lenses in ("known", "one"):
+        return CameraPrograms(find, None)
+    leaves = [Leaf(shape, "float32") for shape in (*maps, (views, 4, 4), (), (views, 2))]
+    return CameraPrograms(find, program("own_focal_factors", (), tuple(leaves)))
 
 
 def find_cameras(
-    program: Program, points, confidence, intrinsics: np.ndarray, focal_known: bool, reference: int
+    programs: CameraPrograms,
+    points,
+    confidence,
+    intrinsics: np.ndarray,
+    lenses: Lenses,
+    reference: int,
 ) -> tuple[np.ndarray, Float[np.ndarray, "V 4 4"], Bool[np.ndarray, " V"]]:
     """Intrinsics, ``world_from_cam``, and whether it was found.
 
     The reference's pose is the identity by definition, as is one that was not found.
     """
-    focal_px = np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1]) * focal_known
+    focal_px = np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1]).astype(np.float32)
     principal_px = intrinsics[:, :2, 2].astype(np.float32)
-    given = np.asarray(confidence, np.float32), focal_px.astype(np.float32), principal_px
-    found = program(np.asarray(points, np.float32), *given, np.int32(reference))
-    if not focal_known:
+    maps = np.asarray(points, np.float32), np.asarray(confidence, np.float32)
+
+    def find(focal_px):
+        return programs.find(*maps, focal_px, principal_px, np.int32(reference))
+
+    found = find(focal_px * np.float32(lenses == "known"))
+    if programs.own is not None:
+        factor = _own_factors(programs.own, maps, found, principal_px, lenses, reference)
+        if (factor != 1).any():
+            found = find(np.asarray(found["focal_px"]) * factor)
+    if lenses != "known":
         intrinsics = intrinsics.copy()
         intrinsics[:, [0, 1], [0, 1]] = np.asarray(found["focal_px"])[:, None]
     ok, poses = np.array(found["ok"]), np.array(found["world_from_cam"])
     poses[~ok] = np.eye(4)
     poses[reference], ok[reference] = np.eye(4), True
     return intrinsics, poses.astype(np.float32), ok
+
+
+def _own_factors(
+    program: Program, maps, found, principal_px, lenses: Lenses, reference: int
+) -> Float[np.ndarray, " V"]:
+    """By which to multiply the common focal length, which is the reference's own."""
+    poses, ok = np.array(found["world_from_cam"]), np.asarray(found["ok"])
+    poses[~ok] = np.eye(4)
+    focal_px = np.asarray(found["focal_px"])[reference]
+    own = program(*maps, poses.astype(np.float32), np.float32(focal_px), principal_px)
+    taken = np.array(own["usable" if lenses == "each" else "own"]) & ok
+    taken[reference] = False
+    return np.where(taken, own["factor"], 1).astype(np.float32)

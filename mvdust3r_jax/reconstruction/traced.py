@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from mvdust3r_jax.cameras import from_pointmaps
+from mvdust3r_jax.cameras.focals import own_focals
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.encoded import encode_views
@@ -135,3 +136,15 @@ def found_cameras(
     )
     world_from_cam = poses.ref_from_cam[:, 0]
     return {"focal_px": focal_px, "world_from_cam": world_from_cam, "ok": poses.ok[:, 0]}
+
+
+def own_focal_factors(
+    points: Float[Array, "V H W 3"],
+    confidence: Float[Array, "V H W"],
+    world_from_cam: Float[Array, "V 4 4"],
+    focal_px: Float[Array, ""],
+    principal_px: Float[Array, "V 2"],
+) -> dict[str, Array]:
+    """`own_focals` beside the common ``focal_px``: ``factor``, ``usable`` and ``own`` [V]."""
+    found = own_focals(points, confidence, focal_px, world_from_cam, principal_px)
+    return {"factor": found.factor, "usable": found.usable, "own": found.own}

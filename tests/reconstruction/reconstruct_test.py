@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pycolmap
 import pytest
 
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
@@ -191,12 +192,15 @@ def test_black_and_identical_photographs(model, value):
 # ---------------------------------------------------------------- known geometry
 
 
-def posed_box(count):
-    """Cameras around a curved surface, and the pointmaps a perfect network would give."""
+def posed_box(count, focal=55.0):
+    """Cameras around a curved surface, and the pointmaps a perfect network would give.
+
+    focal: of all views, or of each.
+    """
     height, width = 48, 64
     rng = np.random.default_rng(2)
     v, u = np.mgrid[:height, :width]
-    intrinsics = pinhole(np.full(count, 55.0), height, width)
+    intrinsics = pinhole(np.broadcast_to(np.float32(focal), count), height, width)
     # Of photographs whose middle is the principal point, not of the published recipe's crops.
     intrinsics[:, :2, 2] -= 0.5
     depth = 4 + np.sin(u / 9 + np.arange(count)[:, None, None]) + 0.5 * np.cos(v / 7)
@@ -216,7 +220,10 @@ def posed_box(count):
 @pytest.fixture
 def perfect(monkeypatch):
     """`reconstruct` with the network replaced by the right answer for three views."""
-    points, intrinsics, poses = posed_box(3)
+    return answered(monkeypatch, *posed_box(3))
+
+
+def answered(monkeypatch, points, intrinsics, poses):
     gaussians = Gaussians(
         colors=np.random.default_rng(0).normal(size=(3, 48, 64, 12)).astype(np.float32),
         opacities=np.ones((3, 48, 64), np.float32),
@@ -258,6 +265,31 @@ def test_principal_point_is_the_middle_of_the_photograph(model, fit, focal_px):
     np.testing.assert_allclose(scene.original_intrinsics[:, :2, 2], middles, atol=1e-3)
     # A photograph of the network's size is not resampled for that.
     np.testing.assert_array_equal(scene.images_01[1], photos[1].astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("zoom", [0.6, 1.4, 2.0])
+def test_another_zoom_has_its_own_focal_length(monkeypatch, zoom, tmp_path):
+    """It is found beside the common one, with the pose, and stands in what other programs read."""
+    focal = [55.0, 55 * zoom, 55.0]
+    model, photos, _, intrinsics, poses = answered(monkeypatch, *posed_box(3, focal))
+    photos = [dataclasses.replace(p, name=f"{i}.jpg") for i, p in enumerate(photos)]
+    scene = reconstruct(photos, model)
+    np.testing.assert_allclose(scene.intrinsics, intrinsics, rtol=2e-3)
+    np.testing.assert_allclose(scene.world_from_cam, poses, atol=5e-3)
+    np.testing.assert_allclose(scene.original_intrinsics[:, 0, 0], 2 * np.array(focal), rtol=2e-3)
+    scene.save(tmp_path, ["colmap", "cameras"])
+    model = pycolmap.Reconstruction(tmp_path / "colmap" / "sparse" / "0")
+    read = [i.camera.focal_length_x for i in sorted(model.images.values(), key=lambda i: i.name)]
+    np.testing.assert_allclose(read, 2 * np.array(focal), rtol=2e-3)
+
+
+def test_one_lens_for_all_is_kept_where_it_is_asked_for(monkeypatch):
+    """``"one"`` passes over another zoom; ``"each"`` changes nothing where all are alike."""
+    model, photos, *_ = answered(monkeypatch, *posed_box(3, [55, 80, 55]))
+    assert np.ptp(reconstruct(photos, model, focal_px="one").intrinsics[:, 0, 0]) == 0
+    model, photos, _, intrinsics, _ = answered(monkeypatch, *posed_box(3))
+    each = reconstruct(photos, model, focal_px="each").intrinsics
+    np.testing.assert_allclose(each, intrinsics, rtol=2e-3)
 
 
 def test_known_focal_lengths_are_used(perfect):

@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known.add_argument(
         "--focal",
         type=values.focal,
-        metavar="PX|exif",
-        help="focal length in pixels of the files, or from EXIF",
+        metavar="PX|exif|one|each",
+        help="focal length in pixels of the files, or from EXIF; or estimate one for all, or for "
+        "each (default: one, and its own where a photograph's points plainly say so)",
     )
     known.add_argument(
         "--cameras",
