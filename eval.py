@@ -13,6 +13,7 @@ says what every number means.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ from mvdust3r_jax.evaluation.runner import Evaluation, wait_for_all, write_repor
 from mvdust3r_jax.evaluation.sets import EvalSet
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.network import Network
+from mvdust3r_jax.storage.places import Mirror, is_remote
 from mvdust3r_jax.weights.files import digest, load_weights
 from mvdust3r_jax.weights.places import find_weights
 
@@ -86,11 +88,15 @@ def plan_of(config: ml_collections.ConfigDict, weights: str) -> Plan:
     )
 
 
-def evaluate(plan: Plan, workdir: Path) -> None:
-    """Computes, reports and draws."""
-    evaluation = Evaluation(plan, workdir)
+def evaluate(plan: Plan, workdir: Path, mirror: Mirror | None = None) -> None:
+    """Computes, reports and draws; ``mirror``: what brings ``workdir`` into a bucket."""
+    evaluation = Evaluation(plan, workdir, mirror and functools.partial(mirror.push, force=False))
     evaluation.run()
+    if mirror:
+        mirror.push()
     wait_for_all()
+    if mirror:
+        mirror.pull()
     if jax.process_index() == 0:
         print(write_report(workdir))
         if plots.available():
@@ -114,12 +120,18 @@ def main(options: Any) -> None:
     """Checks, then evaluates."""
     common_flags.start_processes(options)
     try:
-        workdir = common_flags.work_folder(options.workdir)
+        workdir, mirror = common_flags.work_folder(options.workdir), None
+        if is_remote(workdir):
+            mirror = Mirror(workdir)
+            mirror.pull()
+            workdir = mirror.local
         plan = plan_of(options.config, options.weights)
         check_same_run(workdir, plan.facts, plan.targets)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    evaluate(plan, workdir)
+    evaluate(plan, workdir, mirror)
+    if mirror:
+        mirror.close()
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def rows_of(name: str, tiny: bool, limit_s: float, said: list[str]) -> Iterator[
             clock.cancel()
             process.kill()
             process.wait()
+            process.stdout.close()
         errors.seek(0)
         said.append(errors.read())
     if ended:

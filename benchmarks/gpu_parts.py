@@ -81,7 +81,7 @@ TINY = Sizes(
     overrides=("data.num_inputs=[2]", "data.height=16", "data.width=16")
     + ("data.num_targets=0", "num_refs=1"),
     batches=(1, 2),
-    most=3,
+    most=2,
     repeat=1,
     room="configs/tiny.py",
     room_overrides=("data.num_inputs=(2,)", "data.height=16", "data.width=16", "total_steps=4")

@@ -16,6 +16,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from configs.checks import closest
+from mvdust3r_jax.storage.places import as_path
 
 
 def define(config: str, workdir: str) -> None:
@@ -46,11 +47,9 @@ def start_processes(options: Any) -> None:
         jax.distributed.initialize()
 
 
-def work_folder(text: str) -> Path:
-    """The workdir; an address such as gs://BUCKET would become a folder of this host alone."""
-    if "://" in text:
-        raise ValueError(f"--workdir must be a folder, got {text!r}: mount the bucket as one")
-    return Path(text)
+def work_folder(text: str) -> Any:
+    """The workdir: a ``Path``, or an ``epath.Path`` of a bucket for ``gs://BUCKET/FOLDER``."""
+    return as_path(text)
 
 
 def _parsed(argv: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from data.rgbd.choose import choose, plan
 from data.rgbd.compare import differences
 from data.rgbd.layouts import LAYOUTS
 from data.stored.builder import StaleDataError, write_dataset
+from mvdust3r_jax.cli import values
 
 # Options and the fields of the rule that they set.
 _RULE_FIELDS = {
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="folder of data sets")
+    parser.add_argument("--out", type=values.local_path, required=True, help="folder of data sets")
     parser.add_argument("--beam", type=int, default=0, metavar="WORKERS", help=_BEAM_HELP)
 
 
@@ -68,8 +69,12 @@ def _add_rooms(parser: argparse.ArgumentParser) -> None:
 def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
     rule = Rule()
     parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True)
-    parser.add_argument("--root", type=Path, required=True, help="folder that holds the scenes")
-    parser.add_argument("--choice", type=Path, required=command == "choose", help="the choice file")
+    parser.add_argument(
+        "--root", type=values.local_path, required=True, help="folder that holds the scenes"
+    )
+    parser.add_argument(
+        "--choice", type=values.local_path, required=command == "choose", help="the choice file"
+    )
     # None stands for the default, or for what a given choice says.
     parser.add_argument("--lo", type=float, help=f"(default: {rule.lo})")
     parser.add_argument("--hi", type=float, help=f"(default: {rule.hi})")
@@ -91,10 +96,10 @@ def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
 
 def _add_released(parser: argparse.ArgumentParser) -> None:
     _add_out(parser)
-    parser.add_argument("--train", type=Path, help="dps_train.h5")
-    parser.add_argument("--test", type=Path, help="dps_test.h5")
+    parser.add_argument("--train", type=values.local_path, help="dps_train.h5")
+    parser.add_argument("--test", type=values.local_path, help="dps_test.h5")
     parser.add_argument(
-        "--root", type=Path, required=True, help="where the recorded paths lie here"
+        "--root", type=values.local_path, required=True, help="where the recorded paths lie here"
     )
     parser.add_argument("--targets", type=int, default=2, help="render-only views at the end")
     parser.add_argument("--limit", type=int, help="at most this many trajectories of each file")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtyping import Float, UInt8
 from data.overlap import world_points
 from data.stored.reader import TrajectorySet, Views, decode_views
 from data.stored.schema import CorruptRecord
+from mvdust3r_jax.cli import values
 
 _RED, _BLUE, _GREEN = (220, 30, 30), (40, 80, 230), (20, 150, 40)
 _WHITE = 255
@@ -115,8 +115,8 @@ def sheet(
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the sheet."""
     parser = argparse.ArgumentParser(prog="python -m data.show", description=__doc__)
-    parser.add_argument("dataset", type=Path, help="folder of a built data set")
-    parser.add_argument("--out", type=Path, required=True, help="PNG or JPEG file")
+    parser.add_argument("dataset", type=values.local_path, help="folder of a built data set")
+    parser.add_argument("--out", type=values.local_path, required=True, help="PNG or JPEG file")
     parser.add_argument("--split", default="train")
     parser.add_argument("--count", type=int, default=3, help="trajectories, at equal distances")
     parser.add_argument("--size", type=int, default=160, help="pixels of a view")

@@ -24,6 +24,7 @@ from data.stored.schema import (
     decode_image,
     decode_image_half,
 )
+from mvdust3r_jax.storage.places import local_path
 
 _ENCODED = {"image": tfds.decode.SkipDecoding(), "depth": tfds.decode.SkipDecoding()}
 
@@ -60,7 +61,7 @@ class TrajectorySet:
     scenes: list[str]
 
     def __init__(self, root: str | Path, split: str):
-        self.root, self.split = Path(root), split
+        self.root, self.split = local_path(root), split
         frames = tfds.builder_from_directory(_version_folder(self.root, FRAMES))
         tables = tfds.builder_from_directory(_version_folder(self.root, TRAJECTORIES))
         if split not in frames.info.splits:

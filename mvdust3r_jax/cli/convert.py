@@ -6,13 +6,15 @@ import argparse
 from typing import Any
 
 from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.storage.places import is_remote
 from mvdust3r_jax.weights import files as weight_files
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Rewrite the weights."""
     if args.target.exists() and not args.force:
-        same = " (it is the input itself)" if args.target.samefile(args.source) else ""
+        itself = not is_remote(args.target) and args.target.samefile(args.source)
+        same = " (it is the input itself)" if itself else ""
         raise FileExistsError(f"{args.target} exists{same}; --force replaces it")
     with console.stage("convert"):
         weight_files.convert(args.source, args.target, args.dtype, args.ignore_objects)

@@ -14,6 +14,7 @@ from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.programs import keep_programs
+from mvdust3r_jax.storage.places import local_path
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 from mvdust3r_jax.weights.places import SMALL, find_weights
 
@@ -59,7 +60,7 @@ def gather(
     """
     found: list[Path | photographs.Photo] = []
     for text in inputs:
-        path = Path(text)
+        path = local_path(text)
         if not path.exists():
             kind = "link to a missing file" if path.is_symlink() else "file or folder"
             raise FileNotFoundError(f"there is no {kind} {text!r}")

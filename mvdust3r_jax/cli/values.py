@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mvdust3r_jax.storage import places
 
 _LAST_PORT = 65535
 
@@ -85,3 +90,20 @@ def size(text: str) -> tuple[int, int]:
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(f"a size like 224 or 224x320 is expected, got {text!r}")
     return int(parts[0]), int(parts[-1])
+
+
+def local_path(text: str) -> Path:
+    """A path of this machine; an address in a bucket is an error, not a folder of that name."""
+    return _place(places.local_path, text)
+
+
+def any_path(text: str) -> Any:
+    """A path of this machine, or in a bucket (``gs://...``)."""
+    return _place(places.as_path, text)
+
+
+def _place(kind: Callable[[str], Any], text: str) -> Any:
+    try:
+        return kind(text)
+    except places.PlaceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

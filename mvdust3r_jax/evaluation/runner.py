@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,7 +34,9 @@ from mvdust3r_jax.types import Batch
 class Evaluation:
     """A plan on this process's devices, writing into ``workdir``."""
 
-    def __init__(self, plan: Plan, workdir: Path):
+    def __init__(self, plan: Plan, workdir: Path, kept: Callable[[], Any] | None = None):
+        """kept: called whenever records have been added."""
+        self._kept = kept
         self.plan, self.workdir, self.devices = plan, workdir, Devices(plan.options.devices)
         self.perceptual = self.devices.place(lpips.load_weights(), spread=False)
         placed = {
@@ -82,6 +86,8 @@ class Evaluation:
                 metrics = records.part_file(self.workdir, "metrics")
                 records.append(metrics, itertools.compress(rows, new))
                 records.append(records.part_file(self.workdir, "times"), [key | timing])
+            if self._kept is not None:
+                self._kept()
 
     def one(self, key: Record, ids: list[str], batch: Batch) -> tuple[list[Record], Record]:
         """Records and times of one method on one batch."""

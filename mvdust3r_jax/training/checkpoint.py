@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from absl import logging
 from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
 
 from mvdust3r_jax.models.config import ModelConfig
+from mvdust3r_jax.storage import places
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.causes import first_line
 from mvdust3r_jax.training.checkpoint_identity import (
@@ -69,7 +69,8 @@ class Checkpoints:
         self._latest = {NEWEST: 0, BEST: 0}
         self._config_json = config_json
         self._version = code_version()
-        self._folders = {name: Path(workdir).absolute() / name for name in (NEWEST, BEST)}
+        workdir = places.absolute(workdir)
+        self._folders = {name: workdir / name for name in (NEWEST, BEST)}
         self._keep = {NEWEST: keep, BEST: 1}
         self._managers = {name: self._open(name) for name in self._folders}
         self._best_value = self._read_best()
@@ -159,7 +160,7 @@ class Checkpoints:
         )
         if jax.process_index() == 0:
             for half in self._folders[place].glob("*.orbax-checkpoint-tmp"):
-                shutil.rmtree(half, ignore_errors=True)
+                places.remove_tree(half)
         self._managers[place] = self._open(place)
         if place == BEST:
             self._best_value = self._read_best()
@@ -256,8 +257,7 @@ class Checkpoints:
                 if not target.exists():
                     break
                 target = place / f"{NEWEST}-{step}-{again}"
-            place.mkdir(exist_ok=True)
-            folder.rename(target)
+            places.move_tree(folder, target)
             logging.warning(
                 "checkpoint %s cannot be read and was moved to %s (%s)",
                 *(folder, target, reason),

@@ -22,6 +22,7 @@ from absl import logging
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from mvdust3r_jax.storage import places
 from mvdust3r_jax.storage.atomic import whole_file
 
 try:
@@ -33,13 +34,20 @@ except ImportError:
 
 
 class MetricLog:
-    """Appends ``{"step": k, "kind": ..., name: value, ...}`` lines to ``metrics.jsonl``."""
+    """Appends ``{"step": k, "kind": ..., name: value, ...}`` lines to ``metrics.jsonl``.
+
+    In a bucket (``gs://...``) files appear half a minute late, and with every checkpoint.
+    """
 
     def __init__(self, workdir: Path, first_step: int, *, tensorboard: bool, active: bool = True):
-        self._active, self._workdir = active, workdir
-        self._board = None
+        self._active, self._mirror, self._board = active, None, None
         if not active:
             return
+        if places.is_remote(workdir):
+            self._mirror = places.Mirror(workdir)
+            self._mirror.pull("metrics.jsonl")
+            workdir = self._mirror.local
+        self._workdir = workdir
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "metrics.jsonl"
         _drop_after(path, first_step)
@@ -65,6 +73,9 @@ class MetricLog:
         with _reported(step, "metrics"):
             self._file.write(json.dumps({"step": step, "kind": kind, **facts}) + "\n")
             self._file.flush()
+            if self._mirror is not None:
+                # A run that is killed repeats the steps since its last checkpoint.
+                self._mirror.push(force=kind == "checkpoint")
 
     def pictures(self, step: int, panels: dict[str, Float[np.ndarray, "H W 3"]]) -> None:
         """Panels in [0, 1], to TensorBoard and as ``pictures/NAME_STEP.png``."""
@@ -91,6 +102,9 @@ class MetricLog:
             self._file.close()
         if self._board is not None:
             self._board.close()
+        if self._mirror is not None:
+            with _reported(0, "metrics"):
+                self._mirror.close()
 
 
 @contextlib.contextmanager

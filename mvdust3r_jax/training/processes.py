@@ -131,7 +131,7 @@ def check_shared_folder(folder: Path) -> None:
     token = folder / f".seen-by-all-{from_first(secrets.token_hex(8))}"
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        token.touch()
+        token.write_text("")
     meet("workdir", 60)
     blind = gather("" if _appears(token) else socket.gethostname())
     if jax.process_index() == 0:

@@ -8,17 +8,20 @@ from typing import Any
 
 import jax
 
+from mvdust3r_jax.storage.places import Mirror, is_remote
+
 
 class Trace:
     """The profiler, running during those of ``steps`` that this run takes."""
 
     def __init__(self, folder: Path, steps: range):
-        self._folder, self._steps, self._running = folder, steps, False
+        self._folder, self._steps, self._running, self._mirror = folder, steps, False, None
 
     def before(self, step: int) -> None:
         """Starts with the first step of the range that this run takes."""
         if step in self._steps and not self._running:
-            jax.profiler.start_trace(str(self._folder))
+            self._mirror = Mirror(self._folder) if is_remote(self._folder) else None
+            jax.profiler.start_trace(str(self._mirror.local if self._mirror else self._folder))
             self._running = True
 
     def after(self, step: int, metrics: Any, last: bool) -> None:
@@ -27,6 +30,8 @@ class Trace:
             jax.block_until_ready(metrics)
             jax.profiler.stop_trace()
             self._running = False
+            if self._mirror:
+                self._mirror.close()
 
 
 def traced_steps(text: str) -> range:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from mvdust3r_jax.models.config import COMPUTE_FIELDS, ModelConfig
+from mvdust3r_jax.storage import places
 from mvdust3r_jax.weights import port, safetensors_file, torch_args, torch_file, torch_writer
 from mvdust3r_jax.weights.shapes import variable_shapes
 
@@ -55,9 +56,10 @@ def load_weights(
     Raises:
       FileNotFoundError, or WeightsError (a ValueError) saying what is wrong with the file.
     """
-    config, variables = _read(Path(path), ignore_objects)
+    path = places.as_path(path)
+    config, variables = _read(path, ignore_objects)
     variables = {k: _float32(v) for k, v in variables.items() if k != "unused"}
-    _check_finite(Path(path), variables)
+    _check_finite(path, variables)
     return config, variables
 
 
@@ -74,14 +76,14 @@ def _read(path: Path, ignore_objects: bool = False) -> tuple[ModelConfig, Variab
     """Config and variables as stored, with what a release carries besides (``unused``)."""
     if not path.exists():
         raise FileNotFoundError(f"there are no weights at {path}")
+    file = path
     try:
         if path.is_dir():
             return _read_folder(path)
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        return _from_torch(*port.load_torch_checkpoint(path, ignore_objects))
+        with places.local_copy(path) as file:
+            return _read_file(file, ignore_objects)
     except (torch_file.TorchFileError, safetensors_file.SafetensorsFileError) as error:
-        message = str(error)
+        message = str(error).replace(str(file), str(path))
         told = WeightsError(message if str(path) in message else f"{path}: {message}")
         told.__notes__ = getattr(error, "__notes__", [])
         raise told from error
@@ -89,20 +91,31 @@ def _read(path: Path, ignore_objects: bool = False) -> tuple[ModelConfig, Variab
         raise WeightsError(f"{path}: {error.args[0] if error.args else error}") from error
 
 
+def _read_file(path: Path, ignore_objects: bool) -> tuple[ModelConfig, Variables]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _from_torch(*port.load_torch_checkpoint(path, ignore_objects))
+
+
 def image_size(path: str | os.PathLike, ignore_objects: bool = False) -> tuple[int, int] | None:
     """(height, width) of the images that the weights were trained on, where the file says so."""
-    path = Path(path)
+    path = places.as_path(path)
+    if not path.is_dir():
+        with places.local_copy(path) as file:
+            return _size_in_file(file, ignore_objects)
+    if (path / _SIZE_FILE).is_file():
+        return tuple(json.loads((path / _SIZE_FILE).read_text()))
+    step = _checkpoint_of_run(path)
+    if step is None:
+        return None
+    run = json.loads(json.loads((step / "meta" / "metadata").read_text())["config"])
+    return (run["data"]["height"], run["data"]["width"]) if "data" in run else None
+
+
+def _size_in_file(path: Path, ignore_objects: bool) -> tuple[int, int] | None:
     if path.suffix == ".safetensors":
         text = safetensors_file.read(path)[1].get(_SIZE_KEY)
         return tuple(json.loads(text)) if text else torch_args.image_size(path)
-    if path.is_dir():
-        if (path / _SIZE_FILE).is_file():
-            return tuple(json.loads((path / _SIZE_FILE).read_text()))
-        step = _checkpoint_of_run(path)
-        if step is None:
-            return None
-        run = json.loads(json.loads((step / "meta" / "metadata").read_text())["config"])
-        return (run["data"]["height"], run["data"]["width"]) if "data" in run else None
     return torch_args.image_size(path, ignore_objects)
 
 
@@ -111,10 +124,10 @@ def digest(path: str | os.PathLike) -> str:
 
     Of a training run it is that of the checkpoint that `load_weights` takes.
     """
-    path = Path(path)
+    path = places.as_path(path)
     if path.is_dir():
         path = _checkpoint_of_run(path) or path
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = places.files_below(path) if path.is_dir() else [path]
     total = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
@@ -127,12 +140,13 @@ def load_source(path: str | os.PathLike) -> Mapping[str, Any]:
 
     Unlike `load_weights` it takes files of other networks of the family, such as CroCo.
     """
-    path = Path(path)
+    path = places.as_path(path)
     if path.is_dir():
         return load_weights(path)[1]
-    if path.suffix == ".safetensors" and _own_config(path) is not None:
-        return load_weights(path)[1]
-    return torch_args.load_checkpoint(path)[0]
+    with places.local_copy(path) as file:
+        if file.suffix == ".safetensors" and _own_config(file) is not None:
+            return load_weights(file)[1]
+        return torch_args.load_checkpoint(file)[0]
 
 
 def _own_config(path: Path) -> str | None:
@@ -182,10 +196,15 @@ def _checkpoint_of_run(path: Path) -> Path | None:
         return path
     for folder in (path / "best", path / "checkpoints", path):
         steps = [meta.parents[1] for meta in folder.glob("*/meta/metadata")]
-        numbered = [step for step in steps if step.name.isdigit()]
+        numbered = [step for step in steps if step.name.isdigit() and _is_whole(step)]
         if numbered:
             return max(numbered, key=lambda step: int(step.name))
     return None
+
+
+def _is_whole(step: Path) -> bool:
+    """In a bucket nothing can be renamed into its place: a file that is written last tells."""
+    return not places.is_remote(step) or (step / "commit_success.txt").exists()
 
 
 def _restore(folder: Path, config: ModelConfig, params_key: str) -> Variables:
@@ -202,7 +221,7 @@ def _restore(folder: Path, config: ModelConfig, params_key: str) -> Variables:
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     restore = ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True)
     with ocp.PyTreeCheckpointer() as checkpointer:
-        restored = checkpointer.restore(folder.absolute(), args=restore)
+        restored = checkpointer.restore(places.absolute(folder), args=restore)
     restored["params"] = restored.pop(params_key)
     return restored
 
@@ -212,7 +231,7 @@ def _holds(folder: Path, key: str) -> bool:
     import orbax.checkpoint as ocp
 
     with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
+        tree = checkpointer.metadata(places.absolute(folder)).item_metadata.tree
     return bool(tree.get(key))
 
 
@@ -269,15 +288,22 @@ def save_weights(
     Raises:
       ValueError: an unknown ending or dtype. FileExistsError: the folder exists already.
     """
-    path = Path(path)
+    path = places.as_path(path)
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    write = _writer_for(path)
     stored = {k: jax.tree.map(np.asarray, v) for k, v in variables.items()}
     stored["params"] = jax.tree.map(lambda x: x.astype(DTYPES[dtype], copy=False), stored["params"])
+    with places.local_result(path) as file:
+        _write_whole(file, write, stored, config, image_size)
+
+
+def _write_whole(path: Path, write: Callable, *content: Any) -> None:
+    """Writes beside the place and renames."""
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _writer_for(path)(partial, stored, config, image_size)
+        write(partial, *content)
         os.replace(partial, path)
     finally:
         if partial.is_dir():
@@ -338,6 +364,6 @@ def convert(
     ignore_objects: as for `load_weights`. What a release carries and no network reads is kept
     between ``.pth`` and ``.safetensors``.
     """
-    config, variables = _read(Path(source), ignore_objects)
+    config, variables = _read(places.as_path(source), ignore_objects)
     variables = {k: v if k == "unused" else _float32(v) for k, v in variables.items()}
     save_weights(target, variables, config, dtype, image_size(source, ignore_objects))

@@ -1,4 +1,4 @@
-"""Where weights lie: a path, a name in the folders of known weights, a published name."""
+"""Where weights lie: a path, also in a bucket, or a name, of a known folder or a published one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mvdust3r_jax.storage.places import as_path, is_remote
 from mvdust3r_jax.weights import hub
 
 # The network that comes with a clone of the repository, but not with an installed package.
@@ -31,9 +32,11 @@ def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _
     Raises:
       FileNotFoundError: saying where was looked. What `hub.fetch` raises.
     """
-    given = Path(path_or_name)
+    given = as_path(path_or_name)
     if given.exists():
         return given
+    if is_remote(given):
+        raise FileNotFoundError(f"there are no weights at {given}")
     places = [folder / f"{given}{suffix}" for folder in _folders() for suffix in _SUFFIXES]
     found = [place for place in places if len(given.parts) == 1 and place.exists()]
     if found:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.arguments import shared, words
 
 HELP = "weights between PyTorch's .pth, .safetensors and orbax folders"
@@ -18,9 +18,14 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("source", type=Path, metavar="IN", help="weights, or a training run")
     parser.add_argument(
-        "target", type=Path, metavar="OUT", help=".pth, .safetensors, or no ending: an orbax folder"
+        "source", type=values.any_path, metavar="IN", help="weights, or a training run"
+    )
+    parser.add_argument(
+        "target",
+        type=values.any_path,
+        metavar="OUT",
+        help=".pth, .safetensors, or no ending: an orbax folder",
     )
     parser.add_argument(
         "--dtype",

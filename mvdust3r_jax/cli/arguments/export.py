@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.arguments import shared
@@ -17,6 +16,6 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("folder", type=Path, metavar="OUT")
+    parser.add_argument("folder", type=values.local_path, metavar="OUT")
     parser.add_argument("--views", type=values.positive, required=True, metavar="V")
     shared.add_model_arguments(parser)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.arguments import shared, words
@@ -23,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="IMAGES|FOLDER|VIDEO", help="at least two views"
     )
-    parser.add_argument("--out", "-o", required=True, type=Path, metavar="DIR", help="for results")
+    parser.add_argument(
+        "--out", "-o", required=True, type=values.local_path, metavar="DIR", help="for results"
+    )
     shared.add_photo_arguments(parser)
     shared.add_model_arguments(parser)
     known = parser.add_argument_group("what is known")
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     known.add_argument(
         "--cameras",
-        type=Path,
+        type=values.local_path,
         metavar="FILE|DIR",
         help="cameras.json, transforms.json, or a folder with one of them or a COLMAP model",
     )
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     known.add_argument(
         "--masks",
-        type=Path,
+        type=values.local_path,
         metavar="DIR",
         help="masks of the same names; white, or any label, is kept",
     )

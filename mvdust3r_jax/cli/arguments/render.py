@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.arguments import shared, words
@@ -18,7 +17,9 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder of reconstruct")
+    parser.add_argument(
+        "folder", type=values.local_path, metavar="DIR", help="a folder of reconstruct"
+    )
     parser.add_argument(
         "--export", default="mp4", metavar="F,F", help="formats to add (default: %(default)s)"
     )
