@@ -40,7 +40,7 @@ def bucket():
 
 def killed_after(step, workdir, process):
     """The run is killed when its metrics in the bucket hold this step."""
-    for _ in range(240):
+    for _ in range(600):
         path = workdir / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         if process.poll() is not None:

@@ -159,8 +159,7 @@ class Mirror:
 
     def __init__(self, remote: Any, every_s: float = 30.0):
         self._remote, self._every_s = remote, every_s
-        self._folder = tempfile.TemporaryDirectory(prefix="mirror-")
-        self.local = Path(self._folder.name)
+        self.local = Path(tempfile.mkdtemp(prefix="mirror-"))
         self._sent: dict[Path, tuple[int, int]] = {}
         self._last = time.monotonic()
 
@@ -190,7 +189,7 @@ class Mirror:
     def close(self) -> None:
         """Copies the rest and removes the local folder."""
         self.push()
-        self._folder.cleanup()
+        shutil.rmtree(self.local, ignore_errors=True)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
