@@ -30,6 +30,7 @@ from mvdust3r_jax.training.changed_settings import compare_settings
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.initial import initial_variables
 from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
+from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.preemption import Preemption
@@ -70,6 +71,18 @@ def eval_sets(config: ml_collections.ConfigDict) -> dict[str, OpenSet]:
     }
     check_sets(sets)
     return sets
+
+
+def open_data(config: ml_collections.ConfigDict) -> tuple[Source, dict[str, OpenSet]]:
+    """What the run trains on and what it evaluates on.
+
+    Raises:
+      RunError: data that cannot be used, in one line.
+    """
+    try:
+        return open_source(config), eval_sets(config)
+    except (OSError, ValueError) as error:
+        raise processes.RunError(str(error)) from error
 
 
 def prepare(config: ml_collections.ConfigDict) -> tuple[ModelConfig, Run]:
@@ -145,10 +158,10 @@ def _train(
     logging.info("devices: %s", jax.devices())
     settings = config.to_json_best_effort()
 
-    # Network and data
+    # Data and network: what is wrong with data is told before anything is compiled
+    source, held_out = open_data(config)
     network, run = prepare(config)
     chips, state, run = run.chips, run.state, run.replace(state=None)
-    source, held_out = open_source(config), eval_sets(config)
 
     # Where an earlier run of this workdir stopped
     checkpoints = Checkpoints(
@@ -159,6 +172,8 @@ def _train(
         limit_s=60 * config.save_minutes,
     )
     first_step, state, changes = resume(checkpoints, chips, state, source, settings, allow_changes)
+    seen = source.get_state()
+    epoch_samples = getattr(source, "epoch_samples", 0)
     source = DevicePrefetch(source, chips.put_batch, depth=config.data.prefetch)
 
     # What is told
@@ -169,6 +184,7 @@ def _train(
     end = config.stop_step or config.total_steps
     report = Report(log, compiles, first_step=first_step, last_step=end, every=config.log_every)
     skipped = SkippedSteps(log, config.max_skipped_in_row)
+    left_out = LeftOut(log, epoch_samples, seen.get("sample", 0))
     judge = Judge(run, log, held_out, batches=config.eval_batches, after_each=watchdog.alive)
 
     step = first_step
@@ -190,6 +206,7 @@ def _train(
             trace.after(step, metrics, last)
             samples = len(info["ids"]) * jax.process_count()
             report.after(step, metrics, samples, batch.images.shape)
+            left_out.after(step, samples, info)
 
             # Evaluation, pictures and the best state
             if due(config.eval_every, step):

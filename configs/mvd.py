@@ -4,8 +4,10 @@
         --config.init_from=DUSt3R_ViTLarge_BaseDecoder_224_linear.pth
 
 The published run: 32 GPUs x 8 samples x 2 accumulated, 150,000 trajectories an epoch from ScanNet,
-ScanNet++ and Habitat. DATA holds these data sets under the names in ``configs/common.py``, with the
-splits train and test; for others leave ``:DATA`` away and set ``data.mixture`` to their folders.
+ScanNet++ and Habitat. DATA holds these data sets under the names in ``configs/paper_mixture.py``,
+with the splits train and validation (rooms of their own: ``--validation-share`` of ``data.build``);
+for others leave ``:DATA`` away and set ``data.mixture`` to their folders. The split test is for
+``eval.py`` alone.
 """
 
 from configs import defaults, paper_mixture
@@ -33,6 +35,4 @@ def get_config(root=""):
     config.warmup_steps = EPOCH_STEPS
     config.accumulation = 2
     config.remat = "full"
-    # The builders of stored data sets write no validation split.
-    config.eval = {"held_out": {"split": "test"}}
     return config

@@ -20,6 +20,7 @@ from data.rgbd.choice import Choice, Task
 from data.rgbd.choose import choose, plan
 from data.rgbd.compare import differences
 from data.rgbd.layouts import LAYOUTS
+from data.rgbd.splits import Splits
 from data.stored.builder import StaleDataError, write_dataset
 from mvdust3r_jax.cli import values
 
@@ -86,8 +87,12 @@ def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
         "--trajectories", type=int, help=f"a scene (default: {rule.max_trajectories})"
     )
     parser.add_argument("--seed", type=int, help="(default: 0)")
-    parser.add_argument("--test-scenes", nargs="*", default=(), help="scenes of the test split")
-    parser.add_argument("--test-tail", type=float, default=0.0, help="last share of each scene")
+    for split in ("validation", "test"):
+        group = parser.add_argument_group(f"{split} split", "rooms that are not trained on")
+        group.add_argument(f"--{split}-scenes", nargs="*", default=(), help="by name")
+        group.add_argument(f"--{split}-share", type=float, default=0.0, help="of all rooms, drawn")
+        told = "of one room alone: this last share of its frames"
+        group.add_argument(f"--{split}-tail", type=float, default=0.0, help=told)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     if command == "rgbd":
         _add_out(parser)
@@ -103,6 +108,12 @@ def _add_released(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--targets", type=int, default=2, help="render-only views at the end")
     parser.add_argument("--limit", type=int, help="at most this many trajectories of each file")
+    parser.add_argument(
+        "--validation-share",
+        type=float,
+        default=0.0,
+        help="of the training file's rooms, for a validation split of their own",
+    )
 
 
 def _chosen(args: argparse.Namespace) -> Choice:
@@ -125,8 +136,12 @@ def _tasks(args: argparse.Namespace, shared: Choice | None) -> list[Task]:
     given = {field: getattr(args, name) for name, field in _RULE_FIELDS.items()}
     rule = dataclasses.replace(base, **{k: v for k, v in given.items() if v is not None})
     seed = args.seed if args.seed is not None else shared.seed if shared else 0
-    split = {"test_scenes": args.test_scenes, "test_tail": args.test_tail}
-    return plan(args.layout, args.root, rule, seed=seed, **split)
+    return plan(args.layout, args.root, rule, seed=seed, splits=_splits(args))
+
+
+def _splits(args: argparse.Namespace) -> Splits:
+    names = [field.name for field in dataclasses.fields(Splits)]
+    return Splits(**{name: getattr(args, name) for name in names})
 
 
 def _check_choice(args: argparse.Namespace, path: Path, known: Choice, tasks: list[Task]) -> None:
@@ -136,7 +151,7 @@ def _check_choice(args: argparse.Namespace, path: Path, known: Choice, tasks: li
     must agree. One that lies in the output folder is our own of an earlier run.
     """
     if args.command == "rgbd" and args.choice:
-        asked = args.test_scenes or args.test_tail
+        asked = any(dataclasses.astuple(_splits(args)))
         wanted = {f"{task.split}/{task.name}" for task in tasks}
         options = [text for text in differences(known, tasks) if " -> " in text]
         if asked and known.sources and set(known.sources) != wanted:
@@ -177,7 +192,7 @@ def _released(args: argparse.Namespace):
     if not files:
         raise SystemExit("expected --train or --test with a published HDF5 file")
     find = PathMap(args.root)
-    listing = list_files(files, find, args.limit)
+    listing = list_files(files, find, args.limit).with_validation(args.validation_share)
     for problem in listing.problems:
         _say(f"  passed over: {problem}")
     common = {"listing": listing, "find": find, "targets_each": args.targets}

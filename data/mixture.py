@@ -11,10 +11,19 @@ from mvdust3r_jax.types import Batch
 
 
 class MixedIterator:
-    """Batches of several iterators, each drawn by weight with the seed and the step."""
+    """Batches of several iterators, each drawn by weight with the seed and the step.
+
+    epoch_samples: until the stored ones have been seen once; 0 without any.
+    """
 
     def __init__(self, iterators: Sequence[Any], weights: Sequence[float], seed: int):
         self._iterators, self._weights, self._seed, self._step = iterators, weights, seed, 0
+        stored = [
+            int(part.epoch_samples / weight)
+            for part, weight in zip(iterators, weights, strict=True)
+            if getattr(part, "epoch_samples", 0)
+        ]
+        self.epoch_samples = max(stored, default=0)
 
     def __iter__(self) -> MixedIterator:
         return self

@@ -17,6 +17,7 @@ from data.released.reader import (
     parse_trajectory,
     read_strings,
 )
+from data.rgbd.splits import Splits, room_of
 from data.stored.builder import SceneBuilder
 from data.stored.schema import NO_FRAME, CorruptRecord, Scene, Trajectories
 
@@ -27,6 +28,19 @@ class Listing:
 
     trajectories: dict[str, dict[str, list[Trajectory]]]
     problems: tuple[str, ...]
+
+    def with_validation(self, share: float) -> Listing:
+        """This share of the training rooms in a split of their own; ScanNet's scans by room."""
+        if not share:
+            return self
+        scenes = self.trajectories.get("train", {})
+        rooms = {name: room_of("scannet", name) for name in scenes}
+        where = Splits(validation_share=share).of_scenes(rooms, seed=0)
+        parts = {
+            split: {name: rows for name, rows in scenes.items() if where[name] == split}
+            for split in ("train", "validation")
+        }
+        return dataclasses.replace(self, trajectories=self.trajectories | parts)
 
 
 def list_files(files: dict[str, Path], find: PathMap, limit: int | None = None) -> Listing:

@@ -21,6 +21,7 @@ from data.rgbd.choice import Choice, SceneChoice, Task
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
 from data.rgbd.layouts import LAYOUTS
+from data.rgbd.splits import ALL_TRAIN, Splits, room_of
 from data.stored.schema import CorruptRecord, Trajectories
 
 
@@ -62,28 +63,26 @@ def plan(
     rule: Rule,
     *,
     seed: int = 0,
-    test_scenes: Sequence[str] = (),
-    test_tail: float = 0.0,
+    splits: Splits = ALL_TRAIN,
 ) -> list[Task]:
     """Which scenes (or parts) go to which split.
 
-    test_scenes: names that go to ``test``. test_tail: share of every other scene's frames, at its
-    end, that goes to ``test``; for data sets of one scene.
+    Raises:
+      FileNotFoundError: no scene. ValueError: splits that name other scenes, cut one room in two
+      or leave nothing to train on.
     """
     found = LAYOUTS[layout].find(root)
     if not found:
         raise FileNotFoundError(f"no scene of layout {layout!r} below {root}")
-    unknown = set(test_scenes) - set(found)
-    if unknown:
-        raise ValueError(f"test scenes {sorted(unknown)} are not among {sorted(found)}")
+    rooms = {name: room_of(layout, name) for name in found}
+    where = splits.of_scenes(rooms, seed)
     tasks = []
     for name, path in found.items():
-        if name in test_scenes:
-            tasks.append(Task(layout, path, "test", name, rule, seed))
+        if where[name] != "train":
+            tasks.append(Task(layout, path, where[name], name, rule, seed))
             continue
-        tasks.append(Task(layout, path, "train", name, rule, seed, end=1 - test_tail))
-        if test_tail:
-            tasks.append(Task(layout, path, "test", name, rule, seed, begin=1 - test_tail))
+        for split, begin, end in splits.of_frames():
+            tasks.append(Task(layout, path, split, name, rule, seed, begin=begin, end=end))
     return tasks
 
 

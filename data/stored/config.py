@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 # The name of rooms made on the fly among the sources of a mixture.
 ROOMS = "rooms"
@@ -34,8 +35,12 @@ class DataConfig:
     read_ahead: int = 16
 
     def __post_init__(self):
-        if not self.sources or min(weight for _, weight in self.sources) <= 0:
-            raise ValueError(f"expected sources with positive weights, got {self.sources}")
+        wrong = [pair for pair in self.sources if not 0 < pair[1] < math.inf]
+        if wrong or not self.sources:
+            raise ValueError(
+                f"data.mixture must have (folder, weight) pairs with positive weights, got "
+                f"{wrong or self.sources}"
+            )
         if not self.num_inputs or min(self.num_inputs) < 1 or self.num_targets < 0:
             raise ValueError(
                 f"expected views >= 1 and targets >= 0, got {self.num_inputs}, {self.num_targets}"

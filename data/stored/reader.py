@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 from jaxtyping import Float, Int, UInt8
 
 from data.augment import MAX_EXTRA_PX, Jitter, Window, resample, resample_image
@@ -48,6 +49,19 @@ def _version_folder(root: Path, config: str) -> Path:
     return versions[-1].parent
 
 
+def _check_whole(split: tfds.core.SplitInfo) -> None:
+    """ValueError naming the first file of a split that was cut off or holds other records."""
+    for path, count in zip(split.filepaths, split.shard_lengths, strict=True):
+        try:
+            reader = array_record_module.ArrayRecordReader(str(path))
+            found = reader.num_records()
+            reader.close()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is cut off or no ArrayRecord file: {error}") from error
+        if found != count:
+            raise ValueError(f"{path} holds {found} records, dataset_info.json says {count}")
+
+
 class TrajectorySet:
     """One split of one data set.
 
@@ -66,6 +80,8 @@ class TrajectorySet:
         tables = tfds.builder_from_directory(_version_folder(self.root, TRAJECTORIES))
         if split not in frames.info.splits:
             raise ValueError(f"{root} has the splits {sorted(frames.info.splits)}, not {split!r}")
+        for builder in (frames, tables):
+            _check_whole(builder.info.splits[split])
         self._frames = frames.as_data_source(split, decoders=_ENCODED)
         rows = list(tables.as_data_source(split))
         self.scenes = [row["scene"].decode() for row in rows for _ in row["inputs"]]

@@ -56,7 +56,7 @@ class Schedule:
         self._start = start or {"next": 0, "sample": 0, "slots": [0] * len(self._slots)}
         weights = [weight for _, weight in cfg.folders]
         self._streams = [
-            _mixture(sets, weights, cfg, num_inputs, seed + 1000 * slot)
+            _mixture(sets, weights, cfg, num_inputs, seed + 1000 * slot, self._all)
             for slot, num_inputs in enumerate(self._slots)
         ]
 
@@ -93,9 +93,14 @@ def _mixture(
     cfg: DataConfig,
     num_inputs: int,
     seed: int,
+    batch: int,
 ) -> grain.MapDataset:
-    """Endless (source, trajectory) pairs in the given proportions, each source shuffled."""
-    streams, kept = [], []
+    """Endless (source, trajectory) pairs in the given proportions, each source shuffled.
+
+    Raises:
+      ValueError: a source without such trajectories, or fewer in all than a batch of training.
+    """
+    streams, kept, total = [], [], 0
     for number, (trajectories, weight) in enumerate(zip(sets, weights, strict=True)):
         eligible = trajectories.eligible(num_inputs, cfg.num_targets)
         if not len(eligible):
@@ -103,8 +108,14 @@ def _mixture(
                 f"{trajectories.root} ({trajectories.split}): none of {len(trajectories)} "
                 f"trajectories has {num_inputs} inputs that cover {cfg.num_targets} targets"
             )
+        total += len(eligible)
         pairs = [(number, trajectory) for trajectory in eligible]
         shuffled = grain.MapDataset.source(pairs).seed(seed + number).shuffle()
         streams.append(shuffled.repeat(None))
         kept.append(weight)
+    if cfg.split == "train" and total < batch:
+        raise ValueError(
+            f"data.mixture has {total} trajectories of {num_inputs} inputs and {cfg.num_targets} "
+            f"targets: fewer than a batch of {batch}"
+        )
     return grain.MapDataset.mix(streams, kept)

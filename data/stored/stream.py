@@ -79,7 +79,10 @@ def batch_from_examples(samples: Sequence[dict[str, Any]]) -> tuple[Batch, list[
 
 
 class RecordsIterator:
-    """Endless training batches from stored data sets. ``skipped``: corrupt samples so far."""
+    """Endless training batches from stored data sets.
+
+    skipped: corrupt samples so far. epoch_samples: how many trajectories there are in all.
+    """
 
     def __init__(self, cfg: DataConfig, *, seed, batch_size, process_index=0, process_count=1):
         if not 0 <= process_index < process_count:
@@ -92,6 +95,8 @@ class RecordsIterator:
         self._load, self._batch = _Loader(cfg, sets, seed), batch_size
         self._options = grain.ReadOptions(cfg.threads, max(cfg.read_ahead, cfg.threads))
         self.skipped, self._num_targets = 0, cfg.num_targets
+        counts = [[len(s.eligible(n, cfg.num_targets)) for s in sets] for n in cfg.num_inputs]
+        self.epoch_samples = max(map(sum, counts))
         # By name and length, not by path: a data set may be moved between two runs.
         weights = [weight for _, weight in cfg.folders]
         named = [(s.root.name, len(s), w) for s, w in zip(sets, weights, strict=True)]

@@ -191,15 +191,30 @@ def _read_folder(path: Path) -> tuple[ModelConfig, Variables]:
 
 
 def _checkpoint_of_run(path: Path) -> Path | None:
-    """The folder of a checkpoint: ``path`` itself, or its best one, else its newest."""
+    """The folder of a checkpoint: ``path`` itself, or its best one, else its newest.
+
+    One that was found the best on the split test is passed over: it has seen what it is tested on.
+    """
     if (path / "meta" / "metadata").is_file():
         return path
     for folder in (path / "best", path / "checkpoints", path):
         steps = [meta.parents[1] for meta in folder.glob("*/meta/metadata")]
         numbered = [step for step in steps if step.name.isdigit() and _is_whole(step)]
+        if folder.name == "best" and any(map(_chosen_on_test, numbered)):
+            continue
         if numbered:
             return max(numbered, key=lambda step: int(step.name))
     return None
+
+
+def _chosen_on_test(step: Path) -> bool:
+    """Whether the first set of ``config.eval``, which decides, is of the split test."""
+    try:
+        meta = json.loads((step / "meta" / "metadata").read_text())
+        sets = json.loads(meta["config"])["eval"]
+        return next(iter(sets.values()))["split"] == "test"
+    except (ValueError, KeyError, StopIteration):
+        return False  # of another version, whose own reader says what is wrong
 
 
 def _is_whole(step: Path) -> bool:

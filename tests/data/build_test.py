@@ -12,6 +12,7 @@ from data.rgbd.builder import Rgbd
 from data.rgbd.choice import Choice
 from data.rgbd.choose import choose, choose_scene, plan
 from data.rgbd.layouts import LAYOUTS, checked_pose
+from data.rgbd.splits import Splits
 from data.stored.builder import write_dataset
 from data.stored.reader import TrajectorySet
 from data.stored.schema import CorruptRecord
@@ -146,7 +147,7 @@ def test_broken_off_choice_goes_on_where_it_stopped(scene, tmp_path):
     """A finished scene is not computed again: its files may be gone. The file's name is kept."""
     for name in ("a", "b"):
         write_seven_scenes(tmp_path / "raw", scene, name)
-    tasks = plan("7scenes", tmp_path / "raw", RULE, test_scenes=["b"])
+    tasks = plan("7scenes", tmp_path / "raw", RULE, splits=Splits(test_scenes=["b"]))
     assert [(t.name, t.split) for t in tasks] == [("a", "train"), ("b", "test")]
     # What a first run leaves that dies in the second scene.
     part = choose_module._part(tmp_path / "choice.split.parts", tasks[0])
@@ -207,7 +208,7 @@ def test_a_split_without_trajectories_is_left_out(scene, tmp_path):
 def test_a_tail_of_every_scene_can_be_the_test_split(scene, tmp_path):
     """No frame is in both splits."""
     write_seven_scenes(tmp_path, scene)
-    train, test = plan("7scenes", tmp_path, RULE, test_tail=0.4)
+    train, test = plan("7scenes", tmp_path, RULE, splits=Splits(test_tail=0.4))
     names = [{frame.name for frame in task.frames()[0]} for task in (train, test)]
     assert [len(n) for n in names] == [12, 8]
     assert not names[0] & names[1]

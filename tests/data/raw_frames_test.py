@@ -11,6 +11,7 @@ from data.overlap import Rule
 from data.rgbd.choose import choose_scene, plan
 from data.rgbd.frames import check_frames, encoded_frame
 from data.rgbd.layouts import LAYOUTS
+from data.rgbd.splits import Splits
 from data.stored.schema import CorruptRecord, decode_image, encode_depth_units
 from mvdust3r_jax.media import orientation
 from tests.posed_folders import box_scene, write_plain, write_scannetpp
@@ -145,7 +146,7 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path, layout):
         images.write_text(
             images.read_text().replace("frame_00000", "frame_").replace("frame_0000", "frame_")
         )
-    train, test = plan(layout, tmp_path, Rule(), test_tail=0.25)
+    train, test = plan(layout, tmp_path, Rule(), splits=Splits(test_tail=0.25))
     names = [[frame.name.strip("frame-_") for frame in task.frames()[0]] for task in (train, test)]
     assert [list(map(int, part)) for part in names] == [list(range(9)), [9, 10, 11]]
 

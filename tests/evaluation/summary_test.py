@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mvdust3r_jax.evaluation.summary import interval, summarize
+from mvdust3r_jax.evaluation.summary import interval, room_of, summarize
 
 
 def test_interval_covers_the_mean():
@@ -69,3 +69,16 @@ def test_nobody_is_compared_with_who_knows_the_truth():
     }
     assert rows["b"]["against"]["method"] == "a"
     assert "against" not in rows["oracle"] and "against" not in rows["a"]
+
+
+def test_intervals_are_over_rooms_not_over_walks_through_them():
+    """Copies of walks through the same rooms say nothing new: the interval stays as it was."""
+    values = np.random.default_rng(0).normal(size=12)
+    once = interval(values, [f"{i:02d}" for i in range(12)])
+    copied = interval(np.repeat(values, 5), [f"{i:02d}" for i in range(12) for _ in range(5)])
+    np.testing.assert_allclose(copied, once, atol=1e-12)
+    np.testing.assert_allclose(once, interval(values), atol=1e-12)
+    alone = interval(values, ["kitchen"] * 12)
+    assert alone[0] == values.mean() and np.isnan(alone[1])
+    assert room_of({"id": "chess/seq-01/17"}) == "chess/seq-01"
+    assert room_of({"id": "r3:1000017"}) == "r3:1000017"

@@ -121,6 +121,17 @@ def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
     )
 
 
+@pytest.mark.parametrize("split, chosen", [("test", "checkpoints/20"), ("validation", "best/10")])
+def test_what_was_selected_on_test_is_passed_over(tmp_path, split, chosen):
+    """The newest is taken then: the best one has seen what it will be tested on."""
+    for step in ("best/10", "checkpoints/20"):
+        folder = tmp_path / step / "meta"
+        folder.mkdir(parents=True)
+        config = {"eval": {"held_out": {"split": split}, "other": {"split": "test"}}}
+        (folder / "metadata").write_text(json.dumps({"config": json.dumps(config), "at": step}))
+    assert weight_files.digest(tmp_path) == weight_files.digest(tmp_path / chosen)
+
+
 def test_digest_is_that_of_the_content(tmp_path):
     """The same wherever it lies, another with a byte changed; a run's is its best checkpoint's."""
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
