@@ -11,6 +11,7 @@ from mvdust3r_jax.cli.inputs import (
     kept_points,
     use_compilation_cache,
 )
+from mvdust3r_jax.export.path_file import read_path
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.results import check_names
 
@@ -24,11 +25,13 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     folder = args.folder if args.folder.is_dir() else args.folder.parent
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
     export.check(formats)
-    check_names(folder, [export.EXPORTERS[name].file_name for name in formats])
+    options = dict(num_frames=args.frames, longest_px=args.size, progress=console.advance)
+    if args.path is None:
+        exporters = export.with_videos(**options)
+    else:
+        exporters = export.with_path_video(keyframes=read_path(args.path), **options)
+    check_names(folder, [exporters[name].file_name for name in formats])
     kept = kept_points(scene, args, console)
-    exporters = export.with_videos(
-        num_frames=args.frames, longest_px=args.size, progress=console.advance
-    )
     files = export.write(scene, folder, formats, kept, exporters, console.writes, args.allow_empty)
     console.step("")
     console.say("\n".join(f"wrote {path}" for path in files))

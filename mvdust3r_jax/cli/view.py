@@ -37,11 +37,15 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             scenes = {Path(args.inputs[0]).resolve().stem: scene}
             console.step("")
 
-        def job(paths, progress):
+        def job(paths, progress, wishes):
             def told(stage):
                 progress(_STAGES.index(stage) / len(_STAGES), stage)
 
-            return _reconstruct(paths, model, args, told)
+            asked = argparse.Namespace(**vars(args) | {"frames": wishes.frames})
+            given = inputs.gather([str(path) for path in paths], asked)
+            if wishes.reference is not None:
+                asked.reference = wishes.reference
+            return _reconstruct(given, model, asked, told, wishes.focal_px)
 
     with Viewer(scenes, reconstruct=job, host=args.host, port=args.port) as viewer:
         if not viewer.local_only:
@@ -79,7 +83,7 @@ def _scene_file(path: Path) -> Path | None:
     return path if path.suffix == ".npz" else None
 
 
-def _reconstruct(sources, model, args: argparse.Namespace, progress) -> Scene:
+def _reconstruct(sources, model, args: argparse.Namespace, progress, focal_px=None) -> Scene:
     return reconstruct(
         sources,
         model,
@@ -87,5 +91,6 @@ def _reconstruct(sources, model, args: argparse.Namespace, progress) -> Scene:
         num_refs=args.refs,
         size=args.size,
         fit=args.fit,
+        focal_px=focal_px,
         progress=progress,
     )

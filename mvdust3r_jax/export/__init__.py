@@ -26,13 +26,13 @@ from mvdust3r_jax.export.nerfstudio import write_nerfstudio
 from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
 from mvdust3r_jax.export.preview import write_preview
 from mvdust3r_jax.export.splat_ply import write_splat_ply
-from mvdust3r_jax.export.video import write_videos
+from mvdust3r_jax.export.video import write_path_video, write_videos
 from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 __all__ = [
     *("EXPORTERS", "Exporter", "Kept", "NoPointsError", "PointFilter", "check", "keep"),
-    *("with_videos", "write"),
+    *("with_path_video", "with_videos", "write"),
 ]
 
 
@@ -79,6 +79,13 @@ def with_videos(**options) -> dict[str, Exporter]:
     """All exporters, that of videos with options of `video.write_videos`."""
     videos = EXPORTERS["mp4"]._replace(function=functools.partial(write_videos, **options))
     return EXPORTERS | {"mp4": videos}
+
+
+def with_path_video(**options) -> dict[str, Exporter]:
+    """All exporters, the one of videos along a path; options of `video.write_path_video`."""
+    function = functools.partial(write_path_video, **options)
+    along = EXPORTERS["mp4"]._replace(function=function, file_name="path.mp4")
+    return EXPORTERS | {"mp4": along}
 
 
 def check(formats: Sequence[str], exporters: Mapping[str, Exporter] = EXPORTERS) -> None:

@@ -64,7 +64,11 @@ def fly_through(scene: SceneArrays, frames_per_view: int) -> np.ndarray:
     cameras = np.asarray(scene.world_from_cam, np.float64)[posed_views(scene)]
     if not len(cameras):
         raise ValueError("no view of this scene has a pose: there is nothing to fly through")
-    steps = np.arange(frames_per_view * (len(cameras) - 1) + 1) / frames_per_view
+    return through(cameras, np.arange(frames_per_view * (len(cameras) - 1) + 1) / frames_per_view)
+
+
+def through(cameras: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Poses [n, 4, 4] at ``steps`` [n] of a path through ``cameras`` [m, 4, 4]: 0 to m - 1."""
     segment = np.minimum(steps.astype(int), max(len(cameras) - 2, 0))
     blend = (steps - segment)[:, None]
     quats = quat_from_rotation(cameras[:, :3, :3])

@@ -58,6 +58,16 @@ def write_mesh(path: str | Path, scene: SceneArrays) -> None:
         (folder / "mesh.json").write_text(json.dumps(mesh.facts, indent=1) + "\n")
 
 
+def mesh_glb(scene: SceneArrays) -> bytes:
+    """The surface as binary glTF in the scene's own frame, as a viewer of that frame takes it."""
+    mesh = scene_mesh(scene)
+    glb = Builder(np.eye(4), np.zeros(3))
+    if len(mesh.faces):
+        piece = glb.primitive(mesh.vertices, TRIANGLES, colors=mesh.colors, faces=mesh.faces)
+        glb.add_node("mesh", [piece])
+    return glb.tobytes()
+
+
 def scene_mesh(scene: SceneArrays) -> Mesh:
     """Fuse, draw, drop small pieces, color, count."""
     field = fuse(scene)

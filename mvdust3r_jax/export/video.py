@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from mvdust3r_jax.export.camera_paths import fly_through, orbit
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
+from mvdust3r_jax.export.path_file import Keyframe, poses_along
 from mvdust3r_jax.export.posed_views import invert_rigid
 from mvdust3r_jax.splat import capacity_for, rasterize
 from mvdust3r_jax.storage.atomic import whole_file
@@ -30,6 +31,8 @@ FPS = 30
 ORBIT_FRAMES = 120
 # A flight takes a second per camera, but never longer than this in all.
 FRAMES_PER_VIEW, MAX_FLIGHT_FRAMES = 30, 360
+# From keyframe to keyframe of a path made by hand.
+KEYFRAME_FRAMES = 60
 # Longest side of a frame in pixels: 480 lines of an image of 4:3.
 VIDEO_PX = 640
 # A pixel of the network's images becomes this many at most when Gaussians are drawn; what is to be
@@ -61,11 +64,11 @@ def _draw(arrays, viewmats, intrinsics, *, width, height, sh_degree, capacity):
     return jnp.clip(image, 0, 1), info.overflow.max()
 
 
-def _in_parts(cam_from_world: np.ndarray, count: int) -> list[np.ndarray]:
-    """Cameras [n, 4, 4] in parts of ``count``, the last filled up with its last one."""
-    missing = -len(cam_from_world) % count
-    filled = np.concatenate([cam_from_world, np.repeat(cam_from_world[-1:], missing, axis=0)])
-    return np.split(filled, len(filled) // count)
+def _in_parts(each: np.ndarray, count: int) -> list[np.ndarray]:
+    """[n, ...] in parts of ``count``, the last filled up with its last one."""
+    missing = -len(each) % count
+    filled = np.concatenate([each, np.repeat(each[-1:], missing, axis=0)])
+    return np.split(filled, len(filled) // count) if len(filled) else []
 
 
 def render(
@@ -77,7 +80,8 @@ def render(
 ) -> Iterator[np.ndarray]:
     """Images [H, W, 3] in [0, 1], one per pose of ``world_from_cam`` [n, 4, 4].
 
-    intrinsics: [3, 3] of the ``H x W`` image, the first pixel's center at (0, 0). The tile lists
+    intrinsics: [3, 3] or [n, 3, 3] of the ``H x W`` image, the first pixel's center at (0, 0). The
+    tile lists
     have room for the fullest frame: every frame is exact, and one program draws all of them. While
     a part of the frames is used, the next one is drawn.
     """
@@ -85,23 +89,22 @@ def render(
     arrays = [jnp.asarray(array, jnp.float32) for array in arrays]
     cam_from_world = np.asarray(invert_rigid(world_from_cam), np.float32)
     count = min(cameras_at_once(height, width), max(len(cam_from_world), 1))
-    parts = _in_parts(cam_from_world, count) if len(cam_from_world) else []
     # gsplat's convention: the first pixel's center is (0.5, 0.5).
-    shifted = jnp.asarray(intrinsics, jnp.float32).at[:2, 2].add(0.5)
-    shifted = jnp.broadcast_to(shifted, (count, 3, 3))
+    shifted = np.array(np.broadcast_to(intrinsics, (len(cam_from_world), 3, 3)), np.float32)
+    shifted[:, :2, 2] += 0.5
+    parts = list(zip(_in_parts(cam_from_world, count), _in_parts(shifted, count), strict=True))
     fullest = max(
-        (capacity_for(*arrays[:4], part, shifted, width, height, margin=1.0) for part in parts),
-        default=1,
+        (capacity_for(*arrays[:4], *part, width, height, margin=1.0) for part in parts), default=1
     )
     draw = partial(_draw, arrays, width=width, height=height, sh_degree=cloud.sh_degree)
     # A power of two: other scenes and paths of this size will seldom need another program.
     draw = partial(draw, capacity=1 << (fullest - 1).bit_length())
     left = len(cam_from_world)
-    drawn = [draw(part, shifted) for part in parts[:1]]
+    drawn = [draw(*part) for part in parts[:1]]
     for number in range(len(parts)):
         images, overflow = drawn.pop()
         if number + 1 < len(parts):
-            drawn.append(draw(parts[number + 1], shifted))
+            drawn.append(draw(*parts[number + 1]))
         if overflow > 0:
             raise RuntimeError(f"{overflow} tile intersections did not fit a frame's lists")
         yield from np.asarray(images)[:left]
@@ -115,15 +118,23 @@ def frame_size(height: int, width: int, longest_px: int) -> tuple[int, int]:
 
 
 def render_path(
-    scene: SceneArrays, world_from_cam: np.ndarray, longest_px: int = VIDEO_PX
+    scene: SceneArrays,
+    world_from_cam: np.ndarray,
+    longest_px: int = VIDEO_PX,
+    vertical_fov_deg: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """uint8 frames [h, w, 3] along a path, with the first view's field of view."""
+    """uint8 frames [h, w, 3] along a path, with the first view's field of view or each its own."""
     height, width = np.asarray(scene.images_01).shape[1:3]
     size = frame_size(height, width, longest_px)
     k = np.asarray(scene.intrinsics[0], np.float64).copy()
     stretch = np.array([size[1] / width, size[0] / height])
     k[:2, 2] = (k[:2, 2] + 0.5) * stretch - 0.5
     k[[0, 1], [0, 1]] *= stretch
+    if vertical_fov_deg is not None:
+        k = np.tile(k, (len(world_from_cam), 1, 1))
+        focal = 0.5 * size[0] / np.tan(0.5 * np.deg2rad(vertical_fov_deg))
+        k[:, [0, 1], [0, 1]] = focal[:, None]
+        k[:, :2, 2] = (np.array(size[::-1]) - 1) / 2
     for image in render(gaussian_cloud(scene), world_from_cam, k, *size):
         yield np.round(image * 255).astype(np.uint8)
 
@@ -209,15 +220,47 @@ def write_videos(
     paths = orbit(scene, num_frames or ORBIT_FRAMES), fly_through(scene, per_view)
     count, done = sum(map(len, paths)), itertools.count(1)
 
-    height, width = np.asarray(scene.images_01).shape[1:3]
-    drawn_px = min(longest_px, _DRAWN_PER_PIXEL * max(height, width))
-
-    def frames(poses: np.ndarray) -> Iterator[np.ndarray]:
-        for frame in render_path(scene, poses, drawn_px):
-            progress(next(done) / count)
-            yield frame
+    def told() -> None:
+        progress(next(done) / count)
 
     with results_folder(path) as folder:
         for name, poses in zip(("orbit.mp4", "fly_through.mp4"), paths, strict=True):
-            size = frame_size(height, width, longest_px)
-            write_mp4(folder / name, frames(poses), size=size)
+            _write_along(folder / name, scene, poses, None, longest_px, told)
+
+
+def write_path_video(
+    path: str | Path,
+    scene: SceneArrays,
+    *,
+    keyframes: Sequence[Keyframe],
+    num_frames: int | None = None,
+    longest_px: int = VIDEO_PX,
+    progress: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Write ``path``, a video along a path made by hand (`path_file`); as `write_videos` else.
+
+    num_frames: by default 2 s from keyframe to keyframe.
+    """
+    scene, origin = scene.recentered()
+    count = num_frames or KEYFRAME_FRAMES * (len(keyframes) - 1) + 1
+    poses, fovs_deg = poses_along(keyframes, count)
+    poses[:, :3, 3] -= origin
+    done = itertools.count(1)
+
+    def told() -> None:
+        progress(next(done) / count)
+
+    _write_along(Path(path), scene, poses, fovs_deg, longest_px, told)
+
+
+def _write_along(path: Path, scene: SceneArrays, poses, fovs_deg, longest_px: int, told) -> None:
+    """One video; ``told`` is called after each frame."""
+    height, width = np.asarray(scene.images_01).shape[1:3]
+    drawn_px = min(longest_px, _DRAWN_PER_PIXEL * max(height, width))
+
+    def frames() -> Iterator[np.ndarray]:
+        for frame in render_path(scene, poses, drawn_px, fovs_deg):
+            told()
+            yield frame
+
+    write_mp4(path, frames(), size=frame_size(height, width, longest_px))

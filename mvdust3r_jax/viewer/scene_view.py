@@ -7,8 +7,10 @@ confidence, so that a threshold is a prefix of the arrays.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import viser
@@ -16,6 +18,7 @@ import viser
 from mvdust3r_jax.export import frusta
 from mvdust3r_jax.export.cloud import cloud
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
+from mvdust3r_jax.export.mesh import mesh_glb
 from mvdust3r_jax.export.point_filter import within_budget
 from mvdust3r_jax.export.posed_views import (
     depth_maps,
@@ -27,7 +30,11 @@ from mvdust3r_jax.export.posed_views import (
 )
 from mvdust3r_jax.export.preview import confidence_colors, depth_colors
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
+from mvdust3r_jax.viewer.crop_box import CropBox
+from mvdust3r_jax.viewer.downloads import DownloadPanel
 from mvdust3r_jax.viewer.flight import fly_to, screenshot
+from mvdust3r_jax.viewer.keyframes import KeyframePanel
+from mvdust3r_jax.viewer.ruler import Ruler
 
 # More points than this make a browser without a graphics card slow to turn.
 MAX_POINTS = 600_000
@@ -50,14 +57,22 @@ class SceneView:
         self.scene: SceneArrays | None = None
         self.title = ""
         self.scenes: dict[str, SceneArrays] = {}
+        self._sources: Sequence[Path] | None = None
+        self.ruler: Ruler | None = None
+        server.scene.on_click(modifier="shift")(self._click)
         # The share button would send the scene to a public server.
         server.gui.configure_theme(show_share_button=False, show_logo=False)
         server.on_client_connect(self._aim)
 
-    def offer(self, scenes: Mapping[str, SceneArrays]) -> None:
-        """Show the first of some scenes by name; a list of them lets people change to others."""
+    def offer(
+        self, scenes: Mapping[str, SceneArrays], sources: Sequence[Path] | None = None
+    ) -> None:
+        """Show the first of some scenes by name; a list of them lets people change to others.
+
+        sources: the photographs of a single scene, for downloads that hold them.
+        """
         with self._lock:
-            self.scenes = dict(scenes)
+            self.scenes, self._sources = dict(scenes), sources
             self.change(next(iter(scenes)))
 
     def change(self, name: str) -> None:
@@ -80,14 +95,23 @@ class SceneView:
             self.server.scene.reset()
             self.server.gui.reset()
             # Graphics hold no more than float32.
-            self.scene = scene = scene.recentered()[0]
+            self.world_scene = scene
+            self.scene, origin = scene.recentered()
+            scene = self.scene
             self.server.scene.set_up_direction(-down_direction(scene))
             self.size = frusta.frustum_depth(scene)
-            self.splat_node = None
+            self.splat_node = self.mesh_node = None
             self._add_scene_choice()
-            self._sort_points()
-            self._add_points_panel()
+            finite = usable_pixels(scene)
+            self._add_points_controls()
+            self.crop = CropBox(self.server, scene.points[finite], self._draw_points)
+            self._draw_points()
             self._add_views_panel()
+            reach = self.size / frusta.SIZE_SHARE
+            unit = "m" if scene.metric else "units of the scene"
+            self.ruler = Ruler(self.server, self._shown_points, 0.02 * self.size, unit)
+            self.path = KeyframePanel(self.server, origin, reach)
+            self.downloads = DownloadPanel(self.server, self._shown_scene, self._sources)
             self._add_frusta()
         for client in self.server.get_clients().values():
             self._aim(client)
@@ -95,7 +119,8 @@ class SceneView:
     # ---- Points and Gaussians ----------------------------------------------------------------
 
     def _sort_points(self) -> None:
-        keep = within_budget(usable_pixels(self.scene), MAX_POINTS)
+        inside = usable_pixels(self.scene) & self.crop.inside(self.scene.points)
+        keep = within_budget(inside, MAX_POINTS)
         self.kept = dataclasses.replace(self.scene, masks=keep)
         points, colors, confidence = cloud(self.kept)
         self.order = np.argsort(-confidence, kind="stable")
@@ -107,7 +132,23 @@ class SceneView:
         total = len(self.sorted_points)
         return min(max(round(total * (1 - self.confidence.value / 100)), 1), total)
 
-    def _add_points_panel(self) -> None:
+    def _shown_points(self) -> np.ndarray:
+        return self.sorted_points[: self.shown]
+
+    def _shown_scene(self) -> tuple[SceneArrays, np.ndarray]:
+        """The scene in its own world, and the mask of what is shown of it, beyond any budget."""
+        mask = usable_pixels(self.scene) & self.crop.inside(self.scene.points)
+        if mask.any():
+            least = np.quantile(self.scene.confidence[mask], self.confidence.value / 100)
+            mask &= self.scene.confidence >= least
+        return self.world_scene, mask
+
+    def _click(self, event: viser.SceneClickEvent) -> None:
+        with self._lock:
+            if self.ruler is not None:
+                self.ruler.click(event.ray_origin, event.ray_direction)
+
+    def _add_points_controls(self) -> None:
         gui = self.server.gui
         distance = frusta.frustum_depth(self.scene) / frusta.SIZE_SHARE
         # As wide as a pixel is at the scene's median distance: a surface seen from there is closed.
@@ -120,15 +161,19 @@ class SceneView:
                 "Point size", min=0.2, max=5.0, step=0.1, initial_value=1.0
             )
             self.splats = gui.add_checkbox("Gaussians", False)
+            can_fuse = importlib.util.find_spec("skimage") is not None
+            hint = None if can_fuse else "needs pip install 'mvdust3r-jax[mesh]'"
+            self.mesh = gui.add_checkbox("Surface", False, disabled=not can_fuse, hint=hint)
             self.counter = gui.add_markdown("")
         self.confidence.on_update(lambda _: self._draw_points())
         self.point_size.on_update(lambda _: self._resize_points())
         self.splats.on_update(lambda _: self._draw_points())
-        self._draw_points()
+        self.mesh.on_update(lambda _: self._draw_points())
 
     def _draw_points(self) -> None:
         """Send the shown prefix; a node of the same name replaces the old one."""
         with self._lock, self.server.atomic():
+            self._sort_points()
             self.points = self.server.scene.add_point_cloud(
                 "/points",
                 self.sorted_points[: self.shown],
@@ -137,14 +182,24 @@ class SceneView:
                 point_shape="rounded",
                 point_shading="flat",
                 precision="float32",
-                visible=not self.splats.value,
+                visible=not (self.splats.value or self.mesh.value),
             )
             if self.splats.value:
                 self._draw_splats()
             elif self.splat_node is not None:
                 self.splat_node.visible = False
+            self._draw_mesh()
             total = int(usable_pixels(self.scene).sum())
             self.counter.content = f"{self.shown:,} of {total:,} points"
+
+    def _draw_mesh(self) -> None:
+        """Fused when first asked for, and again when other points are shown."""
+        if self.mesh.value:
+            _, mask = self._shown_scene()
+            surface = mesh_glb(dataclasses.replace(self.scene, masks=mask))
+            self.mesh_node = self.server.scene.add_glb("/mesh", surface)
+        elif self.mesh_node is not None:
+            self.mesh_node.visible = False
 
     def _resize_points(self) -> None:
         with self._lock:

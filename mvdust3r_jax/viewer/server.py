@@ -10,7 +10,8 @@ import contextlib
 import errno
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 import viser
@@ -18,11 +19,9 @@ import viser
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 from mvdust3r_jax.viewer.guard import check_address, guarded
 from mvdust3r_jax.viewer.scene_view import SceneView
+from mvdust3r_jax.viewer.session import Limits, Reconstruct, Session
 from mvdust3r_jax.viewer.uploads import (
     LOOPBACK,
-    Limits,
-    Reconstruct,
-    Session,
     UploadServer,
     url_host,
 )
@@ -88,8 +87,8 @@ class Viewer:
         """Whether only programs on this machine can reach the viewer."""
         return self.host in LOOPBACK
 
-    def _show_upload(self, scene: SceneArrays) -> None:
-        self.view.offer({f"{len(scene.names)} photographs": scene})
+    def _show_upload(self, scene: SceneArrays, sources: Sequence[Path] | None) -> None:
+        self.view.offer({f"{len(scene.names)} views": scene}, sources)
 
     def _title(self) -> str:
         return self.view.title if self.view and self.view.title else UNNAMED

@@ -6,8 +6,10 @@ named by PLAYWRIGHT_CORE).
 
 import dataclasses
 import json
+import zipfile
 
 import numpy as np
+import plyfile
 import pytest
 from PIL import Image
 
@@ -37,13 +39,14 @@ def colored_share(path, box):
 
 def test_viewer_page_shows_the_scene_and_obeys_the_slider(tmp_path):
     """Colored points are drawn; the slider hides most of them; uploads are reconstructed."""
-    photographs = []
+    photographs, asked = [], []
     for index in range(2):
         photographs.append(tmp_path / f"{index}.png")
         Image.new("RGB", (40, 30), "olive").save(photographs[-1])
 
-    def reconstruct(paths, progress):
+    def reconstruct(paths, progress, wishes):
         progress(0.5, "working")
+        asked.append(wishes)
         return box_room(len(paths))
 
     scene = box_room(3, height=96, width=128)
@@ -62,11 +65,33 @@ await frame.getByText("369 of 36,864 points").waitFor({{timeout: 20000}});
 await page.waitForTimeout(3000);
 await page.screenshot({{path: "{tmp_path}/few.png"}});
 await page.setInputFiles("#files", {json.dumps([str(p) for p in photographs])});
+await page.getByLabel("earlier 1.png").click();
+await page.selectOption("#reference", {{label: "0.png"}});
+await page.selectOption("#focal", "px");
+await page.fill("#focal-px", "1480");
+await page.screenshot({{path: "{tmp_path}/chosen.png"}});
+await page.click("#start");
 await frame.getByText("of 3,072 points").waitFor({{timeout: 30000}});
-said.message = await page.textContent("#message");
+await page.getByText("2 views reconstructed").waitFor();
+await frame.getByText("Download", {{exact: true}}).click();
+await page.waitForTimeout(1000);
+said.files = [];
+for (const label of ["Points (PLY)", "COLMAP (zip)"]) {{
+  const [download] = await Promise.all([page.waitForEvent("download"),
+    frame.getByRole("button", {{name: label}}).click()]);
+  const path = `{tmp_path}/${{download.suggestedFilename()}}`;
+  await download.saveAs(path);
+  said.files.push(path);
+}}
+await page.screenshot({{path: "{tmp_path}/downloads.png"}});
 """
         said = browser.drive(script, tmp_path)
-        assert viewer.view.scene.names == ["0.png", "1.png"]
+        assert viewer.view.scene.names == ["1.png", "0.png"]
+        mask = viewer.view._shown_scene()[1]
+    assert asked == [(1, 1480, 12)]
+    points, colmap = said["files"]
+    assert len(plyfile.PlyData.read(points)["vertex"]) == mask.sum()
+    assert "colmap/images/0.png.jpg" in zipfile.ZipFile(colmap).namelist()
     assert said["errors"] == [] and said["outside"] == []
     part = (0, 220, 580, 640)  # left of the panel, below the note on software rendering
     assert colored_share(tmp_path / "all.png", part) > 0.1

@@ -62,10 +62,11 @@ def shown():
 @pytest.fixture
 def drop_page():
     """A viewer that waits for photographs; each becomes a view, and the job can be held."""
-    gate = threading.Event()
+    gate, asked = threading.Event(), []
     gate.set()
 
-    def reconstruct(paths, progress):
+    def reconstruct(paths, progress, wishes):
+        asked.append(wishes)
         progress(0.5, "half way")
         assert gate.wait(10)
         if len(paths) == 3:
@@ -74,7 +75,7 @@ def drop_page():
 
     limits = Limits(photographs=4, bytes_each=20_000, pixels_each=100_000)
     with Viewer(reconstruct=reconstruct, port=0, limits=limits) as viewer:
-        viewer.gate = gate
+        viewer.gate, viewer.asked = gate, asked
         yield viewer
 
 
@@ -176,7 +177,7 @@ def test_up_is_that_of_the_cameras_in_a_world_of_its_own(shown, monkeypatch):
 
 def test_listens_on_this_machine_only_unless_told():
     """The default address is the loopback one, for both servers."""
-    with Viewer(reconstruct=lambda paths, progress: None, port=0) as viewer:
+    with Viewer(reconstruct=lambda paths, progress, wishes: None, port=0) as viewer:
         assert viewer.local_only
         assert viewer.server.get_host() in LOOPBACK
         assert viewer.uploads._server.server_address[0] == "127.0.0.1"
@@ -189,7 +190,7 @@ def test_ipv6_loopback_is_local_and_has_a_valid_address():
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no IPv6")
-    with Viewer(reconstruct=lambda paths, progress: None, host="::1", port=0) as viewer:
+    with Viewer(reconstruct=lambda paths, progress, wishes: None, host="::1", port=0) as viewer:
         assert viewer.local_only and viewer.url == f"http://[::1]:{viewer.uploads.port}"
         with urllib.request.urlopen(viewer.url, timeout=10) as page:
             assert viewer.uploads.token.encode() in page.read()
@@ -200,7 +201,7 @@ def test_drop_page_takes_the_next_free_port():
     """Where the wanted port is in use, and the viewer has the one after it."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         wanted = busy.getsockname()[1]
-        with Viewer(reconstruct=lambda paths, progress: None, port=wanted) as viewer:
+        with Viewer(reconstruct=lambda paths, progress, wishes: None, port=wanted) as viewer:
             # Other programs may hold some of the ports that follow.
             assert wanted < viewer.uploads.port < wanted + 100
 
@@ -238,12 +239,13 @@ def test_photographs_become_a_scene(drop_page):
     assert finish(drop_page)["state"] == "done"
     assert drop_page.view.scene.names == ["kitchen ü.jpg", "passwd"]
     folder = drop_page.uploads.session._folder.name
-    assert not os.listdir(folder)
+    assert len(os.listdir(folder)) == 2  # for downloads, until the next job
 
 
 def test_failed_job_is_told_and_the_next_one_runs(drop_page):
     """An error in the job becomes the status message; another upload works afterwards."""
     for count, state in ((3, "failed"), (2, "done")):
+        post(drop_page, "/clear")
         for number in range(count):
             post(drop_page, "/photographs", jpeg(), f"{number}.jpg")
         post(drop_page, "/start")
@@ -251,6 +253,65 @@ def test_failed_job_is_told_and_the_next_one_runs(drop_page):
         assert status["state"] == state
         assert count == 2 or status["message"] == "1.jpg is too odd, as 2.jpg is"
     assert drop_page.view.scene is not None
+
+
+def test_order_and_options_reach_the_job(drop_page):
+    """Files in the order asked for, some left out; the reference, the focal length, the frames."""
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        post(drop_page, "/photographs", jpeg(), name)
+    asked = {"order": [2, 0], "reference": 1, "focal": 1480, "frames": 6}
+    assert post(drop_page, "/start", json.dumps(asked))[0] == 200
+    assert finish(drop_page)["state"] == "done"
+    assert drop_page.view.scene.names == ["c.jpg", "a.jpg"]
+    assert drop_page.asked == [(1, 1480, 6)]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "no JSON",
+        [],
+        {"order": [0, 0]},
+        {"order": [7]},
+        {"order": "all"},
+        {"reference": 2},
+        {"reference": "../x"},
+        {"focal": -1},
+        {"focal": True},
+        {"frames": 10**9},
+    ],
+)
+def test_impossible_wishes_are_refused(drop_page, asked):
+    """With a sentence, and nothing is started; the photographs are still there."""
+    for _ in range(2):
+        post(drop_page, "/photographs", jpeg())
+    status, content = post(drop_page, "/start", json.dumps(asked).replace('"no JSON"', "{"))
+    assert status == 400 and content["error"]
+    assert drop_page.uploads.session.status["photographs"] == 2
+
+
+def test_a_job_can_be_cancelled_and_started_again(drop_page):
+    """It stops when it next tells how far it is; its photographs are still there."""
+    drop_page.gate.clear()
+    for _ in range(2):
+        post(drop_page, "/photographs", jpeg())
+    post(drop_page, "/start")
+    wait_for(lambda: drop_page.uploads.session.status["share"] == 0.5)
+    assert post(drop_page, "/cancel")[1]["message"] == "will stop after this step"
+    drop_page.gate.set()
+    assert finish(drop_page)["state"] == "cancelled" and drop_page.view.scene is None
+    assert post(drop_page, "/start")[0] == 200
+    assert finish(drop_page)["state"] == "done"
+
+
+def test_a_video_instead_of_photographs(drop_page):
+    """One is enough; its name's ending must be a video's, and frames are called as it is."""
+    assert post(drop_page, "/videos", b"0" * 5000, "walk.txt")[0] == 415
+    assert post(drop_page, "/videos", b"0" * 5000, "walk.mp4")[0] == 200
+    kept = drop_page.uploads.session._photographs[0][0]
+    assert kept.suffix == ".mp4" and kept.stat().st_size == 5000
+    assert post(drop_page, "/start", json.dumps({"frames": 5}))[0] == 200
+    assert finish(drop_page)["state"] == "done"
 
 
 @pytest.mark.parametrize(

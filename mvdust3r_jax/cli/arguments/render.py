@@ -11,6 +11,7 @@ HELP = "videos (orbit, fly-through) or other formats of a saved scene, without t
 EXAMPLES = (
     "mvdust3r render scene/",
     "mvdust3r render scene/ --frames 240 --size 720",
+    "mvdust3r render scene/ --path camera_path.json",
     "mvdust3r render scene/ --export colmap,nerfstudio --drop 0.3",
 )
 
@@ -35,5 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=words.VIDEO_PX,
         metavar="PX",
         help="longer side of the videos (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--path",
+        type=Path,
+        metavar="FILE",
+        help="a camera path saved by the viewer: the video is path.mp4, 2 s from view to view",
     )
     shared.add_point_arguments(parser)
