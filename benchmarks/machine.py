@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from mvdust3r_jax.reconstruction.machine import features
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -18,6 +20,7 @@ def machine() -> dict:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor(),
+        "features": features(),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
         "device": jax.devices()[0].device_kind,

@@ -26,7 +26,11 @@ CHECKED = [
 ]
 _hook = install_import_hook(CHECKED, "beartype.beartype")
 
+from mvdust3r_jax.reconstruction import machine  # noqa: E402
 from mvdust3r_jax.storage import user_cache  # noqa: E402
+
+# Tests run in float32 on every CPU.
+machine.WORTH_BFLOAT16 = float("inf")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "float32")

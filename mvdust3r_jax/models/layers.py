@@ -28,31 +28,38 @@ zeros = nn.initializers.zeros_init()
 
 @jax.custom_vjp
 def token_product(x: Float[Array, "*batch D"], kernel: Float[Array, "D E"]) -> Array:
-    """``x @ kernel``, with a gradient of the kernel that is fast on CPUs.
+    """``x @ kernel`` in the type of ``x``, with a gradient of the kernel that is fast on CPUs.
 
-    There XLA sums over several token axes by copying the wider operand transposed first, which
-    takes as long as the product itself; all tokens as one axis need no copy. Elsewhere axes may be
-    spread over chips and are left as they are.
+    Products are float32 before they are rounded to that type: XLA uses the bfloat16 instructions
+    that newer CPUs have only if it is asked for that.
+
+    For the gradient XLA on CPUs sums over several token axes by copying the wider operand
+    transposed first, which takes as long as the product itself; all tokens as one axis need no
+    copy. Elsewhere axes may be spread over chips and are left as they are.
     """
-    return x @ kernel
+    return _product(x, kernel)
+
+
+def _product(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32).astype(a.dtype)
 
 
 def _token_product_forward(x: Array, kernel: Array):
-    return x @ kernel, (x, kernel)
+    return _product(x, kernel), (x, kernel)
 
 
 def _token_product_backward(kept: tuple[Array, Array], gradient: Array):
     x, kernel = kept
 
     def merged(x: Array, gradient: Array) -> Array:
-        return x.reshape(-1, x.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])
+        return _product(x.reshape(-1, x.shape[-1]).T, gradient.reshape(-1, gradient.shape[-1]))
 
     def separate(x: Array, gradient: Array) -> Array:
         tokens = list(range(x.ndim - 1))
         return jnp.tensordot(x, gradient, axes=(tokens, tokens))
 
     of_kernel = jax.lax.platform_dependent(x, gradient, cpu=merged, default=separate)
-    return gradient @ kernel.T, of_kernel
+    return _product(gradient, kernel.T), of_kernel
 
 
 token_product.defvjp(_token_product_forward, _token_product_backward)

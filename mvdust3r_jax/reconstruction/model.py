@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from mvdust3r_jax.models.network import Network
+from mvdust3r_jax.reconstruction.machine import default_dtype
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights.places import find_weights
 
@@ -31,7 +32,8 @@ def load_model(
 
     Args:
       path_or_name: what `weight_files.load_weights` reads, or e.g. "small", "MVDp_s2".
-      dtype: of matrix products; by default float32 on CPUs and bfloat16 elsewhere.
+      dtype: of matrix products; by default bfloat16, on CPUs only where that is measured to be
+        much faster (`machine.default_dtype`), else float32.
       ignore_objects: pass over objects of unknown classes in ``.pth`` files; nothing is run.
 
     Raises:
@@ -40,7 +42,7 @@ def load_model(
     """
     path = find_weights(path_or_name)
     config, variables = weight_files.load_weights(path, ignore_objects)
-    dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    dtype = dtype or default_dtype()
     config = dataclasses.replace(config, dtype=dtype)
     size = weight_files.image_size(path, ignore_objects) or (14 * 16, 14 * 16)
     return Model(config, _moved_to_device(variables), size, path.stem)
