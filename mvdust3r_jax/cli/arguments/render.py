@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--path",
-        type=Path,
+        type=values.local_path,
         metavar="FILE",
         help="a camera path saved by the viewer: the video is path.mp4, 2 s from view to view",
     )

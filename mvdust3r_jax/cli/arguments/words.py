@@ -16,7 +16,8 @@ WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 # models.config.VARIANTS, in alphabetical order
 VARIANTS = (
     *("dust3r_224", "dust3r_512", "dust3r_512_dpt", "mvd", "mvdp", "room", "room_mvd"),
-    *("small", "small_mvd", "small_mvd_skip", "tiny"),
+    *("small", "small_mvd", "small_mvd_skip", "tiny", "world", "world_mvd", "world_points"),
+    "world_points_cross_ref",
 )
 # reconstruction.network.DEFAULT_REFS
 REFS = 4
