@@ -15,6 +15,7 @@ from mvdust3r_jax.export.posed_views import (
     invert_rigid,
     posed_views,
     project,
+    reference_center,
     transform,
     usable_pixels,
 )
@@ -35,12 +36,15 @@ class PointFilter:
 
     min_confidence: absolute threshold (confidences start at 1). drop_share: this share of the
     scene's pixels, the least confident ones, is dropped. consistent: drop points that a more
-    confident pixel of another view looks through. max_points: a random subset of this size.
+    confident pixel of another view looks through. far: drop points farther from their camera than
+    this many times the median of all (sky, what is seen through windows). max_points: a random
+    subset of this size.
     """
 
     min_confidence: float = 0.0
     drop_share: float = 0.1
     consistent: bool = False
+    far: float | None = None
     max_points: int | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +52,8 @@ class PointFilter:
             raise ValueError(f"drop_share must be in [0, 1), got {self.drop_share}")
         if not np.isfinite(self.min_confidence):
             raise ValueError(f"min_confidence must be a finite number, got {self.min_confidence}")
+        if self.far is not None and not 0 < self.far < np.inf:
+            raise ValueError(f"far must be a number above 0, got {self.far}")
         if self.max_points is not None and self.max_points < 1:
             raise ValueError(f"max_points must be positive, got {self.max_points}")
 
@@ -92,9 +98,26 @@ def keep(scene: SceneArrays, points: PointFilter, seed: int = 0) -> Kept:
         narrow(f"of a confidence below {least:g}", confidence >= least)
     if points.consistent:
         narrow("contradicted by another view", ~contradicted(scene, left))
+    if points.far is not None:
+        narrow("far away", ~beyond(scene, left, points.far))
     if points.max_points is not None:
         narrow("beyond the number asked for", within_budget(left, points.max_points, seed))
     return Kept(left, dropped)
+
+
+def beyond(scene: SceneArrays, keep: np.ndarray, times: float) -> np.ndarray:
+    """[V, H, W]: points farther from their camera than ``times`` the median of the kept ones.
+
+    Views without a pose measure from the reference camera.
+    """
+    points = np.asarray(scene.points, np.float64)
+    centers = np.tile(reference_center(scene), (len(points), 1))
+    posed = posed_views(scene)
+    centers[posed] = np.asarray(scene.world_from_cam, np.float64)[posed, :3, 3]
+    with np.errstate(invalid="ignore"):
+        distance = np.linalg.norm(points - centers[:, None, None], axis=-1)
+        limit = times * np.median(distance[keep]) if keep.any() else np.inf
+        return distance > limit
 
 
 def within_budget(keep: np.ndarray, max_points: int | None, seed: int = 0) -> np.ndarray:

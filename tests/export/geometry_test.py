@@ -306,12 +306,21 @@ def test_filter_steps(scene):
     assert keep.sum() == 100 and not keep[0].any()
 
 
+def test_far_points_are_left_out(scene):
+    """Those beyond so many times the median distance from their own camera, and no others."""
+    scene = dataclasses.replace(scene, points=scene.points.copy())
+    center = scene.world_from_cam[1, :3, 3]
+    scene.points[1, :4] = center + 10 * (scene.points[1, :4] - center)  # the sky of view 1
+    keep = point_filter.keep(scene, export.PointFilter(drop_share=0, far=3.0)).mask
+    assert not keep[1, :4].any() and keep[1, 4:].all() and keep[[0, 2]].all()
+
+
 def test_what_is_dropped_is_counted_by_reason(scene):
     """Every pixel is kept or counted once, under the first step that takes it away."""
     scene = dataclasses.replace(scene, masks=scene.masks.copy(), points=scene.points.copy())
     scene.masks[0] = False
     scene.points[1, 3, 4] = np.inf
-    kept = export.keep(scene, export.PointFilter(5.0, 0.25, True, 100))
+    kept = export.keep(scene, export.PointFilter(5.0, 0.25, True, max_points=100))
     assert kept.count == 100 and kept.count + sum(kept.dropped.values()) == kept.mask.size
     assert kept.dropped["outside of the scene"] == scene.masks[0].size
     assert kept.dropped["not finite"] == 1
@@ -328,7 +337,7 @@ def test_filter_never_keeps_infinite_points(scene):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"drop_share": 1.0}, {"drop_share": -0.1}, {"max_points": 0}, {"min_confidence": np.nan}],
+    [{"drop_share": 1.0}, {"max_points": 0}, {"min_confidence": np.nan}, {"far": -1.0}],
 )
 def test_filter_refuses_nonsense(bad):
     """Values outside their range are errors that quote them."""

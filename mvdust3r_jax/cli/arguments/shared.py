@@ -104,6 +104,12 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="least confident (default: 0.1)",
     )
+    parser.add_argument(
+        "--far",
+        type=values.above_zero,
+        metavar="TIMES",
+        help="drop points farther from their camera than TIMES the median: sky, views of windows",
+    )
     parser.add_argument("--max-points", type=values.positive, metavar="N")
     parser.add_argument(
         "--consistent", action="store_true", help="drop points that other views see through"
