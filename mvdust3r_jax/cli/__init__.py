@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.fail("interrupted")
         return getattr(interruption, "exit_code", EXIT_INTERRUPTED)
     except Exception as error:
-        if args.debug:
+        if "--debug" in argv:
             traceback.print_exc()
         return _explain(error, console)
 
