@@ -7,6 +7,8 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -24,9 +26,14 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Commands of these pages' code blocks are run, in order, in a folder that has what they name.
 RUN = ["README.md", "quickstart.md", "porting.md"]
+# What commands of a clone name.
+CLONE = ("examples", "configs", "data", "train.py", "eval.py", "Makefile")
+CLONE += ("setup.cfg", "pyproject.toml", "constraints.txt")
 CHECKED = ROOT / "docs" / "checked.md"
 CONFIG = ModelConfig(16, 1, 1, 16, 2, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+# What a test appends to the commands of the block that follows, so that they end soon.
+_SMALLER = re.compile(r"<!-- test: ([^>]*?) -->\s*$")
 _COMMAND = re.compile(r"(mvdust3r|python|make|pytest|pip|gcloud) \S")
 
 
@@ -37,8 +44,20 @@ def blocks(page, language):
 
 def shell_lines(page):
     """Commands of the code blocks, continued lines joined, remarks cut off."""
-    text = "\n".join(blocks(page, "")).replace("\\\n", " ")
-    lines = (line.split("  #")[0].strip() for line in text.splitlines())
+    return lines_of("\n".join(blocks(page, "")))
+
+
+def blocks_in_order(page):
+    """(language, body, what a test appends to its commands) of all code blocks."""
+    text = page.read_text()
+    for block in _BLOCK.finditer(text):
+        appended = _SMALLER.search(text[: block.start()])
+        yield block[1], block[2], shlex.split(appended[1]) if appended else []
+
+
+def lines_of(body):
+    """A shell block's commands, remarks cut off."""
+    lines = (line.split("  #")[0].strip() for line in body.replace("\\\n", " ").splitlines())
     return [line for line in lines if _COMMAND.match(line)]
 
 
@@ -64,8 +83,9 @@ def known_flag(flag, source):
     text = source.read_text()
     if "from configs import flags" in text:
         text += (ROOT / "configs" / "flags.py").read_text()
+    written = rf"{re.escape(name)}|\{{name\}}|\{{\w+\}}-{re.escape(name.rpartition('-')[2])}"
     return name == "help" or re.search(
-        rf'(add_argument\(\s*f?"--({re.escape(name)}"|\{{name\}})|DEFINE_\w+\(\s*"{name}")', text
+        rf'(add_argument\(\s*f?"--({written})"|DEFINE_\w+\(\s*"{name}")', text
     )
 
 
@@ -164,7 +184,8 @@ def place(tmp_path, monkeypatch):
         image = Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8))
         image.save(tmp_path / name)
         image.save(tmp_path / "photos" / name)
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name in CLONE:
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(shared, "DEFAULT_WEIGHTS", str(tmp_path / "small.safetensors"))
     monkeypatch.chdir(tmp_path)
@@ -176,18 +197,33 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", RUN)
 def test_pages_run_as_written(name, place, monkeypatch):
-    """Shell blocks, then Python blocks, in a folder with the files that they name."""
+    """Every block, in the page's order, in a fresh folder with the files that they name.
+
+    Commands are as the page has them; a comment before a block may make them end sooner.
+    """
     page = PAGES[0] if name == "README.md" else ROOT / "docs" / name
     if any("mvdust3r view" in line for line in shell_lines(page)):
         pytest.importorskip("viser")
         monkeypatch.setattr("mvdust3r_jax.viewer.Viewer.wait", lambda viewer: None)
-    for line in shell_lines(page):
-        if line.startswith("mvdust3r "):
-            assert cli.main([*shlex.split(line)[1:], "--quiet"]) == 0, line
     # tests/serving_test.py exports and loads programs; here only the call is as written.
     monkeypatch.setattr(serving, "load_program", lambda folder: lambda photographs: None)
-    for code in blocks(page, "python"):
-        exec(compile(code, page.name, "exec"), place)
+    for language, body, appended in blocks_in_order(page):
+        if language == "python":
+            exec(compile(body, page.name, "exec"), place)
+        for line in lines_of(body) if language == "" else ():
+            run_command(shlex.split(line), appended)
+
+
+def run_command(words, appended):
+    """As written, where it can be run; make's targets are told without running them."""
+    if words[0] == "mvdust3r":
+        assert cli.main([*words[1:], *appended, "--quiet"]) == 0, words
+    elif words[0] == "make":
+        subprocess.run(["make", "-n", *words[1:]], check=True, stdout=subprocess.DEVNULL)
+    elif words[0] == "python" and Path(words[1]).exists():
+        command = [sys.executable, *words[1:], *appended]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-2000:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

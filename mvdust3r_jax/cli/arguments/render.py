@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.arguments import shared, words
