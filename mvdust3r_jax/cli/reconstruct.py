@@ -23,6 +23,7 @@ from mvdust3r_jax.reconstruction import machine, memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.reconstruction.windows import plan_windows
 from mvdust3r_jax.storage.results import check_names, is_results_folder, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
 
@@ -118,15 +119,19 @@ def check_output_folder(folder: Path, names: Sequence[str]) -> None:
 def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Console) -> None:
     """What the run will take; MemoryLimitError if it does not fit."""
     height, width = args.size or model.image_size
-    refs = min(args.refs, views) if model.config.cross_ref else 1
+    windows = plan_windows(views, args.window) if args.window else [range(views)]
+    at_once = len(windows[0])
+    refs = min(args.refs, at_once) if model.config.cross_ref else 1
     limit = None if args.memory is None else int(args.memory * _GIB)
-    needed = memory.check(model.config, views, refs, height, width, limit)
+    needed = memory.check(model.config, at_once, refs, height, width, limit)
     rate = machine.flops_per_second(model.config.dtype)
+    seconds = len(windows) * needed.seconds(rate)
+    told = f" in {len(windows)} windows of {at_once}" if len(windows) > 1 else ""
     console.say(
-        f"{views} views of {height}x{width}: about {needed}; the network takes about "
-        f"{max(needed.seconds(rate), 1):.0f} s once it is compiled"
+        f"{views} views of {height}x{width}{told}: about {needed}{' each' if told else ''}; the "
+        f"network takes about {max(seconds, 1):.0f} s once it is compiled"
     )
-    console.expected = {"network": needed.seconds(rate)}
+    console.expected = {"network": seconds}
 
 
 def run_network(sources, model: Model, args: argparse.Namespace, console: Console) -> Scene:
@@ -137,6 +142,8 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         model,
         reference=args.reference,
         num_refs=args.refs,
+        window=args.window,
+        kept_in=args.keep_windows,
         size=args.size,
         fit=args.fit,
         cameras=_known_cameras(args, sources, paths, console),

@@ -44,7 +44,7 @@ def align_to_poses(scene: Scene, world_from_cam: Float[np.ndarray, "V 4 4"]) -> 
     return dataclasses.replace(
         scene,
         points=_narrowed(scale * scene.points @ rotation.T + translation),
-        gaussians=_moved(scene.gaussians, scale, rotation),
+        gaussians=moved_gaussians(scene.gaussians, scale, rotation),
         world_from_cam=known,
         pose_ok=np.ones_like(scene.pose_ok),
         metric=True,
@@ -67,7 +67,9 @@ def _mean_rotation(rotations: np.ndarray) -> np.ndarray:
     return u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
 
 
-def _moved(gaussians: Gaussians | None, scale: float, rotation: np.ndarray) -> Gaussians | None:
+def moved_gaussians(
+    gaussians: Gaussians | None, scale: float, rotation: np.ndarray
+) -> Gaussians | None:
     """Gaussians scaled and turned; their positions are the points."""
     if gaussians is None:
         return None

@@ -31,7 +31,6 @@ AUTO_BELOW = 1.3
 _AT_ONCE = 4
 
 Reference = int | Literal["auto", "first"]
-_GAUSSIANS = tuple(field.name for field in dataclasses.fields(Gaussians))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +49,11 @@ class Answer:
 
 
 Ask = Callable[[dict, UInt8[np.ndarray, "V H W 3"]], Answer]
+
+
+def gaussian_names() -> tuple[str, ...]:
+    """Names of the arrays of `Gaussians`, in programs' answers."""
+    return tuple(field.name for field in dataclasses.fields(Gaussians))
 
 
 def default_reference(
@@ -158,7 +162,7 @@ def _answer(
     found: dict[str, Any], reference: int, scores: dict[int, float] | None = None
 ) -> Answer:
     found = jax.device_get(found)
-    named = {name: found[name] for name in _GAUSSIANS if name in found}
+    named = {name: found[name] for name in gaussian_names() if name in found}
     gaussians = Gaussians(**named) if named else None
     return Answer(
         Prediction(found["points"], found["confidence"], gaussians), reference, scores or {}

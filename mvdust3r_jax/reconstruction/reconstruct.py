@@ -46,6 +46,7 @@ from mvdust3r_jax.reconstruction.scene_cameras import (
     find_cameras,
     known_intrinsics,
 )
+from mvdust3r_jax.reconstruction.windows import ask_in_windows, plan_windows
 
 Source = str | os.PathLike | np.ndarray | Image.Image | Photo
 
@@ -56,6 +57,8 @@ def reconstruct(
     *,
     reference: Reference | None = None,
     num_refs: int = DEFAULT_REFS,
+    window: int | None = None,
+    kept_in: str | os.PathLike | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
     cameras: KnownCameras | None = None,
@@ -74,6 +77,9 @@ def reconstruct(
         "auto", the one on whose path the network is surest: of the ``num_refs`` paths of
         MV-DUSt3R+, or with other networks of all photographs, tried in turn. By default "auto"
         where that costs little (MV-DUSt3R+), else "first".
+      window: of more photographs than this, so many at a time (`windows`), in their order; memory
+        does not grow with their number, and the reference is the first window's.
+      kept_in: a folder in which windows' answers are kept, for a run that is begun again.
       num_refs: references of MV-DUSt3R+ (at most as many as there are views).
       size: (height, width) for the network; by default what it was trained at.
       fit: "crop" to that aspect or "pad" to it.
@@ -100,11 +106,12 @@ def reconstruct(
     height, width = size or model.image_size
     known = cameras or KnownCameras()
     _check(views, height, width, num_refs, model.config, known, masks)
-    num_refs = min(num_refs, views) if model.config.cross_ref else 1
+    at_once = len(plan_windows(views, window)[0]) if window else views
+    num_refs = min(num_refs, at_once) if model.config.cross_ref else 1
     if reference is None:
-        reference = default_reference(model.config, views, num_refs, height, width)
-    _check_reference(reference, views)
-    memory.check(model.config, views, num_refs, height, width, memory_limit)
+        reference = default_reference(model.config, at_once, num_refs, height, width)
+    _check_reference(reference, at_once)
+    memory.check(model.config, at_once, num_refs, height, width, memory_limit)
     clock = _Clock(progress)
     clock.begin("read")
     photos, fitted = _read(images, height, width, fit, known, masks)
@@ -117,9 +124,14 @@ def reconstruct(
     # Both are compiled at the same time, and the one for cameras while the network is at work.
     with ThreadPoolExecutor(1) as beside:
         poses = beside.submit(camera_programs, *pixels.shape[:3], lenses)
-        ask = asking(model, pixels.shape, num_refs, reference, memory_limit, advance)
+        shape = (at_once, *pixels.shape[1:])
+        ask = asking(model, shape, num_refs, reference, memory_limit, advance)
         clock.begin("network")
-        answer = ask(model.variables, pixels)
+        if at_once < views:
+            told = dict(kept_in=kept_in, facts=(model.config, num_refs, reference))
+            answer = ask_in_windows(ask, model.variables, pixels, at_once, **told, advance=advance)
+        else:
+            answer = ask(model.variables, pixels)
         clock.begin("cameras")
         scene = _scene(photos, fitted, answer, intrinsics, poses.result(), lenses)
     if known.world_from_cam is not None:

@@ -57,6 +57,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--export", default=DEFAULT_EXPORTS, metavar="F,F", help="formats (default: %(default)s)"
     )
     shared.add_point_arguments(result)
+    many = parser.add_argument_group("many photographs")
+    many.add_argument(
+        "--window",
+        type=values.positive,
+        metavar="N",
+        help="take more than N photographs N at a time, in their order, and join the windows by "
+        "the third of their views that they have in common; neighbors must see the same things",
+    )
+    many.add_argument(
+        "--keep-windows",
+        type=values.local_path,
+        metavar="DIR",
+        help="a folder for what the windows gave: a run that broke off goes on from there",
+    )
     parser.add_argument(
         "--memory", type=values.above_zero, metavar="GIB", help="limit (default: what is free)"
     )

@@ -1,0 +1,134 @@
+"""Windows of views against all at once: accuracy, processor time, on generated rooms.
+
+    python -m benchmarks.windows [--views 32,64 --windows 8,12 --rooms 20]
+
+By the network that ships, and by an oracle: true points with noise and outliers, each window in a
+frame and at a scale of its own, which shows what joining alone costs. ND is that of all views'
+points in the frame of the reference, after the best scale, in meters (`metrics.pointmaps`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.machine import write_results
+from data.rooms import SPLITS, sample_batch
+from mvdust3r_jax import load_model
+from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.geometry.camera import depth_to_world
+from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.geometry.truth import known_depth
+from mvdust3r_jax.metrics.pointmaps import point_errors
+from mvdust3r_jax.reconstruction.network import Answer, asking
+from mvdust3r_jax.reconstruction.windows import ask_in_windows, plan_windows
+from mvdust3r_jax.types import Batch, Prediction, images_01_from
+
+WEIGHTS = Path("weights/small.safetensors")
+# Of the oracle: noise as a share of a point's distance, and the share of points that are wrong.
+NOISE, OUTLIERS = 0.02, 0.05
+
+
+def world_points(batch: Batch) -> jax.Array:
+    """True points [V, H, W, 3] of the first room."""
+    return depth_to_world(batch.depth_m[0], batch.intrinsics[0], batch.world_from_cam[0])
+
+
+@jax.jit
+def nd(points: jax.Array, batch: Batch, reference: jax.Array) -> jax.Array:
+    """ND of points [V, H, W, 3] in the frame of view ``reference``."""
+    ref_from_world = invert_rigid(batch.world_from_cam[0, reference])
+    truth = transform_points(ref_from_world, world_points(batch))
+    return point_errors(points[None], truth[None], known_depth(batch)).nd[0]
+
+
+def oracle(batch: Batch, room: int):
+    """A network that answers with the truth, noise and outliers, in frames of its own."""
+    world, poses = np.asarray(world_points(batch)), np.asarray(batch.world_from_cam[0])
+
+    def ask(_variables: dict, indices: np.ndarray) -> Answer:
+        views = indices[:, 0, 0, 0]
+        rng = np.random.default_rng([room, int(views[0])])
+        ref_from_world = np.linalg.inv(poses[views[0]])
+        points = world[views] @ ref_from_world[:3, :3].T + ref_from_world[:3, 3]
+        distance = np.linalg.norm(points, axis=-1, keepdims=True)
+        points = points + NOISE * distance * rng.normal(size=points.shape)
+        wrong = rng.random(points.shape[:-1]) < OUTLIERS
+        points[wrong] *= rng.uniform(0.3, 3, size=(int(wrong.sum()), 1))
+        points = np.float32(rng.uniform(0.5, 2) * points)
+        return Answer(Prediction(points, np.full(points.shape[:-1], 3.0, np.float32)), 0)
+
+    return ask
+
+
+def numbered(views: int, height: int, width: int) -> np.ndarray:
+    """Pixels that tell the oracle which view they are of."""
+    return np.broadcast_to(np.arange(views)[:, None, None, None], (views, height, width, 3))
+
+
+def errors_of(ask, variables: dict, given: np.ndarray, window: int, batch: Batch):
+    """ND and processor seconds of one room."""
+    begin = time.process_time()
+    if len(given) > window:
+        answer = ask_in_windows(ask, variables, given, window)
+    else:
+        answer = ask(variables, given)
+    seconds = time.process_time() - begin
+    error = nd(jnp.asarray(answer.prediction.points), batch, jnp.int32(answer.reference))
+    return float(error), seconds
+
+
+def measure(views: int, window: int, args: argparse.Namespace, model) -> list[dict]:
+    """Rows of the network and of the oracle; ``window`` = views: all at once."""
+    size = args.size
+    shape = (len(plan_windows(views, window)[0]), size, size, 3)
+    ask = asking(model, shape, min(4, window), "auto")
+    found: dict[str, list] = {"small": [], "oracle": []}
+    for room in range(args.rooms):
+        batch = sample_batch(np.array([SPLITS["test"][0] + room], np.uint32), views, 0, size, size)
+        pixels = np.uint8(np.rint(255 * images_01_from(np.asarray(batch.images[0]))))
+        if not room:
+            errors_of(ask, model.variables, pixels, window, batch)  # compiles
+        found["small"].append(errors_of(ask, model.variables, pixels, window, batch))
+        numbers = numbered(views, size, size)
+        found["oracle"].append(errors_of(oracle(batch, room), {}, numbers, window, batch))
+    rows = []
+    for by, results in found.items():
+        errors, seconds = np.array(results).T
+        rows.append(
+            {
+                "by": by,
+                "views": views,
+                "at once": window,
+                "windows": len(plan_windows(views, window)),
+                "nd_m": float(errors.mean()),
+                "nd_ci_m": float(1.96 * errors.std() / len(errors) ** 0.5),
+                "cpu_s": float(np.median(seconds)),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--views", default="32,64")
+    parser.add_argument("--windows", default="8,12")
+    parser.add_argument("--rooms", type=int, default=20)
+    parser.add_argument("--size", type=int, default=64)
+    args = parser.parse_args()
+    model, rows = load_model(WEIGHTS), []
+    for views in map(int, args.views.split(",")):
+        for window in (*map(int, args.windows.split(",")), views):
+            rows += measure(views, window, args, model)
+            print(tables.table(list(rows[-1]), [row.values() for row in rows[-2:]]), flush=True)
+    write_results("windows", {"rooms": args.rooms, "size": args.size, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Windows of views: their plan, how they are joined, and runs that go on."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvdust3r_jax.geometry.transforms import rotation_from_axis_angle
+from mvdust3r_jax.reconstruction import windows
+from mvdust3r_jax.reconstruction.network import Answer
+from mvdust3r_jax.types import Gaussians, Prediction
+
+VIEWS, WINDOW, SIZE = 7, 4, (6, 8)
+
+
+@pytest.mark.parametrize(("views", "window"), [(2, 3), (4, 3), (10, 3), (10, 8), (100, 12)])
+def test_windows_cover_all_views_and_overlap(views, window):
+    """Each view is in one, neighbors share a third, all are of one size."""
+    found = windows.plan_windows(views, window)
+    assert sorted({i for w in found for i in w}) == list(range(views))
+    assert {len(w) for w in found} == {min(views, window)}
+    for a, b in zip(found, found[1:], strict=False):
+        assert len(set(a) & set(b)) >= max(1, round(window / 3))
+
+
+def test_a_window_of_two_is_refused():
+    """Its neighbor would have nothing in common with what is new in it."""
+    with pytest.raises(ValueError, match="at least 3 views.*got 2"):
+        windows.plan_windows(5, 2)
+
+
+@pytest.fixture
+def world():
+    """True points and confidences of all views, and pixels that tell the views apart."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(VIEWS, *SIZE, 3)).astype(np.float32)
+    confidence = 2 + rng.random((VIEWS, *SIZE)).astype(np.float32)
+    pixels = np.zeros((VIEWS, *SIZE, 3), np.uint8)
+    pixels += np.arange(VIEWS, dtype=np.uint8)[:, None, None, None]
+    return points, confidence, pixels
+
+
+def network(world, outliers=0.0):
+    """A perfect network whose every answer has a frame and a scale of its own."""
+    points, confidence, _ = world
+    asked = []
+
+    def ask(_variables, pixels):
+        views = pixels[:, 0, 0, 0]
+        asked.append(views.tolist())
+        rng = np.random.default_rng(int(views[0]) + 1)
+        first = views[0] == 0
+        scale = 1.0 if first else float(rng.uniform(0.3, 3))
+        turn = (
+            np.eye(3)
+            if first
+            else np.asarray(rotation_from_axis_angle(jnp.asarray(rng.normal(size=3))))
+        )
+        shift = np.zeros(3) if first else rng.normal(size=3)
+        found = (scale * points[views] @ turn.T + shift).astype(np.float32)
+        wrong = rng.random(found.shape[:-1]) < outliers
+        found[wrong] += 9
+        gaussians = Gaussians(
+            colors=np.zeros((len(views), *SIZE, 3), np.float32),
+            opacities=np.ones((len(views), *SIZE), np.float32),
+            scales=np.full((len(views), *SIZE, 3), scale, np.float32),
+            rotations=np.tile(np.float32([1, 0, 0, 0]), (len(views), *SIZE, 1)),
+        )
+        return Answer(Prediction(found, confidence[views], gaussians), reference=1)
+
+    return ask, asked
+
+
+def test_windows_are_joined_exactly(world):
+    """Frames and scales of all windows become the first one's; Gaussians go with the points."""
+    ask, asked = network(world)
+    shares = []
+    answer = windows.ask_in_windows(ask, {}, world[2], WINDOW, advance=shares.append)
+    np.testing.assert_allclose(answer.prediction.points, world[0], atol=1e-4)
+    np.testing.assert_array_equal(answer.prediction.confidence, world[1])
+    np.testing.assert_allclose(answer.prediction.gaussians.scales, 1, rtol=1e-4)
+    assert answer.reference == 1 and len(asked) == len(shares) > 1 and shares[-1] == 1
+
+
+def test_outliers_do_not_move_a_window(world):
+    """A tenth of wrong points leave the others where they are."""
+    ask, _ = network(world, outliers=0.1)
+    answer = windows.ask_in_windows(ask, {}, world[2], WINDOW)
+    errors = np.linalg.norm(answer.prediction.points - world[0], axis=-1)
+    assert np.quantile(errors, 0.8) < 0.02
+
+
+def test_a_run_goes_on_from_what_is_kept(world, tmp_path):
+    """Nothing is asked for twice, unless weights, settings or the file are others."""
+    ask, asked = network(world)
+    weights = {"a": np.ones(3, np.float32)}
+
+    def run(weights, facts=("x",)):
+        asked.clear()
+        told = dict(kept_in=tmp_path, facts=facts)
+        return windows.ask_in_windows(ask, weights, world[2], WINDOW, **told), len(asked)
+
+    first, count = run(weights)
+    again, none = run(weights)
+    assert none == 0 and count == len(list(tmp_path.iterdir()))
+    np.testing.assert_array_equal(again.prediction.points, first.prediction.points)
+    assert run({"a": np.zeros(3, np.float32)})[1] == count == run(weights, ("y",))[1]
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"damaged")
+    assert run(weights)[1] == count
