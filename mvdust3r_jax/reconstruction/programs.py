@@ -33,7 +33,6 @@ _TRACED_FROM = ("models", "cameras", "geometry", "splat", "reconstruction", "typ
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
 
 Program = Callable[..., dict[str, Any]]
-_lowering = threading.Lock()
 
 
 class Leaf(NamedTuple):
@@ -137,15 +136,21 @@ def _lowered(exported: jax_export.Exported, arguments: list[Any]) -> jax.stages.
     """Ready to be compiled; LAPACK is only readied for programs that call it.
 
     JAX readies it for every exported program, and imports SciPy for that, which takes a third as
-    long as importing JAX. Versions that do it elsewhere are left to.
+    long as importing JAX. Versions of JAX that do it elsewhere are left to.
     """
-    lower = functools.partial(jax.jit(exported.call).lower, *arguments)
-    ready = getattr(_export, "_ensure_backends_initialized", None)
-    if ready is None or b"lapack" in exported.mlir_module_serialized:
-        return lower()
-    with _lowering:
-        _export._ensure_backends_initialized = lambda platforms: None
-        try:
-            return lower()
-        finally:
-            _export._ensure_backends_initialized = ready
+    _this_thread.needs_no_lapack = b"lapack" not in exported.mlir_module_serialized
+    try:
+        return jax.jit(exported.call).lower(*arguments)
+    finally:
+        _this_thread.needs_no_lapack = False
+
+
+def _ready_where_needed(platforms: tuple[str, ...]) -> None:
+    if not getattr(_this_thread, "needs_no_lapack", False):
+        _ready_backends(platforms)
+
+
+_this_thread = threading.local()
+_ready_backends = getattr(_export, "_ensure_backends_initialized", None)
+if _ready_backends is not None:
+    _export._ensure_backends_initialized = _ready_where_needed

@@ -137,3 +137,27 @@ def test_a_second_process_needs_no_network(model, cache, tmp_path):
         for _ in range(2)
     ]
     assert said[0] != said[1] == "[]\n"
+
+
+WITH_LAPACK = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from mvdust3r_jax.reconstruction.programs import Leaf, keep_programs, program
+keep_programs()
+shapes = [Leaf(shape, "float32") for shape in [(9, 3), (9, 3), (9,)]]
+cameras = [Leaf(shape, "float32") for shape in [(2, 8, 8, 3), (2, 8, 8), (2,), (2, 2)]]
+points = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+with ThreadPoolExecutor(2) as threads:
+    other = threads.submit(program, "found_cameras", (), (*cameras, Leaf((), "int32")))
+    joining = threads.submit(program, "robust_similarity", (), tuple(shapes))
+print(joining.result()(points, 2 * points, np.ones(9, np.float32))["scale"].round(3))
+"""
+
+
+def test_programs_that_call_lapack_find_it(cache):
+    """Also where they are kept, and others that do without it are loaded beside them."""
+    command, root = [sys.executable, "-c", WITH_LAPACK], Path(__file__).parents[2]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        assert done.stdout == "2.0\n"
