@@ -35,10 +35,11 @@ from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.preemption import Preemption
 from mvdust3r_jax.training.progress import CompileCounter, Report, due
+from mvdust3r_jax.training.rates import Cost
 from mvdust3r_jax.training.run import Run, make_run, spread_by
 from mvdust3r_jax.training.skipped import NonFiniteError, SkippedSteps
 from mvdust3r_jax.training.state import TrainState
-from mvdust3r_jax.training.trace import Trace, traced_steps
+from mvdust3r_jax.training.trace import Trace, serve_profiler, traced_steps
 from mvdust3r_jax.training.watchdog import Watchdog
 
 # Exit codes; watchdog.STALLED is another, and Python's own for an error is FAILED.
@@ -77,9 +78,10 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Source, dict[str, Open
     """What the run trains on and what it evaluates on.
 
     Raises:
-      RunError: data that cannot be used, in one line.
+      RunError: data that cannot be used, or shared by the devices, in one line.
     """
     try:
+        build.check_shares(config, jax.device_count())
         return open_source(config), eval_sets(config)
     except (OSError, ValueError) as error:
         raise processes.RunError(str(error)) from error
@@ -169,6 +171,7 @@ def _train(
         network,
         settings,
         keep=config.keep_checkpoints,
+        milestone_every=config.milestone_every,
         limit_s=60 * config.save_minutes,
     )
     first_step, state, changes = resume(checkpoints, chips, state, source, settings, allow_changes)
@@ -182,7 +185,14 @@ def _train(
     if changes:
         log.event(first_step, "changed", settings=changes)
     end = config.stop_step or config.total_steps
-    report = Report(log, compiles, first_step=first_step, last_step=end, every=config.log_every)
+    report = Report(
+        log,
+        compiles,
+        first_step=first_step,
+        last_step=end,
+        every=config.log_every,
+        cost=Cost(network, config.num_refs, config.data.num_targets),
+    )
     skipped = SkippedSteps(log, config.max_skipped_in_row)
     left_out = LeftOut(log, epoch_samples, seen.get("sample", 0))
     judge = Judge(run, log, held_out, batches=config.eval_batches, after_each=watchdog.alive)
@@ -256,6 +266,7 @@ def define_flags() -> None:
         workdir="Folder for checkpoints and metrics",
     )
     flags.DEFINE_string("profile", "", "Steps to trace, FIRST:LAST; into WORKDIR/profile")
+    flags.DEFINE_integer("profiler_port", 0, "Serves the profiler on this port (and the next ones)")
     flags.DEFINE_bool(
         "allow_changes", False, "Resume although data, seed, loss, network or schedule were changed"
     )
@@ -271,6 +282,7 @@ def main(options: Any) -> int:
     except ValueError as error:
         sys.exit(f"error: {error}")
     common_flags.start_processes(options)
+    serve_profiler(options.profiler_port)
     try:
         return train(options.config, workdir, profile, options.allow_changes)
     except (NonFiniteError, processes.RunError) as error:

@@ -120,7 +120,32 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise ValueError("config.eval names no set; eval_every = 0 evaluates never")
     if config.data.prefetch < 1:
         raise ValueError(f"data.prefetch must be at least 1, got {config.data.prefetch}")
+    if config.milestone_every and config.milestone_every % max(config.checkpoint_every, 1):
+        raise ValueError(
+            f"milestone_every = {config.milestone_every} must be a multiple of checkpoint_every = "
+            f"{config.checkpoint_every}: only what is saved can be kept"
+        )
     if not 0 <= config.stop_step <= config.total_steps:
         raise ValueError(
             f"stop_step must lie in 0..total_steps = {config.total_steps}, got {config.stop_step}"
         )
+
+
+def check_shares(config: ml_collections.ConfigDict, devices: int) -> None:
+    """Every batch of training must give each device whole micro-batches.
+
+    devices: of all processes. ValueError naming the batch and what it must be a multiple of.
+    """
+    batches = {config.data.batch_size}
+    if images := config.data.images_per_step:
+        batches = {images // views for views in config.data.num_inputs}
+    parts, views = config.accumulation, config.mesh[1]
+    shards = max(devices // views, 1)
+    for batch in sorted(batches):
+        if batch % (shards * parts):
+            told = f" that share views {views} by {views}" if views > 1 else ""
+            raise ValueError(
+                f"a batch of {batch} samples cannot be shared by {devices} devices{told} in "
+                f"{parts} parts: choose a multiple of {shards * parts} for data.batch_size (or "
+                "images_per_step over the number of views), or another accumulation"
+            )

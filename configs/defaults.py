@@ -92,6 +92,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.best_metric = "nd"
     config.checkpoint_every = 1_000
     config.keep_checkpoints = 2
+    config.milestone_every = 0  # checkpoints of these steps stay for ever, beside the newest
     config.save_minutes = 20.0  # a save that takes longer has failed
     config.stall_minutes = 30.0  # without a finished step: the run ends; 0 = it may stand for ever
     config.tensorboard = True

@@ -17,6 +17,7 @@ from mvdust3r_jax.training.processes import RunError
 # Fields that change no sample, no update and no number that is compared.
 FREE = (
     *("log_every", "pictures_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
+    "milestone_every",
     *("tensorboard", "save_minutes", "stall_minutes", "stop_step", "max_skipped_in_row"),
     *("parallel", "mesh", "remat", "accumulation"),
     *("data.prefetch", "data.threads", "data.read_ahead"),

@@ -60,9 +60,14 @@ class Checkpoints:
         config_json: str,
         *,
         keep: int = 2,
+        milestone_every: int = 0,
         limit_s: float = SAVE_LIMIT_S,
     ):
-        """``limit_s``: a save that takes longer has failed. All processes open together."""
+        """All processes open together.
+
+        milestone_every: newest checkpoints of multiples of this step stay for ever, 0: none do.
+        limit_s: a save that takes longer has failed.
+        """
         self._model = model
         self._limit_s = limit_s
         self._openings = itertools.count()
@@ -72,6 +77,7 @@ class Checkpoints:
         workdir = places.absolute(workdir)
         self._folders = {name: workdir / name for name in (NEWEST, BEST)}
         self._keep = {NEWEST: keep, BEST: 1}
+        self._milestones = {NEWEST: milestone_every or None, BEST: None}
         self._managers = {name: self._open(name) for name in self._folders}
         self._best_value = self._read_best()
 
@@ -93,6 +99,7 @@ class Checkpoints:
         )
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep[name],
+            keep_period=self._milestones[name],
             cleanup_tmp_directories=True,
             create=False,
             async_options=background,

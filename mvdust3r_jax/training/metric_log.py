@@ -36,11 +36,13 @@ except ImportError:
 class MetricLog:
     """Appends ``{"step": k, "kind": ..., name: value, ...}`` lines to ``metrics.jsonl``.
 
-    In a bucket (``gs://...``) files appear half a minute late, and with every checkpoint.
+    In a bucket (``gs://...``) files appear half a minute late, and with every checkpoint. path: of
+    this process's file, None where it writes none.
     """
 
     def __init__(self, workdir: Path, first_step: int, *, tensorboard: bool, active: bool = True):
         self._active, self._mirror, self._board = active, None, None
+        self.path: Path | None = None
         if not active:
             return
         if places.is_remote(workdir):
@@ -49,9 +51,9 @@ class MetricLog:
             workdir = self._mirror.local
         self._workdir = workdir
         workdir.mkdir(parents=True, exist_ok=True)
-        path = workdir / "metrics.jsonl"
-        _drop_after(path, first_step)
-        self._file = path.open("a", encoding="utf-8")
+        self.path = workdir / "metrics.jsonl"
+        _drop_after(self.path, first_step)
+        self._file = self.path.open("a", encoding="utf-8")
         if tensorboard:
             self._board = _open_board(workdir / "tensorboard", first_step)
 

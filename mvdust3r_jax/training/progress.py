@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from mvdust3r_jax.training.metric_log import MetricLog
+from mvdust3r_jax.training.rates import Cost, Goodput, Rates
 
 
 def due(every: int, step: int) -> bool:
@@ -106,7 +107,9 @@ class Report:
         first_step: int,
         last_step: int,
         every: int,
+        cost: Cost,
     ):
+        self._rates, self._goodput = Rates(cost), Goodput.of(log.path)
         self._log, self._compiles, self._every = log, compiles, every
         self._compiled = compiles.count
         self._progress = Progress(first_step, last_step)
@@ -136,6 +139,7 @@ class Report:
     ) -> None:
         """Adds a step: its numbers, examples of all processes, shape of the images it took."""
         self._progress.count(examples, self._waited_s)
+        self._rates.count(examples, shape)
         if self._compiles.count > self._compiled:
             self._compiled = self._compiles.count
             seconds = self._compiles.seconds
@@ -149,8 +153,10 @@ class Report:
 
     def _write(self, step: int) -> None:
         numbers = interval_means(self._steps) | self._progress.report(step)
+        seconds = numbers["step_time_s"] * len(self._steps)
         self._steps.clear()
-        self._log.scalars(step, numbers)
+        rates = self._rates.report(seconds)
+        self._log.scalars(step, numbers | rates | self._goodput.report(seconds))
         logging.info(
             "step %d  loss %.4f  %.3f s/step  %.1f examples/s  input %.1f %%  %.0f s left",
             *(step, numbers["loss"], numbers["step_time_s"], numbers["examples_per_s"]),

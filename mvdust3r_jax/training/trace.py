@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 
 from mvdust3r_jax.storage.places import Mirror, is_remote
 
@@ -32,6 +33,19 @@ class Trace:
             self._running = False
             if self._mirror:
                 self._mirror.close()
+
+
+def serve_profiler(port: int) -> None:
+    """Lets a profile be taken of the running process at any time; 0 does nothing.
+
+    Processes of one machine serve at consecutive ports. ``python -m jax.collect_profile PORT MS``
+    or TensorBoard's "capture profile" ask for one.
+    """
+    if not port:
+        return
+    port += jax.process_index()
+    jax.profiler.start_server(port)
+    logging.info("profiler at port %d: python -m jax.collect_profile %d 3000", port, port)
 
 
 def traced_steps(text: str) -> range:

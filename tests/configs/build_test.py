@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import train
-from configs import build, paper_mixture
+from configs import build, defaults, paper_mixture
 from mvdust3r_jax.training.run import spread_by
 from tests.train_test import smallest
 
@@ -79,7 +79,7 @@ def test_published_configs_take_the_data_root_from_the_command_line(name):
     config = values.config
     assert config.data.mixture == paper_mixture.paper_mixture("/data")
     assert config.data.num_inputs == (tuple(range(4, 13)) if name == "mvdp_stage2" else (8,))
-    assert config.eval.to_dict() == {"held_out": {"split": "test"}}
+    assert config.eval.to_dict() == {"held_out": {"split": "validation"}}
     assert config.total_steps == 100 * (150_000 // 512)
     build.check(config)
 
@@ -96,3 +96,33 @@ def test_shipped_configs_fit(name):
     _, optimizer, objective, _ = build.parts(config)
     assert optimizer.total_steps == config.total_steps
     assert objective.num_refs == config.num_refs
+
+
+@pytest.mark.parametrize(
+    "fields, devices, words",
+    [
+        ({"batch_size": 8}, 3, "batch of 8 samples cannot be shared by 3 devices in 1 parts"),
+        ({"batch_size": 8, "parts": 2}, 8, "choose a multiple of 16"),
+        ({"images_per_step": 24, "num_inputs": (2, 4)}, 4, "batch of 6 samples"),
+        ({"batch_size": 8, "mesh": (0, 2)}, 32, "share views 2 by 2 in 1 parts: .* of 16"),
+    ],
+)
+def test_batches_that_devices_cannot_share_are_refused(fields, devices, words):
+    """With what they must be a multiple of; the same batch on fewer devices is none."""
+    config = defaults.get_config()
+    config.accumulation = fields.pop("parts", 1)
+    config.mesh = fields.pop("mesh", (0, 1))
+    config.data.update(fields)
+    build.check_shares(config, 2)
+    with pytest.raises(ValueError, match=words):
+        build.check_shares(config, devices)
+
+
+def test_milestones_are_steps_that_are_saved():
+    """Others would never be kept, in silence."""
+    config = defaults.get_config()
+    config.checkpoint_every, config.milestone_every = 100, 1_000
+    build.check(config)
+    config.milestone_every = 150
+    with pytest.raises(ValueError, match="multiple of checkpoint_every"):
+        build.check(config)

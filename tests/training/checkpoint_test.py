@@ -78,6 +78,18 @@ def test_restore_is_exact_and_newest_are_kept(tmp_path):
     again.close()
 
 
+def test_milestones_stay_beside_the_newest(tmp_path):
+    """Multiples of their interval are never removed, also by a later start."""
+    checkpoints = opened(tmp_path, keep=1, milestone_every=4)
+    for step in range(1, 7):
+        assert checkpoints.save(step, as_numpy(state_at(step)), {})
+    checkpoints.close()
+    again = opened(tmp_path, keep=1, milestone_every=4)
+    assert again.save(7, as_numpy(state_at(7)), {})
+    again.close()
+    assert sorted(p.name for p in (tmp_path / NEWEST).iterdir()) == ["4", "7"]
+
+
 def test_best_is_kept_apart_and_remembered(tmp_path):
     """Only a lower value replaces the best, also after a restart; NaN never does."""
 

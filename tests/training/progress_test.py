@@ -6,8 +6,10 @@ import time
 import jax
 import numpy as np
 
+from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.progress import CompileCounter, Progress, Report, interval_means
+from mvdust3r_jax.training.rates import Cost
 
 
 def test_progress_counts_since_the_last_report():
@@ -63,7 +65,8 @@ def test_compilations_are_counted():
 def test_report_writes_means_every_second_step_and_compilations_at_once(tmp_path):
     """Steps 1 to 4, one compiled before the third; nothing is kept of an earlier interval."""
     log, compiles = MetricLog(tmp_path, 0, tensorboard=False), CompileCounter()
-    report = Report(log, compiles, first_step=0, last_step=9, every=2)
+    cost = Cost(VARIANTS["tiny"], num_refs=2, num_targets=0)
+    report = Report(log, compiles, first_step=0, last_step=9, every=2, cost=cost)
     for step in range(1, 5):
         with report.waiting():
             pass
