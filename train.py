@@ -23,12 +23,12 @@ from configs import build
 from configs import flags as common_flags
 from data.device_prefetch import DevicePrefetch
 from data.training_batches import Source, make_source
-from mvdust3r_jax import ModelConfig, MVDust3r
+from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.changed_settings import compare_settings
 from mvdust3r_jax.training.checkpoint import Checkpoints
-from mvdust3r_jax.training.initial import initial_variables
+from mvdust3r_jax.training.initial import initial_variables, variable_shapes
 from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
 from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
@@ -87,14 +87,18 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Source, dict[str, Open
         raise processes.RunError(str(error)) from error
 
 
-def prepare(config: ml_collections.ConfigDict) -> tuple[ModelConfig, Run]:
-    """The network, and everything of it that runs on the chips."""
+def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
+    """Everything that runs on the chips.
+
+    fresh: make the first state too; otherwise a checkpoint brings it, and only shapes are known.
+    """
     network, optimizer, objective, step = build.parts(config)
     model = MVDust3r(network)
     size = {"height": config.data.height, "width": config.data.width}
-    run = make_run(
+    start = {"seed": config.seed, "init_from": config.init_from}
+    return make_run(
         model,
-        initial_variables(model, **size, seed=config.seed, init_from=config.init_from),
+        initial_variables(model, **size, **start) if fresh else variable_shapes(model, **size),
         optimizer,
         objective,
         step,
@@ -102,7 +106,6 @@ def prepare(config: ml_collections.ConfigDict) -> tuple[ModelConfig, Run]:
         perceptual=lpips.load_weights() if config.loss.lpips else None,
         seed=config.seed,
     )
-    return network, run
 
 
 def resume(
@@ -118,9 +121,9 @@ def resume(
     settings: this run's configuration as JSON. Gives the number of the last step, the state on the
     chips, and the settings that are not those of the checkpoint.
     """
-    restored = checkpoints.restore(chips.abstract(state))
-    if restored is None:
+    if not checkpoints.newest_step():
         return 0, chips.put_state(state), {}
+    restored = checkpoints.restore(chips.abstract(state))
     saved = restored.meta["config"]
     changes = compare_settings(saved, settings, restored.step, allow_changes=allow_changes)
     source.set_state(restored.data_state)
@@ -160,12 +163,11 @@ def _train(
     logging.info("devices: %s", jax.devices())
     settings = config.to_json_best_effort()
 
-    # Data and network: what is wrong with data is told before anything is compiled
+    # Data: what is wrong with it is told before anything is compiled
     source, held_out = open_data(config)
-    network, run = prepare(config)
-    chips, state, run = run.chips, run.state, run.replace(state=None)
 
-    # Where an earlier run of this workdir stopped
+    # Network, and where an earlier run of this workdir stopped
+    network = build.network(config)
     checkpoints = Checkpoints(
         workdir,
         network,
@@ -173,6 +175,14 @@ def _train(
         keep=config.keep_checkpoints,
         milestone_every=config.milestone_every,
         limit_s=60 * config.save_minutes,
+    )
+    run = prepare(config, fresh=not checkpoints.newest_step())
+    chips, state = run.chips, run.state
+    run = run.replace(
+        state=None,
+        step=watchdog.compiles(run.step),
+        evaluate=watchdog.compiles(run.evaluate),
+        pictures=watchdog.compiles(run.pictures),
     )
     first_step, state, changes = resume(checkpoints, chips, state, source, settings, allow_changes)
     seen = source.get_state()

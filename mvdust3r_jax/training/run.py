@@ -21,7 +21,7 @@ from mvdust3r_jax.training.step import Recipe, evaluate_step, make_recipe, train
 
 @struct.dataclass
 class Run:
-    """The state before the first step (one copy, on the host or a device), and what runs it.
+    """The state before the first step, or its shapes (see `make_run`), and what runs it.
 
     step(state, batch) -> (state, metrics); evaluate, pictures(state, batch) -> numbers, rows.
     """
@@ -66,7 +66,10 @@ def make_run(
     perceptual: dict | None = None,
     seed: int = 0,
 ) -> Run:
-    """Everything that runs on the chips; ``seed`` is that of the run's randomness."""
+    """Everything that runs on the chips; ``seed`` is that of the run's randomness.
+
+    variables: arrays, or shapes where a checkpoint brings the state: then nothing is made of it.
+    """
     recipe = make_recipe(
         model,
         optimizer,
@@ -76,7 +79,9 @@ def make_run(
         perceptual=perceptual,
         spread=spread,
     )
-    state = initial_state(recipe, variables, seed)
+    begin = functools.partial(initial_state, recipe, seed=seed)
+    shapes_alone = isinstance(jax.tree.leaves(variables)[0], jax.ShapeDtypeStruct)
+    state = jax.eval_shape(begin, variables) if shapes_alone else begin(variables)
     return Run(
         state=state,
         chips=spread,

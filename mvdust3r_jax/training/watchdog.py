@@ -13,11 +13,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from absl import logging
+
+from mvdust3r_jax.types import Batch
 
 # EX_SOFTWARE of sysexits.h: neither a finished, nor an interrupted, nor an ordinarily failed run.
 STALLED = 70
@@ -41,7 +43,7 @@ class Watchdog:
     def __init__(self, limit_s: float):
         self._limit_s, self._last, self._pauses = limit_s, time.monotonic(), 0
         self._ended = threading.Event()
-        # A compilation that ends is progress; one that takes longer than the limit is none.
+        # A compilation that ends is progress.
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, *_: Any, **__: Any) -> None:
@@ -61,6 +63,23 @@ class Watchdog:
         finally:
             self._pauses -= 1
             self.alive()
+
+    def compiles(self, function: Callable) -> Callable:
+        """``function(state, batch)``, unwatched while it is called with a new shape of images.
+
+        Such a call compiles, which may take longer than any step, and returns before the program
+        has run: what hangs on the devices is seen afterwards.
+        """
+        seen = set()
+
+        def call(state: Any, batch: Batch) -> Any:
+            if batch.images.shape in seen:
+                return function(state, batch)
+            seen.add(batch.images.shape)
+            with self.paused():
+                return function(state, batch)
+
+        return call
 
     def __enter__(self) -> Watchdog:
         self.alive()

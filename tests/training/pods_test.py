@@ -49,11 +49,12 @@ def config_of(way, **fields):
 _RUNS, _prepare = {}, train.prepare
 
 
-def prepare_once(config):
+def prepare_once(config, fresh=True):
     """The compiled programs of an earlier run in this process: compiling is most of the cost."""
-    if config.parallel not in _RUNS:
-        _RUNS[config.parallel] = _prepare(config)
-    return _RUNS[config.parallel]
+    key = config.parallel, fresh
+    if key not in _RUNS:
+        _RUNS[key] = _prepare(config, fresh)
+    return _RUNS[key]
 
 
 def run(folder, way, **fields):

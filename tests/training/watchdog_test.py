@@ -7,7 +7,10 @@ import time
 import jax
 import jax.numpy as jnp
 
+from data.box import BoxSource
 from mvdust3r_jax.training.watchdog import STALLED, Watchdog
+
+BOX = {"batch_size": 1, "num_targets": 0, "height": 4, "width": 4, "seed": 0}
 
 _STALLS = """
 import threading
@@ -52,6 +55,23 @@ def test_steps_compilations_and_saves_are_no_stall(monkeypatch):
             jax.jit(lambda x, i=i: x + i)(jnp.float32(0))
         assert not codes
         time.sleep(2 * limit_s)
+        assert set(codes) == {STALLED}
+
+
+def test_a_compilation_longer_than_the_limit_is_no_stall(monkeypatch):
+    """A new shape may take its time, once; the same shape again is a step like any other."""
+    codes, limit_s = ended(monkeypatch), 0.4
+
+    def slow(state, batch):
+        time.sleep(3 * limit_s)
+        return state
+
+    with Watchdog(limit_s) as watchdog:
+        step = watchdog.compiles(slow)
+        for views in (2, 3):
+            assert step("state", next(BoxSource(**BOX, num_inputs=(views,)))[0]) == "state"
+        assert not codes
+        step("state", next(BoxSource(**BOX, num_inputs=(2,)))[0])
         assert set(codes) == {STALLED}
 
 
