@@ -57,9 +57,8 @@ OUT_OF_MEMORY = (
 def open_source(config: ml_collections.ConfigDict, **overrides: Any) -> Source:
     """This process's share of the batches that ``config.data`` describes."""
     settings = build.data_settings(config, **overrides)
-    return make_source(
-        process_index=jax.process_index(), process_count=jax.process_count(), **settings
-    )
+    index, count = spread_by(config.parallel, config.mesh).share()
+    return make_source(process_index=index, process_count=count, **settings)
 
 
 def eval_sets(config: ml_collections.ConfigDict) -> dict[str, OpenSet]:
@@ -224,7 +223,7 @@ def _train(
             skipped.keep(step, metrics, info)
             last = stop.after(step) or step == end
             trace.after(step, metrics, last)
-            samples = len(info["ids"]) * jax.process_count()
+            samples = len(info["ids"]) * chips.share()[1]
             report.after(step, metrics, samples, batch.images.shape)
             left_out.after(step, samples, info)
 

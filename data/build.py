@@ -51,9 +51,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=values.local_path, required=True, help="folder of data sets")
-    parser.add_argument("--beam", type=int, default=0, metavar="WORKERS", help=_BEAM_HELP)
+    beam = parser.add_mutually_exclusive_group()
+    beam.add_argument("--beam", type=int, default=0, metavar="WORKERS", help=_BEAM_HELP)
+    beam.add_argument("--beam_options", metavar="NAME=VALUE,...", default="", help=_OPTIONS_HELP)
 
 
+_OPTIONS_HELP = "generate frames on any runner of Apache Beam: runner=DataflowRunner,project=..."
 _BEAM_HELP = "generate frames on Apache Beam's local runner with this many workers"
 
 
@@ -229,12 +232,13 @@ def _run(args: argparse.Namespace) -> None:
         return
     make = {"rgbd": _rgbd, "released": _released, "rooms": _rooms}[args.command](args)
     options = None
-    if args.beam:
-        from data.stored.beam import local_options
+    if args.beam or args.beam_options:
+        from data.stored.beam import local_options, options_from
 
-        options = local_options(args.beam)
+        options = local_options(args.beam) if args.beam else options_from(args.beam_options)
     folder, skipped = write_dataset(
-        lambda config: make(config, data_dir=args.out, beam=bool(args.beam)), beam_options=options
+        lambda config: make(config, data_dir=args.out, beam=options is not None),
+        beam_options=options,
     )
     for problem in skipped:
         _say(f"  stored empty: {problem}")

@@ -1,5 +1,8 @@
 """Frames generated on Apache Beam, where one machine is too small: the extra ``[beam]``.
 
+Any runner that Beam knows, as long as its workers see the folders of raw files and of results, and
+have this repository and its extras installed.
+
 The same builders and the same records in the same order: keys are (scene, frame) numbers, and
 TFDS's writer sorts by them. One scene is one unit of work. Beam and, where TFDS's Beam path asks
 for it, TensorFlow are needed only here.
@@ -22,6 +25,13 @@ def frame_collection(scene_frames: Callable, names: Sequence[str]):
             yield key, example
 
     return beam.Create(list(enumerate(names))) | beam.Reshuffle() | beam.FlatMap(frames)
+
+
+def options_from(text: str):
+    """Options as TFDS takes them: ``runner=DataflowRunner,project=NAME,temp_location=gs://...``."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    return PipelineOptions(flags=[f"--{option}" for option in text.split(",")])
 
 
 def local_options(workers: int):

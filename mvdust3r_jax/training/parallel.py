@@ -38,6 +38,10 @@ class OneChip:
     # Mapped axis over which a step sums; None without one.
     axis_name: str | None = None
 
+    def share(self) -> tuple[int, int]:
+        """(index, number): which of how many shares of each batch this process loads."""
+        return jax.process_index(), jax.process_count()
+
     def place_views(self, images: Array) -> Array:
         """Images [B, V, ...] as the network gets them."""
         return images

@@ -66,6 +66,22 @@ class FullySharded(OneChip):
         self._by_sample = NamedSharding(mesh, PartitionSpec(AXIS))
         self._whole = NamedSharding(mesh, PartitionSpec())
 
+    def share(self) -> tuple[int, int]:
+        """See `OneChip`. Processes between which a sample's views are cut load the same samples.
+
+        Raises:
+          ValueError: this process's devices hold no equal share of the batch axis.
+        """
+        mine = jax.process_index()
+        rows = [any(d.process_index == mine for d in row) for row in self.mesh.devices]
+        own, first, shards = sum(rows), rows.index(True), len(rows)
+        if shards % own or first % own:
+            raise ValueError(
+                f"process {mine} has rows {first}..{first + own - 1} of the mesh's {shards} batch "
+                "shards, which is no share of equal size; choose another config.mesh"
+            )
+        return first // own, shards // own
+
     def place_views(self, images: Array) -> Array:
         """Spreads the views over the view axis.
 
@@ -143,7 +159,7 @@ class FullySharded(OneChip):
 
     def put_batch(self, batch: Batch) -> Batch:
         """This process's samples, shared by its devices."""
-        check_batch(batch, max(self.mesh.shape[AXIS] // jax.process_count(), 1))
+        check_batch(batch, self.mesh.shape[AXIS] // self.share()[1])
         place = jax.make_array_from_process_local_data
         return jax.tree.map(lambda x: place(self._by_sample, np.asarray(x)), batch)
 
