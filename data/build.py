@@ -237,8 +237,7 @@ def _run(args: argparse.Namespace) -> None:
 
         options = local_options(args.beam) if args.beam else options_from(args.beam_options)
     folder, skipped = write_dataset(
-        lambda config: make(config, data_dir=args.out, beam=options is not None),
-        beam_options=options,
+        lambda config: make(config, data_dir=args.out), beam_options=options
     )
     for problem in skipped:
         _say(f"  stored empty: {problem}")

@@ -14,15 +14,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data.stored.beam import frame_collection
+from data.stored import beam
 from data.stored.schema import (
     NO_FRAME,
     CorruptRecord,
@@ -37,7 +39,7 @@ from data.stored.schema import (
 FRAMES, TRAJECTORIES = "frames", "trajectories"
 # In a data set's folder: what it was made from.
 RECORD = "made_from.json"
-# Keys of Beam's path are integers: scene number times this, plus the frame's number.
+# Keys of frames: the scene's number times this, plus the frame's number.
 _MAX_FRAMES = 1_000_000
 # The name of an empty record says why it is empty.
 _UNREADABLE = "unreadable:"
@@ -88,8 +90,10 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._arguments = state["_original_state"]
         super().__setstate__(state)
 
-    def __init__(self, *, data_dir, config: str, num_inputs: int, num_targets: int, beam=False):
-        self.num_inputs, self.num_targets, self.beam = num_inputs, num_targets, beam
+    def __init__(self, *, data_dir, config: str, num_inputs: int, num_targets: int):
+        self.num_inputs, self.num_targets = num_inputs, num_targets
+        # Where Beam's workers have put the frames, if they have.
+        self.parts: Path | None = None
         self.skipped: list[str] = []
         super().__init__(data_dir=data_dir, config=config)
 
@@ -127,11 +131,6 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         filled = {split: names for split, names in self.scene_names().items() if names}
         if not filled:
             raise ValueError(f"{self.name}: no scene of any split has a trajectory")
-        if self.builder_config.name == FRAMES and self.beam:
-            return {
-                split: frame_collection(functools.partial(scene_frames, self, split), names)
-                for split, names in filled.items()
-            }
         generate = self._frames if self.builder_config.name == FRAMES else self._trajectories
         return {split: generate(split, names) for split, names in filled.items()}
 
@@ -140,7 +139,10 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _frames(self, split: str, names: Sequence[str]) -> Iterator[tuple[int, dict]]:
         for number, name in enumerate(names):
-            for key, example, problem in scene_frames(self, split, number, name):
+            records = scene_frames(self, split, number, name)
+            if self.parts is not None:
+                records = beam.read_part(self.parts, split, number)
+            for key, example, problem in records:
                 if problem:
                     self.skipped.append(problem)
                 yield key, example
@@ -206,17 +208,6 @@ def _table_example(scene: Scene, first_frame: int) -> dict:
     }
 
 
-def _unreadable(builder: SceneBuilder) -> list[str]:
-    """Why records are empty, read back: Beam's workers have no common memory."""
-    skip = {name: tfds.decode.SkipDecoding() for name in ("image", "depth")}
-    frames = (
-        frame["name"].decode()
-        for split in builder.info.splits
-        for frame in builder.as_data_source(split, decoders=skip)
-    )
-    return [name[len(_UNREADABLE) + 1 :] for name in frames if name.startswith(_UNREADABLE)]
-
-
 def _check_record(folder: Path, made_from: dict) -> None:
     """Keep what the data set is made from; StaleDataError where one made otherwise lies there."""
     path, wanted = folder / RECORD, json.loads(json.dumps(made_from))
@@ -243,6 +234,18 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _parts_by_beam(builder: SceneBuilder, options: Any) -> Path:
+    """Frames of all scenes, loaded by Beam's workers; a broken-off call goes on with the rest."""
+    folder = Path(builder.data_dir).parents[1] / ".frames"
+    tasks = [
+        (split, number, name)
+        for split, names in builder.scene_names().items()
+        for number, name in enumerate(names)
+    ]
+    beam.make_parts(functools.partial(scene_frames, builder), folder.absolute(), tasks, options)
+    return folder
+
+
 def write_dataset(builder_of_config, *, beam_options=None) -> tuple[Path, list[str]]:
     """Builds both configs; returns the data set's folder and the frames that were passed over.
 
@@ -258,12 +261,14 @@ def write_dataset(builder_of_config, *, beam_options=None) -> tuple[Path, list[s
         if config == FRAMES:
             _check_record(Path(builder.data_dir).parents[1], builder.made_from())
         done = Path(builder.data_dir).exists()
-        settings = tfds.download.DownloadConfig(beam_options=beam_options)
-        builder.download_and_prepare(file_format="array_record", download_config=settings)
+        if config == FRAMES and beam_options is not None and not done:
+            builder.parts = _parts_by_beam(builder, beam_options)
+        builder.download_and_prepare(file_format="array_record")
         note = Path(builder.data_dir) / "skipped.txt"
         if config == FRAMES and not done:
-            lines = _unreadable(builder) if builder.beam else builder.skipped
-            note.write_text("".join(f"{line}\n" for line in lines))
+            note.write_text("".join(f"{line}\n" for line in builder.skipped))
+            if builder.parts is not None:
+                shutil.rmtree(builder.parts)
         if config == FRAMES:
             skipped = note.read_text().splitlines()
     return Path(builder.data_dir).parents[1], skipped

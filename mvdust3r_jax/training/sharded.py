@@ -18,7 +18,7 @@ from jaxtyping import Array
 from mvdust3r_jax.training.parallel import AXIS, OneChip, check_batch
 from mvdust3r_jax.types import Batch
 
-VIEW_AXIS = "view"
+VIEW_AXIS, SLICE_AXIS = "view", "slice"
 # Arrays with fewer entries stay whole on every chip: gathering them would cost more than it saves.
 MIN_SHARDED_SIZE = 2**14
 
