@@ -10,6 +10,7 @@ machines.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -54,10 +55,15 @@ OUT_OF_MEMORY = (
 # --- Set-up ---------------------------------------------------------------------------------------
 
 
+def chips_of(config: ml_collections.ConfigDict) -> OneChip:
+    """How the run is spread over all devices."""
+    return spread_by(config.parallel, config.mesh, slices=config.slices)
+
+
 def open_source(config: ml_collections.ConfigDict, **overrides: Any) -> Source:
     """This process's share of the batches that ``config.data`` describes."""
     settings = build.data_settings(config, **overrides)
-    index, count = spread_by(config.parallel, config.mesh).share()
+    index, count = chips_of(config).share()
     return make_source(process_index=index, process_count=count, **settings)
 
 
@@ -92,7 +98,8 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
     fresh: make the first state too; otherwise a checkpoint brings it, and only shapes are known.
     """
     network, optimizer, objective, step = build.parts(config)
-    model = MVDust3r(network)
+    spread = chips_of(config)
+    model = MVDust3r(dataclasses.replace(network, bn_axis_name=spread.axis_name))
     size = {"height": config.data.height, "width": config.data.width}
     start = {"seed": config.seed, "init_from": config.init_from}
     return make_run(
@@ -101,7 +108,7 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
         optimizer,
         objective,
         step,
-        spread=spread_by(config.parallel, config.mesh),
+        spread=spread,
         perceptual=lpips.load_weights() if config.loss.lpips else None,
         seed=config.seed,
     )

@@ -70,9 +70,10 @@ EFFORT = -1.0
 ASSUMED_UTILizATION = 0.4
 
 
-def devices_of(topology: str) -> list:
-    """One device for each chip of a topology like ``v5e:16x16``."""
+def devices_of(topology: str, slices: int = 1) -> list:
+    """One device for each chip of ``slices`` slices of a topology like ``v5e:16x16``."""
     options = dict(CHIPS[topology.split(":")[0]].options)
+    options |= {"num_slices": slices} if slices > 1 else {}
     return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
 
 
@@ -115,7 +116,8 @@ def compile_for(
     """The compiled step of all devices together, ``per_device`` samples on each."""
     options = {"exec_time_optimization_effort": effort}
     count, view_shards = len(devices), config.mesh[1]
-    spread = spread_by(config.parallel, (count // view_shards, view_shards), devices)
+    shape = count // view_shards, view_shards
+    spread = spread_by(config.parallel, shape, devices, config.slices)
     state, step = build_step(config, spread)
     if config.parallel == "pmap":
         given = state, abstract_batch(config, per_device, num_inputs)
@@ -189,12 +191,13 @@ def plan(
     effort: float = EFFORT,
 ) -> dict:
     """One row of the table; ``fits`` is False, with the compiler's words, when memory is short."""
-    devices = devices_of(topology)
+    devices = devices_of(topology, config.slices)
     chip = CHIPS[topology.split(":")[0]]
     row = {
         "variant": config.variant,
         "topology": topology,
         "devices": len(devices),
+        "slices": config.slices,
         "parallel": config.parallel,
         "views": num_inputs,
         "per_device_batch": per_device,
@@ -233,7 +236,9 @@ def plan(
 
 COLUMNS = {
     "model": lambda r: f"{r['variant']}, {r['views']} views",
-    "slice": lambda r: f"{r['topology']} ({r['devices']} chips)",
+    "slice": lambda r: (
+        f"{r['slices']} x " * (r.get("slices", 1) > 1) + f"{r['topology']} ({r['devices']} chips)"
+    ),
     "state": lambda r: r["parallel"],
     "samples a chip, in parts": lambda r: f"{r['per_device_batch']} in {r['accumulation']}",
     "global batch": lambda r: r["global_batch"],
@@ -279,7 +284,7 @@ def main() -> None:
         sys.exit(f"unknown kind of TPU {kind!r}; known: {sorted(CHIPS)}")
     per_device = args.per_device
     if per_device is None:
-        count = len(devices_of(args.topology))
+        count = len(devices_of(args.topology, config.slices))
         per_device = max(config.data.batch_size * config.mesh[1] // count, 1)
     row = plan(config, args.topology, per_device, num_inputs, args.effort)
     if row["fits"] and not args.no_flops:

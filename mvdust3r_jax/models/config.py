@@ -38,7 +38,8 @@ class ModelConfig:
     conf_max: float = 1e9  # confidences are clipped here; inf: never
     dtype: str = "float32"  # of matrix products; parameters, norms and results stay float32
     remat: bool | str = False  # recompute activations: True, or a jax.checkpoint_policies name
-    bn_axis_name: str | None = None  # mapped axis over which batch statistics are averaged
+    # Mapped axis (or axes) over which batch statistics are averaged.
+    bn_axis_name: str | tuple[str, ...] | None = None
     unroll: bool = False  # layers written out instead of scanned: for XLA's count of operations
 
     def __post_init__(self):

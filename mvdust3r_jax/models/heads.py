@@ -111,7 +111,7 @@ class SkipCnn(nn.Module):
 
     width: int
     dtype: str
-    bn_axis_name: str | None = None
+    bn_axis_name: str | tuple[str, ...] | None = None
 
     @nn.compact
     def __call__(

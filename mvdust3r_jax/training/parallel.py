@@ -35,8 +35,8 @@ def check_batch(batch: Batch, devices: int) -> None:
 class OneChip:
     """The step as it is written: nothing is spread. Base of the ways that spread it."""
 
-    # Mapped axis over which a step sums; None without one.
-    axis_name: str | None = None
+    # Mapped axis (or axes) over which a step sums; None without one.
+    axis_name: str | tuple[str, ...] | None = None
 
     def share(self) -> tuple[int, int]:
         """(index, number): which of how many shares of each batch this process loads."""

@@ -33,10 +33,13 @@ class Run:
     pictures: Callable = struct.field(pytree_node=False)
 
 
-def spread_by(name: str, mesh_shape: tuple[int, int] = (0, 1), devices: Any = None) -> OneChip:
+def spread_by(
+    name: str, mesh_shape: tuple[int, int] = (0, 1), devices: Any = None, slices: int = 1
+) -> OneChip:
     """``pmap``: a copy of the state on every device; ``fsdp``: cut over a (batch, view) mesh.
 
-    A batch size of 0 in the mesh stands for all devices that the views leave.
+    A batch size of 0 in the mesh stands for all devices that the views leave. slices: of TPU chips,
+    between which ``fsdp`` copies the state.
 
     Raises:
       ValueError: another name, or a mesh of another number of devices.
@@ -46,7 +49,8 @@ def spread_by(name: str, mesh_shape: tuple[int, int] = (0, 1), devices: Any = No
     if name == "fsdp":
         batch_shards, view_shards = mesh_shape
         count = len(devices or jax.devices())
-        return FullySharded(make_mesh((batch_shards or count // view_shards, view_shards), devices))
+        shape = batch_shards or count // view_shards, view_shards
+        return FullySharded(make_mesh(shape, devices, slices))
     raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {name!r}")
 
 

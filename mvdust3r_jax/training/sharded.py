@@ -23,13 +23,42 @@ VIEW_AXIS, SLICE_AXIS = "view", "slice"
 MIN_SHARDED_SIZE = 2**14
 
 
-def make_mesh(shape: tuple[int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Mesh of (batch shards, view shards); state is sharded over both axes together."""
-    devices = np.array(devices or jax.devices())
-    if int(np.prod(shape)) != devices.size:
-        raise ValueError(f"a mesh of {shape} needs {np.prod(shape)} devices, got {devices.size}")
-    auto = (AxisType.Auto, AxisType.Auto)
-    return Mesh(devices.reshape(shape), (AXIS, VIEW_AXIS), axis_types=auto)
+def make_mesh(
+    shape: tuple[int, int], devices: Sequence[jax.Device] | None = None, slices: int = 1
+) -> Mesh:
+    """Mesh of (batch shards, view shards); state is sharded over both axes together.
+
+    With several slices their axis comes first, and the state is sharded inside each of them: the
+    network between slices is slower than that inside, and carries a step's gradients alone.
+
+    Raises:
+      ValueError: another number of devices, or slices that do not cut the batch shards.
+    """
+    devices = list(devices or jax.devices())
+    devices.sort(key=_slice_of)
+    batch, views = shape
+    if batch * views != len(devices):
+        raise ValueError(f"a mesh of {shape} needs {batch * views} devices, got {len(devices)}")
+    if slices == 1:
+        auto = (AxisType.Auto, AxisType.Auto)
+        return Mesh(np.array(devices).reshape(shape), (AXIS, VIEW_AXIS), axis_types=auto)
+    found = len(set(map(_slice_of, devices)))
+    if batch % slices or found not in (1, slices):
+        raise ValueError(
+            f"{batch} batch shards cannot lie in {slices} slices; the devices are in {found}"
+        )
+    inside = np.array(devices).reshape(slices, batch // slices, views)
+    return Mesh(inside, (SLICE_AXIS, AXIS, VIEW_AXIS), axis_types=(AxisType.Auto,) * 3)
+
+
+def _slice_of(device: jax.Device) -> int:
+    """Number of the slice that a TPU chip is in; other devices are all in one."""
+    return getattr(device, "slice_index", None) or 0
+
+
+def state_parts(mesh: Mesh) -> int:
+    """Over how many chips an array of the state is cut: those of one slice."""
+    return mesh.shape[AXIS] * mesh.shape[VIEW_AXIS]
 
 
 def cut_axis(shape: tuple[int, ...], parts: int) -> int | None:
@@ -53,17 +82,20 @@ def state_spec(shape: tuple[int, ...], parts: int) -> PartitionSpec:
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of arrays or shapes, by shape alone: moments follow their parameters."""
-    return jax.tree.map(lambda x: NamedSharding(mesh, state_spec(x.shape, mesh.size)), state)
+    parts = state_parts(mesh)
+    return jax.tree.map(lambda x: NamedSharding(mesh, state_spec(x.shape, parts)), state)
 
 
 class FullySharded(OneChip):
-    """``jit`` over a mesh of (batch shards, view shards)."""
-
-    axis_name = AXIS
+    """``jit`` over a mesh of (batch shards, view shards), or of (slices, both of each)."""
 
     def __init__(self, mesh: Mesh):
-        self.mesh = mesh
-        self._by_sample = NamedSharding(mesh, PartitionSpec(AXIS))
+        self.mesh, self._parts = mesh, state_parts(mesh)
+        sliced = SLICE_AXIS in mesh.shape
+        self.axis_name = (SLICE_AXIS, AXIS) if sliced else AXIS
+        self._batch_axes = (SLICE_AXIS, AXIS) if sliced else (AXIS,)
+        self._samples = PartitionSpec(self._batch_axes)
+        self._by_sample = NamedSharding(mesh, self._samples)
         self._whole = NamedSharding(mesh, PartitionSpec())
 
     def share(self) -> tuple[int, int]:
@@ -73,7 +105,8 @@ class FullySharded(OneChip):
           ValueError: this process's devices hold no equal share of the batch axis.
         """
         mine = jax.process_index()
-        rows = [any(d.process_index == mine for d in row) for row in self.mesh.devices]
+        devices = self.mesh.devices.reshape(-1, self.mesh.shape[VIEW_AXIS])
+        rows = [any(d.process_index == mine for d in row) for row in devices]
         own, first, shards = sum(rows), rows.index(True), len(rows)
         if shards % own or first % own:
             raise ValueError(
@@ -97,13 +130,17 @@ class FullySharded(OneChip):
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, whole), tree)
 
     def sum_gradients(self, grads: Any) -> Any:
-        """Sums over all samples, of which each chip receives the part that it stores."""
+        """Sums over all samples, of which each chip receives the part that it stores.
+
+        Of several slices these parts alone are summed between them.
+        """
 
         def one(x: Array) -> Array:
-            axis = cut_axis(x.shape, self.mesh.size)
+            axis = cut_axis(x.shape, self._parts)
             if axis is None:
-                return jax.lax.psum(x, AXIS)
-            return jax.lax.psum_scatter(x, AXIS, scatter_dimension=axis, tiled=True)
+                return jax.lax.psum(x, self._batch_axes)
+            part = jax.lax.psum_scatter(x, AXIS, scatter_dimension=axis, tiled=True)
+            return jax.lax.psum(part, SLICE_AXIS) if SLICE_AXIS in self.mesh.shape else part
 
         return jax.tree.map(one, grads)
 
@@ -118,9 +155,9 @@ class FullySharded(OneChip):
         return jax.shard_map(
             function,
             mesh=self.mesh,
-            in_specs=(whole, PartitionSpec(AXIS), whole),
-            out_specs=(jax.tree.map(lambda x: _spec(x.shape, self.mesh.size, AXIS), like), whole),
-            axis_names={AXIS},
+            in_specs=(whole, self._samples, whole),
+            out_specs=(jax.tree.map(lambda x: _spec(x.shape, self._parts, AXIS), like), whole),
+            axis_names=set(self._batch_axes),
             check_vma=False,
         )
 
@@ -159,7 +196,8 @@ class FullySharded(OneChip):
 
     def put_batch(self, batch: Batch) -> Batch:
         """This process's samples, shared by its devices."""
-        check_batch(batch, self.mesh.shape[AXIS] // self.share()[1])
+        shards = self.mesh.size // self.mesh.shape[VIEW_AXIS]
+        check_batch(batch, shards // self.share()[1])
         place = jax.make_array_from_process_local_data
         return jax.tree.map(lambda x: place(self._by_sample, np.asarray(x)), batch)
 

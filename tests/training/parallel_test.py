@@ -10,7 +10,7 @@ import pytest
 
 from data.box import box_views
 from mvdust3r_jax import ModelConfig, MVDust3r
-from mvdust3r_jax.training import parallel
+from mvdust3r_jax.training import sharded
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.parallel import DataParallel
@@ -59,8 +59,9 @@ def make(way, network=MODEL, objective=OBJECTIVE, config=STEP):
         "pmap 8": DataParallel,
         "fsdp 8": lambda: FullySharded(make_mesh((8, 1))),
         "fsdp 2x4": lambda: FullySharded(make_mesh((2, 4))),
+        "2 slices": lambda: FullySharded(make_mesh((4, 2), slices=2)),
     }[way]()
-    model = MVDust3r(dataclasses.replace(network, bn_axis_name=parallel.AXIS))
+    model = MVDust3r(dataclasses.replace(network, bn_axis_name=spread.axis_name))
     return make_run(model, variables(network), OPTIMIZER, objective, config, spread=spread)
 
 
@@ -85,7 +86,7 @@ def assert_same_gradients(state, expected):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", ["pmap 8", "fsdp 8", "fsdp 2x4"])
+@pytest.mark.parametrize("way", ["pmap 8", "fsdp 8", "fsdp 2x4", "2 slices"])
 def test_spread_step_equals_the_step_of_one_device(way):
     """Loss terms, gradients (Adam's first moment) and batch statistics agree within 1e-5."""
     (expected, one), (metrics, state) = on_one_device(), one_step(way)
@@ -122,6 +123,26 @@ def test_sharded_state_is_spread_over_all_devices():
     shardings = state_shardings(shapes, mesh)
     assert shardings["kernel"].shard_shape((12, 768, 3072)) == (12, 768, 384)
     assert shardings["bias"].shard_shape((8,)) == (8,)
+
+
+def test_each_slice_has_a_whole_state():
+    """Cut over the chips of a slice, copied between slices; chips of a slice stay together."""
+    slice_of = {device: number for number, device in enumerate(jax.devices())}
+
+    class Chip:
+        """A device of slice 0 or 1, in turns."""
+
+        def __init__(self, device):
+            self.device, self.slice_index = device, slice_of[device] % 2
+
+    mesh = make_mesh((4, 2), slices=2)
+    shapes = {"kernel": jax.ShapeDtypeStruct((12, 768, 3072), jnp.float32)}
+    shard = state_shardings(shapes, mesh)["kernel"].shard_shape((12, 768, 3072))
+    assert shard == (12, 768, 768)
+    chips = sorted(map(Chip, jax.devices()), key=sharded._slice_of)
+    assert [chip.slice_index for chip in chips] == [0] * 4 + [1] * 4
+    with pytest.raises(ValueError, match="3 batch shards cannot lie in 2 slices"):
+        make_mesh((3, 1), jax.devices()[:3], slices=2)
 
 
 def test_evaluation_is_spread_too():
