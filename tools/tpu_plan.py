@@ -40,7 +40,7 @@ from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.run import initial_state, spread_by
-from mvdust3r_jax.training.step import make_recipe, train_step
+from mvdust3r_jax.training.step import evaluate_step, make_recipe, train_step
 from mvdust3r_jax.types import Batch
 from tools.config_file import load_config
 
@@ -85,8 +85,8 @@ def abstract_batch(config: ml_collections.ConfigDict, size: int, num_inputs: int
     return Batch(*(jax.ShapeDtypeStruct((size, views, *s), jnp.float32) for s in shapes))
 
 
-def build_step(config: ml_collections.ConfigDict, spread: OneChip, unroll: bool = False):
-    """Shapes of the initial state, and the step."""
+def build_recipe(config: ml_collections.ConfigDict, spread: OneChip, unroll: bool = False):
+    """Shapes of the initial state, and the recipe of a step."""
     network, optimizer, objective, step_config = build.parts(config)
     network = dataclasses.replace(network, unroll=unroll, bn_axis_name=spread.axis_name)
     model = MVDust3r(network)
@@ -103,7 +103,7 @@ def build_step(config: ml_collections.ConfigDict, spread: OneChip, unroll: bool 
         spread=spread,
     )
     state = jax.eval_shape(functools.partial(initial_state, recipe, seed=0), variables)
-    return state, functools.partial(train_step, recipe=recipe)
+    return state, recipe
 
 
 def compile_for(
@@ -113,18 +113,20 @@ def compile_for(
     num_inputs: int,
     effort: float = EFFORT,
 ):
-    """The compiled step of all devices together, ``per_device`` samples on each."""
+    """The compiled steps of training and evaluation, ``per_device`` samples on each device."""
     options = {"exec_time_optimization_effort": effort}
     count, view_shards = len(devices), config.mesh[1]
     shape = count // view_shards, view_shards
     spread = spread_by(config.parallel, shape, devices, config.slices)
-    state, step = build_step(config, spread)
+    state, recipe = build_recipe(config, spread)
+    step, judged = (functools.partial(f, recipe=recipe) for f in (train_step, evaluate_step))
     if config.parallel == "pmap":
         given = state, abstract_batch(config, per_device, num_inputs)
         given = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), given)
     else:
         given = state, abstract_batch(config, per_device * count // view_shards, num_inputs)
-    return spread.program(step, state).lower(*given).compile(options)
+    programs = spread.program(step, state), spread.readout_program(judged, state)
+    return [program.lower(*given).compile(options) for program in programs]
 
 
 def count_flops(config: ml_collections.ConfigDict, samples: int, num_inputs: int) -> float:
@@ -134,8 +136,10 @@ def count_flops(config: ml_collections.ConfigDict, samples: int, num_inputs: int
     """
     config = config.copy_and_resolve_references()
     config.accumulation, config.remat = 1, ""
-    state, step = build_step(config, OneChip(), unroll=True)
-    lowered = jax.jit(step).lower(state, abstract_batch(config, 1, num_inputs))
+    state, recipe = build_recipe(config, OneChip(), unroll=True)
+    lowered = jax.jit(functools.partial(train_step, recipe=recipe)).lower(
+        state, abstract_batch(config, 1, num_inputs)
+    )
     return samples * float(lowered.cost_analysis()["flops"])
 
 
@@ -213,7 +217,7 @@ def plan(
         return {"compile_s": wall, "compile_cpu_s": cpu}
 
     try:
-        compiled = compile_for(config, devices, per_device, num_inputs, effort)
+        compiled, judged = compile_for(config, devices, per_device, num_inputs, effort)
     except jax.errors.JaxRuntimeError as error:
         found = re.search(r"Used [\d.]+[GM] of [\d.]+[GM] hbm", str(error))
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -229,6 +233,7 @@ def plan(
         "arguments_gib": memory.argument_size_in_bytes / GIB,
         "temporaries_gib": memory.temp_size_in_bytes / GIB,
         "peak_gib": memory.peak_memory_in_bytes / GIB,
+        "evaluation_peak_gib": judged.memory_analysis().peak_memory_in_bytes / GIB,
         "interconnect_gib": sent / GIB,
         "interconnect_s": sent / chip.interconnect,
     }
@@ -243,6 +248,9 @@ COLUMNS = {
     "samples a chip, in parts": lambda r: f"{r['per_device_batch']} in {r['accumulation']}",
     "global batch": lambda r: r["global_batch"],
     "peak GiB": lambda r: f"{r['peak_gib']:.1f}" if r["fits"] else r["why"],
+    "of evaluation": lambda r: (
+        f"{r['evaluation_peak_gib']:.1f}" if "evaluation_peak_gib" in r else ""
+    ),
     "arguments + temporaries GiB": lambda r: (
         f"{r['arguments_gib']:.1f} + {r['temporaries_gib']:.1f}" if r["fits"] else ""
     ),

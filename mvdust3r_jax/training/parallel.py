@@ -96,9 +96,13 @@ class DataParallel(OneChip):
 
         return run
 
+    def readout_program(self, function: Callable, state: Any) -> Callable:
+        """A function of (state, batch) on arrays with a device axis; can be lowered."""
+        return jax.pmap(function, axis_name=AXIS, devices=self._devices)
+
     def readout(self, function: Callable, state: Any) -> Callable[[Any, Any], Any]:
         """``function(state, batch)`` on the chips; what it returns is the same on all of them."""
-        mapped = jax.pmap(function, axis_name=AXIS, devices=self._devices)
+        mapped = self.readout_program(function, state)
         return lambda state, batch: jax.tree.map(_first, mapped(state, batch))
 
     def put_state(self, state: Any) -> Any:

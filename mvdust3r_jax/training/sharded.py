@@ -177,6 +177,10 @@ class FullySharded(OneChip):
 
     def readout(self, function: Callable, state: Any) -> Callable[[Any, Any], Any]:
         """``function(state, batch)`` on the chips; what it returns is whole on each of them."""
+        return self.readout_program(function, state)
+
+    def readout_program(self, function: Callable, state: Any) -> Callable:
+        """The same for states like this one (or its shapes); can be lowered, for any chips."""
         shardings = state_shardings(state, self.mesh)
         return jax.jit(
             function, in_shardings=(shardings, self._by_sample), out_shardings=self._whole
