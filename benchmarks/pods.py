@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -26,7 +27,8 @@ import numpy as np
 from benchmarks.machine import write_results
 
 CHIPS = 16
-PICTURE = Path(__file__).parents[1] / "docs" / "images" / "pods.png"
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = ROOT / "docs" / "images" / "pods.png"
 
 
 def settings(steps: int):
@@ -48,7 +50,6 @@ def train_here(folder: Path, steps: int) -> int:
     """One host's part, in this process."""
     from absl import logging
 
-    import train
     from mvdust3r_jax import VARIANTS, ModelConfig
     from mvdust3r_jax.training import sharded
 
@@ -56,7 +57,7 @@ def train_here(folder: Path, steps: int) -> int:
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     VARIANTS["pods"] = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=False, gaussians=False)
     sharded.MIN_SHARDED_SIZE = 256
-    return train.train(settings(steps), folder)
+    return runpy.run_path(str(ROOT / "train.py"))["train"](settings(steps), folder)
 
 
 def host(index: int, count: int, port: int, folder: Path, steps: int) -> int:
