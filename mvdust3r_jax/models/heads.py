@@ -48,10 +48,15 @@ def pixel_shuffle(
 
 
 def points_from_raw(xyz: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
-    """Keeps the direction and turns the distance d into exp(d) - 1 (DUSt3R's 'exp' depth mode)."""
-    square = jnp.sum(xyz**2, axis=-1, keepdims=True)
-    distance = jnp.sqrt(jnp.maximum(square, MIN_DISTANCE**2))
-    return xyz / distance * jnp.expm1(jnp.minimum(distance, MAX_EXPONENT))
+    """Keeps the direction and turns the distance d into exp(d) - 1 (DUSt3R's 'exp' depth mode).
+
+    Coordinate by coordinate: XLA's gradient of a sum over a short last axis takes 25 times as long
+    on CPUs, because it is fused with the exponential and computes that one for every coordinate.
+    """
+    x, y, z = (xyz[..., i] for i in range(3))
+    distance = jnp.sqrt(jnp.maximum(x * x + y * y + z * z, MIN_DISTANCE**2))
+    factor = jnp.expm1(jnp.minimum(distance, MAX_EXPONENT)) / distance
+    return jnp.stack([x * factor, y * factor, z * factor], axis=-1)
 
 
 def confidence_from_raw(raw: Float[Array, "*batch"], conf_max: float) -> Float[Array, "*batch"]:
