@@ -131,7 +131,9 @@ def page() -> str:
 Made by `python -m benchmarks.speed_page` from `benchmarks/results`. Machine: {machine["cores"]}
 cores of a shared {machine["cpu"]}, no accelerator, jax {machine["jax"]}. Other work ran beside some
 rows: where wall and processor time differ, the second is the one to compare. Nothing was measured
-on a GPU or a TPU; `mvdust3r bench` prints the first table for the machine it runs on.
+on a GPU or a TPU; `mvdust3r bench` prints the first table for the machine it runs on, and
+`python -m benchmarks.gpu` measures everything on a GPU within 8 minutes (parity, forward pass,
+rasterizer, training step with and without rematerialization, a run), going on where it stopped.
 
 ## Forward pass
 

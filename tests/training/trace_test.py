@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from mvdust3r_jax.training.trace import Trace, traced_steps
+from mvdust3r_jax.training.trace import Trace, serve_profiler, traced_steps
 
 
 class Recorder:
@@ -52,3 +52,14 @@ def test_a_range_of_the_wrong_form_is_refused():
     for text in ("5", "5:", ":5", "7:5", "0:3", "a:b"):
         with pytest.raises(ValueError, match=f"FIRST:LAST.*'{text}'"):
             traced_steps(text)
+
+
+def test_the_profiler_is_served_where_it_is_asked_for(monkeypatch, caplog):
+    """At the port plus the process's index, so that processes of one machine do not collide."""
+    ports = []
+    monkeypatch.setattr(jax.profiler, "start_server", ports.append)
+    serve_profiler(0)
+    assert not ports
+    monkeypatch.setattr(jax, "process_index", lambda: 3)
+    serve_profiler(9012)
+    assert ports == [9015]
