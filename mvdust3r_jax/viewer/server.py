@@ -88,7 +88,8 @@ class Viewer:
         return self.host in LOOPBACK
 
     def _show_upload(self, scene: SceneArrays, sources: Sequence[Path] | None) -> None:
-        self.view.offer({f"{len(scene.names)} views": scene}, sources)
+        more = f" and {len(scene.names) - 1} more" if len(scene.names) > 1 else ""
+        self.view.offer({f"{scene.names[0]}{more}": scene}, sources)
 
     def _title(self) -> str:
         return self.view.title if self.view and self.view.title else UNNAMED

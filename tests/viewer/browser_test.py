@@ -73,6 +73,7 @@ await page.screenshot({{path: "{tmp_path}/chosen.png"}});
 await page.click("#start");
 await frame.getByText("of 3,072 points").waitFor({{timeout: 30000}});
 await page.getByText("2 views reconstructed").waitFor();
+said.title = await page.title();
 await frame.getByText("Download", {{exact: true}}).click();
 await page.waitForTimeout(1000);
 said.files = [];
@@ -88,7 +89,7 @@ await page.screenshot({{path: "{tmp_path}/downloads.png"}});
         said = browser.drive(script, tmp_path)
         assert viewer.view.scene.names == ["1.png", "0.png"]
         mask = viewer.view._shown_scene()[1]
-    assert asked == [(1, 1480, 12)]
+    assert asked == [(1, 1480, 12)] and said["title"] == "1.png and 1 more"
     points, colmap = said["files"]
     assert len(plyfile.PlyData.read(points)["vertex"]) == mask.sum()
     assert "colmap/images/0.png.jpg" in zipfile.ZipFile(colmap).namelist()

@@ -238,6 +238,7 @@ def test_photographs_become_a_scene(drop_page):
     drop_page.gate.set()
     assert finish(drop_page)["state"] == "done"
     assert drop_page.view.scene.names == ["kitchen ü.jpg", "passwd"]
+    assert drop_page.view.title == "kitchen ü.jpg and 1 more"
     folder = drop_page.uploads.session._folder.name
     assert len(os.listdir(folder)) == 2  # for downloads, until the next job
 
