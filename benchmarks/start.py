@@ -59,11 +59,11 @@ def told(*given):
     return result
 programs._traced = told
 ask = network.asking(model, pixels.shape, 4, "auto")
-cameras = scene_cameras.camera_program(*pixels.shape[:3])
+cameras = scene_cameras.camera_programs(*pixels.shape[:3], "auto")
 ends("compile or load")
 answer = ask(model.variables, pixels)
 ends("network")
-scene = run._scene(photos, fitted, answer, None, cameras)
+scene = run._scene(photos, fitted, answer, None, cameras, "auto")
 ends("cameras")
 with tempfile.TemporaryDirectory() as folder:
     scene.save(folder, ["ply", "glb", "cameras", "preview"])
