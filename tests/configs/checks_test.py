@@ -80,8 +80,8 @@ def test_missing_fields_are_found_at_any_depth():
 
 def test_a_workdir_elsewhere_is_refused():
     """It would become a folder of this machine."""
-    with pytest.raises(ValueError, match="gs://bucket/x"):
-        flags.work_folder("gs://bucket/x")
+    with pytest.raises(ValueError, match="s3://bucket/x"):
+        flags.work_folder("s3://bucket/x")
 
 
 @pytest.mark.parametrize(
