@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mvdust3r_jax.types import Batch
 
 
+@runtime_checkable
 class Source(Protocol):
     """What the training loop needs of its data."""
 

@@ -19,9 +19,13 @@ every public boundary.
 
 from __future__ import annotations
 
+import numpy as np
 from jaxtyping import Array, Float
 
 from mvdust3r_jax import pytrees
+
+# Where a function takes NumPy's arrays as well as JAX's.
+AnyArray = Array | np.ndarray
 
 
 @pytrees.dataclass
@@ -67,11 +71,11 @@ class Batch:
     intrinsics: Float[Array, "B S 3 3"]
 
 
-def images_01_from(images: Float[Array, "*any"]) -> Float[Array, "*any"]:
+def images_01_from(images: Float[AnyArray, "*any"]) -> Float[AnyArray, "*any"]:
     """[-1, 1] to [0, 1], of NumPy's or JAX's arrays; nothing is clipped."""
     return images / 2 + 0.5
 
 
-def images_from_01(images_01: Float[Array, "*any"]) -> Float[Array, "*any"]:
+def images_from_01(images_01: Float[AnyArray, "*any"]) -> Float[AnyArray, "*any"]:
     """[0, 1] to [-1, 1]: the inverse of `images_01_from`."""
     return 2 * images_01 - 1

@@ -19,6 +19,7 @@ from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.training.processes import RunError
 from mvdust3r_jax.training.skipped import NonFiniteError
 from mvdust3r_jax.weights.files import load_weights
+from tests.xla_flags import xla_flags
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,7 +44,7 @@ def start(workdir, cache, **overrides):
     fields |= {"warmup_steps": 2, "checkpoint_every": 2, "eval_every": 0, "log_every": 1}
     fields |= {"average_decay": 0.9, "tensorboard": False} | overrides
     arguments = [f"--config.{name}={value}" for name, value in fields.items()]
-    environment = os.environ | {"XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment = os.environ | {"XLA_FLAGS": xla_flags(1), "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, "train.py", "--config", "configs/tiny.py", "--workdir", str(workdir)]
     return subprocess.Popen(
         [*command, *arguments],

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mvdust3r_jax.types import AnyArray
+
 
 class Draws:
     """``count`` uniform numbers of a key, handed out once each."""
@@ -41,7 +43,7 @@ class Draws:
         """Integers in [0, count)."""
         return jnp.minimum((self.unit(*shape) * count).astype(jnp.int32), count - 1)
 
-    def choice(self, weights: Sequence[float] | Array, *shape: int) -> Int[Array, "*shape"]:
+    def choice(self, weights: Sequence[float] | AnyArray, *shape: int) -> Int[Array, "*shape"]:
         """Indices drawn with the given weights (``[n]``, may be traced)."""
         total = jnp.cumsum(jnp.asarray(weights, jnp.float32))
         threshold = self.unit(*shape) * total[-1]

@@ -122,7 +122,7 @@ def _neighbors(size, u, v):
     return [base, base + 1, base + size, base + size + 1], weights
 
 
-def lit(maps: LightMaps, index: int, offset: Triple, away: Array, owner: Array) -> Array:
+def lit(maps: LightMaps, index: Int[Array, ""], offset: Triple, away: Array, owner: Array) -> Array:
     """Share of light ``index`` that reaches the points.
 
     offset: light to point; away: its length; owner: the primitive on which the point lies.

@@ -117,7 +117,8 @@ def _face_coordinates(q, axis):
 
 def _primitive_surface(prims, owner, points):
     """Normal, surface coordinates in meters and face number on primitives."""
-    inverse = [[fetch(prims.local_from_world[:, i, j], owner) for j in range(4)] for i in range(3)]
+    entries = prims.local_from_world
+    inverse = [tuple(fetch(entries[:, i, j], owner) for j in range(4)) for i in range(3)]
     local = tuple(dot(row[:3], points) + row[3] for row in inverse)
     half_table = jnp.sqrt((prims.world_from_local[:, :, :3] ** 2).sum(axis=1))
     half = fetch_columns(half_table, owner)
@@ -130,7 +131,7 @@ def _primitive_surface(prims, owner, points):
     flat = is_box | cap
     side = (local[0], local[1], jnp.where(is_cylinder, 0.0, local[2]))
     gradient = tuple(jnp.where(flat, jnp.sign(local[i]) * (axis == i), side[i]) for i in range(3))
-    normal = unit(tuple(dot(gradient, [row[j] for row in inverse]) for j in range(3)))
+    normal = unit(tuple(dot(gradient, tuple(row[j] for row in inverse)) for j in range(3)))
     metric = tuple(c * h for c, h in zip(local, half, strict=True))
     u, v = _face_coordinates(metric, axis)
     around = jnp.arctan2(local[1], local[0]) * jnp.maximum(half[0], half[1])

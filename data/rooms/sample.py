@@ -6,13 +6,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from data.rooms.layout import Options
 from data.rooms.render import render
 from data.rooms.scene import DEFAULT_OPTIONS, Scene, make_scene, scene_key
 from data.rooms.walk import choose_poses
-from mvdust3r_jax.types import Batch, images_from_01
+from mvdust3r_jax.types import AnyArray, Batch, images_from_01
 
 
 def scene_intrinsics(scene: Scene, height: int, width: int) -> Float[Array, "3 3"]:
@@ -46,7 +46,7 @@ def _sample(seed, baseline, num_inputs, num_targets, height, width, options):
     ),
 )
 def sample_batch(
-    seeds: Int[Array, "B"],
+    seeds: Integer[AnyArray, "B"],
     num_inputs: int,
     num_targets: int,
     height: int,

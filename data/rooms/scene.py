@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from data.rooms import catalog, layout
 from data.rooms.draws import Draws, rows
@@ -63,7 +63,7 @@ class Scene:
     fov_deg: Float[Array, ""]
 
 
-def scene_key(seed: Int[Array, ""]) -> jax.Array:
+def scene_key(seed: Integer[Array, ""]) -> jax.Array:
     """The random key of a seed; the version is part of it."""
     return jax.random.fold_in(jax.random.key(seed), hash_version(ROOMS_VERSION))
 
@@ -204,7 +204,7 @@ def _pack(matrix, shape, row, exists, casts):
     return prims, row[index]
 
 
-def make_scene(seed: Int[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -> Scene:
+def make_scene(seed: Integer[Array, ""] | int, options: Options = DEFAULT_OPTIONS) -> Scene:
     """The room of a seed in [0, 2^32). Pure; jit and vmap it over seeds."""
     draws = Draws(scene_key(jnp.asarray(seed, jnp.uint32)), _NUMBERS)
     plan = layout.make_plan(draws, options)

@@ -126,7 +126,7 @@ def _rolled(batch: Batch, num_inputs: int, shift: int) -> Batch:
 
 @partial(jax.jit, static_argnames=("num_inputs",))
 def _photographed(
-    batch: Batch, key: jax.Array, numbers: jax.Array, strength: float, num_inputs: int
+    batch: Batch, key: jax.Array, numbers: jax.Array, strength: float | jax.Array, num_inputs: int
 ) -> Batch:
     """Input views as a cheap camera takes them; each sample's by its own number."""
 

@@ -96,7 +96,7 @@ def color_noise(u: Array, v: Array, seed: Array) -> tuple[Array, Array, Array]:
     )
 
 
-def fade(frequency: Array, footprint: Array) -> Array:
+def fade(frequency: Array | float, footprint: Array) -> Array:
     """1 for details that pixels resolve, 0 beyond the Nyquist limit."""
     return jnp.clip(2.0 - 4.0 * frequency * footprint, 0.0, 1.0)
 

@@ -24,7 +24,7 @@ def dot(a: Triple, b: Triple) -> Array:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def along(origin: Triple, direction: Triple, t: Array) -> Triple:
+def along(origin: Triple, direction: Triple, t: Array | float) -> Triple:
     """Points ``origin + t * direction``."""
     return tuple(o + t * d for o, d in zip(origin, direction, strict=True))
 
@@ -34,7 +34,7 @@ def minus(a: Triple, b: Triple) -> Triple:
     return tuple(x - y for x, y in zip(a, b, strict=True))
 
 
-def scaled(a: Triple, factor: Array) -> Triple:
+def scaled(a: Triple, factor: Array | float) -> Triple:
     """Product with a number per pixel."""
     return tuple(x * factor for x in a)
 

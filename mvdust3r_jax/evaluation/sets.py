@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from absl import logging
 
@@ -16,6 +16,7 @@ class Unreadable(ValueError):
     """A trajectory with a frame that cannot be read; the message names it."""
 
 
+@runtime_checkable
 class EvalSet(Protocol):
     """A data set that is evaluated on.
 

@@ -7,9 +7,10 @@ data with a restricted unpickler, and the package's code is never imported.
 from __future__ import annotations
 
 import importlib.util
+import io
 import pickle
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ class _ArraysOnly(pickle.Unpickler):
         return allowed[module, name]
 
 
-def read_weights(file: BinaryIO) -> Weights:
+def read_weights(file: io.BufferedIOBase) -> Weights:
     """Convolution kernels [h, w, in, out], biases [out] and head weights [channels] of 5 layers."""
     tree = _ArraysOnly(file).load()
     try:

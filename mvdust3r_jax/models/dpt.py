@@ -83,7 +83,7 @@ class DptPointHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: list[Float[Array, "*batch N D"]], grid: tuple[int, int]
+        self, tokens: list[Float[Array, "*batch N _"]], grid: tuple[int, int]
     ) -> Float[Array, "*batch H W 4"]:
         """``tokens``: encoder output, then the decoder layers of ``hooks``."""
         batch = tokens[0].shape[:-2]

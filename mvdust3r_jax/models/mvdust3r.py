@@ -19,7 +19,7 @@ from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.decoder import Decoder, join_reference, split_reference
 from mvdust3r_jax.models.encoder import Encoder
 from mvdust3r_jax.models.point_heads import POINT_HEADS
-from mvdust3r_jax.types import Prediction
+from mvdust3r_jax.types import AnyArray, Prediction
 
 
 class MVDust3r(nn.Module):
@@ -30,7 +30,7 @@ class MVDust3r(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Float[Array, "B V H W 3"],
+        images: Float[AnyArray, "B V H W 3"],
         num_refs: int = 1,
         all_paths: bool = False,
         train: bool = False,
@@ -48,10 +48,11 @@ class MVDust3r(nn.Module):
         """
         c = self.config
         _check_input(images, num_refs, c.patch)
+        images = jnp.asarray(images, jnp.float32)
         grid = images.shape[2] // c.patch, images.shape[3] // c.patch
         common = dict(dtype=c.dtype, remat=c.remat, unroll=c.unroll, gelu=c.gelu)
         encoder = Encoder(c.enc_dim, c.enc_depth, c.enc_heads, c.patch, **common, name="encoder")
-        enc_tokens = encoder(images.astype(jnp.float32))
+        enc_tokens = encoder(images)
         decoder = Decoder(
             c.dec_dim, c.dec_depth, c.dec_heads, c.cross_ref, **common, name="decoder"
         )

@@ -12,6 +12,7 @@ import json
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class OtherFailed(RuntimeError):
     """Another process did not come to where this one stands."""
 
 
-def matching_barrier(name: str) -> ocp.multihost.BarrierSyncFn:
+def matching_barrier(name: str) -> Callable[..., None]:
     """A barrier for orbax, but one that notices when processes stand at different ones.
 
     A process whose write failed skips barriers, and the others would wait in those for it until the

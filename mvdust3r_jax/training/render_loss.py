@@ -90,7 +90,7 @@ def sh_color(scene: Rendered) -> Float[Array, "N"]:
     directions = normalize(jax.lax.stop_gradient(scenes.points) - centers[:, :, None, None])
     colors = view_colors(
         rearrange(scenes.prediction.gaussians.colors, "n v h w (k c) -> k c (n v h w)", c=3),
-        rearrange(directions, "n v h w c -> c (n v h w)"),
+        tuple(rearrange(directions, "n v h w c -> c (n v h w)")),
         scene.config.sh_degree,
     )
     seen = images_from_01(colors.T.reshape(scenes.pixels.shape))

@@ -35,7 +35,7 @@ def test_pairs_by_a_multi_view_network_are_labeled():
     """Not those by weights of its own, nor by a two-view network."""
     assert "multi-view" in plan("pairwise", network=FULL).labels["pairwise"]
     assert plan("pairwise", network=FULL, pairs=ONE_PATH).labels == {}
-    two_views = EvalSet("x", (32, 32), lambda v, t: ["0"], None)
+    two_views = EvalSet("x", (32, 32), lambda v, t: ["0"], box_set().load)
     assert plan("pairwise", sets=[two_views], network=PAIRS).labels == {}
 
 
@@ -64,13 +64,13 @@ def test_methods_that_cannot_run(methods, given, said):
 
 def test_sets_that_do_not_fit():
     """Images that cannot be cut into patches, too many views, no trajectory."""
-    odd = EvalSet("rooms", (18, 16), lambda v, t: ["0"], None)
+    odd = EvalSet("rooms", (18, 16), lambda v, t: ["0"], box_set().load)
     with pytest.raises(ValueError, match="18x16 cannot be cut into patches of 8x8.*'mvd'"):
         plan("mvd", sets=[odd], network=FULL)
     with pytest.raises(ValueError, match="4 views wanted"):
         plan("constant", sets=[box_set(max_views=3)])
     with pytest.raises(ValueError, match="empty has no trajectories"):
-        plan("constant", sets=[EvalSet("empty", (8, 8), lambda v, t: [], None)])
+        plan("constant", sets=[EvalSet("empty", (8, 8), lambda v, t: [], box_set().load)])
 
 
 @pytest.mark.parametrize(

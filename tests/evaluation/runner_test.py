@@ -103,11 +103,12 @@ def test_resumed_run_writes_the_same_bytes(done):
 
 _WORKER = """
 import os, sys
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
+sys.path[:0] = [sys.argv[3]]
+from tests.xla_flags import xla_flags
+os.environ["XLA_FLAGS"] = xla_flags(1)
 import jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
-sys.path[:0] = [sys.argv[3]]
 jax.config.update("jax_default_matmul_precision", "float32")
 from pathlib import Path
 from tests.evaluation.runner_test import evaluate_depths

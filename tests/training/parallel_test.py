@@ -171,11 +171,12 @@ def test_mesh_of_the_wrong_size_is_an_error():
 
 _WORKER = """
 import os, sys
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+sys.path[:0] = [sys.argv[3]]
+from tests.xla_flags import xla_flags
+os.environ["XLA_FLAGS"] = xla_flags(4)
 import jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
-sys.path[:0] = [sys.argv[3]]
 jax.config.update("jax_default_matmul_precision", "float32")
 import numpy as np
 import tests.training.parallel_test as t

@@ -144,14 +144,15 @@ _PROGRAM = """
 import faulthandler, os, pathlib, sys
 faulthandler.dump_traceback_later(450)  # a hang shows where, before the time limit ends it
 index, port, root, folder, count, part = sys.argv[1:]
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 // int(count)}"
+sys.path.insert(0, root)
+from tests.xla_flags import xla_flags
+os.environ["XLA_FLAGS"] = xla_flags(4 // int(count))
 import jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.config.update("jax_compilation_cache_dir", folder + "/cache")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_default_matmul_precision", "float32")
 jax.distributed.initialize(f"127.0.0.1:{port}", int(count), int(index))
-sys.path.insert(0, root)
 from absl import logging
 logging.set_verbosity(logging.INFO)
 logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)

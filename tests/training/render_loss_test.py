@@ -123,11 +123,11 @@ def test_gradient_taken_beside_the_value_is_that_of_autodiff():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_terms_without_weight_are_not_computed():
+def test_terms_without_weight_are_not_computed(key):
     """The names of the terms follow the weights."""
     batch = batch_of()
     shapes = jax.eval_shape(
-        lambda p: total_loss(ObjectiveConfig(num_refs=2, num_targets=1), p, batch, None)[1],
+        lambda p: total_loss(ObjectiveConfig(num_refs=2, num_targets=1), p, batch, key)[1],
         perfect(batch),
     )
     assert "rgb" not in shapes and "scale_clip" not in shapes and "confidence" in shapes

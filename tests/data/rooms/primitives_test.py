@@ -7,6 +7,7 @@ import pytest
 
 from data.rooms import primitives
 from data.rooms.render import first_hit
+from data.rooms.scene import make_scene
 from mvdust3r_jax.geometry.transforms import rotation_from_axis_angle
 
 INSIDE = {
@@ -169,11 +170,10 @@ def test_visible_never_drops_a_hit(key):
 def test_first_hit_takes_the_shell_where_nothing_stands():
     """Probes of an empty room measure the room."""
 
-    class Empty:
-        size = jnp.array([4.0, 5.0, 2.5])
-        primitives = _scene(jnp.zeros((0, 3, 4)), [])
-        material_of = jnp.zeros(primitives.active.shape, int)
-
+    shapes = jax.eval_shape(make_scene, jnp.uint32(0))
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes).replace(
+        size=jnp.array([4.0, 5.0, 2.5]), primitives=_scene(jnp.zeros((0, 3, 4)), [])
+    )
     dirs = jnp.array([[[1.0, 0, 0], [0, -1.0, 0], [0, 0, 2.0]]])
-    t, _ = first_hit(Empty, jnp.array([[1.0, 2.0, 1.5]]), dirs)
+    t, _ = first_hit(empty, jnp.array([[1.0, 2.0, 1.5]]), dirs)
     np.testing.assert_allclose(t, [[3.0, 2.0, 0.5]], rtol=1e-6)
