@@ -96,18 +96,20 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_run_ends_bit_identical(uninterrupted, tmp_path):
-    """SIGKILL at two moments; the third start finishes with the very same bits."""
+def test_killed_and_stopped_run_ends_bit_identical(uninterrupted, tmp_path):
+    """SIGKILL, then stop_step: the third start ends with the very same bits, a fourth at once."""
     whole, cache = uninterrupted
-    for step in (3, 6):
-        process = start(tmp_path, cache)
-        wait_for_step(tmp_path, step, process)
-        process.kill()
-        process.communicate()
     process = start(tmp_path, cache)
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, output[-3000:]
-    assert "going on after step" in output and "other settings" not in output
+    wait_for_step(tmp_path, 3, process)
+    process.kill()
+    process.communicate()
+    for fields, steps in (({"stop_step": 5}, 5), ({}, 8), ({}, 8)):
+        process = start(tmp_path, cache, **fields)
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, output[-3000:]
+        assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == steps
+        assert "going on after step" in output
+    assert "other settings" not in output
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(whole))
     records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records if r["kind"] == "train"] == list(range(1, 9))
@@ -129,24 +131,27 @@ def test_sigterm_saves_and_exits_with_its_own_code(uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_may_stop_early_and_go_on(uninterrupted, tmp_path):
-    """stop_step ends the run on the same schedule; what is finished ends at once when repeated."""
-    for fields, steps in (({"stop_step": 3}, 3), ({}, 8), ({}, 8)):
-        process = start(tmp_path, uninterrupted[1], **fields)
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output[-3000:]
-        assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == steps
-    want = final_state(uninterrupted[0])
-    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), want)
-
-
-@pytest.mark.slow
 def test_a_run_can_be_loaded_as_weights(uninterrupted):
     """The averaged parameters of a work folder are what users get."""
     config, variables = load_weights(uninterrupted[0])
     average = final_state(uninterrupted[0])["average"]
     assert config.enc_dim == VARIANTS["tiny"].enc_dim
     jax.tree.map(np.testing.assert_array_equal, dict(variables["params"]), average)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """The programs of the smallest config: compiled once for all tests that train in here."""
+    return train.prepare(smallest())
+
+
+@pytest.fixture
+def prepared_once(prepared, monkeypatch):
+    """Runs take the programs above, and leave the handler of SIGTERM as it was."""
+    monkeypatch.setattr(train, "prepare", lambda _: prepared)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 class BadFromThird(BoxSource):
@@ -159,19 +164,15 @@ class BadFromThird(BoxSource):
 
 
 @pytest.mark.slow
-def test_run_of_non_finite_steps_stops_with_its_story(tmp_path, monkeypatch):
+def test_run_of_non_finite_steps_stops_with_its_story(prepared_once, tmp_path, monkeypatch):
     """Step, terms and example ids are told; a checkpoint from before is left."""
     config = smallest()
     config.max_skipped_in_row = 3
     config.checkpoint_every = 0
     settings = {"num_targets": 1, "height": 16, "width": 16, "seed": 0, "num_inputs": (2,)}
     monkeypatch.setattr(train, "open_source", lambda _: BadFromThird(batch_size=8, **settings))
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(NonFiniteError, match=r"3 steps .* step 5; .*'loss': 'nan'.*box/"):
-            train.train(config, tmp_path)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    with pytest.raises(NonFiniteError, match=r"3 steps .* step 5; .*'loss': 'nan'.*box/"):
+        train.train(config, tmp_path)
     _, variables = load_weights(tmp_path)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
     records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -180,22 +181,18 @@ def test_run_of_non_finite_steps_stops_with_its_story(tmp_path, monkeypatch):
     assert [int(p.name) for p in (tmp_path / "checkpoints").iterdir()] == [6]
 
 
-def test_a_last_checkpoint_that_cannot_be_written_is_no_success(tmp_path, monkeypatch):
+def test_a_lost_last_checkpoint_is_no_success(prepared_once, tmp_path, monkeypatch):
     """A disk that fills up at the end: the run goes on to it, and then says what is left."""
     config = smallest()
-    config.total_steps, config.checkpoint_every = 2, 1
+    config.stop_step, config.checkpoint_every = 2, 1
     save = train.Checkpoints.save
 
     def full_at_two(self, step, *args, **options):
         return step < 2 and save(self, step, *args, **options)
 
     monkeypatch.setattr(train.Checkpoints, "save", full_at_two)
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(RunError, match="last step, 2, could not .* is of step 1"):
-            train.train(config, tmp_path)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    with pytest.raises(RunError, match="last step, 2, could not .* is of step 1"):
+        train.train(config, tmp_path)
 
 
 @pytest.mark.parametrize("source", ["box", "rooms"])

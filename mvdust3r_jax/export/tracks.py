@@ -64,7 +64,7 @@ def build_tracks(scene: SceneArrays, starts: np.ndarray) -> Tracks:
     """
     usable = usable_pixels(scene)
     views = posed_views(scene)
-    sights = {view: _sight(scene, view, usable[view]) for view in views}
+    sights = {view: _sight(scene, view, usable[view]) for view in views.tolist()}
     free = {view: np.ones(len(sights[view].points), bool) for view in views}
     parts, seeds, count = [], [], 0
     for view in views:
@@ -168,7 +168,7 @@ def _assemble(scene: SceneArrays, parts: list, seeds: list[np.ndarray]) -> Track
         return Tracks(empty, empty, np.zeros((0, 2)), empty)
     point = np.concatenate([ids for ids, _, _ in parts])
     view = np.concatenate([np.full(len(ids), view) for ids, view, _ in parts])
-    pixel = np.concatenate([original_pixels(scene, view, pixel) for _, view, pixel in parts])
+    pixel = np.concatenate([original_pixels(scene, int(view), pixel) for _, view, pixel in parts])
     order = np.argsort(point, kind="stable")
     return Tracks(point[order], view[order], pixel[order], np.concatenate(seeds))
 

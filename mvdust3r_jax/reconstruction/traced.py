@@ -58,7 +58,7 @@ def _turned_order(views: int, reference: Int[Array, ""] | int) -> tuple[Array, A
     return turned, back
 
 
-def forward_arrays(config: ModelConfig, num_refs: int, *arrays: Array) -> dict[str, Array]:
+def forward_arrays(config: ModelConfig, num_refs: int, *arrays: Any) -> dict[str, Array]:
     """`forward`, its prediction as a dict."""
     return arrays_of(forward(config, num_refs, *arrays))
 

@@ -100,7 +100,7 @@ def read(kind: str, key: str) -> bytes | None:
     return data if whole else None
 
 
-def write(kind: str, key: str, content: bytes) -> None:
+def write(kind: str, key: str, content: bytes | bytearray) -> None:
     """Keep the content; where that is not possible, nothing happens."""
     folder = safe_folder(kind) if _switched_on else None
     if folder is None:

@@ -38,6 +38,8 @@ def test_any_number_of_processes_sees_the_samples_that_one_would_see(folder, sou
     settings = dict(height=16, width=16, baseline=(0.5, 1.5))
     if source == "records":
         settings |= dict(mixture=((str(folder), 1.0),), threads=1, read_ahead=1)
+    if source == "rooms":  # one program for each number of processes
+        settings |= dict(num_inputs=(2,))
     _, take_one = global_batches(source, 4, 1, **settings)
     expected = take_one(7)
     before, take_two = global_batches(source, 4, 2, **settings)

@@ -49,7 +49,8 @@ def batch_of(size=8):
 
 @functools.cache
 def variables(network):
-    return MVDust3r(network).init(jax.random.key(0), jnp.zeros((1, 2, 8, 8, 3)), 1, True)
+    init = jax.jit(functools.partial(MVDust3r(network).init, num_refs=1, all_paths=True))
+    return init(jax.random.key(0), jnp.zeros((1, 2, 8, 8, 3)))
 
 
 def make(way, network=MODEL, objective=OBJECTIVE, config=STEP):

@@ -50,7 +50,7 @@ def test_images_must_make_whole_samples():
 
 def test_reused_rooms_have_another_reference():
     """The same views of the same rooms in a rolled order; render-only views stay."""
-    stream = source(num_inputs=(4,), reuse=2)
+    stream = source(num_inputs=(4,), reuse=2, images_per_step=4)
     (first, info), (second, again) = next(stream), next(stream)
     assert info["ids"] == again["ids"]
     for field in dataclasses.fields(first):
@@ -61,7 +61,8 @@ def test_reused_rooms_have_another_reference():
 
 def test_faults_are_of_input_views_only():
     """Images of inputs change, all else is that of clean rooms."""
-    clean, taken = next(source())[0], next(source(photographic=1.0))[0]
+    clean = next(source(images_per_step=4))[0]
+    taken = next(source(images_per_step=4, photographic=1.0))[0]
     inputs = clean.images.shape[1] - 1
     assert np.abs(taken.images - clean.images)[:, :inputs].max() > 0.05
     np.testing.assert_array_equal(taken.images[:, inputs:], clean.images[:, inputs:])
