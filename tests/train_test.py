@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import train
-from configs import flags, tiny
+from configs import tiny
 from data.box import BoxSource
 from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.training.processes import RunError
@@ -108,8 +108,7 @@ def test_killed_and_stopped_run_ends_bit_identical(uninterrupted, tmp_path):
         output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output[-3000:]
         assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == steps
-        assert "going on after step" in output
-    assert "other settings" not in output
+    assert "going on after step 8" in output and "other settings" not in output
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(whole))
     records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records if r["kind"] == "train"] == list(range(1, 9))
@@ -201,10 +200,3 @@ def test_every_field_of_data_has_a_reader(source):
     config = smallest()
     config.data.source = source
     assert train.open_source(config).get_state()["next"] == 0
-
-
-def test_a_bucket_is_no_workdir():
-    """What was given is quoted, with the way out."""
-    assert flags.work_folder("runs/a") == Path("runs/a")
-    with pytest.raises(ValueError, match="'gs://bucket/run'.*mount"):
-        flags.work_folder("gs://bucket/run")
