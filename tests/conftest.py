@@ -1,9 +1,9 @@
 """What every test runs under: eight host devices, no silent rank promotion, checked annotations.
 
 Annotations of functions are verified at run time (jaxtyping with beartype), so a test that passes
-has also proved the shapes in signatures: all rooms of the package but the two that a person runs
-(``cli``, ``viewer``: what they pass on is checked where it arrives), and the generated rooms; the
-rest of ``data`` takes NumPy's integers for Python's.
+has also proved the shapes in signatures: all rooms of the package but what a person runs (``cli``,
+``viewer``, ``reconstruction``: what they pass on is checked where it arrives), and the generated
+rooms; the rest of ``data`` takes NumPy's integers for Python's.
 
 Compiling is most of what tests cost: programs are optimized less than a user's, and XLA's older,
 cheaper way of writing loops is taken (both also in child processes), except in modules marked
@@ -33,8 +33,6 @@ UNCHECKED = {
     "focal_from_pointmap",
     "poses_from_pointmaps",
     "rasterize",
-    "reconstruct",
-    "Served.__call__",
     # beartype knows `Self` only in classes that it checks as a whole.
     "SceneArrays.load",
     "SceneArrays.recentered",
@@ -65,7 +63,7 @@ _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 CHECKED = [
     *("chunked", "pytrees", "types"),
     *("cameras", "evaluation", "export", "geometry", "media", "metrics", "models", "pairwise"),
-    *("reconstruction", "splat", "storage", "training", "weights"),
+    *("splat", "storage", "training", "weights"),
 ]
 _hook = jaxtyping.install_import_hook(
     [*(f"mvdust3r_jax.{room}" for room in CHECKED), "data.rooms"], _CHECKER
