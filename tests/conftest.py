@@ -1,9 +1,9 @@
 """What every test runs under: eight host devices, no silent rank promotion, checked annotations.
 
 Annotations of functions are verified at run time (jaxtyping with beartype), so a test that passes
-has also proved the shapes in signatures: all rooms of the package but what a person runs (``cli``,
-``viewer``, ``reconstruction``: what they pass on is checked where it arrives), and the generated
-rooms; the rest of ``data`` takes NumPy's integers for Python's.
+has also proved the shapes in signatures: in the rooms of ``CHECKED``, which compute, and in the
+generated rooms. What the others pass on is checked where it arrives; files and front ends take
+NumPy's integers for Python's.
 
 Compiling is most of what tests cost: programs are optimized less than a user's, and XLA's older,
 cheaper way of writing loops is taken (both also in child processes), except in modules marked
@@ -62,8 +62,8 @@ jaxtyping._import_hook.JaxtypingTransformer = Checks
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 CHECKED = [
     *("chunked", "pytrees", "types"),
-    *("cameras", "evaluation", "export", "geometry", "media", "metrics", "models", "pairwise"),
-    *("splat", "storage", "training", "weights"),
+    *("cameras", "geometry", "media", "metrics", "models", "pairwise", "splat", "training"),
+    "weights",
 ]
 _hook = jaxtyping.install_import_hook(
     [*(f"mvdust3r_jax.{room}" for room in CHECKED), "data.rooms"], _CHECKER

@@ -34,6 +34,7 @@ from mvdust3r_jax.splat.tiles import (
     listed_capacity,
     saturating_cumsum,
 )
+from mvdust3r_jax.types import AnyArray
 
 # The default capacity: this many intersections per Gaussian and camera, and at least the second.
 # Pixel-aligned rooms with scales in [1e-4, 4e-3] have 2 to 4 at 224x224 and 5 at 512x512.
@@ -253,12 +254,12 @@ def _largest_total(view, gaussians, cameras):
 
 
 def capacity_for(
-    means: Float[Array, "G 3"],
-    quats: Float[Array, "G 4"],
-    scales: Float[Array, "G 3"],
-    opacities: Float[Array, "G"],
-    viewmats: Float[Array, "C 4 4"],
-    Ks: Float[Array, "C 3 3"],
+    means: Float[AnyArray, "G 3"],
+    quats: Float[AnyArray, "G 4"],
+    scales: Float[AnyArray, "G 3"],
+    opacities: Float[AnyArray, "G"],
+    viewmats: Float[AnyArray, "C 4 4"],
+    Ks: Float[AnyArray, "C 3 3"],
     width: int,
     height: int,
     *,

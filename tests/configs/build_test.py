@@ -72,7 +72,7 @@ def test_bad_choices_are_refused(fields):
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 @pytest.mark.parametrize("name", ["mvd", "mvdp_stage1", "mvdp_stage2"])
 def test_published_configs_take_the_data_root_from_the_command_line(name):
-    """``--config configs/NAME.py:/data`` trains on the paper's sets and evaluates on validation rooms."""
+    """``--config configs/NAME.py:/data``: the paper's sets, evaluated on rooms for validation."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
     values(["train.py", f"--config=configs/{name}.py:/data"])
