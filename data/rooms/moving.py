@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from data.rooms import catalog
 from data.rooms.layout import FLOOR_SLOTS, Options
@@ -21,7 +21,7 @@ from data.rooms.sample import scene_intrinsics
 from data.rooms.scene import DEFAULT_OPTIONS, FIXED_ROWS, Scene, make_scene, scene_key
 from data.rooms.walk import CLEARANCE_M, choose_poses
 from mvdust3r_jax import pytrees
-from mvdust3r_jax.types import Batch, images_from_01
+from mvdust3r_jax.types import AnyArray, Batch, images_from_01
 
 DIRECTIONS = 16
 # A camera nearer to the piece than this, in meters, counts as much as half the piece in a wall.
@@ -129,7 +129,7 @@ def _sample(seed, num_inputs, height, width, path_m, options):
 
 @partial(jax.jit, static_argnames=("num_inputs", "height", "width", "options"))
 def moving_batch(
-    seeds: Int[Array, "B"],
+    seeds: Integer[AnyArray, "B"],
     num_inputs: int,
     height: int,
     width: int,
