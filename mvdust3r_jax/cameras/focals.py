@@ -19,7 +19,6 @@ from jaxtyping import Array, Bool, Float
 from mvdust3r_jax.cameras import pnp
 from mvdust3r_jax.cameras.from_pointmaps import centered_pixels
 from mvdust3r_jax.chunked import map_in_chunks
-from mvdust3r_jax.geometry.align import median_shift_scale
 from mvdust3r_jax.geometry.transforms import invert_rigid, rigid, rotation_from_axis_angle
 
 # Points drawn of a view, and refinement steps on them.
@@ -106,16 +105,18 @@ def _drawn(weights: Float[Array, "n"]) -> Array:
 def _one_view(points, rays, weights, ref_from_cam):
     chosen = _drawn(weights)
     points, rays = points[chosen], rays[chosen]
-    center, spread = median_shift_scale(points, jnp.ones(_DRAWN, bool))
+    # Only for numbers near 1: outliers among the points do no harm here.
+    center = jnp.mean(points, axis=0)
+    spread = jnp.maximum(jnp.mean(jnp.abs(points - center[None])), 1e-12)
     cam_from_ref = invert_rigid(ref_from_cam)
     rotation, translation = cam_from_ref[:3, :3], cam_from_ref[:3, 3]
     scaled = (points - center[None]) / spread
     start = (rotation, (translation + rotation @ center) / spread)
-    before = pnp.squared_distances(*start, scaled, rays)
-    width = jnp.maximum(jnp.sqrt(jnp.quantile(before, _WIDTH_QUANTILE)), 1e-4)
+    before = jnp.sort(pnp.squared_distances(*start, scaled, rays))
+    width = jnp.maximum(jnp.sqrt(before[int(_WIDTH_QUANTILE * _DRAWN)]), 1e-4)
     rotation, shift, log_stretch = _refined(*start, scaled, rays, jnp.ones(_DRAWN), width)
-    after = pnp.squared_distances(rotation, shift, scaled, rays * jnp.exp(log_stretch))
-    left = jnp.sqrt(jnp.median(after) / jnp.maximum(jnp.median(before), 1e-12))
+    after = jnp.sort(pnp.squared_distances(rotation, shift, scaled, rays * jnp.exp(log_stretch)))
+    left = jnp.sqrt(after[_DRAWN // 2] / jnp.maximum(before[_DRAWN // 2], 1e-12))
     pose = invert_rigid(rigid(rotation, spread * shift - rotation @ center))
     return jnp.exp(-log_stretch), pose, left
 
