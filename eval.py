@@ -57,7 +57,8 @@ def load_network(path: str, dtype: str) -> Network | None:
 
 def data_sets(config: ml_collections.ConfigDict, **changes: Any) -> dict[str, EvalSet]:
     """The data sets by name, with some of their fields changed."""
-    return {name: make_eval_set(name, **(dict(c) | changes)) for name, c in config.datasets.items()}
+    fields = {name: c.to_dict() | changes for name, c in config.datasets.items()}
+    return {name: make_eval_set(name, **given) for name, given in fields.items()}
 
 
 def facts_of(config: ml_collections.ConfigDict, weights: str) -> dict[str, Any]:

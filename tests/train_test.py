@@ -147,7 +147,7 @@ def prepared():
 @pytest.fixture
 def prepared_once(prepared, monkeypatch):
     """Runs take the programs above, and leave the handler of SIGTERM as it was."""
-    monkeypatch.setattr(train, "prepare", lambda _: prepared)
+    monkeypatch.setattr(train, "prepare", lambda config, fresh: prepared)
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)

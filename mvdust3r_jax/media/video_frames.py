@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.names import printable
 from mvdust3r_jax.media.photographs import Photo
 
-Choice = Literal["even", "sharp"]
 CHOICES = ("even", "sharp")
 SUFFIXES = {
     *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp"),
@@ -33,7 +31,7 @@ def is_video(path: str | os.PathLike) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def read_frames(path: str | os.PathLike, count: int, choice: Choice = "sharp") -> list[Photo]:
+def read_frames(path: str | os.PathLike, count: int, choice: str = "sharp") -> list[Photo]:
     """``count`` frames of a video in time order, or all of them; sides of at most 1920 pixels.
 
     ``even``: at equal steps of time. ``sharp``: the video is cut into ``count`` parts between

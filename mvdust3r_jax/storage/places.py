@@ -23,6 +23,9 @@ RECIPE = (
     "that folder"
 )
 
+# A `pathlib.Path`, or the `epath.Path` of an object in a bucket, which has the same methods.
+AnyPath = Any
+
 
 class PlaceError(ValueError):
     """A path that cannot be used, told in one line."""

@@ -13,7 +13,6 @@ import functools
 import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,6 +23,7 @@ from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
 
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.storage import places
+from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.causes import first_line
 from mvdust3r_jax.training.checkpoint_identity import (
@@ -55,7 +55,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        workdir: Path,
+        workdir: AnyPath,
         model: ModelConfig,
         config_json: str,
         *,

@@ -25,6 +25,8 @@ from mvdust3r_jax.geometry.truth import known_depth
 from mvdust3r_jax.splat.pointmaps import MAX_SCALE, MIN_SCALE
 from mvdust3r_jax.types import Batch
 
+# Axes of chips over which sums are taken; None on one chip.
+AxisName = str | tuple[str, ...] | None
 # Weight of the reward for confidence: err * c - 0.2 log c is least at c = 0.2 / err.
 CONFIDENCE_REWARD = 0.2
 
@@ -40,12 +42,12 @@ class Pool:
     slot_pixels: Float[Array, "V"]
 
 
-def global_sum(value: Any, axis_name: str | None) -> Any:
+def global_sum(value: Any, axis_name: AxisName) -> Any:
     """Sum over all devices of the mapped axis; the value itself without one."""
     return value if axis_name is None else jax.lax.psum(value, axis_name)
 
 
-def pool_of(batch: Batch, num_inputs: int, num_refs: int, axis_name: str | None = None) -> Pool:
+def pool_of(batch: Batch, num_inputs: int, num_refs: int, axis_name: AxisName = None) -> Pool:
     """Counts of a batch, and with ``axis_name`` of those of all devices together."""
     valid = known_depth(batch)[:, :num_inputs]
     own = Pool(jnp.float32(valid.shape[0]), _slot_pixels(valid, num_refs))

@@ -14,7 +14,6 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from PIL import Image
 
 from mvdust3r_jax.storage import places
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.places import AnyPath
 
 try:
     from tensorboardX import summary
@@ -40,9 +40,11 @@ class MetricLog:
     this process's file, None where it writes none.
     """
 
-    def __init__(self, workdir: Path, first_step: int, *, tensorboard: bool, active: bool = True):
+    def __init__(
+        self, workdir: AnyPath, first_step: int, *, tensorboard: bool, active: bool = True
+    ):
         self._active, self._mirror, self._board = active, None, None
-        self.path: Path | None = None
+        self.path: AnyPath | None = None
         if not active:
             return
         if places.is_remote(workdir):
@@ -124,7 +126,7 @@ class _Board:
     After a failed write the next one begins another file; readers skip the rest of a broken one.
     """
 
-    def __init__(self, folder: Path, first_step: int):
+    def __init__(self, folder: AnyPath, first_step: int):
         self._folder, self._first_step, self._writer = folder, first_step, None
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -164,14 +166,14 @@ class _Board:
         return writer
 
 
-def _open_board(folder: Path, first_step: int) -> _Board | None:
+def _open_board(folder: AnyPath, first_step: int) -> _Board | None:
     if EventsWriter is None:
         logging.warning("no TensorBoard files: install tensorboardX (the [data] extra has it)")
         return None
     return _Board(folder, first_step)
 
 
-def _drop_after(path: Path, first_step: int) -> None:
+def _drop_after(path: AnyPath, first_step: int) -> None:
     """Keeps the records of steps before ``first_step`` (their step number is at most that)."""
     if not path.exists():
         return

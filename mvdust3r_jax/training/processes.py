@@ -13,13 +13,14 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+
+from mvdust3r_jax.storage.places import AnyPath
 
 _numbers = itertools.count()
 # How long a file that another host has just written may take to appear (attribute caches of NFS).
@@ -121,7 +122,7 @@ def failures(mine: str, what: str, limit_s: float) -> str:
     return "; ".join(f"process {i}: {reason}" for i, reason in enumerate(told) if reason)
 
 
-def check_shared_folder(folder: Path) -> None:
+def check_shared_folder(folder: AnyPath) -> None:
     """Process 0 makes the folder and a file in it; all look for that file.
 
     Raises:
@@ -145,7 +146,7 @@ def check_shared_folder(folder: Path) -> None:
         )
 
 
-def _appears(path: Path) -> bool:
+def _appears(path: AnyPath) -> bool:
     """Whether a file can be seen, at the latest after ``_VISIBLE_S``."""
     end = time.monotonic() + _VISIBLE_S
     while not path.exists():

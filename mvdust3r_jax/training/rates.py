@@ -10,7 +10,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import jax
 from mvdust3r_jax.models.chips import peak_flops
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.storage.places import AnyPath
 
 # A forward pass, and about two of them for the gradient.
 _PASSES = 3
@@ -91,7 +91,7 @@ class Goodput:
         self._began = time.time() if began is None else began
 
     @classmethod
-    def of(cls, metrics: Path | None) -> Goodput:
+    def of(cls, metrics: AnyPath | None) -> Goodput:
         """Goes on behind what the metrics of earlier starts say."""
         lines = metrics.read_text("utf-8").splitlines() if metrics and metrics.exists() else []
         known: list[dict[str, Any]] = [r for r in map(json.loads, lines) if "productive_s" in r]

@@ -51,7 +51,7 @@ def make_mesh(
     return Mesh(inside, (SLICE_AXIS, AXIS, VIEW_AXIS), axis_types=(AxisType.Auto,) * 3)
 
 
-def _slice_of(device: jax.Device) -> int:
+def _slice_of(device: Any) -> int:
     """Number of the slice that a TPU chip is in; other devices are all in one."""
     return getattr(device, "slice_index", None) or 0
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -40,10 +39,10 @@ class Recipe:
     """What a step does, and what it reads besides state and batch.
 
     frozen: True for parameters that do not learn. perceptual: LPIPS weights, None when that term is
-    off. spread: how the batch lies on the chips.
+    off. spread: how the batch lies on the chips. model: MVDust3r, or what has its config and apply.
     """
 
-    model: nn.Module
+    model: Any
     optimizer: optax.GradientTransformation
     schedule: OptimizerConfig
     objective: ObjectiveConfig
@@ -54,7 +53,7 @@ class Recipe:
 
 
 def make_recipe(
-    model: nn.Module,
+    model: Any,
     optimizer: OptimizerConfig,
     objective: ObjectiveConfig,
     config: StepConfig,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
-from mvdust3r_jax.storage.places import Mirror, is_remote
+from mvdust3r_jax.storage.places import AnyPath, Mirror, is_remote
 
 
 class Trace:
     """The profiler, running during those of ``steps`` that this run takes."""
 
-    def __init__(self, folder: Path, steps: range):
+    def __init__(self, folder: AnyPath, steps: range):
         self._folder, self._steps, self._running, self._mirror = folder, steps, False, None
 
     def before(self, step: int) -> None:

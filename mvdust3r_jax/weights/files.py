@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ import numpy as np
 
 from mvdust3r_jax.models.config import COMPUTE_FIELDS, ModelConfig
 from mvdust3r_jax.storage import places
+from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.weights import port, safetensors_file, torch_args, torch_file, torch_writer
 from mvdust3r_jax.weights.shapes import variable_shapes
 
@@ -63,7 +63,7 @@ def load_weights(
     return config, variables
 
 
-def _check_finite(path: Path, variables: Variables) -> None:
+def _check_finite(path: AnyPath, variables: Variables) -> None:
     """WeightsError naming the first weights that are not finite numbers."""
     for keys, array in _leaves(variables):
         # The extremes carry NaN and infinity, and take no memory.
@@ -72,7 +72,7 @@ def _check_finite(path: Path, variables: Variables) -> None:
             raise WeightsError(f"{path}: {name} has values that are not finite numbers")
 
 
-def _read(path: Path, ignore_objects: bool = False) -> tuple[ModelConfig, Variables]:
+def _read(path: AnyPath, ignore_objects: bool = False) -> tuple[ModelConfig, Variables]:
     """Config and variables as stored, with what a release carries besides (``unused``)."""
     if not path.exists():
         raise FileNotFoundError(f"there are no weights at {path}")
@@ -91,7 +91,7 @@ def _read(path: Path, ignore_objects: bool = False) -> tuple[ModelConfig, Variab
         raise WeightsError(f"{path}: {error.args[0] if error.args else error}") from error
 
 
-def _read_file(path: Path, ignore_objects: bool) -> tuple[ModelConfig, Variables]:
+def _read_file(path: AnyPath, ignore_objects: bool) -> tuple[ModelConfig, Variables]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return _from_torch(*port.load_torch_checkpoint(path, ignore_objects))
@@ -112,7 +112,7 @@ def image_size(path: str | os.PathLike, ignore_objects: bool = False) -> tuple[i
     return (run["data"]["height"], run["data"]["width"]) if "data" in run else None
 
 
-def _size_in_file(path: Path, ignore_objects: bool) -> tuple[int, int] | None:
+def _size_in_file(path: AnyPath, ignore_objects: bool) -> tuple[int, int] | None:
     if path.suffix == ".safetensors":
         text = safetensors_file.read(path)[1].get(_SIZE_KEY)
         return tuple(json.loads(text)) if text else torch_args.image_size(path)
@@ -149,7 +149,7 @@ def load_source(path: str | os.PathLike) -> Mapping[str, Any]:
         return torch_args.load_checkpoint(file)[0]
 
 
-def _own_config(path: Path) -> str | None:
+def _own_config(path: AnyPath) -> str | None:
     """The config inside our own safetensors files, None in those of others."""
     return safetensors_file.read(path)[1].get(_CONFIG_KEY)
 
@@ -158,7 +158,7 @@ def _from_torch(state: Mapping[str, np.ndarray], config: ModelConfig):
     return config, port.torch_to_flax(state, config)
 
 
-def _read_safetensors(path: Path) -> tuple[ModelConfig, Variables]:
+def _read_safetensors(path: AnyPath) -> tuple[ModelConfig, Variables]:
     text = _own_config(path)
     if text is None:
         return _from_torch(*port.load_torch_checkpoint(path))
@@ -175,7 +175,7 @@ def _read_safetensors(path: Path) -> tuple[ModelConfig, Variables]:
     return config, _checked(variables, config)
 
 
-def _read_folder(path: Path) -> tuple[ModelConfig, Variables]:
+def _read_folder(path: AnyPath) -> tuple[ModelConfig, Variables]:
     """Our orbax folder, or a training run's working directory or one of its checkpoints."""
     if (path / _CONFIG_FILE).is_file():
         config = _config_from_json((path / _CONFIG_FILE).read_text())
@@ -190,7 +190,7 @@ def _read_folder(path: Path) -> tuple[ModelConfig, Variables]:
     return config, _checked(variables, config)
 
 
-def _checkpoint_of_run(path: Path) -> Path | None:
+def _checkpoint_of_run(path: AnyPath) -> AnyPath | None:
     """The folder of a checkpoint: ``path`` itself, or its best one, else its newest.
 
     One that was found the best on the split test is passed over: it has seen what it is tested on.
@@ -207,7 +207,7 @@ def _checkpoint_of_run(path: Path) -> Path | None:
     return None
 
 
-def _chosen_on_test(step: Path) -> bool:
+def _chosen_on_test(step: AnyPath) -> bool:
     """Whether the first set of ``config.eval``, which decides, is of the split test."""
     try:
         meta = json.loads((step / "meta" / "metadata").read_text())
@@ -217,12 +217,12 @@ def _chosen_on_test(step: Path) -> bool:
         return False  # of another version, whose own reader says what is wrong
 
 
-def _is_whole(step: Path) -> bool:
+def _is_whole(step: AnyPath) -> bool:
     """In a bucket nothing can be renamed into its place: a file that is written last tells."""
     return not places.is_remote(step) or (step / "commit_success.txt").exists()
 
 
-def _restore(folder: Path, config: ModelConfig, params_key: str) -> Variables:
+def _restore(folder: AnyPath, config: ModelConfig, params_key: str) -> Variables:
     """Parameters (under the given name) and batch statistics, nothing else of the folder."""
     # orbax takes a second to import, and only these folders need it.
     import orbax.checkpoint as ocp
@@ -241,7 +241,7 @@ def _restore(folder: Path, config: ModelConfig, params_key: str) -> Variables:
     return restored
 
 
-def _holds(folder: Path, key: str) -> bool:
+def _holds(folder: AnyPath, key: str) -> bool:
     """Whether a checkpoint has anything under the key."""
     import orbax.checkpoint as ocp
 
@@ -313,7 +313,7 @@ def save_weights(
         _write_whole(file, write, stored, config, image_size)
 
 
-def _write_whole(path: Path, write: Callable, *content: Any) -> None:
+def _write_whole(path: AnyPath, write: Callable, *content: Any) -> None:
     """Writes beside the place and renames."""
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -326,7 +326,7 @@ def _write_whole(path: Path, write: Callable, *content: Any) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _writer_for(path: Path):
+def _writer_for(path: AnyPath):
     if path.suffix in TORCH_SUFFIXES:
         return _write_torch
     if path.suffix == ".safetensors":
@@ -343,14 +343,14 @@ def _config_json(config: ModelConfig) -> str:
     return json.dumps(dataclasses.asdict(config))
 
 
-def _write_safetensors(path: Path, variables: Variables, config: ModelConfig, size) -> None:
+def _write_safetensors(path: AnyPath, variables: Variables, config: ModelConfig, size) -> None:
     flat = {"/".join(str(k.key) for k in keys): x for keys, x in _leaves(variables)}
     metadata = {_CONFIG_KEY: _config_json(config)}
     metadata |= {_SIZE_KEY: json.dumps(size)} if size is not None else {}
     safetensors_file.write(path, flat, metadata)
 
 
-def _write_orbax(path: Path, variables: Variables, config: ModelConfig, size) -> None:
+def _write_orbax(path: AnyPath, variables: Variables, config: ModelConfig, size) -> None:
     import orbax.checkpoint as ocp
 
     own = {k: v for k, v in variables.items() if k != "unused"}
@@ -361,7 +361,7 @@ def _write_orbax(path: Path, variables: Variables, config: ModelConfig, size) ->
         (path / _SIZE_FILE).write_text(json.dumps(size))
 
 
-def _write_torch(path: Path, variables: Variables, config: ModelConfig, size) -> None:
+def _write_torch(path: AnyPath, variables: Variables, config: ModelConfig, size) -> None:
     arguments = argparse.Namespace(model=torch_args.constructor(config, size))
     # Views: each tensor is laid out as it is written, so that no second copy of all is in memory.
     state = port.torch_views(variables, config)

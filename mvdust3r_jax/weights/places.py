@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mvdust3r_jax.storage.places import as_path, is_remote
+from mvdust3r_jax.storage.places import AnyPath, as_path, is_remote
 from mvdust3r_jax.weights import hub
 
 # The network that comes with a clone of the repository, but not with an installed package.
@@ -24,7 +24,7 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _tell) -> Path:
+def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _tell) -> AnyPath:
     """The file or folder: as it is given, or by its name; published ones are fetched once.
 
     say: is told of a download and of its license before it begins.

@@ -1,6 +1,7 @@
 """Every source of training batches: positions, processes, batch sizes, reading ahead, mixtures."""
 
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -34,7 +35,11 @@ def global_batches(source, count, processes, **settings):
 
 @pytest.mark.parametrize("source", ["box", "rooms", "records"])
 def test_any_number_of_processes_sees_the_samples_that_one_would_see(folder, source):
-    """Also after a resume on another number: images, ids, and how many views each batch has."""
+    """Also after a resume on another number: images, ids, and how many views each batch has.
+
+    Rooms of another number of samples are another program, so their last digits may differ.
+    """
+    tolerance = 1e-4 if source == "rooms" else 0.0
     settings = dict(height=16, width=16, baseline=(0.5, 1.5))
     if source == "records":
         settings |= dict(mixture=((str(folder), 1.0),), threads=1, read_ahead=1)
@@ -51,7 +56,7 @@ def test_any_number_of_processes_sees_the_samples_that_one_would_see(folder, sou
         s.set_state(positions[0])
     for (a, ids_a), (b, ids_b) in zip(expected, seen + take_four(4), strict=True):
         assert ids_a == ids_b
-        jax.tree.map(np.testing.assert_array_equal, a, b)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=tolerance), a, b)
 
 
 @pytest.mark.parametrize("source", ["box", "records"])

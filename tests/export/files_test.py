@@ -233,6 +233,8 @@ def test_video_has_the_frames_that_were_rendered(tmp_path, scene):
     assert np.abs(decoded.astype(int) - np.stack(frames)).mean() < 8
 
 
+# imageio-ffmpeg leaves the pipes of its reader to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_video_says_its_colors_and_has_the_size_asked_for(tmp_path):
     """A reader finds BT.709 tags, and with them the colors that went in; frames are enlarged."""
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
@@ -257,9 +259,12 @@ def test_frames_are_drawn_in_parts_and_enlarged(tmp_path, monkeypatch):
     np.testing.assert_allclose(frames[[0, 4]].astype(int), alone, atol=1)
     assert len(frames) == 5
     drawn = []
-    monkeypatch.setattr(
-        video, "render_path", lambda scene, poses, px: drawn.append(px) or frames[: len(poses)]
-    )
+
+    def draw(scene, poses, longest_px, fovs_deg):
+        drawn.append(longest_px)
+        return frames[: len(poses)]
+
+    monkeypatch.setattr(video, "render_path", draw)
     video.write_videos(tmp_path / "v", small, num_frames=2, longest_px=480)
     assert drawn == [72, 72]
 
