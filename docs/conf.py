@@ -27,8 +27,11 @@ html_title = project
 default_role = "code"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
-# What flax adds to every module is documented there.
-autodoc_default_options = {"exclude-members": "parent, name, replace, setup, scope"}
+# What flax adds to every module is documented there; the package's names, where their homes are.
+autodoc_default_options = {
+    "exclude-members": "parent, name, replace, setup, scope",
+    "ignore-module-all": True,
+}
 apidoc_modules = [
     {
         "path": "../mvdust3r_jax",
