@@ -10,12 +10,16 @@ its ``Top.Largest`` gives an empty list to the side input that asks for it.)
 from __future__ import annotations
 
 import functools
-import pickle
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from flax.serialization import msgpack_restore, msgpack_serialize
+
 from mvdust3r_jax.storage.atomic import whole_file
+
+# Bytes of the length that stands before each record of a part.
+_LENGTH = 8
 
 # Runners that Beam has, but does not find by their short name.
 _RUNNERS = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
@@ -39,17 +43,16 @@ def write_part(load: Callable[..., Iterable[Record]], folder: Path, task: Task) 
         return
     with whole_file(path) as partial, partial.open("wb") as file:
         for record in load(split, number, name):
-            pickle.dump(record, file)
+            # Not pickled: the folder is shared, and who reads a pickle runs what is in it.
+            content = msgpack_serialize(list(record))
+            file.write(len(content).to_bytes(_LENGTH, "little") + content)
 
 
 def read_part(folder: Path, split: str, number: int) -> Iterator[Record]:
     """A scene's frames again, one after the other."""
     with part_file(folder, split, number).open("rb") as file:
-        while True:
-            try:
-                yield pickle.load(file)
-            except EOFError:
-                return
+        while length := file.read(_LENGTH):
+            yield tuple(msgpack_restore(file.read(int.from_bytes(length, "little"))))
 
 
 def make_parts(

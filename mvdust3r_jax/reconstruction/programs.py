@@ -28,7 +28,10 @@ MAX_COMPILED_BYTES = 1 << 30
 # Quicker compilations than this are not kept, seconds.
 _WORTH_KEEPING_S = 0.2
 # Rooms and modules of the package that take part in what programs are traced from.
-_TRACED_FROM = ("models", "cameras", "geometry", "splat", "reconstruction", "types.py")
+_TRACED_FROM = (
+    *("models", "cameras", "geometry", "splat", "reconstruction"),
+    *("chunked.py", "pytrees.py", "types.py"),
+)
 # Settings of JAX that change what is traced.
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
 

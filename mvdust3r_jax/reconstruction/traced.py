@@ -6,6 +6,8 @@ photographs. The network itself sees them in the order that spreads its referenc
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
