@@ -19,6 +19,7 @@ from data.rooms.layout import FLOOR_SLOTS, Options
 from data.rooms.render import pixel_owners, render
 from data.rooms.sample import scene_intrinsics
 from data.rooms.scene import DEFAULT_OPTIONS, FIXED_ROWS, Scene, make_scene, scene_key
+from data.rooms.vec import fetch
 from data.rooms.walk import CLEARANCE_M, choose_poses
 from mvdust3r_jax import pytrees
 from mvdust3r_jax.types import AnyArray, Batch, images_from_01
@@ -51,6 +52,12 @@ def piece_of_primitive(scene: Scene) -> Int[Array, "N"]:
     return jnp.where(on_floor & scene.primitives.active, piece, -1)
 
 
+def pieces_shown(scene: Scene, owner: Int[Array, "*pixels"]) -> Int[Array, "*pixels"]:
+    """The floor piece that pixels show whose primitives are known, -1 for all else."""
+    piece = fetch(piece_of_primitive(scene), jnp.maximum(owner, 0))
+    return jnp.where(owner >= 0, piece, -1)
+
+
 def moved(scene: Scene, piece: Int[Array, ""], shift_m: Float[Array, "2"]) -> Scene:
     """The scene with one floor piece shifted along x and y."""
     prims = scene.primitives
@@ -77,7 +84,7 @@ def _trouble(scene, piece, shift_m, cameras):
 
 def _choose_path(scene, owner, cameras, path_m):
     """The piece that most pixels show, and the direction in which it gets least in the way."""
-    pieces = jnp.where(owner >= 0, fetch(piece_of_primitive(scene), owner), -1)
+    pieces = pieces_shown(scene, owner)
     seen = (pieces.reshape(-1, 1) == jnp.arange(FLOOR_SLOTS)[None]).sum(axis=0)
     piece = jnp.where(seen.max() > 0, jnp.argmax(seen), -1)
     angle = jnp.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
@@ -90,11 +97,6 @@ def _choose_path(scene, owner, cameras, path_m):
     return piece, ways[jnp.argmin(jax.vmap(along)(ways))]
 
 
-def fetch(table: Array, index: Int[Array, "*shape"]) -> Array:
-    """Rows of a table at indices that are at least 0."""
-    return table[jnp.maximum(index, 0)]
-
-
 def _sample(seed, num_inputs, height, width, path_m, options):
     scene = make_scene(seed, options)
     intrinsics = scene_intrinsics(scene, height, width)
@@ -105,8 +107,7 @@ def _sample(seed, num_inputs, height, width, path_m, options):
     stacked = jnp.broadcast_to(intrinsics, (num_inputs, 3, 3))
 
     def piece_of(owner):
-        pieces = jnp.where(owner >= 0, fetch(piece_of_primitive(scene), owner), -1)
-        return (pieces == piece) & (piece >= 0)
+        return (pieces_shown(scene, owner) == piece) & (piece >= 0)
 
     def at_time(given):
         pose, time = given
