@@ -150,3 +150,16 @@ def test_a_second_process_needs_no_network(model, cache, tmp_path):
         for _ in range(2)
     )
     assert "flax" in first and second == "[]\n2.0\n"
+
+
+def test_keys_follow_every_module_that_is_traced():
+    """What `traced` imports of this package stands in the key, but for what only keeps files."""
+    code = (
+        "import sys\n"
+        "from mvdust3r_jax.reconstruction import traced\n"
+        "print(*(m.split('.')[1] for m in sys.modules if m.startswith('mvdust3r_jax.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    known = {name.removesuffix(".py") for name in programs._TRACED_FROM}
+    assert "chunked" in done.stdout.split()
+    assert set(done.stdout.split()) - {"storage"} <= known
