@@ -2,8 +2,8 @@
 
 The bytes follow the largest arrays that are alive together: weights, tokens of all views and paths
 with what a layer makes of them, and the per-pixel heads of the few views that are at work at once.
-tests/reconstruction/reconstruct_test.py compares them with the compiler's own account,
-benchmarks/many_views.py with what whole runs take. Letters as in `types`.
+benchmarks/many_views.py measures what whole runs take, tests/reconstruction/memory_test.py compares
+the two. Letters as in `types`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 import types
 import zipfile
 
@@ -16,28 +15,11 @@ from PIL import Image
 from mvdust3r_jax.export import path_file, video
 from mvdust3r_jax.export.posed_views import quat_from_rotation
 from mvdust3r_jax.reconstruction.scene import Scene
-from mvdust3r_jax.viewer import Viewer
 from mvdust3r_jax.viewer.downloads import OFFERS, packed
 from mvdust3r_jax.viewer.ruler import point_at
-from tests.export_scene import box_room
+from tests.viewer.drop_page import wait_for
 
 OFFER = {offer.name: offer for offer in OFFERS}
-
-
-@pytest.fixture
-def shown():
-    """A viewer of three views."""
-    with Viewer(box_room(3), port=0) as viewer:
-        yield viewer.view
-
-
-def wait_for(condition):
-    """Callbacks may run in viser's own threads."""
-    for _ in range(100):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("nothing changed")
 
 
 def test_downloads_hold_what_is_shown(shown):
