@@ -32,6 +32,10 @@ _TRACED_FROM = (
     *("models", "cameras", "geometry", "splat", "reconstruction"),
     *("chunked.py", "pytrees.py", "types.py"),
 )
+# Of XLA on CPUs, for programs of many small loops, which run for hundredths of a second: its older
+# way of writing loops compiles these in half the time. Networks take longer with it.
+_SMALL_LOOPS = ("found_cameras", "own_focal_factors")
+_SMALL_LOOPS_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 # Settings of JAX that change what is traced.
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
 
@@ -90,7 +94,7 @@ def program(name: str, facts: Hashable, shapes: tuple[Hashable, ...]) -> Program
     exported = _read(key, arguments)
     if exported is None:
         exported = _traced(key, name, facts, arguments)
-    return _lowered(exported, arguments).compile()
+    return _compiled(_lowered(exported, arguments), name)
 
 
 def abstract(tree: Any) -> Hashable:
@@ -146,6 +150,16 @@ def _lowered(exported: jax_export.Exported, arguments: list[Any]) -> jax.stages.
         return jax.jit(exported.call).lower(*arguments)
     finally:
         _this_thread.needs_no_lapack = False
+
+
+def _compiled(lowered: jax.stages.Lowered, name: str) -> jax.stages.Compiled:
+    if name in _SMALL_LOOPS and jax.default_backend() == "cpu":
+        try:
+            return lowered.compile(_SMALL_LOOPS_OPTIONS)
+        # Another version of XLA, without the option.
+        except jax.errors.JaxRuntimeError:
+            pass
+    return lowered.compile()
 
 
 def _ready_where_needed(platforms: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -163,3 +164,10 @@ def test_keys_follow_every_module_that_is_traced():
     known = {name.removesuffix(".py") for name in programs._TRACED_FROM}
     assert "chunked" in done.stdout.split()
     assert set(done.stdout.split()) - {"storage"} <= known
+
+
+def test_an_xla_without_the_option_compiles_all_the_same(monkeypatch):
+    monkeypatch.setattr(programs, "_SMALL_LOOPS_OPTIONS", {"xla_no_such_option": False})
+    lowered = jax.jit(jnp.sin).lower(1.0)
+    for name in ("found_cameras", "forward_arrays"):
+        assert programs._compiled(lowered, name)(1.0) == jnp.sin(1.0)
