@@ -67,7 +67,7 @@ CHIPS = {
 # took ten times as long to compile and used less memory, so what fits at -1 is no overstatement.
 EFFORT = -1.0
 # Share of peak that the estimate assumes for matrix products.
-ASSUMED_UTILizATION = 0.4
+ASSUMED_UTILIZATION = 0.4
 
 
 def devices_of(topology: str, slices: int = 1) -> list:
@@ -298,10 +298,10 @@ def main() -> None:
     if row["fits"] and not args.no_flops:
         chip = CHIPS[kind]
         row["tflop"] = count_flops(config, per_device, num_inputs) / 1e12
-        compute = row["tflop"] * 1e12 / (chip.flops * ASSUMED_UTILizATION)
+        compute = row["tflop"] * 1e12 / (chip.flops * ASSUMED_UTILIZATION)
         row["estimated_step_s"] = compute + row["interconnect_s"]
         row["assumptions"] = (
-            f"{ASSUMED_UTILizATION:.0%} of {chip.flops / 1e12:.0f} bf16 TFLOP/s a chip, remat not "
+            f"{ASSUMED_UTILIZATION:.0%} of {chip.flops / 1e12:.0f} bf16 TFLOP/s a chip, remat not "
             "counted, no overlap with communication, rasterizer's loops not counted"
         )
     for name, value in row.items():
