@@ -38,13 +38,15 @@ def serve_profiler(port: int) -> None:
     """Lets a profile be taken of the running process at any time; 0 does nothing.
 
     Processes of one machine serve at consecutive ports. ``python -m jax.collect_profile PORT MS``
-    or TensorBoard's "capture profile" ask for one.
+    or TensorBoard's "capture profile" ask for one. The served process writes it, so its folder must
+    be named from the root (or in a bucket).
     """
     if not port:
         return
     port += jax.process_index()
     jax.profiler.start_server(port)
-    logging.info("profiler at port %d: python -m jax.collect_profile %d 3000", port, port)
+    ask = "python -m jax.collect_profile %d 3000 --log_dir /FOLDER --no_perfetto_link"
+    logging.info(f"profiler at port %d: {ask}", port, port)
 
 
 def traced_steps(text: str) -> range:
