@@ -45,8 +45,12 @@ def serve_profiler(port: int) -> None:
         return
     port += jax.process_index()
     jax.profiler.start_server(port)
-    ask = "python -m jax.collect_profile %d 3000 --log_dir /FOLDER --no_perfetto_link"
-    logging.info(f"profiler at port %d: {ask}", port, port)
+    logging.info(
+        "profiler at port %d: "
+        "python -m jax.collect_profile %d 3000 --log_dir /FOLDER --no_perfetto_link",
+        port,
+        port,
+    )
 
 
 def traced_steps(text: str) -> range:
