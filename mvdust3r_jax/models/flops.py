@@ -43,6 +43,16 @@ def forward_flops(
     return flops | {"total": sum(flops.values())}
 
 
+def across_views_flops(config: ModelConfig, *, views: int, num_refs: int, tokens: int) -> int:
+    """Of these, the decoder's scores and weighted sums between views: they grow as ``V^2``.
+
+    tokens: of one view.
+    """
+    paths = num_refs if config.cross_ref else 1
+    layer = views * _attention(config.dec_dim, tokens, (views - 1) * tokens)
+    return 2 * config.dec_depth * paths * layer
+
+
 def choice_flops(config: ModelConfig, *, views: int, num_refs: int, height: int, width: int) -> int:
     """Operations of `reference_choice.surest_of_paths`, in all."""
     size = dict(views=views, num_refs=num_refs, height=height, width=width)

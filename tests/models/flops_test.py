@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
-from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.models.flops import across_views_flops, forward_flops
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 
 CONFIG = ModelConfig(32, 3, 2, 32, 4, 2, patch=8, skip=False, gaussian_hidden=16, cross_ref=True)
@@ -111,3 +111,20 @@ def test_compiled_operations_are_the_formula():
     xla = apply.lower(variables, images).compile().cost_analysis()["flops"]
     want = forward_flops(config, views=2, num_refs=1, height=32, width=32)["total"]
     assert want <= xla <= 1.1 * want
+
+
+@pytest.mark.parametrize("name", ["mvd", "mvdp"])
+def test_only_attention_across_views_grows_with_their_square(name):
+    """Second differences over V: all else is linear in the number of views."""
+    config = VARIANTS[name]
+
+    def bend(of) -> int:
+        return of(7) - 2 * of(6) + of(5)
+
+    def total(views: int) -> int:
+        return forward_flops(config, views=views, num_refs=4, height=224, width=224)["total"]
+
+    def across(views: int) -> int:
+        return across_views_flops(config, views=views, num_refs=4, tokens=14 * 14)
+
+    assert bend(total) == bend(across) > 0
