@@ -60,6 +60,9 @@ def viewer_pictures(scene: Scene, folder: Path) -> None:
 await page.goto("{viewer.url}/");
 await page.getByText("points").first().waitFor({{timeout: 60000}});
 await page.waitForTimeout(6000);
+// Where the browser draws without a graphics card, viser says so over the scene.
+await page.locator(".mantine-Notification-closeButton").click({{timeout: 3000}}).catch(() => {{}});
+await page.waitForTimeout(1000);
 await page.screenshot({{path: "{folder}/viewer_points.png"}});
 await page.getByLabel("Cameras").evaluate((box) => box.click());
 await page.getByLabel("Gaussians").evaluate((box) => box.click());
