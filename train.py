@@ -27,19 +27,17 @@ from data.training_batches import Source, make_source
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.training import processes
-from mvdust3r_jax.training.changed_settings import compare_settings
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.initial import initial_variables, variable_shapes
 from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
 from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
-from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.preemption import Preemption
 from mvdust3r_jax.training.progress import CompileCounter, Report, due
 from mvdust3r_jax.training.rates import Cost
-from mvdust3r_jax.training.run import Run, make_run, spread_by
+from mvdust3r_jax.training.resume import resume
+from mvdust3r_jax.training.run import Run, make_run, watched
 from mvdust3r_jax.training.skipped import NonFiniteError, SkippedSteps
-from mvdust3r_jax.training.state import TrainState
 from mvdust3r_jax.training.trace import Trace, serve_profiler, traced_steps
 from mvdust3r_jax.training.watchdog import Watchdog
 
@@ -55,39 +53,20 @@ OUT_OF_MEMORY = (
 # --- Set-up ---------------------------------------------------------------------------------------
 
 
-def chips_of(config: ml_collections.ConfigDict) -> OneChip:
-    """How the run is spread over all devices."""
-    return spread_by(config.parallel, config.mesh, slices=config.slices)
-
-
-def open_source(config: ml_collections.ConfigDict, **overrides: Any) -> Source:
-    """This process's share of the batches that ``config.data`` describes."""
-    settings = build.data_settings(config, **overrides)
-    index, count = chips_of(config).share()
-    return make_source(process_index=index, process_count=count, **settings)
-
-
-def eval_sets(config: ml_collections.ConfigDict) -> dict[str, OpenSet]:
-    """What the run evaluates on, opened and found right once; nothing where it never does."""
-    if not config.eval_every:
-        return {}
-    sets = {
-        name: functools.partial(open_source, config, **fields.to_dict())
-        for name, fields in config.eval.items()
-    }
-    check_sets(sets)
-    return sets
-
-
 def open_data(config: ml_collections.ConfigDict) -> tuple[Source, dict[str, OpenSet]]:
-    """What the run trains on and what it evaluates on.
+    """This process's share of what the run trains on, and of each set that it evaluates on.
 
     Raises:
       RunError: data that cannot be used, or shared by the devices, in one line.
     """
+    index, count = build.chips(config).share()
+    opened = functools.partial(make_source, process_index=index, process_count=count)
     try:
         build.check_shares(config, jax.device_count())
-        return open_source(config), eval_sets(config)
+        held_out = build.eval_settings(config).items()
+        sets = {name: functools.partial(opened, **settings) for name, settings in held_out}
+        check_sets(sets)
+        return opened(**build.data_settings(config)), sets
     except (OSError, ValueError) as error:
         raise processes.RunError(str(error)) from error
 
@@ -98,7 +77,7 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
     fresh: make the first state too; otherwise a checkpoint brings it, and only shapes are known.
     """
     network, optimizer, objective, step = build.parts(config)
-    spread = chips_of(config)
+    spread = build.chips(config)
     model = MVDust3r(dataclasses.replace(network, bn_axis_name=spread.axis_name))
     size = {"height": config.data.height, "width": config.data.width}
     start = {"seed": config.seed, "init_from": config.init_from}
@@ -112,29 +91,6 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
         perceptual=lpips.load_weights() if config.loss.lpips else None,
         seed=config.seed,
     )
-
-
-def resume(
-    checkpoints: Checkpoints,
-    chips: OneChip,
-    state: TrainState,
-    source: Source,
-    settings: str,
-    allow_changes: bool,
-) -> tuple[int, Any, dict[str, tuple[Any, Any]]]:
-    """Goes where an earlier run of this workdir stopped, if there was one.
-
-    settings: this run's configuration as JSON. Gives the number of the last step, the state on the
-    chips, and the settings that are not those of the checkpoint.
-    """
-    if not checkpoints.newest_step():
-        return 0, chips.put_state(state), {}
-    restored = checkpoints.restore(chips.abstract(state))
-    saved = restored.meta["config"]
-    changes = compare_settings(saved, settings, restored.step, allow_changes=allow_changes)
-    source.set_state(restored.data_state)
-    logging.info("going on after step %d", restored.step)
-    return restored.step, chips.put_state(restored.state), changes
 
 
 # --- The loop -------------------------------------------------------------------------------------
@@ -183,13 +139,7 @@ def _train(
         limit_s=60 * config.save_minutes,
     )
     run = prepare(config, fresh=not checkpoints.newest_step())
-    chips, state = run.chips, run.state
-    run = run.replace(
-        state=None,
-        step=watchdog.compiles(run.step),
-        evaluate=watchdog.compiles(run.evaluate),
-        pictures=watchdog.compiles(run.pictures),
-    )
+    chips, state, run = run.chips, run.state, watched(run, watchdog)
     first_step, state, changes = resume(checkpoints, chips, state, source, settings, allow_changes)
     seen = source.get_state()
     epoch_samples = getattr(source, "epoch_samples", 0)

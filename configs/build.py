@@ -16,7 +16,8 @@ from mvdust3r_jax.models.config import VARIANTS, ModelConfig
 from mvdust3r_jax.training.objective import check_terms
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
-from mvdust3r_jax.training.parallel import AXIS
+from mvdust3r_jax.training.parallel import AXIS, OneChip
+from mvdust3r_jax.training.run import spread_by
 from mvdust3r_jax.training.state import StepConfig
 
 # What of `config.loss` is no weight of a term.
@@ -85,11 +86,22 @@ def step(config: ml_collections.ConfigDict) -> StepConfig:
     return StepConfig(config.accumulation, config.average_decay)
 
 
+def chips(config: ml_collections.ConfigDict) -> OneChip:
+    """How the run is spread over all devices."""
+    return spread_by(config.parallel, config.mesh, slices=config.slices)
+
+
 def data_settings(config: ml_collections.ConfigDict, **overrides: Any) -> dict[str, Any]:
     """Arguments of `data.training_batches.make_source`."""
     settings = config.data.to_dict() | overrides
     del settings["prefetch"]
     return settings
+
+
+def eval_settings(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
+    """The same for every set that the run evaluates on; none where it never does."""
+    sets = config.eval.items() if config.eval_every else ()
+    return {name: data_settings(config, **fields.to_dict()) for name, fields in sets}
 
 
 def evaluation_options(config: ml_collections.ConfigDict) -> Options:

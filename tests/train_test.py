@@ -169,7 +169,7 @@ def test_run_of_non_finite_steps_stops_with_its_story(prepared_once, tmp_path, m
     config.max_skipped_in_row = 3
     config.checkpoint_every = 0
     settings = {"num_targets": 1, "height": 16, "width": 16, "seed": 0, "num_inputs": (2,)}
-    monkeypatch.setattr(train, "open_source", lambda _: BadFromThird(batch_size=8, **settings))
+    monkeypatch.setattr(train, "make_source", lambda **_: BadFromThird(batch_size=8, **settings))
     with pytest.raises(NonFiniteError, match=r"3 steps .* step 5; .*'loss': 'nan'.*box/"):
         train.train(config, tmp_path)
     _, variables = load_weights(tmp_path)
@@ -199,4 +199,4 @@ def test_every_field_of_data_has_a_reader(source):
     """A source made while training opens with the default fields; stored ones have more to read."""
     config = smallest()
     config.data.source = source
-    assert train.open_source(config).get_state()["next"] == 0
+    assert train.open_data(config)[0].get_state()["next"] == 0

@@ -17,6 +17,7 @@ from mvdust3r_jax.training.progress_pictures import picture_step
 from mvdust3r_jax.training.sharded import FullySharded, make_mesh
 from mvdust3r_jax.training.state import StepConfig, TrainState, init_state
 from mvdust3r_jax.training.step import Recipe, evaluate_step, make_recipe, train_step
+from mvdust3r_jax.training.watchdog import Watchdog
 
 
 @struct.dataclass
@@ -31,6 +32,17 @@ class Run:
     step: Callable = struct.field(pytree_node=False)
     evaluate: Callable = struct.field(pytree_node=False)
     pictures: Callable = struct.field(pytree_node=False)
+
+
+def watched(run: Run, watchdog: Watchdog) -> Run:
+    """The run without its state; compiling is no silence to the watchdog."""
+    compiles = watchdog.compiles
+    return run.replace(
+        state=None,
+        step=compiles(run.step),
+        evaluate=compiles(run.evaluate),
+        pictures=compiles(run.pictures),
+    )
 
 
 def spread_by(

@@ -8,9 +8,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-import train
 from configs import build, defaults, paper_mixture
-from mvdust3r_jax.training.run import spread_by
+from data.training_batches import make_source
 from tests.train_test import smallest
 
 
@@ -64,8 +63,8 @@ def test_bad_choices_are_refused(fields):
     config.update_from_flattened_dict(fields)
     with pytest.raises(ValueError, match="must be .*got"):
         build.network(config)
-        train.open_source(config)
-        spread_by(config.parallel, config.mesh)
+        make_source(process_index=0, process_count=1, **build.data_settings(config))
+        build.chips(config)
 
 
 # ml_collections loads configs in an old way.

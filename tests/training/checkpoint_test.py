@@ -8,11 +8,13 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from absl import logging as absl_logging
 
 from mvdust3r_jax import ModelConfig
-from mvdust3r_jax.training.checkpoint import NEWEST, UNREADABLE, Checkpoints, check_same_model
+from mvdust3r_jax.training.checkpoint import NEWEST, UNREADABLE, Checkpoints
+from mvdust3r_jax.training.checkpoint_identity import check_same_model
 from mvdust3r_jax.training.sharded import make_mesh, state_shardings
 from mvdust3r_jax.training.step import TrainState
 
@@ -202,10 +204,16 @@ def test_failed_write_is_reported_and_the_run_goes_on(tmp_path, messages, monkey
     checkpoints.save(1, as_numpy(state_at(1)), None)
     checkpoints.wait()
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+    save, broken = ocp.CheckpointManager.save, []
 
-    monkeypatch.setattr(checkpoints._managers[NEWEST], "save", full)
+    def full(manager, *arguments, **options):
+        """The manager of the failed write is of no use any more."""
+        broken.append(manager)
+        if manager is broken[0]:
+            raise OSError(28, "No space left on device")
+        return save(manager, *arguments, **options)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     assert not checkpoints.save(2, as_numpy(state_at(2)), None)
     assert any("checkpoints/2 failed" in m and "No space left" in m for m in messages)
     assert checkpoints.save(3, as_numpy(state_at(3)), None)

@@ -4,6 +4,7 @@ import pytest
 
 import train
 from configs import build, tiny
+from mvdust3r_jax.training.processes import RunError
 
 
 def test_wrong_evaluation_set_is_named(tmp_path):
@@ -11,10 +12,10 @@ def test_wrong_evaluation_set_is_named(tmp_path):
     config = tiny.get_config()
     config.eval = {"held_out": {"source": "records", "mixture": ((str(tmp_path / "none"), 1.0),)}}
     config.eval_every = 0
-    assert train.eval_sets(config) == {}
+    assert train.open_data(config)[1] == {}
     config.eval_every = 1
-    with pytest.raises(ValueError, match="config.eval.held_out cannot be opened.*no data set"):
-        train.eval_sets(config)
+    with pytest.raises(RunError, match="config.eval.held_out cannot be opened.*no data set"):
+        train.open_data(config)
 
 
 def test_evaluation_needs_a_set():

@@ -1,0 +1,175 @@
+"""A folder of checkpoints that orbax writes in the background, and whose failures end no run.
+
+All processes call everything alike. orbax writes into a temporary folder and renames it, so a run
+killed while saving leaves no half checkpoint under a step's name.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
+
+from mvdust3r_jax.storage import places
+from mvdust3r_jax.storage.places import AnyPath
+from mvdust3r_jax.training import processes
+from mvdust3r_jax.training.causes import first_line
+
+# Time limit of orbax's barriers outside the background write; it cannot be set.
+_BARRIER_S = 300.0
+
+
+class CheckpointFolder:
+    """``path`` holds a folder for each step; its name stands in barriers and messages."""
+
+    def __init__(self, path: AnyPath, *, keep: int, milestone_every: int = 0, limit_s: float):
+        """All processes open together.
+
+        keep: the newest so many stay. milestone_every: those of multiples of this step stay for
+        ever, 0: none do. limit_s: a save that takes longer has failed.
+        """
+        self.path, self.name = path, path.name
+        self._keep, self._milestone_every = keep, milestone_every or None
+        # A process may sit in two of orbax's barriers and the save itself until it finds out that
+        # another one has failed.
+        self._limit_s, self._verdict_s = limit_s, limit_s + 2 * _BARRIER_S
+        self._openings, self._latest = itertools.count(), 0
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        """Of every manager that opens, all processes wait for each other under keys of its own.
+
+        Two that share their keys would meet in each other's barriers. ``active_processes`` gives
+        barriers a time limit; without it they are collectives on the devices, which have none.
+        """
+        everyone = set(range(jax.process_count()))
+        if jax.process_index() == 0:
+            self.path.mkdir(parents=True, exist_ok=True)
+        processes.meet(f"opening {self.name}", _BARRIER_S)
+        prefix = f"{self.name}-{next(self._openings)}"
+        together = MultiprocessingOptions(active_processes=everyone, barrier_sync_key_prefix=prefix)
+        background = AsyncOptions(
+            timeout_secs=max(int(self._limit_s), 1),
+            barrier_sync_fn=processes.matching_barrier(prefix),
+        )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep,
+            keep_period=self._milestone_every,
+            cleanup_tmp_directories=True,
+            create=False,
+            async_options=background,
+            multiprocessing_options=together if len(everyone) > 1 else MultiprocessingOptions(),
+        )
+        return ocp.CheckpointManager(self.path, options=options)
+
+    def steps(self) -> list[int]:
+        """Steps that are there, newest first, as process 0 sees the folder."""
+        return processes.from_first(sorted(map(int, self._manager.all_steps()))[::-1])
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    def save(self, step: int, state: Any, meta: dict[str, Any]) -> bool:
+        """Starts writing in the background; returns False and says why when that fails.
+
+        ``state`` must stay unchanged while it is written. A failure is reported here or at the
+        next call, never raised.
+        """
+        # A failure of the save before is found here: it was written in the background.
+        self.wait()
+        if step in self.steps():
+            return True
+        self._latest = step
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+        )
+        return self._succeeds(step, functools.partial(self._manager.save, step, args=arguments))
+
+    def wait(self) -> bool:
+        """Returns once everything is written, and whether it could be; failures are reported."""
+        return self._succeeds(self._latest, self._manager.wait_until_finished)
+
+    def _succeeds(self, step: int, attempt: Callable[[], Any]) -> bool:
+        """Whether ``attempt`` succeeded in all processes; where not, all report it and reopen.
+
+        Raises:
+          RunError: a process did not say within the limits whether it had succeeded.
+        """
+        mine = ""
+        try:
+            attempt()
+        except Exception as error:
+            mine = first_line(error)
+        reason = processes.failures(mine, f"saving {self.name}/{step}", self._verdict_s)
+        if reason:
+            self._report_failed(step, reason)
+        return not reason
+
+    def _report_failed(self, step: int, reason: str) -> None:
+        """Names the failure and starts afresh: the failed manager holds half-written work.
+
+        What was half written is removed; it would take the room that the next save needs.
+        """
+        logging.error(
+            "saving %s/%d failed (%s); training goes on with the last good checkpoint",
+            *(self.name, step, reason),
+        )
+        if jax.process_index() == 0:
+            for half in self.path.glob("*.orbax-checkpoint-tmp"):
+                places.remove_tree(half)
+        self._manager = self._open()
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def read_meta(self, step: int) -> dict[str, Any]:
+        """Facts of a checkpoint; OSError or ValueError where they cannot be read."""
+        path = self.path / str(step) / "meta" / "metadata"
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def try_meta(self, step: int) -> tuple[dict[str, Any], str]:
+        """Facts of a checkpoint, and why they cannot be read ('' when they can)."""
+        try:
+            return self.read_meta(step), ""
+        except (OSError, ValueError) as error:
+            return {}, first_line(error)
+
+    def try_state(self, step: int, abstract_state: Any) -> tuple[Any, str]:
+        """Arrays of a checkpoint, read right to where they lie, and why some process cannot."""
+        state, mine = None, ""
+        wanted = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        try:
+            state = self._manager.restore(step, args=wanted)["state"]
+        except Exception as error:
+            mine = first_line(error)
+        return state, processes.failures(mine, f"reading {self.name}/{step}", self._verdict_s)
+
+    def move_aside(self, unreadable: dict[int, str], place: AnyPath) -> None:
+        """Into ``place``: a later save of the same step must not find an unreadable one there.
+
+        unreadable: step -> why it cannot be read.
+        """
+        if not unreadable:
+            return
+        for step, reason in unreadable.items() if jax.process_index() == 0 else ():
+            folder, target = self.path / str(step), place / f"{self.name}-{step}"
+            for again in itertools.count(2):
+                if not target.exists():
+                    break
+                target = place / f"{self.name}-{step}-{again}"
+            places.move_tree(folder, target)
+            logging.warning(
+                "checkpoint %s cannot be read and was moved to %s (%s)",
+                *(folder, target, reason),
+            )
+        processes.meet("moving unreadable checkpoints", _BARRIER_S)
+        self._manager.reload()
+
+    def close(self) -> None:
+        """Releases orbax's threads."""
+        self._manager.close()
