@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from mvdust3r_jax.models.mvdust3r import MVDust3r
-from mvdust3r_jax.weights import port
+from mvdust3r_jax.weights import warm_start
 from mvdust3r_jax.weights.files import load_source
 from mvdust3r_jax.weights.places import find_weights
 
@@ -33,6 +33,6 @@ def initial_variables(
     if not init_from:
         return variables
     source = load_source(find_weights(init_from))
-    variables, origin = port.init_from(variables, source, model.config)
+    variables, origin = warm_start.init_from(variables, source, model.config)
     logging.info("weights of %s: %s", init_from, origin)
     return variables

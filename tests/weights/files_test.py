@@ -107,11 +107,11 @@ def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
 
     run = checkpoint.Checkpoints(tmp_path, CONFIG, "{}")
     newer = random_variables(seed=1)
-    for decay, values, place in [(0.0, newer, "checkpoints"), (0.9, variables, "best")]:
-        state = init_state(values, optax.sgd(0.1), StepConfig(average_decay=decay), 0)
-        if decay:
-            state = dataclasses.replace(state, params=newer["params"])
-        assert run.save(5, state, {}, place=place)
+    plain = init_state(newer, optax.sgd(0.1), StepConfig(average_decay=0.0), 0)
+    assert run.save(5, plain, {})
+    averaged = init_state(variables, optax.sgd(0.1), StepConfig(average_decay=0.9), 0)
+    best = dataclasses.replace(averaged, params=newer["params"])
+    assert run.save_if_best(5, lambda: best, {}, "loss", 1.0)
     run.close()
     config, loaded = weight_files.load_weights(tmp_path)
     assert config == CONFIG
@@ -288,7 +288,7 @@ def test_written_safetensors_lie_where_jax_takes_them(tmp_path):
 MEASURED = """
 import sys
 from pathlib import Path
-from mvdust3r_jax.weights import files, safetensors_file, shapes
+from mvdust3r_jax.weights import contents, files, safetensors_file, shapes
 
 
 def peak():
@@ -296,7 +296,7 @@ def peak():
     return int(fields["VmHWM"].split()[0]) << 10
 
 
-shapes.variable_shapes(files._config_from_json(safetensors_file.read(sys.argv[1])[1]["config"]))
+shapes.variable_shapes(contents.config_from_json(safetensors_file.read(sys.argv[1])[1]["config"]))
 before = peak()
 files.convert(sys.argv[1], sys.argv[2])
 print(peak() - before)

@@ -1,0 +1,71 @@
+"""What is in a file of weights: arrays that are exactly a network's, and its config as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from mvdust3r_jax.models.config import COMPUTE_FIELDS, ModelConfig
+from mvdust3r_jax.storage.places import AnyPath
+from mvdust3r_jax.weights.shapes import variable_shapes
+
+Variables = dict[str, Any]
+
+
+class WeightsError(ValueError):
+    """A weight file that cannot be used; the message says why and what to do."""
+
+
+def checked(variables: Variables, config: ModelConfig) -> Variables:
+    """The variables, if they are exactly the network's; ValueError listing all differences."""
+    found = {"/".join(str(k.key) for k in path): tuple(x.shape) for path, x in leaves(variables)}
+    found = {name: shape for name, shape in found.items() if not name.startswith("unused/")}
+    wanted = variable_shapes(config)
+    problems = [f"missing {name}" for name in sorted(set(wanted) - set(found))]
+    problems += [f"unexpected {name}" for name in sorted(set(found) - set(wanted))]
+    problems += [
+        f"{name}: expected {shape}, got {found[name]}"
+        for name, shape in sorted(wanted.items())
+        if name in found and found[name] != shape
+    ]
+    if problems:
+        raise ValueError("the weights do not fit their config:\n  " + "\n  ".join(problems))
+    return variables
+
+
+def check_finite(path: AnyPath, variables: Variables) -> None:
+    """WeightsError naming the first weights that are not finite numbers."""
+    for keys, array in leaves(variables):
+        # The extremes carry NaN and infinity, and take no memory.
+        if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+            name = "/".join(str(k.key) for k in keys)
+            raise WeightsError(f"{path}: {name} has values that are not finite numbers")
+
+
+def leaves(tree: Variables) -> list:
+    """(path of keys, array) of all of them."""
+    return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def config_json(config: ModelConfig) -> str:
+    """The config as files keep it."""
+    return json.dumps(dataclasses.asdict(config))
+
+
+def config_from_json(text: str) -> ModelConfig:
+    """The config of a file, as it is computed by default; ValueError where it is none of ours."""
+    fields = json.loads(text)
+    known = {field.name for field in dataclasses.fields(ModelConfig)}
+    if not isinstance(fields, dict) or set(fields) - known:
+        unknown = sorted(set(fields) - known) if isinstance(fields, dict) else text[:80]
+        raise ValueError(f"the config in the file is not understood: {unknown}")
+    return ModelConfig(**{k: v for k, v in fields.items() if k not in COMPUTE_FIELDS})
+
+
+def as_float32(tree: Any) -> Any:
+    """The arrays of a tree in float32, where they are not."""
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), tree)
