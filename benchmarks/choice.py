@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import write_results
-from data.overlap import Rule, Surfaces, choose_inputs, choose_trajectories, world_points
+from data.overlap import Rule, choose_inputs, choose_trajectories
 from data.rgbd.choose import plan
 from data.rgbd.frames import check_frames
+from data.surfaces import Surfaces, world_points
 
 # Draws of input views for each number of views.
 _ATTEMPTS = 500

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data.overlap import world_points
 from data.stored.reader import TrajectorySet, Views, decode_views
 from data.stored.schema import CorruptRecord
+from data.surfaces import world_points
 from mvdust3r_jax.cli import values
 
 _RED, _BLUE, _GREEN = (220, 30, 30), (40, 80, 230), (20, 150, 40)

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from data.overlap import Rule, Surfaces, choose_trajectories, world_points
+from data.overlap import Rule, choose_trajectories
 from data.rgbd.choice import Choice, SceneChoice, Task
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
 from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import ALL_TRAIN, Splits, room_of
 from data.stored.schema import CorruptRecord, Trajectories
+from data.surfaces import Surfaces, world_points
 
 
 def choose_scene(task: Task, workers: int = 1) -> SceneChoice:

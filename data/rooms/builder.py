@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from data.overlap import Rule, Surfaces, inputs_needed, world_points
+from data.overlap import Rule, inputs_needed
 from data.rooms import ROOMS_VERSION, SPLITS, sample_trajectory
 from data.stored.builder import SceneBuilder
 from data.stored.schema import Frame, Scene, Trajectories, encode_depth, encode_jpeg
+from data.surfaces import Surfaces, world_points
 from mvdust3r_jax.types import Batch
 
 # 65535 steps reach 13.1 m, farther than any room is long.

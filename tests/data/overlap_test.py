@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from data import overlap
-from data.overlap import (
-    Rule,
-    Surfaces,
-    choose_inputs,
-    choose_targets,
-    choose_trajectories,
-    inputs_needed,
-    world_points,
-)
+from data import surfaces as surfaces_module
+from data.overlap import Rule, choose_inputs, choose_targets, choose_trajectories, inputs_needed
+from data.surfaces import Surfaces, world_points
 from tests.posed_folders import box_scene
 
 RULE = Rule(num_inputs=4, num_targets=1, step=2, radius_per_step_m=0.1, max_trajectories=20)
@@ -38,11 +31,11 @@ class BruteForce(Surfaces):
         return cdist(self.points[a], self.points[b]).min(axis=1) < self.radius_m
 
 
-@pytest.mark.parametrize("max_cells", [overlap._MAX_CELLS, 100])
+@pytest.mark.parametrize("max_cells", [surfaces_module._MAX_CELLS, 100])
 def test_choice_is_that_of_brute_force(surfaces, monkeypatch, max_cells):
     """Grids and trees, or trees alone where a grid would be too large, change no covered point and
     no chosen view."""
-    monkeypatch.setattr(overlap, "_MAX_CELLS", max_cells)
+    monkeypatch.setattr(surfaces_module, "_MAX_CELLS", max_cells)
     fast, slow = (
         kind(surfaces.points[:8], RULE.radius_m, workers=1) for kind in (Surfaces, BruteForce)
     )
