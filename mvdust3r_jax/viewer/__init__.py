@@ -3,6 +3,6 @@
 May use: export, media, storage. Door: the names below.
 """
 
+from mvdust3r_jax.viewer.requests import Limits as Limits
 from mvdust3r_jax.viewer.server import DEFAULT_PORT as DEFAULT_PORT
 from mvdust3r_jax.viewer.server import Viewer as Viewer
-from mvdust3r_jax.viewer.session import Limits as Limits

@@ -19,7 +19,10 @@ _FIRST_SHARE = 0.96
 
 
 class CropBox:
-    """Adds its controls to the panel; ``changed`` is called whenever the box is."""
+    """Adds its controls to the panel; ``changed`` is called whenever the box is.
+
+    ``used`` and ``size`` are the controls, ``middle`` is where the box is at first.
+    """
 
     def __init__(
         self,
@@ -32,7 +35,7 @@ class CropBox:
         if len(points):
             tail = (1 - _FIRST_SHARE) / 2
             edges = np.quantile(points[:: max(1, len(points) // 100_000)], [tail, 1 - tail], axis=0)
-        self._middle, size = edges.mean(axis=0), np.maximum(edges[1] - edges[0], 1e-6)
+        self.middle, size = edges.mean(axis=0), np.maximum(edges[1] - edges[0], 1e-6)
         self._handles: viser.TransformControlsHandle | None = None
         self._box: viser.BoxHandle | None = None
         with server.gui.add_folder("Crop", expand_by_default=False):
@@ -61,7 +64,7 @@ class CropBox:
             scale = float(np.max(self.size.value)) / 3
             scene = self._server.scene
             self._handles = scene.add_transform_controls(
-                "/crop", scale=scale, depth_test=False, position=self._middle
+                "/crop", scale=scale, depth_test=False, position=self.middle
             )
             self._handles.on_update(lambda _: self._changed())
         if self._handles is not None:

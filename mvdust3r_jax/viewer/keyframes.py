@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import viser
+from jaxtyping import Float
 
 from mvdust3r_jax.export import path_file
 from mvdust3r_jax.export.path_file import Keyframe
@@ -33,18 +34,26 @@ class KeyframePanel:
             play = gui.add_button("Play")
             save = gui.add_button(f"Save {FILE_NAME}")
             self.text = gui.add_markdown("No view yet.")
-        add.on_click(lambda event: self.add(event.client.camera))
+        add.on_click(lambda event: self._add_shown(event.client.camera))
         back.on_click(lambda _: self.remove())
         play.on_click(lambda event: self._play(event.client))
         save.on_click(lambda event: self._save(event.client))
 
-    def add(self, camera: viser.CameraHandle) -> None:
-        """What a browser shows becomes the next view of the path."""
+    def add(
+        self, wxyz: Float[np.ndarray, "4"], position: Float[np.ndarray, "3"], fov: float
+    ) -> None:
+        """A browser's camera, in the shown scene, becomes the next view of the path.
+
+        fov: vertical, radians.
+        """
         pose = np.eye(4)
-        pose[:3, :3] = rotation_matrices(np.asarray(camera.wxyz, np.float64))
-        pose[:3, 3] = np.asarray(camera.position) + self._origin
-        self.frames.append(Keyframe(pose, float(np.rad2deg(camera.fov))))
+        pose[:3, :3] = rotation_matrices(np.asarray(wxyz, np.float64))
+        pose[:3, 3] = position + self._origin
+        self.frames.append(Keyframe(pose, float(np.rad2deg(fov))))
         self._tell()
+
+    def _add_shown(self, camera: viser.CameraHandle) -> None:
+        self.add(camera.wxyz, camera.position, float(camera.fov))
 
     def remove(self) -> None:
         """The last view goes."""

@@ -18,13 +18,10 @@ import viser
 
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 from mvdust3r_jax.viewer.guard import check_address, guarded
+from mvdust3r_jax.viewer.requests import Limits
 from mvdust3r_jax.viewer.scene_view import SceneView
-from mvdust3r_jax.viewer.session import Limits, Reconstruct, Session
-from mvdust3r_jax.viewer.uploads import (
-    LOOPBACK,
-    UploadServer,
-    url_host,
-)
+from mvdust3r_jax.viewer.session import Reconstruct, Session
+from mvdust3r_jax.viewer.uploads import LOOPBACK, UploadServer, url_host
 
 DEFAULT_PORT = 8080
 # Title of the page where the scene has no name.

@@ -6,34 +6,28 @@ own name is a label and never a path.
 
 from __future__ import annotations
 
-import math
 import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from mvdust3r_jax.media.kinds import FORMATS, MAX_PIXELS, ImageError, TooLargeError
-from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.media.video_frames import SUFFIXES
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
+from mvdust3r_jax.viewer.requests import (
+    Limits,
+    Refused,
+    Wishes,
+    checked_order,
+    checked_wishes,
+    label_of,
+    photograph_suffix,
+    video_suffix,
+)
 
 _COPIED_AT_ONCE = 1 << 20
-
-
-class Wishes(NamedTuple):
-    """What the page's user chose: all of `reconstruct`'s own words, None for its defaults.
-
-    frames: taken of each video.
-    """
-
-    reference: int | str | None = None
-    focal_px: float | str | None = None
-    frames: int = 12
-
-
 # A stored file and what the user calls it.
 Sent = tuple[Path, str]
 # How a job tells how far it is: share done in [0, 1], and a phrase.
@@ -42,28 +36,11 @@ Progress = Callable[[float, str], None]
 Reconstruct = Callable[[list[Path], Progress, Wishes], SceneArrays]
 
 
+@runtime_checkable
 class Show(Protocol):
     """Where a scene goes; sources: its photographs, if they are files."""
 
     def __call__(self, scene: SceneArrays, sources: Sequence[Path] | None) -> None: ...
-
-
-class Limits(NamedTuple):
-    """What one upload may hold."""
-
-    photographs: int = 48
-    bytes_each: int = 40 << 20
-    pixels_each: int = MAX_PIXELS
-    bytes_video: int = 1 << 30
-    frames: int = 48
-
-
-class Refused(Exception):
-    """A request that is answered with an HTTP error and one sentence."""
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Cancelled(Exception):
@@ -100,18 +77,15 @@ class Session:
 
         Only the header is decoded here. A file's own name is kept as a label and never as a path.
         """
-        suffix = _photograph_suffix(data, self.limits.pixels_each, name)
+        suffix = photograph_suffix(data, self.limits.pixels_each, name)
         with self._lock:
             path = self._place(suffix)
             path.write_bytes(data)
-            self._photographs.append((path, _label(name, len(self._photographs))))
+            self._photographs.append((path, label_of(name, len(self._photographs))))
 
     def add_video(self, name: str, stream: BinaryIO, size: int) -> None:
         """Store ``size`` bytes of a video; its decoder judges them at the start."""
-        suffix = Path(_label(name, 0)).suffix.lower()
-        if suffix not in SUFFIXES:
-            message = f"{_label(name, 0)} has no ending of a video"
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+        suffix = video_suffix(name)
         with self._lock:
             path = self._place(suffix)
         left = size
@@ -123,7 +97,7 @@ class Session:
             path.unlink()
             raise Refused(HTTPStatus.BAD_REQUEST, "the upload broke off")
         with self._lock:
-            self._photographs.append((path, _label(name, len(self._photographs))))
+            self._photographs.append((path, label_of(name, len(self._photographs))))
 
     def _place(self, suffix: str) -> Path:
         """Where the next file goes; Refused if none may."""
@@ -146,11 +120,11 @@ class Session:
         asked = asked or {}
         with self._lock:
             self._refuse_while_running()
-            order = _order(asked.get("order"), len(self._photographs))
+            order = checked_order(asked.get("order"), len(self._photographs))
             job = [self._photographs[number] for number in order]
             if len(job) < 2 and not _has_video(job):
                 raise Refused(HTTPStatus.BAD_REQUEST, "at least two photographs are needed")
-            wishes = _wishes(asked, len(job), self.limits)
+            wishes = checked_wishes(asked, len(job), self.limits)
             every, self._photographs, self._cancelled = self._photographs, [], False
             self._status = {"state": "running", "share": 0.0, "message": "starting"}
         threading.Thread(target=self._run, args=(job, every, wishes), daemon=True).start()
@@ -220,33 +194,6 @@ def _with_labels(text: str, job: list[Sent]) -> str:
     return text
 
 
-def _order(asked: Any, count: int) -> list[int]:
-    if asked is None:
-        return list(range(count))
-    good = isinstance(asked, list) and all(type(n) is int and 0 <= n < count for n in asked)
-    if not good or len(set(asked)) < len(asked):
-        raise Refused(HTTPStatus.BAD_REQUEST, f"the order must name files from 0 to {count - 1}")
-    return asked
-
-
-def _wishes(asked: dict[str, Any], count: int, limits: Limits) -> Wishes:
-    """Refused for what no choice of the page is."""
-    reference, focal = asked.get("reference"), asked.get("focal")
-    frames = asked.get("frames", Wishes().frames)
-    if reference not in (None, "auto", "first") and not (
-        type(reference) is int and 0 <= reference < count
-    ):
-        raise Refused(HTTPStatus.BAD_REQUEST, f"no photograph is number {reference!r}")
-    if focal not in (None, "exif", "one", "each") and not (
-        type(focal) in (int, float) and 0 < focal < math.inf
-    ):
-        raise Refused(HTTPStatus.BAD_REQUEST, f"{focal!r} is no focal length in pixels")
-    if type(frames) is not int or not 2 <= frames <= limits.frames:
-        message = f"2 to {limits.frames} frames can be taken of a video, got {frames!r}"
-        raise Refused(HTTPStatus.BAD_REQUEST, message)
-    return Wishes(reference, focal, frames)
-
-
 def _has_video(job: list[Sent]) -> bool:
     return any(path.suffix in SUFFIXES for path, _ in job)
 
@@ -254,27 +201,3 @@ def _has_video(job: list[Sent]) -> bool:
 def _remove(job: list[Sent]) -> None:
     for path, _ in job:
         path.unlink(missing_ok=True)
-
-
-def _label(name: str, index: int) -> str:
-    """A printable label of at most 80 characters, from whatever the browser called the file."""
-    base = name.replace("\\", "/").rpartition("/")[2]
-    printable = "".join(c for c in base if c.isprintable())[:80].strip()
-    return printable or f"photograph {index}"
-
-
-def _photograph_suffix(data: bytes, max_pixels: int, name: str) -> str:
-    """The suffix that fits the data's own format; Refused where it is no acceptable picture."""
-    label = _label(name, 0)
-    try:
-        header = read_header(data, label)
-    except TooLargeError as error:
-        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
-    except ImageError as error:
-        message = f"not a picture that can be used: {error}"
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message) from error
-    height, width = header.size
-    if height * width > max_pixels:
-        message = f"{label} has {width} x {height} pixels; at most {max_pixels:,} are accepted"
-        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-    return FORMATS[header.kind][0]

@@ -19,7 +19,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
-from mvdust3r_jax.viewer.session import Refused, Session
+from mvdust3r_jax.viewer.requests import Refused
+from mvdust3r_jax.viewer.session import Session
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Seconds that a silent connection may block a thread.

@@ -88,7 +88,7 @@ await page.screenshot({{path: "{tmp_path}/downloads.png"}});
 """
         said = browser.drive(script, tmp_path)
         assert viewer.view.scene.names == ["1.png", "0.png"]
-        mask = viewer.view._shown_scene()[1]
+        mask = viewer.view.cloud.shown_scene()[1]
     assert asked == [(1, 1480, 12)] and said["title"] == "1.png and 1 more"
     points, colmap = said["files"]
     assert len(plyfile.PlyData.read(points)["vertex"]) == mask.sum()

@@ -2,7 +2,6 @@
 
 import io
 import json
-import types
 import zipfile
 
 import numpy as np
@@ -24,13 +23,13 @@ OFFER = {offer.name: offer for offer in OFFERS}
 
 def test_downloads_hold_what_is_shown(shown):
     """Points above the confidence and inside the box, as other readers count them."""
-    shown.confidence.value = 40
-    shown.crop.used.value = True
-    shown.crop.size.value = (2.0, 2.0, 2.0)
-    scene, mask = shown._shown_scene()
+    shown.cloud.confidence.value = 40
+    shown.cloud.crop.used.value = True
+    shown.cloud.crop.size.value = (2.0, 2.0, 2.0)
+    scene, mask = shown.cloud.shown_scene()
     assert 0 < mask.sum() < 0.6 * scene.masks.sum()
-    wait_for(lambda: len(shown.points.points) == mask.sum())
-    middle = np.asarray(shown.crop._middle)
+    wait_for(lambda: len(shown.cloud.points.points) == mask.sum())
+    middle = np.asarray(shown.cloud.crop.middle)
     assert (np.abs(scene.points[mask] - middle) <= 1 + 1e-5).all()
     read = plyfile.PlyData.read(io.BytesIO(packed(scene, mask, OFFER["points.ply"])))
     assert len(read["vertex"]) == mask.sum()
@@ -42,7 +41,7 @@ def test_downloads_hold_what_is_shown(shown):
 
 def test_downloaded_folders_are_those_that_programs_open(tmp_path, shown):
     """COLMAP's with the photographs in it, and a whole scene that `Scene.load` reads."""
-    scene, mask = shown._shown_scene()
+    scene, mask = shown.cloud.shown_scene()
     sources = [tmp_path / f"{i:08x}.png" for i in range(3)]
     for source, (height, width) in zip(sources, scene.original_sizes, strict=True):
         Image.new("RGB", (int(width), int(height)), "teal").save(source)
@@ -66,7 +65,7 @@ def test_a_click_hits_the_nearest_point_on_its_ray():
 
 def test_two_clicks_measure(shown):
     """The distance of the two points in the scene's unit; a third click begins anew."""
-    first, second = shown._shown_points()[[5, 700]].astype(np.float64)
+    first, second = shown.cloud.shown_points()[[5, 700]].astype(np.float64)
     for point in (first, second):
         shown.ruler.click(np.zeros(3), point / np.linalg.norm(point))
     assert shown.ruler.distance == pytest.approx(np.linalg.norm(first - second), abs=0.1)
@@ -78,15 +77,15 @@ def test_two_clicks_measure(shown):
 def test_the_surface_is_shown_in_place_of_the_points(shown):
     """Where it can be fused; unticking brings the points back."""
     pytest.importorskip("skimage")
-    shown.mesh.value = True
-    wait_for(lambda: shown.mesh_node is not None and not shown.points.visible)
-    surface = trimesh.load(io.BytesIO(shown.mesh_node.glb_data), file_type="glb")
+    shown.cloud.mesh.value = True
+    wait_for(lambda: shown.cloud.mesh_node is not None and not shown.cloud.points.visible)
+    surface = trimesh.load(io.BytesIO(shown.cloud.mesh_node.glb_data), file_type="glb")
     (piece,) = surface.geometry.values()
     low, high = piece.bounds
     points = shown.scene.points.reshape(-1, 3)
     assert (low > points.min(axis=0) - 0.2).all() and (high < points.max(axis=0) + 0.2).all()
-    shown.mesh.value = False
-    wait_for(lambda: shown.points.visible and not shown.mesh_node.visible)
+    shown.cloud.mesh.value = False
+    wait_for(lambda: shown.cloud.points.visible and not shown.cloud.mesh_node.visible)
 
 
 def test_kept_views_make_a_path_that_render_follows(tmp_path, shown, monkeypatch):
@@ -94,10 +93,7 @@ def test_kept_views_make_a_path_that_render_follows(tmp_path, shown, monkeypatch
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     scene = shown.scene
     for pose, fov in zip(scene.world_from_cam, (0.7, 0.8, 0.9), strict=True):
-        camera = types.SimpleNamespace(
-            wxyz=quat_from_rotation(pose[:3, :3]), position=pose[:3, 3], fov=fov
-        )
-        shown.path.add(camera)
+        shown.path.add(quat_from_rotation(pose[:3, :3]), pose[:3, 3], fov)
     (tmp_path / "p.json").write_text(json.dumps(path_file.content(shown.path.frames)))
     frames = path_file.read_path(tmp_path / "p.json")
     poses, fovs_deg = path_file.poses_along(frames, 5)
