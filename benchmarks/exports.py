@@ -23,7 +23,7 @@ import trimesh
 from benchmarks.machine import write_results
 from mvdust3r_jax import export
 from mvdust3r_jax.evaluation import tables
-from mvdust3r_jax.export import gaussians, splat_ply, video
+from mvdust3r_jax.export import drawing, gaussians, splat_ply
 from tests.export_scene import box_room
 
 
@@ -40,8 +40,8 @@ def read_glb(path, scene):
 
 def read_splats(path, scene):
     where = scene.world_from_cam[:1], scene.intrinsics[0], *scene.points.shape[1:3]
-    (direct,) = video.render(gaussians.gaussian_cloud(scene), *where)
-    (again,) = video.render(splat_ply.read_gaussian_cloud(path), *where)
+    (direct,) = drawing.render(gaussians.gaussian_cloud(scene), *where)
+    (again,) = drawing.render(splat_ply.read_gaussian_cloud(path), *where)
     return "this package", "largest pixel difference, rendered", np.abs(direct - again).max()
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from mvdust3r_jax.export.camera_paths import fly_through, orbit
+from mvdust3r_jax.export.drawing import render_path
 from mvdust3r_jax.export.html import write_html
-from mvdust3r_jax.export.video import render_path
 from mvdust3r_jax.geometry.camera import depth_to_world
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import images_01_from

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.media import ffmpeg, tone
+from mvdust3r_jax.media import tone, video_file
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.names import printable
 from mvdust3r_jax.media.photographs import Photo
@@ -47,9 +47,9 @@ def read_frames(path: str | os.PathLike, count: int, choice: str = "sharp") -> l
         raise ValueError(f"choice must be one of {', '.join(CHOICES)}, got {choice!r}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no video at {path}")
-    video = ffmpeg.probe(path)
+    video = video_file.probe(path)
     step = -(-video.frames // _MAX_THUMBS)
-    thumbs, times = ffmpeg.thumbnails(video, _THUMB, step)
+    thumbs, times = video_file.thumbnails(video, _THUMB, step)
     if not len(thumbs):
         raise ImageError(f"{path} is damaged: none of its frames could be decoded")
     count = min(count, len(thumbs))
@@ -57,11 +57,11 @@ def read_frames(path: str | os.PathLike, count: int, choice: str = "sharp") -> l
     return _photos(video, [number * step for number in chosen])
 
 
-def _photos(video: ffmpeg.Video, numbers: list[int]) -> list[Photo]:
+def _photos(video: video_file.Video, numbers: list[int]) -> list[Photo]:
     scale = min(1.0, _MAX_SIDE / max(video.size))
     height, width = (max(1, round(side * scale)) for side in video.size)
     ordinary = tone.is_ordinary(video.primaries, video.transfer)
-    frames = ffmpeg.frames(video, numbers, height, width, deep=not ordinary)
+    frames = video_file.frames(video, numbers, height, width, deep=not ordinary)
     if len(frames) != len(numbers):
         found = f"{len(frames)} of {len(numbers)} frames could be decoded"
         raise ImageError(f"{video.path} is damaged: {found}")

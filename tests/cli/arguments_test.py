@@ -8,7 +8,7 @@ import pytest
 from mvdust3r_jax import VARIANTS, __version__, cli
 from mvdust3r_jax.cameras import known
 from mvdust3r_jax.cli.arguments import words
-from mvdust3r_jax.export import video
+from mvdust3r_jax.export import drawing
 from mvdust3r_jax.media import fitting, video_frames
 from mvdust3r_jax.reconstruction import reconstruct
 from mvdust3r_jax.weights import files, hub, places
@@ -22,7 +22,7 @@ def test_words_are_those_of_the_modules():
     assert words.USES == known.USES and words.SMALL == places.SMALL
     assert words.PUBLISHED == tuple(hub.PUBLISHED) and words.WEIGHT_DTYPES == tuple(files.DTYPES)
     assert words.VARIANTS == tuple(sorted(VARIANTS))
-    assert words.REFS == reconstruct.DEFAULT_REFS and words.VIDEO_PX == video.VIDEO_PX
+    assert words.REFS == reconstruct.DEFAULT_REFS and words.VIDEO_PX == drawing.VIDEO_PX
 
 
 def test_help_and_usage_errors_import_nothing_heavy():

@@ -6,11 +6,7 @@ import numpy as np
 import plyfile
 import pytest
 
-from mvdust3r_jax.export import (
-    gaussians,
-    splat_ply,
-    video,
-)
+from mvdust3r_jax.export import drawing, gaussians, splat_ply
 from mvdust3r_jax.splat.pointmaps import MIN_SCALE
 from tests.export_scene import box_room
 
@@ -68,8 +64,8 @@ def test_reread_gaussians_render_like_the_scene(tmp_path, degree):
     splat_ply.write_splat_ply(tmp_path / "g.ply", room)
     again = splat_ply.read_gaussian_cloud(tmp_path / "g.ply")
     arguments = room.world_from_cam[:1], room.intrinsics[0], 16, 24
-    (direct,) = video.render(gaussians.gaussian_cloud(room), *arguments)
-    (reread,) = video.render(again, *arguments)
+    (direct,) = drawing.render(gaussians.gaussian_cloud(room), *arguments)
+    (reread,) = drawing.render(again, *arguments)
     assert direct.min() < 0.7  # something is drawn on the white ground
     # Six digits of every parameter; a pixel sums a few dozen Gaussians.
     np.testing.assert_allclose(reread, direct, atol=2e-5)
@@ -81,7 +77,7 @@ def test_stand_in_gaussians_render_the_photograph():
     v, u = np.meshgrid(np.arange(32) / 48, np.arange(48) / 48, indexing="ij")
     room.images_01[0] = np.stack([u, v, np.full_like(u, 0.5)], axis=-1)
     cloud = gaussians.gaussian_cloud(room)
-    (image,) = video.render(cloud, room.world_from_cam, room.intrinsics[0], 32, 48)
+    (image,) = drawing.render(cloud, room.world_from_cam, room.intrinsics[0], 32, 48)
     inner = np.s_[3:-3, 3:-3]
     # A ramp stays itself under blur, so a difference in color is a shift in pixels. Neighbors
     # overlap, and the nearer one of a slanted wall covers the other: up to a pixel of shift.

@@ -162,8 +162,8 @@ def test_interlaced_frames_are_whole(tmp_path):
 
 def test_color_codings_that_cannot_be_undone_are_refused(tmp_path, monkeypatch):
     """By name, rather than shown in false colors."""
-    from mvdust3r_jax.media import ffmpeg
+    from mvdust3r_jax.media import video_file
 
     for line in ("color_space:ictcp", "DOVI configuration record: version: 1.0, profile: 5, l"):
         with pytest.raises(ImageError, match=r"a\.mp4: its color coding, (ictcp|Dolby)"):
-            ffmpeg._check_colors(tmp_path / "a.mp4", line)
+            video_file._check_colors(tmp_path / "a.mp4", line)

@@ -21,5 +21,5 @@ VARIANTS = (
 )
 # reconstruction.network.DEFAULT_REFS
 REFS = 4
-# export.video.VIDEO_PX
+# export.drawing.VIDEO_PX
 VIDEO_PX = 640

@@ -1,0 +1,134 @@
+"""What a video file holds, decoded by ffmpeg.
+
+Frames come out as a player shows them: turned by the display matrix (which ffmpeg does), with
+square pixels, interlaced ones as whole frames. Their colors are still coded as in the file: see
+`tone`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from mvdust3r_jax.media import ffmpeg
+from mvdust3r_jax.media.kinds import ImageError
+
+# Without a tag, players take the matrix of standard definition up to this size.
+_STANDARD_WIDTH, _STANDARD_HEIGHT = 1279, 576
+# Codings of color that are no matrix ffmpeg can undo.
+_OTHER_SPACES = ("ictcp", "ipt-c2", "bt2020c", "chroma-derived-c")
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """What a video says of its frames.
+
+    size: (height, width) as shown, with square pixels. frames: about how many there are.
+    primaries, transfer: ffmpeg's names, 'unknown' where not told. filters: what makes a frame as
+    shown out of a decoded one, before any scaling. scaling: options of ffmpeg's scaler.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    frames: int
+    primaries: str
+    transfer: str
+    filters: tuple[str, ...]
+    scaling: str
+
+
+def probe(path: Path) -> Video:
+    """Reads the first frame and counts the others; ImageError where there is none."""
+    options = ["-v", "level+info", "-frames:v", "1", "-vf", "showinfo=checksum=0", "-f", "null"]
+    said = ffmpeg.read(path, *options).stderr.decode(errors="replace")
+    shown = re.search(r"fmt:(\S+).*? sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(\w)", said)
+    if shown is None:
+        why = (ffmpeg.complaints(said) or ["it holds no picture"])[-1]
+        told = ImageError(f"{path} cannot be read as a video: {why}")
+        told.add_note("convert it to MP4, or give its frames as images")
+        raise told
+    _check_colors(path, said)
+    kind, num, den, width, height, interlaced = shown.groups()
+    stretch = int(num) / int(den) if int(num) and int(den) else 1.0
+    size = int(height), max(1, round(int(width) * stretch))
+    deinterlace = ("yadif=deint=interlaced",) if interlaced in "TB" else ()
+    matrix = ""
+    if _told(said, "color_space") == "unknown" and "yuv" in kind:
+        small = int(width) <= _STANDARD_WIDTH and int(height) <= _STANDARD_HEIGHT
+        matrix = f":in_color_matrix={'bt601' if small else 'bt709'}"
+    primaries, transfer = _told(said, "color_primaries"), _told(said, "color_trc")
+    return Video(path, size, _count(path), primaries, transfer, deinterlace, f"flags=area{matrix}")
+
+
+def _told(said: str, field: str) -> str:
+    found = re.search(rf"{field}:(\S+)", said)
+    return found[1] if found else "unknown"
+
+
+def _check_colors(path: Path, said: str) -> None:
+    space = _told(said, "color_space")
+    vision = re.search(r"DOVI configuration record:.*profile: (\d+)", said)
+    if vision is not None and vision[1] in ("4", "5"):
+        space = f"Dolby Vision profile {vision[1]}"
+    elif space not in _OTHER_SPACES:
+        return
+    told = ImageError(f"{path}: its color coding, {space}, is not read")
+    told.add_note("convert it to a video with BT.709 colors")
+    raise told
+
+
+def _count(path: Path) -> int:
+    counted = ffmpeg.read(path, "-c", "copy", "-f", "null").stderr.decode(errors="replace")
+    frames = [int(number) for number in re.findall(r"frame=\s*(\d+)", counted)]
+    return frames[-1] if frames else 1
+
+
+def thumbnails(video: Video, side: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every ``step``-th frame, small and gray, and the seconds at which each is first shown.
+
+    Returns uint8 [n, side, side], and [n + 1] float64: the last is when the last frame ends.
+    """
+    chain = [f"select='not(mod(n,{step}))'", "showinfo=checksum=0"]
+    done = _decode(video, chain, side, side, "gray", "info")
+    size = side * side
+    count = len(done.stdout) // size
+    thumbs = np.frombuffer(done.stdout, np.uint8, count * size).reshape(count, side, side)
+    said = done.stderr.decode(errors="replace")
+    shown = re.findall(r"pts_time:\s*(\S+).*?duration_time:\s*(\S+)", said)
+    return thumbs, _times(shown, count, step)
+
+
+def _times(shown: list[tuple[str, str]], count: int, step: int) -> np.ndarray:
+    """Starts of the frames and the end of the last; by number where the file tells no times."""
+    try:
+        starts = np.array([float(start) for start, _ in shown])
+        last = float(shown[-1][1]) * step if shown else 0.0
+    except ValueError:
+        return np.arange(count + 1.0)
+    if len(starts) != count or (np.diff(starts) < 0).any():
+        return np.arange(count + 1.0)
+    # Some writers give the last frame of a variable rate a short time of their own.
+    gap = float(starts[-1] - starts[-2]) if count > 1 else 0.0
+    return np.append(starts, starts[-1:] + (max(last, gap) or 1.0))
+
+
+def frames(video: Video, numbers: list[int], height: int, width: int, deep: bool) -> np.ndarray:
+    """The frames of these numbers, [n, height, width, 3]: uint8, or uint16 where ``deep``."""
+    chosen = "+".join(f"eq(n,{number})" for number in numbers)
+    kind, dtype = ("rgb48le", np.dtype("<u2")) if deep else ("rgb24", np.dtype(np.uint8))
+    data = _decode(video, [f"select='{chosen}'"], height, width, kind, "error").stdout
+    size = height * width * 3
+    count = len(data) // (size * dtype.itemsize)
+    return np.frombuffer(data, dtype, count * size).reshape(count, height, width, 3)
+
+
+def _decode(
+    video: Video, chain: list[str], height: int, width: int, kind: str, level: str
+) -> subprocess.CompletedProcess:
+    chain = [*video.filters, *chain, f"scale={width}:{height}:{video.scaling}"]
+    options = ["-v", level, "-vf", ",".join(chain), "-fps_mode", "passthrough", "-f", "rawvideo"]
+    return ffmpeg.read(video.path, *options, "-pix_fmt", kind)
