@@ -32,7 +32,7 @@ def write_depth(path: str | Path, scene: SceneArrays) -> None:
         "views": [],
     }
     with results_folder(path) as folder:
-        for view in posed_views(scene):
+        for view in posed_views(scene).tolist():
             entry = {"photograph": str(scene.names[view]), "depth": f"{names[view]}.npz"}
             _write_npz(folder / entry["depth"], scene, view, depths[view])
             if scene.metric:

@@ -39,7 +39,7 @@ def write_glb(path: str | Path, scene: SceneArrays) -> None:
     points, colors, _ = cloud(scene)
     if len(points):
         glb.add_node("points", [glb.primitive(points, _POINTS, colors=colors)])
-    views, depth = posed_views(scene), frusta.frustum_depth(scene)
+    views, depth = posed_views(scene).tolist(), frusta.frustum_depth(scene)
     pictures = view_colors(scene)
     for view in views:
         apex_and_corners = frusta.corners(scene, view, depth)

@@ -44,7 +44,7 @@ def fuse(scene: SceneArrays, max_voxels: int = MAX_VOXELS) -> Field | None:
     index = np.argwhere(_near_points(points, origin, voxel, shape))
     centers = origin + voxel * index
     total, weight = np.zeros(len(index)), np.zeros(len(index))
-    for view in views:
+    for view in views.tolist():
         value, sureness = _seen_from(scene, view, depths[view], centers, TRUNCATION_VOXELS * voxel)
         total += sureness * value
         weight += sureness

@@ -176,7 +176,7 @@ def _check(views, height, width, num_refs, config: ModelConfig, known: KnownCame
             raise ValueError(f"{len(given)} {name} do not fit {views} images")
 
 
-def _check_reference(reference: Reference, views: int) -> None:
+def _check_reference(reference: object, views: int) -> None:
     if reference in ("auto", "first"):
         return
     # True is an int, too.

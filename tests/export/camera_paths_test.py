@@ -44,7 +44,7 @@ def test_flight_passes_through_every_camera(scene):
 def test_quaternions_agree_with_the_geometry_package(key):
     """The NumPy quaternions of the exporters are those of `geometry.transforms`, up to sign."""
     rotations = transforms.rotation_from_quat(jax.random.normal(key, (50, 4)))
-    quats = posed_views.quat_from_rotation(rotations)
+    quats = posed_views.quat_from_rotation(np.asarray(rotations))
     np.testing.assert_allclose(posed_views.rotation_matrices(quats), rotations, atol=1e-6)
     theirs = np.asarray(transforms.quat_from_rotation(rotations))
     np.testing.assert_allclose(np.abs(np.sum(theirs * quats, axis=-1)), 1, atol=1e-6)

@@ -10,6 +10,8 @@ from mvdust3r_jax.cli.arguments import words
 
 DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", words.SMALL)
 DEFAULT_FRAMES = 12
+# What arguments are added to: a command's parser, or one of its groups.
+Parser = argparse._ActionsContainer
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_objects_argument(group)
 
 
-def add_objects_argument(parser) -> None:
+def add_objects_argument(parser: Parser) -> None:
     """For ``.pth`` files that hold more than a network."""
     parser.add_argument(
         "--ignore-objects",
@@ -88,7 +90,7 @@ def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_point_arguments(parser: argparse.ArgumentParser) -> None:
+def add_point_arguments(parser: Parser) -> None:
     """Which points are written."""
     parser.add_argument(
         "--min-confidence",
