@@ -63,10 +63,11 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Source, dict[str, Open
     opened = functools.partial(make_source, process_index=index, process_count=count)
     try:
         build.check_shares(config, jax.device_count())
+        source = opened(**build.data_settings(config))
         held_out = build.eval_settings(config).items()
         sets = {name: functools.partial(opened, **settings) for name, settings in held_out}
         check_sets(sets)
-        return opened(**build.data_settings(config)), sets
+        return source, sets
     except (OSError, ValueError) as error:
         raise processes.RunError(str(error)) from error
 
