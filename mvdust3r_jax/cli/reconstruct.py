@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mvdust3r_jax.cameras.features import import_pycolmap
 from mvdust3r_jax.cameras.known import KnownCameras, read_cameras
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
@@ -22,10 +24,12 @@ from mvdust3r_jax.media.picture import Header
 from mvdust3r_jax.reconstruction import machine, memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
+from mvdust3r_jax.reconstruction.refine import refine
 from mvdust3r_jax.reconstruction.scene import Scene
+from mvdust3r_jax.reconstruction.scene_cameras import LENSES
 from mvdust3r_jax.reconstruction.windows import plan_windows
 from mvdust3r_jax.storage.results import check_names, is_results_folder, results_folder
-from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
+from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, Refinement
 
 _GIB = 1 << 30
 
@@ -37,6 +41,8 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
     export.check(formats)
     _check_together(args)
+    if args.refine:
+        import_pycolmap()
     own_names = [export.EXPORTERS[name].file_name for name in formats]
     check_output_folder(args.out, [SCENE_FILE, *own_names])
     sources = inputs.gather(args.inputs, args, console.say)
@@ -72,7 +78,21 @@ def report(scene: Scene, seconds: float, peak: int | None) -> list[str]:
     took = f"{seconds:.1f} s in all, {scene.timings.get('network', 0):.1f} s of it the network's"
     if peak is not None:
         took += f"; at most {peak / _GIB:.1f} GiB of memory"
-    return [found, world, f"focal length {told} pixels of the files", took]
+    lines = [found, world, f"focal length {told} pixels of the files"]
+    if scene.refinement is not None:
+        lines.append(_refinement_line(scene.refinement))
+    return [*lines, took]
+
+
+def _refinement_line(told: Refinement) -> str:
+    count = sum(told.refined)
+    if not count:
+        return f"cameras not refined: {told.why}"
+    before, after = told.error_px
+    return (
+        f"cameras of {count} of {len(told.refined)} photographs refined on {told.tracks} matched "
+        f"points: median error {before:.2f} px, then {after:.2f} px"
+    )
 
 
 def _check_together(args: argparse.Namespace) -> None:
@@ -137,6 +157,7 @@ def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Co
 def run_network(sources, model: Model, args: argparse.Namespace, console: Console) -> Scene:
     """The scene of the photographs, stage by stage on the console."""
     paths = [inputs.path_of(source) for source in sources]
+    known = _known_cameras(args, sources, paths, console)
     scene = reconstruct(
         sources,
         model,
@@ -146,13 +167,16 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         kept_in=args.keep_windows,
         size=args.size,
         fit=args.fit,
-        cameras=_known_cameras(args, sources, paths, console),
+        cameras=known,
         focal_px=args.focal,
         masks=None if args.masks is None else masks_of(args.masks, paths),
         progress=console.step,
         advance=console.advance,
         memory_limit=None if args.memory is None else int(args.memory * _GIB),
     )
+    if args.refine:
+        is_known = args.focal not in (None, *LENSES) or (known and known.intrinsics is not None)
+        scene = refine(scene, sources, keep_focal=bool(is_known), progress=console.step)
     console.step("")
     scene.names = inputs.unique_names(sources)
     return scene
@@ -167,6 +191,8 @@ def _known_cameras(
     known = read_cameras(args.cameras, paths, args.use or "all", headers)
     if known.intrinsics is None and known.world_from_cam is None:
         raise ValueError("; ".join(known.left_out))
+    if args.refine and known.world_from_cam is not None:
+        raise UsageError("--refine would change the poses of --cameras: add --use intrinsics")
     for sentence in known.left_out:
         console.say(sentence)
     return known
@@ -186,5 +212,6 @@ def summary(scene: Scene, files: list[Path], kept: Kept) -> dict[str, Any]:
         "metric": scene.metric,
         "reference": scene.names[scene.reference],
         "reference_margin": scene.reference_margin,
+        "refinement": scene.refinement and dataclasses.asdict(scene.refinement),
         "seconds": {name: round(value, 4) for name, value in scene.timings.items()},
     }

@@ -33,7 +33,7 @@ def align_to_poses(scene: Scene, world_from_cam: Float[np.ndarray, "V 4 4"]) -> 
     use = np.flatnonzero(scene.pose_ok)
     if len(use) < 2:
         raise CameraError(f"aligning to known poses takes 2 estimated ones, there are {len(use)}")
-    rotation = _mean_rotation(known[use, :3, :3] @ found[use, :3, :3].swapaxes(1, 2))
+    rotation = mean_rotation(known[use, :3, :3] @ found[use, :3, :3].swapaxes(1, 2))
     centers, targets = found[use, :3, 3], known[use, :3, 3]
     spread = [np.linalg.norm(c - c.mean(axis=0), axis=1).mean() for c in (centers, targets)]
     size = float(np.median(np.linalg.norm(scene.points[scene.masks], axis=-1)))
@@ -62,7 +62,8 @@ def _narrowed(points: np.ndarray) -> np.ndarray:
     return points if step > _MAX_STEP_SHARE * size else points.astype(np.float32)
 
 
-def _mean_rotation(rotations: np.ndarray) -> np.ndarray:
+def mean_rotation(rotations: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "3 3"]:
+    """The rotation nearest to all of them (chordal mean)."""
     u, _, vt = np.linalg.svd(rotations.sum(axis=0))
     return u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
 

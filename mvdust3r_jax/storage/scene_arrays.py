@@ -41,6 +41,24 @@ class Cameras(NamedTuple):
     ok: Bool[np.ndarray, " V"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Refinement:
+    """What refining the cameras on matched features came to (`reconstruction.refine`).
+
+    refined: which views' cameras were moved; none where that was refused. tracks: points that
+    matched features are of. error_px: median reprojection errors before and after, of tracks that
+    the refinement did not see, in pixels of a photograph of median focal length; None where
+    nothing could be matched. focal_factor: by which all focal lengths were multiplied.
+    why: what was decided, in words.
+    """
+
+    refined: list[bool]
+    tracks: int
+    error_px: tuple[float, float] | None
+    focal_factor: float
+    why: str
+
+
 @dataclasses.dataclass
 class SceneArrays:
     """A reconstructed scene as arrays: what exports and the viewer read.
@@ -55,6 +73,7 @@ class SceneArrays:
     reference view's camera frame; false where known poses brought a world of their own.
     reference: that view. reference_margin: by how much its mean log confidence was above that of
     the second best view tried as the reference; None where only one was tried.
+    refinement: what refining the cameras came to; None where that was not asked for.
     """
 
     images_01: Float[np.ndarray, "V H W 3"]
@@ -74,6 +93,7 @@ class SceneArrays:
     world_is_reference: bool = True
     reference: int = 0
     reference_margin: float | None = None
+    refinement: Refinement | None = None
 
     @property
     def colors(self) -> Float[np.ndarray, "V H W 3"]:
@@ -135,6 +155,7 @@ class SceneArrays:
             "world_is_reference": self.world_is_reference,
             "reference": self.reference,
             "reference_margin": self.reference_margin,
+            "refinement": self.refinement and dataclasses.asdict(self.refinement),
         }
         with whole_file(path) as partial, open(partial, "wb") as file:
             np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
@@ -162,11 +183,21 @@ class SceneArrays:
             raise SceneFileError(f"{path} is no saved scene: it has {found} but no 'meta'")
         meta = _meta_of(path, arrays.pop("meta"))
         check_scene(path, arrays, meta)
+        if meta.get("refinement"):
+            meta["refinement"] = _refinement_of(path, meta["refinement"])
         prefix = "gaussians_"
         parts = {
             k.removeprefix(prefix): arrays.pop(k) for k in list(arrays) if k.startswith(prefix)
         }
         return cls(gaussians=Gaussians(**parts) if parts else None, **arrays, **meta)
+
+
+def _refinement_of(path: Path, fields: dict[str, Any]) -> Refinement:
+    try:
+        error_px = fields["error_px"]
+        return Refinement(**fields | {"error_px": error_px and tuple(map(float, error_px))})
+    except (KeyError, TypeError, ValueError) as error:
+        raise SceneFileError(f"{path}: its 'refinement' is damaged: {error!r:.80}") from error
 
 
 def _meta_of(path: Path, text: np.ndarray) -> dict[str, Any]:

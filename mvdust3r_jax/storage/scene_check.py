@@ -33,12 +33,12 @@ _GAUSSIANS = {
 }
 _META = {
     **{"names": list, "timings": dict, "metric": bool, "world_is_reference": bool},
-    **{"reference": int, "reference_margin": float | None},
+    **{"reference": int, "reference_margin": float | None, "refinement": dict | None},
 }
 # No photograph is larger; exports allocate pictures of these sizes.
 MAX_SIDE = 1_000_000
 # Written by versions that had no such field.
-_OPTIONAL_META = ("world_is_reference", "reference", "reference_margin")
+_OPTIONAL_META = ("world_is_reference", "reference", "reference_margin", "refinement")
 
 
 class SceneFileError(ValueError):

@@ -13,6 +13,7 @@ EXAMPLES = (
     "mvdust3r reconstruct a.jpg b.jpg c.jpg --out scene --weights MVDp_s2.pth",
     "mvdust3r reconstruct walk.mp4 --frames 16 --out scene --export ply,colmap,3dgs",
     "mvdust3r reconstruct photos/ --out scene --cameras transforms.json",
+    "mvdust3r reconstruct photos/ --out scene --refine --export colmap",
 )
 DEFAULT_EXPORTS = "ply,glb,cameras,preview"
 
@@ -53,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="masks of the same names; white, or any label, is kept",
     )
     result = parser.add_argument_group("results")
+    result.add_argument(
+        "--refine",
+        action="store_true",
+        help="match features of the photographs and refine the cameras on them where they plainly "
+        "fit better afterwards; points follow their cameras (takes the extra 'refine')",
+    )
     result.add_argument(
         "--export", default=DEFAULT_EXPORTS, metavar="F,F", help="formats (default: %(default)s)"
     )
