@@ -31,11 +31,12 @@ _MIN_LOSS_PX = 1.0
 _OUTLIER_WIDTHS = 5.0
 # Errors count up to so many widths.
 _FAR_WIDTHS = 100.0
-# The solver sees no error in points behind a camera, and a long step may bring them there: a round
-# after which the cost is higher is tried again with short steps.
+# The solver sees no error in points behind a camera, and a long step may bring them there. So the
+# trust region stays as small as it begins (the free scale alone would let it grow without end), and
+# a round after which the cost is higher is tried again with short steps.
 _TRUST_RADII = (1e4, 1.0)
 _ITERATIONS, _TOLERANCE = 100, 1e-8
-# Rounds go on with the narrowest loss until the mean error falls by less than this share.
+# Rounds go on until cost and width fall by less than this share.
 _SETTLED = 0.02
 
 
@@ -57,7 +58,8 @@ def adjust(
 ) -> Adjusted:
     """One bundle adjustment of points and of what is ``free``: "poses", "focal".
 
-    Only views and points with observations move. ``radius`` is that of the first step. Every track needs an observation.
+    Only views and points with observations move; every track needs one. ``radius``: of the trust
+    region.
     """
     pycolmap = import_pycolmap()
     model = _model(pycolmap, start, tracks)
@@ -69,6 +71,7 @@ def adjust(
     options.ceres.loss_function_scale = loss_px
     options.ceres.solver_options.num_threads = 1
     options.ceres.solver_options.initial_trust_region_radius = radius
+    options.ceres.solver_options.max_trust_region_radius = radius
     options.ceres.solver_options.max_num_iterations = _ITERATIONS
     options.ceres.solver_options.function_tolerance = _TOLERANCE
     config = pycolmap.BundleAdjustmentConfig()
@@ -152,7 +155,7 @@ def adjust_from_afar(
             if gain > 0:
                 now = moved
                 break
-        if gain <= 0 or (loss_px == _MIN_LOSS_PX and gain < _SETTLED):
+        if gain <= 0 or (gain < _SETTLED and _width(now, tracks) > (1 - _SETTLED) * loss_px):
             break
     return now._replace(points=place_points(now, tracks))
 

@@ -1,4 +1,4 @@
-"""Cameras refined on tracks of matched features, or left as they are where that is not plainly better.
+"""Cameras refined on tracks of matched features, or left alone where they plainly gain nothing.
 
 A fifth of the tracks is held back from the adjustment and judges it: their error must fall, in all
 and in every view that moves. Errors are medians over observations in (ideal) pixels, each track's
@@ -21,9 +21,10 @@ MIN_OBSERVATIONS = 30
 _FIT_PX, _MIN_FIT_SHARE = 4.0, 0.6
 # Every so many-th track is held back.
 _HELD_EVERY = 5
-# The error of what was held back must fall to this share for cameras to be moved, and for the focal
-# length to be: features are located to a few tenths of a pixel, differences below that say nothing.
-_WORTH_SHARE, _WORTH_PX = 0.8, 0.05
+# The error of what was held back must fall to this share for cameras to be moved: features are
+# located to a few tenths of a pixel, differences below that say nothing. The focal length follows
+# where it falls to the second share.
+_WORTH_SHARE, _WORTH_PX, _FOCAL_SHARE = 0.8, 0.05, 0.9
 # A view may not fit worse than before by more than this.
 _WORSE_PX = 0.1
 # No focal length is believed beyond these factors.
@@ -94,8 +95,8 @@ def _attempt(start: Adjusted, tracks: Tracks, free_focal: bool) -> _Attempt:
         moved = moved._replace(points=place_points(moved, tracks))
         found = projection_errors(*moved, tracks)
         plausible = _FOCAL_RANGE[0] < moved.focal_px / start.focal_px < _FOCAL_RANGE[1]
-        # The first step may be far from the truth by a wrong focal length: taken where no worse.
-        if plausible and (what == ("poses",) or _is_worth(found[held], new[held])):
+        falls = np.median(found[held]) <= _FOCAL_SHARE * np.median(new[held])
+        if falls and plausible:
             best, new = moved, found
     error_px = float(np.median(old[held])), float(np.median(new[held]))
     good = _good_views(old, new, tracks, held, len(start.world_from_cam))

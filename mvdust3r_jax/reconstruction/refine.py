@@ -22,8 +22,8 @@ from PIL import Image
 
 from mvdust3r_jax.cameras.adjustment import Adjusted
 from mvdust3r_jax.cameras.feature_tracks import Tracks, join_matches
-from mvdust3r_jax.cameras.features import extract, import_pycolmap, match_all
-from mvdust3r_jax.cameras.refinement import RefinedCameras, refine_cameras
+from mvdust3r_jax.cameras.features import Features, extract, import_pycolmap, match_all
+from mvdust3r_jax.cameras.refinement import refine_cameras
 from mvdust3r_jax.geometry.pixels import center_from_corner, corner_from_center
 from mvdust3r_jax.media.photographs import Photo, read_photo
 from mvdust3r_jax.reconstruction.moved_views import network_pixels, with_refined_cameras
@@ -65,29 +65,52 @@ def refine(
     import_pycolmap()
     _check(scene, images)
     begin = time.perf_counter()
-    views, focal_px = np.flatnonzero(scene.pose_ok), _common_focal(scene)
-    progress("features")
-    found, ideal_px = [], []
-    for view in range(len(images)):
-        gray, scale = _gray(images[view], scene.original_sizes[view], scene.names[view])
-        features = extract(gray)
-        original_px = center_from_corner(corner_from_center(features.pixel_px) * scale)
-        seen = _is_seen(scene, view, original_px) & np.isin(view, views)
-        found.append(type(features)(*(field[seen] for field in features)))
-        ideal_px.append(_ideal(scene, view, original_px[seen], focal_px))
-    progress("match")
-    tracks = join_matches(match_all(found, ideal_px, focal_px), ideal_px)
+    tracks = find_tracks(scene, images, progress)
     progress("adjust")
-    start = Adjusted(
-        np.asarray(scene.world_from_cam, np.float64),
-        focal_px,
-        _points_of(scene, tracks, focal_px),
-    )
-    result = refine_cameras(start, tracks, not keep_focal)
+    scene = refine_on(scene, tracks, keep_focal=keep_focal)
     progress("")
-    scene = _with(scene, result, focal_px, tracks.count)
     seconds = {"refine": time.perf_counter() - begin}
     return dataclasses.replace(scene, timings=scene.timings | seconds)
+
+
+def find_tracks(
+    scene: Scene,
+    images: Sequence[Source],
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Tracks:
+    """Matched features of the photographs, where the network saw them and the view has a pose.
+
+    Their ideal pixels are those of the median focal length of the photographs.
+    """
+    progress("features")
+    found, ideal_px = [], []
+    for view, image in enumerate(images):
+        gray, scale = _gray(image, scene.original_sizes[view], scene.names[view])
+        features = extract(gray)
+        original_px = center_from_corner(corner_from_center(features.pixel_px) * scale)
+        seen = _is_seen(scene, view, original_px) & bool(scene.pose_ok[view])
+        found.append(Features(*(field[seen] for field in features)))
+        ideal_px.append(_ideal(scene, view, original_px[seen]))
+    progress("match")
+    return join_matches(match_all(found, ideal_px, _common_focal(scene)), ideal_px)
+
+
+def refine_on(scene: Scene, tracks: Tracks, *, keep_focal: bool = False) -> Scene:
+    """`refine` on tracks that are found already."""
+    focal_px = _common_focal(scene)
+    poses = np.asarray(scene.world_from_cam, np.float64)
+    start = Adjusted(poses, focal_px, _points_of(scene, tracks, focal_px))
+    found = refine_cameras(start, tracks, not keep_focal)
+    told = Refinement(
+        refined=found.refined.tolist(),
+        tracks=tracks.count,
+        error_px=found.error_px,
+        focal_factor=found.focal_factor,
+        why=found.why,
+    )
+    if found.refined.any():
+        scene = with_refined_cameras(scene, found, focal_px)
+    return dataclasses.replace(scene, refinement=told)
 
 
 def _check(scene: Scene, images: Sequence[Source]) -> None:
@@ -95,20 +118,6 @@ def _check(scene: Scene, images: Sequence[Source]) -> None:
         raise ValueError(f"{len(images)} images do not fit a scene of {len(scene.names)} views")
     if not scene.world_is_reference:
         raise ValueError("the scene has known poses, which refining would change")
-
-
-def _with(scene: Scene, result: RefinedCameras, focal_px: float, tracks: int) -> Scene:
-    """The scene with the result, and what is told of it."""
-    told = Refinement(
-        refined=result.refined.tolist(),
-        tracks=tracks,
-        error_px=result.error_px,
-        focal_factor=result.focal_factor,
-        why=result.why,
-    )
-    if result.refined.any():
-        scene = with_refined_cameras(scene, result, focal_px)
-    return dataclasses.replace(scene, refinement=told)
 
 
 # ---------------------------------------------------------------- photographs
@@ -149,14 +158,14 @@ def _is_seen(scene: Scene, view: int, original_px: np.ndarray) -> Bool[np.ndarra
 
 
 def _common_focal(scene: Scene) -> float:
-    """The focal length of ideal pixels: the median of the photographs', so that theirs are alike."""
+    """The focal length of ideal pixels: the median of the photographs'."""
     focal = np.asarray(scene.original_intrinsics, np.float64)[:, [0, 1], [0, 1]]
     return float(np.median(np.sqrt(focal.prod(axis=-1))))
 
 
-def _ideal(scene: Scene, view: int, original_px, focal_px: float) -> Float[np.ndarray, "n 2"]:
+def _ideal(scene: Scene, view: int, original_px: np.ndarray) -> Float[np.ndarray, "n 2"]:
     k = np.asarray(scene.original_intrinsics[view], np.float64)
-    return (original_px - k[:2, 2]) / k[[0, 1], [0, 1]] * focal_px
+    return (original_px - k[:2, 2]) / k[[0, 1], [0, 1]] * _common_focal(scene)
 
 
 def _points_of(scene: Scene, tracks: Tracks, focal_px: float) -> Float[np.ndarray, "T 3"]:
