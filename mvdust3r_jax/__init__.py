@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mvdust3r_jax.models.mvdust3r import MVDust3r
     from mvdust3r_jax.reconstruction.model import Model, load_model
     from mvdust3r_jax.reconstruction.reconstruct import reconstruct
+    from mvdust3r_jax.reconstruction.refine import refine
     from mvdust3r_jax.reconstruction.scene import Scene
 
 __version__ = "0.1.0"
@@ -23,8 +24,18 @@ _HOMES = {
     "Scene": "reconstruction.scene",
     "load_model": "reconstruction.model",
     "reconstruct": "reconstruction.reconstruct",
+    "refine": "reconstruction.refine",
 }
-__all__ = ["VARIANTS", "MVDust3r", "Model", "ModelConfig", "Scene", "load_model", "reconstruct"]
+__all__ = [
+    "VARIANTS",
+    "MVDust3r",
+    "Model",
+    "ModelConfig",
+    "Scene",
+    "load_model",
+    "reconstruct",
+    "refine",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -151,11 +151,12 @@ def adjust_from_afar(
         begin = _cost(now, tracks, loss_px)
         for radius in _TRUST_RADII:
             moved = _round(now, tracks, anchor, loss_px, free, radius)
-            gain = 1 - _cost(moved, tracks, loss_px) / begin
+            gain = begin - _cost(moved, tracks, loss_px)
             if gain > 0:
                 now = moved
                 break
-        if gain <= 0 or (gain < _SETTLED and _width(now, tracks) > (1 - _SETTLED) * loss_px):
+        narrower = _width(now, tracks) < (1 - _SETTLED) * loss_px
+        if gain <= 0 or (gain < _SETTLED * begin and not narrower):
             break
     return now._replace(points=place_points(now, tracks))
 

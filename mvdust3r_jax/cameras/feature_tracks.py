@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mvdust3r_jax.cameras.features import Matches
 
@@ -42,6 +40,10 @@ def join_matches(matches: Sequence[Matches], ideal_px: Sequence[np.ndarray]) -> 
 
     ideal_px: of all features [n, 2], view by view.
     """
+    # SciPy takes a third as long to import as JAX, and most runs refine nothing.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     counts = [len(pixels) for pixels in ideal_px]
     starts = np.concatenate([[0], np.cumsum(counts)])
     edges = [starts[list(m.views)] + m.features for m in matches]

@@ -121,12 +121,12 @@ def verified(
 
 
 def match_all(
-    features: Sequence[Features], ideal_px: Sequence[Float[np.ndarray, "n 2"]], focal_px: float
+    features: Sequence[Features], ideal_px: Sequence[np.ndarray], focal_px: float
 ) -> list[Matches]:
     """Verified matches of all pairs that have any.
 
-    ideal_px: the features' pixels in photographs of the focal length ``focal_px`` whose principal
-    point is (0, 0).
+    ideal_px: the features' pixels [n, 2] in photographs of the focal length ``focal_px`` whose
+    principal point is (0, 0).
     """
     found = []
     for i, j in combinations(range(len(features)), 2):

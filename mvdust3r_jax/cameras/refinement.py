@@ -25,6 +25,8 @@ _HELD_EVERY = 5
 # located to a few tenths of a pixel, differences below that say nothing. The focal length follows
 # where it falls to the second share.
 _WORTH_SHARE, _WORTH_PX, _FOCAL_SHARE = 0.8, 0.05, 0.9
+# Errors are told up to this.
+_FAR_PX = 1e4
 # A view may not fit worse than before by more than this.
 _WORSE_PX = 0.1
 # No focal length is believed beyond these factors.
@@ -61,7 +63,7 @@ def refine_cameras(start: Adjusted, tracks: Tracks, free_focal: bool) -> Refined
         attempt = _attempt(start._replace(points=start.points[numbers]), own, free_focal)
         errors = attempt.error_px
         bad = views & ~attempt.good
-        if attempt.why:
+        if attempt.why and not bad.any():
             return _unchanged(start, views, errors, attempt.why)
         if not bad.any():
             return _accepted(start, attempt, own, views)
@@ -98,7 +100,7 @@ def _attempt(start: Adjusted, tracks: Tracks, free_focal: bool) -> _Attempt:
         falls = np.median(found[held]) <= _FOCAL_SHARE * np.median(new[held])
         if falls and plausible:
             best, new = moved, found
-    error_px = float(np.median(old[held])), float(np.median(new[held]))
+    error_px = tuple(min(float(np.median(x[held])), _FAR_PX) for x in (old, new))
     good = _good_views(old, new, tracks, held, len(start.world_from_cam))
     return _Attempt(best, good, error_px, _refusal(old[held], new[held]))
 
@@ -120,7 +122,7 @@ def _refusal(old_px: np.ndarray, new_px: np.ndarray) -> str:
     """Why the cameras stay as they are, or ""."""
     old, new, share = np.median(old_px), np.median(new_px), np.mean(new_px < _FIT_PX)
     if not _is_worth(new_px, old_px):
-        return f"they fit the matched features already (median {old:.2f} px, then {new:.2f} px)"
+        return f"matched features fit hardly better (median {old:.2f} px, then {new:.2f} px)"
     if share < _MIN_FIT_SHARE:
         return f"only {share:.0%} of the matched features would fit within {_FIT_PX:.0f} px"
     return ""

@@ -24,7 +24,6 @@ from mvdust3r_jax.media.picture import Header
 from mvdust3r_jax.reconstruction import machine, memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
-from mvdust3r_jax.reconstruction.refine import refine
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import LENSES
 from mvdust3r_jax.reconstruction.windows import plan_windows
@@ -175,6 +174,8 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         memory_limit=None if args.memory is None else int(args.memory * _GIB),
     )
     if args.refine:
+        from mvdust3r_jax.reconstruction.refine import refine
+
         is_known = args.focal not in (None, *LENSES) or (known and known.intrinsics is not None)
         scene = refine(scene, sources, keep_focal=bool(is_known), progress=console.step)
     console.step("")

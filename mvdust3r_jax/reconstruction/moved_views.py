@@ -44,7 +44,7 @@ def with_refined_cameras(scene: Scene, found: RefinedCameras, focal_px: float) -
     stretch = np.array([1 / found.focal_factor, 1 / found.focal_factor, 1.0])
     points = _moved_points(scene.points, old, poses, ratio, stretch)
     gaussians = _moved_gaussians(scene.gaussians, old, poses, ratio)
-    poses[~scene.pose_ok] = np.eye(4)
+    poses[~scene.pose_ok] = poses[scene.reference] = np.eye(4)  # up to rounding it is already
     return dataclasses.replace(
         scene,
         points=points.astype(np.float32),

@@ -58,6 +58,16 @@ def test_missing_packages_are_told_before_the_network_runs(place, tmp_path, caps
     assert "mp4 needs the package imageio_ffmpeg" in error and "hint: pip install" in error
 
 
+def test_refining_without_pycolmap_is_refused_at_once(place, tmp_path, capsys, monkeypatch):
+    """One line, with what to install."""
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    monkeypatch.setattr(inputs, "open_model", lambda *_: pytest.fail("the weights were loaded"))
+    assert run(place, place / "фото é", "--out", tmp_path / "o", "--refine") == cli.EXIT_INPUT
+    assert capsys.readouterr().err.splitlines() == [
+        "error: refining cameras takes pycolmap: pip install 'mvdust3r-jax[refine]'"
+    ]
+
+
 def test_missing_weights_have_a_hint(place, tmp_path, capsys):
     """The message names the weights and where they are looked for."""
     argv = ["reconstruct", str(place / "фото é"), "--out", str(tmp_path / "o"), "--weights", "none"]

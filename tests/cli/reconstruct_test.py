@@ -42,6 +42,16 @@ def test_says_what_it_did_and_what_comes_next(place, tmp_path, capsys):
     assert next_command == ["mvdust3r", "view", str(out)]
 
 
+def test_cameras_that_nothing_matches_are_not_refined(place, tmp_path, capsys):
+    """Photographs of noise: the result is there, and the reason."""
+    arguments = ["--out", tmp_path / "o", "--export", "npz", "--refine", "--json"]
+    assert run(place, place / "фото é", *arguments) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)["refinement"]
+    assert told["refined"] == [False] * 3 and told["error_px"] is None
+    assert f"cameras not refined: {told['why']}" in said.err
+
+
 def test_quiet_says_nothing(place, tmp_path, capsys):
     """Neither on stdout nor on stderr."""
     assert run(place, place / "фото é", "--out", tmp_path / "o", "--quiet", "--export", "npz") == 0
