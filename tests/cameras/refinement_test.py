@@ -96,6 +96,15 @@ def test_wrong_matches_move_nothing():
     assert not found.refined.any()
 
 
+def test_depths_against_the_prediction_move_nothing():
+    """Where near and far are exchanged beside the guesses, one of both is wrong: unchanged."""
+    poses, xyz, tracks = world()
+    start = perturbed(poses, xyz)
+    exchanged = xyz * (9 - xyz[:, 2:]) / xyz[:, 2:]
+    found = refinement.refine_cameras(start._replace(points=exchanged), tracks, free_focal=False)
+    assert not found.refined.any() and "depths" in found.why
+
+
 def test_a_view_with_few_tracks_is_left_out():
     """The others are refined without it."""
     poses, xyz, tracks = world()
