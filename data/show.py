@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         stored = TrajectorySet(args.dataset, args.split)
         numbers = np.linspace(0, len(stored) - 1, min(args.count, len(stored))).round().astype(int)
-        picture = sheet(stored, numbers, args.size)
+        picture = sheet(stored, numbers.tolist(), args.size)
     except (CorruptRecord, FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error
     args.out.parent.mkdir(parents=True, exist_ok=True)

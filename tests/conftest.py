@@ -1,9 +1,9 @@
 """What every test runs under: eight host devices, no silent rank promotion, checked annotations.
 
-Annotations of functions are verified at run time (jaxtyping with beartype), so a test that passes
-has also proved the shapes in signatures: in the rooms of ``CHECKED``, which compute, and in the
-generated rooms. What the others pass on is checked where it arrives; files and front ends take
-NumPy's integers for Python's.
+Annotations of functions are verified at run time (jaxtyping with beartype) in the rooms of
+``CHECKED`` and in ``data``, so a test that passes has also proved the shapes in signatures; of the
+package only ``cli`` and ``evaluation`` are not among them. ``UNCHECKED`` says which functions are
+left out and why. Child processes, fields of dataclasses and what has no annotation are not checked.
 
 Compiling is most of what tests cost: programs are optimized less than a user's, and XLA's older,
 cheaper way of writing loops is taken (both also in child processes), except in modules marked
@@ -29,10 +29,12 @@ from jax._src import compiler
 UNCHECKED = {
     # These say themselves what is wrong with their arguments, which tests want to read.
     "MVDust3r.__call__",
+    "Served.__call__",
     "fit_photo",
     "focal_from_pointmap",
     "poses_from_pointmaps",
     "rasterize",
+    "reconstruct",
     # beartype knows `Self` only in classes that it checks as a whole.
     "SceneArrays.load",
     "SceneArrays.recentered",
@@ -62,11 +64,11 @@ jaxtyping._import_hook.JaxtypingTransformer = Checks
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 CHECKED = [
     *("chunked", "pytrees", "types"),
-    *("cameras", "geometry", "media", "metrics", "models", "pairwise", "splat", "training"),
-    "weights",
+    *("cameras", "export", "geometry", "media", "metrics", "models", "pairwise"),
+    *("reconstruction", "splat", "storage", "training", "viewer", "weights"),
 ]
 _hook = jaxtyping.install_import_hook(
-    [*(f"mvdust3r_jax.{room}" for room in CHECKED), "data.rooms"], _CHECKER
+    [*(f"mvdust3r_jax.{room}" for room in CHECKED), "data"], _CHECKER
 )
 
 from mvdust3r_jax.reconstruction import machine  # noqa: E402

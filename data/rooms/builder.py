@@ -104,7 +104,7 @@ def _tables(views: Batch, num_inputs: int) -> Trajectories:
     share = np.ones((len(points), len(points)), np.float32)
     inputs, targets = np.arange(num_inputs), np.arange(num_inputs, len(points))
     needs = [
-        inputs_needed(surfaces, share, int(target), inputs, rule.coverage) or num_inputs
+        inputs_needed(surfaces, share, int(target), inputs.tolist(), rule.coverage) or num_inputs
         for target in targets
     ]
     return Trajectories(

@@ -118,7 +118,7 @@ class TrajectorySet:
             targets = rng.permutation(targets)
         return np.concatenate([self.inputs[trajectory, :num_inputs], targets[:num_targets]])
 
-    def read(self, records: Sequence[int]) -> list[dict]:
+    def read(self, records: Sequence[int] | Int[np.ndarray, "S"]) -> list[dict]:
         """Encoded frames; ``CorruptRecord`` for whatever the reader trips over."""
         try:
             return self._frames.__getitems__([int(record) for record in records])

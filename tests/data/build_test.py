@@ -108,7 +108,7 @@ def test_wide_images_are_cut_into_their_views(scene, tmp_path):
     argv = f"released --train {tmp_path}/dps.h5 --root {tmp_path} --out {tmp_path} --targets 1"
     build.main(argv.split())
     stored = TrajectorySet(tmp_path / "released", "train")
-    frames = stored.read([*stored.inputs[0], *stored.targets[0]])
+    frames = stored.read(np.concatenate([stored.inputs[0], stored.targets[0]]))
     for i, frame in enumerate(frames):
         depth_m = decode_depth_units(frame["depth"], "") * frame["depth_unit_m"]
         np.testing.assert_allclose(depth_m, scene.depth_m[i], atol=5.1e-4)

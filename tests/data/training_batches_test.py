@@ -133,9 +133,12 @@ def test_training_source_reads_built_data_sets(folder):
 def test_threads_and_read_ahead_reach_stored_data_sets_and_no_other_source(monkeypatch):
     """Both are fields of ``config.data``; boxes and rooms are opened with them, and ignore them."""
     opened = []
-    monkeypatch.setattr(
-        "data.stored.stream.make_train_iterator", lambda cfg, **_: opened.append(cfg)
-    )
+
+    def open_in_its_place(cfg, **_):
+        opened.append(cfg)
+        return make_source("box", mixture=(), **settings)
+
+    monkeypatch.setattr("data.stored.stream.make_train_iterator", open_in_its_place)
     settings = dict(
         batch_size=2, process_index=0, process_count=1, seed=0, height=32, width=32, split="train"
     ) | dict(num_inputs=(4,), num_targets=1, baseline=(1.0, 1.0), threads=7, read_ahead=3)

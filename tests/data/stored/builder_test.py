@@ -93,7 +93,7 @@ def test_stored_rooms_are_the_rooms_of_their_seeds(rooms):
     stored = TrajectorySet(rooms, "train")
     seed = int(stored.scenes[1].rpartition(":")[2])
     rendered = sample_trajectory(seed, INPUTS, TARGETS, *SIZE)
-    (frame,) = stored.read([stored.inputs[1, 2]])
+    (frame,) = stored.read(stored.inputs[1, 2:3])
     np.testing.assert_array_equal(frame["world_from_cam"], rendered.world_from_cam[2])
     np.testing.assert_array_equal(frame["intrinsics"], rendered.intrinsics[2])
     assert len(stored) == 3
