@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from mvdust3r_jax.cameras.adjustment import Adjusted
@@ -124,7 +124,7 @@ def _check(scene: Scene, images: Sequence[Source]) -> None:
 
 
 def _gray(
-    source: Source, original_size: Sequence[int], name: str
+    source: Source, original_size: Int[np.ndarray, "2"], name: str
 ) -> tuple[UInt8[np.ndarray, "h w"], Float[np.ndarray, "2"]]:
     """The photograph for its features, and (width, height) of the original in its pixels."""
     photo = source if isinstance(source, Photo) else read_photo(source, name=name)
