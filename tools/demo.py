@@ -2,9 +2,9 @@
 
     python -m tools.demo --out demo_out
 
-Prints how far points and cameras are from the truth that ships beside the photographs, beside the
-same numbers of a flat wall; renders the two views that were held back; writes the cloud, the
-splats, a page, a video and previews.
+Prints how far points and cameras are from the truth that ships beside the photographs: as the
+network says, after `--refine`, and of a flat wall. Renders the two views that were held back;
+writes the cloud, the splats, a page, a video and previews of the refined scene.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ ROWS = (
     ("rre_deg", "cameras: mean error of relative rotations, degrees", 1),
     ("rra15", "camera pairs turned right within 15 degrees, %", 100),
     ("rta15", "camera pairs displaced right within 15 degrees, %", 100),
+    ("psnr_db", "the two held-back views, rendered: PSNR, dB", 1),
 )
 
 
@@ -94,6 +95,36 @@ def judge(scene: Scene, truth: Batch, max_scale: float) -> tuple[dict, dict, np.
     return ours, baseline, np.concatenate([rendered, held_back])
 
 
+def reconstructed(example: Path, weights: Path, folder: Path, *options: str) -> Scene:
+    """The scene that `mvdust3r reconstruct` with these options has written."""
+    command = f"-m mvdust3r_jax.cli reconstruct {example / 'photographs'} --weights {weights}"
+    words = [*shlex.split(command), "--out", str(folder), *options]
+    print(f"$ python {shlex.join(words)}", flush=True)
+    done = subprocess.run([sys.executable, *words], check=False)
+    if done.returncode:
+        sys.exit(f"the demo stopped: the command ended with {done.returncode}")
+    return Scene.load(folder)
+
+
+def table(numbers: dict[str, dict[str, float]]) -> str:
+    """`ROWS` of every result, one column each; what a result lacks stays empty."""
+    lines = [f"{'against the truth':52s}" + "".join(f"{name:>10s}" for name in numbers)]
+    for key, words, factor in ROWS:
+        cells = (f"{factor * x[key]:10.2f}" if key in x else " " * 10 for x in numbers.values())
+        lines.append(f"{words:52s}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def write_new_views(path: Path, pictures: np.ndarray) -> None:
+    """The rendered views over the true ones, `judge`'s pictures, enlarged four times."""
+    halves = np.split(images_from_01(pictures), 2)
+    sheet = contact_sheet(dict(zip(("rendered", "truth"), halves, strict=True)))
+    image = Image.fromarray(np.rint(255 * sheet).astype(np.uint8))
+    image = image.resize((4 * image.width, 4 * image.height), Image.Resampling.NEAREST)
+    with whole_file(path) as partial:
+        image.save(partial)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -103,31 +134,19 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--example", type=Path, default=EXAMPLE)
     args = parser.parse_args()
+    example, weights = args.example, args.weights
+    scene = reconstructed(example, weights, args.out / "network", "--export", "preview")
     folder = args.out / "scene"
-    command = (
-        f"-m mvdust3r_jax.cli reconstruct {args.example / 'photographs'} "
-        f"--weights {args.weights} --out {folder} --export {EXPORTS}"
-    )
-    print(f"$ python {command}", flush=True)
-    done = subprocess.run([sys.executable, *shlex.split(command)], check=False)
-    if done.returncode:
-        sys.exit(f"the demo stopped: the command ended with {done.returncode}")
+    refined = reconstructed(example, weights, folder, "--refine", "--export", EXPORTS)
 
-    scene, truth = Scene.load(folder), read_truth(args.example / "truth.npz")
-    ours, wall, pictures = judge(scene, truth, load_weights(args.weights)[0].max_scale)
-    print(f"\n{'against the truth':52s}{'network':>9s}{'a wall':>9s}")
-    for name, words, factor in ROWS:
-        print(f"{words:52s}{factor * ours[name]:9.2f}{factor * wall[name]:9.2f}")
-    if "psnr_db" in ours:
-        print(f"{'the two held-back views, rendered: PSNR, dB':52s}{ours['psnr_db']:9.2f}")
-        sheet = contact_sheet(
-            dict(zip(("rendered", "truth"), np.split(images_from_01(pictures), 2), strict=True))
-        )
-        with whole_file(args.out / "new_views.png") as partial:
-            Image.fromarray(np.rint(255 * sheet).astype(np.uint8)).resize(
-                (4 * sheet.shape[1], 4 * sheet.shape[0]), Image.Resampling.NEAREST
-            ).save(partial)
-    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in scene.timings.items())
+    truth, max_scale = read_truth(example / "truth.npz"), load_weights(weights)[0].max_scale
+    numbers, pictures = {}, {}
+    for name, found in (("network", scene), ("refined", refined)):
+        numbers[name], wall, pictures[name] = judge(found, truth, max_scale)
+    print(f"\n{table(numbers | {'a wall': wall})}")
+    if refined.gaussians is not None:
+        write_new_views(args.out / "new_views.png", pictures["refined"])
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in refined.timings.items())
     print(f"\n{times}")
     print(f"Look at {folder / 'preview.png'} and {args.out / 'new_views.png'},")
     print(f"open {folder / 'scene.html'} in a browser, or run: mvdust3r view {folder}")

@@ -7,7 +7,7 @@ from data.rooms import SPLITS
 from mvdust3r_jax.geometry.camera import depth_to_world
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import images_01_from
-from tools.demo import EXAMPLE, judge, read_truth
+from tools.demo import EXAMPLE, ROWS, judge, read_truth, table
 
 
 def _photographs():
@@ -58,3 +58,11 @@ def test_the_truth_is_judged_perfect():
     assert ours["nd"] < 1e-4 and ours["rra15"] == 1 and ours["rta15"] == 1
     assert wall["nd"] > 0.5 and wall["rta15"] < 0.5
     assert pictures.shape == (2, 64, 64, 3)
+
+
+def test_a_number_that_a_result_lacks_is_left_empty():
+    """A wall has no rendered views."""
+    full = {name: 0.5 for name, _, _ in ROWS}
+    wall = {name: 0.25 for name in full if name != "psnr_db"}
+    *_, last_but_one, last = table({"network": full, "a wall": wall}).splitlines()
+    assert last_but_one.split()[-2:] == ["50.00", "25.00"] and last.split()[-1] == "0.50"
