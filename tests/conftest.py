@@ -64,8 +64,8 @@ jaxtyping._import_hook.JaxtypingTransformer = Checks
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 CHECKED = [
     *("chunked", "pytrees", "types"),
-    *("cameras", "export", "geometry", "media", "metrics", "models", "pairwise"),
-    *("reconstruction", "splat", "storage", "training", "viewer", "weights"),
+    *("cameras", "cli", "evaluation", "export", "geometry", "media", "metrics", "models"),
+    *("pairwise", "reconstruction", "splat", "storage", "training", "viewer", "weights"),
 ]
 _hook = jaxtyping.install_import_hook(
     [*(f"mvdust3r_jax.{room}" for room in CHECKED), "data"], _CHECKER
