@@ -125,7 +125,7 @@ def training_table(names: Sequence[str]) -> str:
 
 
 def attention_shares() -> str:
-    """Share of a pass's operations that attention between views takes, for both released networks."""
+    """Share of a pass that attention between views takes, of both released networks."""
     counts, rows = (4, 24, 100, 150, 400), []
     for name, label, num_refs in (("mvd", "MV-DUSt3R", 1), ("mvdp", "MV-DUSt3R+, R = 4", 4)):
         config, cells = VARIANTS[name], []
@@ -199,8 +199,8 @@ of the full-size network of two views took 8.7 s against 10.4 s in float32, of t
 same (`mvdust3r bench --dtype bfloat16` shows it for a machine): not worth its error, so float32 is
 taken there. Intel processors with AMX have not been measured with this change.
 
-Its error is small beside the network's own: `python -m benchmarks.half_precision`, the small network
-on test rooms of 8 views, differences paired by room with their 95 % intervals ("moved": mean
+Its error is small beside the network's own: `python -m benchmarks.half_precision`, the small
+network on test rooms of 8 views, differences paired by room with their 95 % intervals ("moved": mean
 distance between the two pointmaps over the mean distance of points):
 
 {half_precision.table(read_results("half_precision"))}
