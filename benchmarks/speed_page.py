@@ -200,8 +200,8 @@ same (`mvdust3r bench --dtype bfloat16` shows it for a machine): not worth its e
 taken there. Intel processors with AMX have not been measured with this change.
 
 Its error is small beside the network's own: `python -m benchmarks.half_precision`, the small
-network on test rooms of 8 views, differences paired by room with their 95 % intervals ("moved": mean
-distance between the two pointmaps over the mean distance of points):
+network on test rooms of 8 views, differences paired by room with their 95 % intervals ("moved":
+mean distance between the two pointmaps over the mean distance of points):
 
 {half_precision.table(read_results("half_precision"))}
 
