@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -69,9 +70,11 @@ def commands(page):
 
 
 def source_of(words):
-    """The Python file that a command runs, if it is one of this repository."""
+    """The Python file that a command runs, of this repository or of an installed package."""
     if words[:2] == ["python", "-m"]:
-        return ROOT / (words[2].replace(".", "/") + ".py")
+        own = ROOT / (words[2].replace(".", "/") + ".py")
+        found = None if own.exists() else importlib.util.find_spec(words[2])
+        return Path(found.origin) if found else own
     return ROOT / words[1] if words[0] == "python" else None
 
 
