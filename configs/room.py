@@ -3,7 +3,7 @@
     python train.py --config configs/room.py --workdir runs/room
 
 Four paths with cross-reference blocks, Gaussians, and new views rendered from one path a step.
-Like the first stage it may be ended at any step; configs/room_mvd.py says how.
+Like the first stage it is trained in cycles; configs/room_mvd.py says how.
 """
 
 from configs import room_mvd
@@ -13,7 +13,7 @@ def get_config():
     """Starts from the first stage; cross-reference blocks start as the identity."""
     config = room_mvd.get_config()
     config.variant = "room"
-    config.init_from = "runs/room_mvd"
+    config.init_from = "weights/room_mvd.safetensors"
     config.num_refs = 4
     config.data.images_per_step = 24
     config.data.num_inputs = (4, 8, 12)

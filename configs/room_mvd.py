@@ -3,12 +3,11 @@
     python train.py --config configs/room_mvd.py --workdir runs/room_mvd
 
 9 M parameters, 2 to 12 views, one path, no rendering, views as a cheap camera takes them. Made for
-many hours of an idle CPU, started and stopped at will: the learning rate stays at its peak until
-`decay_steps` before `total_steps`. To end the run, copy its folder, set both there and go on:
+hours of an idle CPU, a cycle at a time: the learning rate falls from its peak to zero over as many
+steps as these hours allow, and the next cycle starts from what this one left:
 
-    cp -r runs/room_mvd runs/room_mvd_end
-    python train.py --config configs/room_mvd.py --workdir runs/room_mvd_end \\
-        --config.total_steps=STEP+8000 --config.decay_steps=8000 --allow_changes
+    python train.py --config configs/room_mvd.py --workdir runs/room_mvd_next \\
+        --config.init_from=runs/room_mvd --config.total_steps=STEPS --config.decay_steps=STEPS-200
 """
 
 from configs import defaults
@@ -29,13 +28,13 @@ def get_config():
     config.data.baseline = (0.3, 1.5)
     config.data.reuse = 2
     config.data.photographic = 1.0
-    config.total_steps = 200_000
-    config.decay_steps = 20_000
-    config.warmup_steps = 300
+    config.total_steps = 5_000  # three hours of two free cores
+    config.decay_steps = 4_800
+    config.warmup_steps = 200
     config.optimizer = "muon"
-    config.peak_lr = 1e-3
+    config.peak_lr = 6e-4
     config.clip_norm = 1.0
-    config.average_decay = 0.999
+    config.average_decay = 0.995
     config.log_every = 20
     config.eval_every = 500
     config.eval_batches = 8

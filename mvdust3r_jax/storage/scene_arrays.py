@@ -132,7 +132,7 @@ class SceneArrays:
         points = (self.points - origin).astype(np.float32)
         return dataclasses.replace(self, points=points, world_from_cam=poses), origin
 
-    def keep(self, min_confidence: float) -> Bool[np.ndarray, "V H W"]:
+    def keep(self, min_confidence: float | np.floating) -> Bool[np.ndarray, "V H W"]:
         """Pixels of the scene (not padding) with finite points and at least this confidence."""
         finite = np.isfinite(self.points).all(axis=-1)
         return self.masks & finite & (self.confidence >= min_confidence)
