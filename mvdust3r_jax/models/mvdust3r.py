@@ -7,6 +7,7 @@ of views.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -121,8 +122,12 @@ def _check_input(images: Any, num_refs: int, patch: int) -> None:
 
 
 def abstract_variables(config: ModelConfig) -> dict[str, Any]:
-    """Shapes and types of a network's variables, nothing computed."""
+    """Shapes and types of a network's variables, nothing computed; traced once for each config."""
+    return jax.tree.map(lambda shape: shape, _abstract_variables(config))
 
+
+@functools.lru_cache(maxsize=32)
+def _abstract_variables(config: ModelConfig) -> dict[str, Any]:
     def init(key: Array, image: Array) -> dict[str, Any]:
         return MVDust3r(config).init(key, image, num_refs=2)
 
