@@ -18,6 +18,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from mvdust3r_jax.geometry.pixels import center_from_corner
 
 MAX_FEATURES = 4096
+# Numbers of a SIFT descriptor.
+_SIFT_SIZE = 128
 # Lowe's test, as the angle between descriptors: the best match against the second best one, and the
 # largest angle of all (radians).
 _MAX_RATIO, _MAX_ANGLE = 0.8, 0.7
@@ -70,7 +72,7 @@ def extract(
     extractor = pycolmap.FeatureExtractor.create(options, pycolmap.Device.cpu)
     keypoints, found = extractor.extract_from_uint8_array(np.ascontiguousarray(gray))
     corner = np.array([[k.x, k.y] for k in keypoints], np.float64).reshape(-1, 2)
-    descriptors = np.asarray(found.data, np.float32).reshape(len(corner), -1)
+    descriptors = np.asarray(found.data, np.float32).reshape(len(corner), _SIFT_SIZE)
     pixel_px = center_from_corner(corner)
     if mask is not None:
         last = np.array(mask.shape)[::-1] - 1

@@ -140,3 +140,14 @@ def test_what_does_not_belong_is_refused():
         refine(scene, [np.zeros((8, 9, 3), np.uint8)] * VIEWS)
     with pytest.raises(ValueError, match="known poses"):
         refine(dataclasses.replace(scene, world_is_reference=False), photographs())
+
+
+def test_photographs_without_texture_leave_the_scene_as_it_is():
+    """No feature at all is no error, and the scene says why nothing was done."""
+    scene = room()
+    sizes = np.asarray(scene.original_sizes)
+    flat = [np.full((*size, 3), 120, np.uint8) for size in sizes]
+    found = refine(scene, flat)
+    np.testing.assert_array_equal(found.world_from_cam, scene.world_from_cam)
+    np.testing.assert_array_equal(found.points, scene.points)
+    assert not any(found.refinement.refined) and "matched features" in found.refinement.why
