@@ -174,13 +174,24 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         memory_limit=None if args.memory is None else int(args.memory * _GIB),
     )
     if args.refine:
-        from mvdust3r_jax.reconstruction.refine import refine
-
         is_known = args.focal not in (None, *LENSES) or (known and known.intrinsics is not None)
-        scene = refine(scene, sources, keep_focal=bool(is_known), progress=console.step)
+        scene = _refined(scene, sources, bool(is_known), console)
     console.step("")
     scene.names = inputs.unique_names(sources)
     return scene
+
+
+def _refined(scene: Scene, sources, keep_focal: bool, console: Console) -> Scene:
+    """`refine`; what stops pycolmap is told, and loses nothing of the network's answer."""
+    from mvdust3r_jax.reconstruction.refine import refine
+
+    try:
+        return refine(scene, sources, keep_focal=keep_focal, progress=console.step)
+    except RuntimeError as error:
+        why = f"pycolmap stopped with {str(error).partition(chr(10))[0]!r}"
+        none = [False] * len(scene.names)
+        told = Refinement(refined=none, tracks=0, error_px=None, focal_factor=1.0, why=why)
+        return dataclasses.replace(scene, refinement=told)
 
 
 def _known_cameras(

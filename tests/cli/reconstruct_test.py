@@ -5,6 +5,7 @@ import os
 import shlex
 
 import numpy as np
+import pycolmap
 import pytest
 from PIL import Image
 
@@ -50,6 +51,20 @@ def test_cameras_that_nothing_matches_are_not_refined(place, tmp_path, capsys):
     told = json.loads(said.out)["refinement"]
     assert told["refined"] == [False] * 3 and told["error_px"] is None
     assert f"cameras not refined: {told['why']}" in said.err
+
+
+def test_what_stops_refining_loses_nothing(place, tmp_path, capsys, monkeypatch):
+    """The network's scene is written, and the line says what happened."""
+
+    def stops(*args):
+        raise RuntimeError("Check failed: rows == 3\nbacktrace")
+
+    monkeypatch.setattr(pycolmap, "FeatureExtractionOptions", stops)
+    arguments = ["--out", tmp_path / "o", "--export", "npz", "--refine"]
+    assert run(place, place / "фото é", *arguments) == 0
+    assert (tmp_path / "o" / "scene.npz").exists()
+    told = "cameras not refined: pycolmap stopped with 'Check failed: rows == 3'"
+    assert told in capsys.readouterr().err
 
 
 def test_quiet_says_nothing(place, tmp_path, capsys):
