@@ -35,22 +35,28 @@ class Tracks(NamedTuple):
         return Tracks(*(field[kept] for field in self))
 
 
+def component_of(
+    count: int, first: Int[np.ndarray, " e"], second: Int[np.ndarray, " e"]
+) -> Int[np.ndarray, " count"]:
+    """Of each of ``count`` things the number of its connected group; edges join two of them."""
+    # SciPy takes a third as long to import as JAX, and most runs refine nothing.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
 def join_matches(matches: Sequence[Matches], ideal_px: Sequence[np.ndarray]) -> Tracks:
     """Connected features; those that would put a view's different pixels into a track are left out.
 
     ideal_px: of all features [n, 2], view by view.
     """
-    # SciPy takes a third as long to import as JAX, and most runs refine nothing.
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     counts = [len(pixels) for pixels in ideal_px]
     starts = np.concatenate([[0], np.cumsum(counts)])
     edges = [starts[list(m.views)] + m.features for m in matches]
     edges = np.concatenate(edges) if edges else np.zeros((0, 2), np.int64)
-    shape = (int(starts[-1]),) * 2
-    graph = coo_array((np.ones(len(edges), bool), tuple(edges.T)), shape=shape)
-    label = connected_components(graph, directed=False)[1].astype(np.int64)
+    label = component_of(int(starts[-1]), *edges.T)
     view, pixel_px = np.repeat(np.arange(len(counts)), counts), np.concatenate(ideal_px)
     matched = np.unique(edges)
     order = matched[np.lexsort((view[matched], label[matched]))]

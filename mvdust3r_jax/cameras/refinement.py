@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from mvdust3r_jax.cameras.adjustment import Adjusted, adjust_from_afar, place_points
 from mvdust3r_jax.cameras.feature_tracks import (
     Tracks,
+    component_of,
     in_cameras,
     projection_errors,
     renumbered,
@@ -178,18 +179,12 @@ def _linked_views(tracks: Tracks, count: int) -> Bool[np.ndarray, " V"]:
 
 
 def _largest_group(tracks: Tracks, count: int) -> Bool[np.ndarray, " V"]:
-    """Views joined by tracks."""
-    label = np.arange(count)
-    for _ in range(count):
-        lowest = np.full(tracks.count, count)
-        np.minimum.at(lowest, tracks.track, label[tracks.view])
-        lower = label.copy()
-        np.minimum.at(lower, tracks.view, lowest[tracks.track])
-        if (lower == label).all():
-            break
-        label = lower
-    sizes = np.bincount(label[np.unique(tracks.view)], minlength=count)
-    return (label == sizes.argmax()) & (sizes.max() > 0)
+    """Views joined by tracks; none where nothing is tracked."""
+    seen = np.unique(tracks.view)
+    if not len(seen):
+        return np.zeros(count, bool)
+    label = component_of(count + tracks.count, tracks.view, count + tracks.track)[:count]
+    return label == np.bincount(label[seen]).argmax()
 
 
 def _accepted(start: Adjusted, attempt: _Attempt, tracks: Tracks, views) -> RefinedCameras:

@@ -61,9 +61,8 @@ def render(
     """Images [H, W, 3] in [0, 1], one per pose of ``world_from_cam`` [n, 4, 4].
 
     intrinsics: [3, 3] or [n, 3, 3] of the ``H x W`` image, the first pixel's center at (0, 0). The
-    tile lists
-    have room for the fullest frame: every frame is exact, and one program draws all of them. While
-    a part of the frames is used, the next one is drawn.
+    tile lists have room for the fullest frame: every frame is exact, and one program draws all of
+    them. While a part of the frames is used, the next one is drawn.
     """
     arrays = (cloud.means, cloud.rotations, cloud.scales, cloud.opacities, cloud.sh)
     arrays = [jnp.asarray(array, jnp.float32) for array in arrays]
