@@ -1,9 +1,9 @@
 """What every test runs under: eight host devices, no silent rank promotion, checked annotations.
 
-Annotations of functions are verified at run time (jaxtyping with beartype) in the rooms of
-``CHECKED`` and in ``data``, so a test that passes has also proved the shapes in signatures; of the
-package only ``cli`` and ``evaluation`` are not among them. ``UNCHECKED`` says which functions are
-left out and why. Child processes, fields of dataclasses and what has no annotation are not checked.
+Annotations of functions are verified at run time (jaxtyping with beartype) in the whole package and
+in ``data``, so a test that passes has also proved the shapes in signatures. ``UNCHECKED`` says
+which functions are left out and why. Child processes, fields of dataclasses and what has no
+annotation are not checked.
 
 Compiling is most of what tests cost: programs are optimized less than a user's, and XLA's older,
 cheaper way of writing loops is taken (both also in child processes), except in modules marked
@@ -20,6 +20,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", xla_flags(8))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Modules forget their programs, and several processes need the same ones: keep even those of single
+# operations, which are most of what a test outside of jit costs.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import jaxtyping._import_hook
@@ -41,10 +44,20 @@ UNCHECKED = {
 }
 
 
+# ``Float``, ``Int``, ``Bool`` and their like, by name.
+_ARRAY_TYPES = {
+    name
+    for name, kind in vars(jaxtyping).items()
+    if isinstance(kind, type) and issubclass(kind, jaxtyping.AbstractDtype)
+}
+
+
 class Checks(jaxtyping._import_hook.JaxtypingTransformer):
     """Checks functions and methods, but not the fields of dataclasses.
 
     Trees of arrays are rebuilt with whatever a function makes of their leaves: shapes, shardings.
+    Functions inside of others would be prepared for it at every call: of them only those that name
+    axes.
     """
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
@@ -55,8 +68,20 @@ class Checks(jaxtyping._import_hook.JaxtypingTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         outer = [parent.name for parent in self._parents if isinstance(parent, ast.ClassDef)]
-        unchecked = ".".join([*outer, node.name]) in UNCHECKED
-        return node if unchecked else super().visit_FunctionDef(node)
+        inside = any(isinstance(parent, ast.FunctionDef) for parent in self._parents)
+        if ".".join([*outer, node.name]) in UNCHECKED or (inside and not _names_axes(node)):
+            return node
+        return super().visit_FunctionDef(node)
+
+
+def _names_axes(node: ast.FunctionDef) -> bool:
+    """Whether arguments or result are arrays like ``Float[Array, "H W 3"]``, or hold such."""
+    given = node.args
+    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    notes = [argument.annotation for argument in arguments if argument] + [node.returns]
+    parts = (part for note in notes if note for part in ast.walk(note))
+    subscripted = (part.value for part in parts if isinstance(part, ast.Subscript))
+    return any(isinstance(kind, ast.Name) and kind.id in _ARRAY_TYPES for kind in subscripted)
 
 
 jaxtyping._import_hook.JaxtypingTransformer = Checks
@@ -79,8 +104,6 @@ machine.WORTH_BFLOAT16 = float("inf")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "float32")
-# Modules forget their programs and several workers need the same ones: keep also the quick ones.
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture

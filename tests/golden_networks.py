@@ -5,12 +5,15 @@ these weights; where ``stride`` stands in a file, only every stride-th pixel was
 """
 
 import dataclasses
+import functools
 import math
 import zlib
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.weights import port
 
 FOLDER = Path(__file__).parent / "golden" / "model"
@@ -66,3 +69,21 @@ def outputs(prediction, *, pair):
     arrays += [g.colors, g.opacities, g.scales, g.rotations] if g is not None else []
     named = dict(zip(OUTPUTS, arrays, strict=False))
     return {k: a[:, 0] if pair else a.swapaxes(0, 1) for k, a in named.items()}
+
+
+def all_paths(config, variables, images, num_refs):
+    """The network's answer."""
+    apply = functools.partial(MVDust3r(config).apply, num_refs=num_refs, all_paths=True)
+    return jax.jit(apply)(variables, images)
+
+
+def relative_errors(got, golden):
+    """(name, largest error over the largest entry) of each output."""
+    stride = int(golden.get("stride", 1))
+    for name, array in got.items():
+        want = golden[f"out_{name}"]
+        array = np.asarray(array)
+        array = array[..., None] if array.ndim < want.ndim else array
+        step = (Ellipsis, slice(None, None, stride), slice(None, None, stride))
+        array = array[step if name == "conf" else (*step, slice(None))]
+        yield name, np.abs(array - want).max() / np.abs(want).max()

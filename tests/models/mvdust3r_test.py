@@ -1,4 +1,4 @@
-"""The whole network: parity with the published ones, and what its structure promises."""
+"""The whole network: what its structure promises."""
 
 import dataclasses
 import functools
@@ -11,12 +11,7 @@ import pytest
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
 from mvdust3r_jax.models.decoder import Decoder
 from mvdust3r_jax.models.mvdust3r import abstract_variables
-from mvdust3r_jax.weights import port
-from tests import golden_networks
 
-pytestmark = pytest.mark.published
-
-FILES = sorted(f.stem for f in golden_networks.FOLDER.glob("*.npz") if "grads" not in f.stem)
 SMALL = ModelConfig(
     32, 2, 2, 32, 2, 2, patch=8, skip=False, gaussian_hidden=16, cross_ref=True, conf_max=100.0
 )
@@ -46,80 +41,12 @@ def small():
     return fresh, noisy
 
 
-def relative_errors(got, golden):
-    stride = int(golden.get("stride", 1))
-    for name, array in got.items():
-        want = golden[f"out_{name}"]
-        array = np.asarray(array)
-        array = array[..., None] if array.ndim < want.ndim else array
-        step = (Ellipsis, slice(None, None, stride), slice(None, None, stride))
-        array = array[step if name == "conf" else (*step, slice(None))]
-        yield name, np.abs(array - want).max() / np.abs(want).max()
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_parity(name):
-    """Every output is within 1e-5 of its largest entry; 1e-4 for DPT, whose outputs reach 1e4."""
-    golden, state, config, images = golden_networks.load(name)
-    variables = port.torch_to_flax(state, config)
-    refs = golden_networks.num_refs(golden)
-    prediction = run(config, variables, images, num_refs=refs, all_paths=True)
-    got = golden_networks.outputs(prediction, pair="cfg_nv" not in golden)
-    assert {f"out_{n}" for n in got} == {n for n in golden if n.startswith("out_")}
-    limit = 1e-4 if config.head == "dpt" else 1e-5
-    for output, error in relative_errors(got, golden):
-        assert error <= limit, (output, error)
-
-
-@pytest.mark.parametrize("name", ["mvdp_3views_2refs_sh1"])
-def test_bfloat16_points(name):
-    """Matrix products in bfloat16 move the points by at most 3e-2 of the largest."""
-    golden, state, config, images = golden_networks.load(name)
-    config = dataclasses.replace(config, dtype="bfloat16")
-    variables = port.torch_to_flax(state, config)
-    refs = golden_networks.num_refs(golden)
-    prediction = run(config, variables, images, num_refs=refs, all_paths=True)
-    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(prediction))
-    got = golden_networks.outputs(prediction, pair="cfg_nv" not in golden)
-    assert dict(relative_errors(got, golden))["pts3d"] <= 3e-2
-
-
-@pytest.mark.parametrize("remat", [False, "dots_with_no_batch_dims_saveable"])
-def test_gradient_parity(remat):
-    """Gradients of a weighted sum of all outputs: 1e-4 of each tensor's largest entry or norm."""
-    golden, state, config, images = golden_networks.load("grads_mvdp_3views_2refs")
-    config = dataclasses.replace(config, remat=remat)
-    model, refs = MVDust3r(config), golden_networks.num_refs(golden)
-    rs = np.random.RandomState(int(golden["cfg_seed"]) + 1)
-
-    def loss(params):
-        prediction = model.apply(
-            {"params": params}, images, num_refs=refs, all_paths=True, train=True
-        )
-        total = 0.0
-        for name, array in golden_networks.outputs(prediction, pair=False).items():
-            array = array[..., None] if array.ndim == 5 else array
-            weight = rs.standard_normal(array.shape) * (0.01 if name in ("pts3d", "conf") else 0.1)
-            total += (weight.astype(np.float32) * array).sum()
-        return total
-
-    variables = port.torch_to_flax(state, config)
-    value, grads = jax.jit(jax.value_and_grad(loss))(variables["params"])
-    assert abs(value - golden["loss"]) <= 1e-4 * abs(golden["loss"])
-    grads = port.flax_to_torch({"params": grads}, config)
-    for name, norm in zip(golden["grad_names"], golden["grad_norms"], strict=True):
-        assert abs(np.linalg.norm(grads[name]) - norm) <= 1e-4 * norm, name
-    for name in (n for n in golden if n.startswith("grad/")):
-        error = np.abs(grads[name.removeprefix("grad/")] - golden[name]).max()
-        assert error <= 1e-4 * np.abs(golden[name]).max(), name
-
-
 def test_path_0_alone_is_path_0_of_all(small):
     """Leaving out what only other paths need changes nothing (rounding: 1e-6)."""
-    images = random_images(4)
+    images = random_images(5)
     alone = run(SMALL, small[1], images, num_refs=3)
     every = run(SMALL, small[1], images, num_refs=3, all_paths=True)
-    assert every.points.shape == (1, 3, 4, 16, 24, 3)
+    assert every.points.shape == (1, 3, 5, 16, 24, 3)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[:, 0], atol=1e-5), alone, every)
 
 
@@ -134,7 +61,7 @@ def test_swapping_sources_swaps_their_results(small):
 @pytest.mark.parametrize("r", [0, 1, 2])
 def test_fresh_path_is_the_plain_network(small, r):
     """With fresh cross-reference blocks, path r is the R = 1 network with view r put first."""
-    images, order = random_images(4), np.array([r] + [v for v in range(4) if v != r])
+    images, order = random_images(5), np.array([r] + [v for v in range(5) if v != r])
     every = run(SMALL, small[0], images, num_refs=3, all_paths=True)
     plain = run(dataclasses.replace(SMALL, cross_ref=False), small[0], images[:, order])
     jax.tree.map(
@@ -144,25 +71,25 @@ def test_fresh_path_is_the_plain_network(small, r):
 
 def test_trained_cross_reference_blocks_matter(small):
     """Once they are not zero, the paths do talk to each other."""
-    images = random_images(3)
+    images = random_images(5)
     one = run(SMALL, small[1], images, num_refs=1).points
-    two = run(SMALL, small[1], images, num_refs=2).points
-    assert np.abs(one - two).max() > 1e-3
+    three = run(SMALL, small[1], images, num_refs=3).points
+    assert np.abs(one - three).max() > 1e-3
 
 
 def test_batch_entries_are_independent(small):
     """A batch of two is two runs of one."""
-    images = jnp.concatenate([random_images(3, 0), random_images(3, 1)])
-    both = run(SMALL, small[1], images, num_refs=2)
-    second = run(SMALL, small[1], images[1:], num_refs=2)
+    images = jnp.concatenate([random_images(5, 0), random_images(5, 1)])
+    both = run(SMALL, small[1], images, num_refs=3)
+    second = run(SMALL, small[1], images[1:], num_refs=3)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1:], b, atol=1e-5), both, second)
 
 
 def test_unrolled_layers_are_the_scanned_ones(small):
     """Writing layers out changes nothing."""
-    images = random_images(3)
+    images = random_images(5)
     config = dataclasses.replace(SMALL, unroll=True)
-    a, b = (run(c, small[1], images, num_refs=2).points for c in (SMALL, config))
+    a, b = (run(c, small[1], images, num_refs=3).points for c in (SMALL, config))
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 

@@ -155,7 +155,6 @@ os.environ["XLA_FLAGS"] = xla_flags(4 // int(count))
 import jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.config.update("jax_compilation_cache_dir", folder + "/cache")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_default_matmul_precision", "float32")
 jax.distributed.initialize(f"127.0.0.1:{port}", int(count), int(index))
 from absl import logging

@@ -1,6 +1,7 @@
 """One training step: accumulation, freezing, averaging, and steps that are not finite."""
 
 import dataclasses
+import functools
 from functools import partial
 
 import jax
@@ -16,27 +17,33 @@ from mvdust3r_jax.training.run import initial_state
 from mvdust3r_jax.training.state import StepConfig, split_micro_batches
 from mvdust3r_jax.training.step import evaluate_step, make_recipe, train_step
 
-MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussians=False, cross_ref=True)
+# Two paths, as in training; without cross-reference blocks, which are a third of its compilation.
+MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussians=False)
 OBJECTIVE = ObjectiveConfig(num_refs=2, num_targets=1)
 OPTIMIZER = OptimizerConfig(peak_lr=1e-2, total_steps=100)
-PLAIN = StepConfig()
+PLAIN, AVERAGED = StepConfig(), StepConfig(average_decay=0.5)
 
 
 def batch_of(size=4, seed=0):
     return jax.tree.map(jnp.asarray, box_views(np.random.default_rng(seed), size, 4, 16, 16))
 
 
-def build(optimizer=OPTIMIZER, config=PLAIN, objective=OBJECTIVE):
+@functools.cache
+def variables():
+    init = partial(MVDust3r(MODEL).init, num_refs=1, all_paths=True)
+    return jax.jit(init)(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))
+
+
+def recipe_of(optimizer=OPTIMIZER, config=PLAIN):
+    return make_recipe(MVDust3r(MODEL), optimizer, OBJECTIVE, config, variables()["params"])
+
+
+@functools.cache
+def build(optimizer=OPTIMIZER, config=PLAIN):
     """Initial state and the compiled step."""
-    recipe, variables = recipe_of(optimizer, config, objective)
-    return initial_state(recipe, variables, seed=0), jax.jit(partial(train_step, recipe=recipe))
-
-
-def recipe_of(optimizer=OPTIMIZER, config=PLAIN, objective=OBJECTIVE):
-    """The recipe, and the variables of its network."""
-    model = MVDust3r(MODEL)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)), 1, True)
-    return make_recipe(model, optimizer, objective, config, variables["params"]), variables
+    recipe = recipe_of(optimizer, config)
+    state = initial_state(recipe, variables(), seed=0)
+    return state, jax.jit(partial(train_step, recipe=recipe))
 
 
 def differences(tree_1, tree_2):
@@ -83,8 +90,8 @@ def test_evaluation_in_parts_is_that_of_the_whole_batch():
     """As many micro-batches as training has, the same numbers."""
     batch, results = with_holes(batch_of()), []
     for parts in (1, 2):
-        recipe, variables = recipe_of(config=StepConfig(accumulation=parts))
-        state = initial_state(recipe, variables, seed=0)
+        recipe = recipe_of(config=StepConfig(accumulation=parts))
+        state = initial_state(recipe, variables(), seed=0)
         results.append(jax.jit(partial(evaluate_step, recipe=recipe))(state, batch))
     for name in results[0]:
         np.testing.assert_allclose(results[1][name], results[0][name], rtol=1e-4, err_msg=name)
@@ -110,7 +117,7 @@ def test_uneven_micro_batches_are_refused():
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters():
     """Parameters, moments and average stay; the counters tell; the next good step goes on."""
-    state, step = build(config=StepConfig(average_decay=0.9))
+    state, step = build(config=AVERAGED)
     good = batch_of()
     bad = good.replace(images=good.images.at[0, 0, 0, 0, 0].set(jnp.nan))
     state, _ = step(state, good)
@@ -148,13 +155,13 @@ def test_freezing_stops_the_gradient_too():
 
 def test_average_follows_the_parameters_and_is_what_is_evaluated():
     """The average lies between old and new parameters; evaluation reads it."""
-    state, step = build(config=StepConfig(average_decay=0.5))
+    state, step = build(config=AVERAGED)
     batch = batch_of()
     new, _ = step(state, batch)
     # Step 0 averages over the first tenth: decay (1 + 0) / (10 + 0).
     expected = jax.tree.map(lambda p, q: 0.1 * p + 0.9 * q, state.params, new.params)
     assert differences(new.average, expected) < 1e-6
-    evaluate = jax.jit(partial(evaluate_step, recipe=recipe_of()[0]))
+    evaluate = jax.jit(partial(evaluate_step, recipe=recipe_of()))
     by_average = evaluate(new, batch)["loss"]
     swapped = new.replace(params=new.average, average={})
     np.testing.assert_allclose(by_average, evaluate(swapped, batch)["loss"], rtol=1e-6)
