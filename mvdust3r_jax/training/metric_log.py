@@ -1,4 +1,4 @@
-"""Where numbers go: JSON lines, and TensorBoard (by tensorboardX, no TensorFlow).
+"""Where numbers go: JSON lines, and TensorBoard.
 
 One process writes. A resumed run first drops the records of steps it is about to repeat, so every
 step stands once in the file. What cannot be written (a full disk) is reported and lost; the run
@@ -12,25 +12,17 @@ import io
 import json
 import math
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 
 from mvdust3r_jax.storage import places
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.storage.places import AnyPath
-
-try:
-    from tensorboardX import summary
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
-except ImportError:
-    EventsWriter = None
 
 
 class MetricLog:
@@ -120,57 +112,14 @@ def _reported(step: int, what: str) -> Iterator[None]:
         logging.warning("step %d: %s could not be written: %s", step, what, error)
 
 
-class _Board:
-    """TensorBoard event files. Written at once: a background writer that fails leaves no word.
-
-    After a failed write the next one begins another file; readers skip the rest of a broken one.
-    """
-
-    def __init__(self, folder: AnyPath, first_step: int):
-        self._folder, self._first_step, self._writer = folder, first_step, None
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        self._write(step, *(summary.scalar(name, value) for name, value in values.items()))
-
-    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
-        self._write(step, summary.image(name, pixels, dataformats="HWC"))
-
-    def _write(self, step: int, *contents: Any) -> None:
-        self._writer = self._writer or self._open()
-        try:
-            self._append(step, contents)
-        except OSError:
-            self.close()
-            raise
-
-    def _append(self, step: int, contents: tuple[Any, ...]) -> None:
-        for content in contents:
-            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=content))
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Ends the file, if one is open."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            with contextlib.suppress(OSError):
-                writer.close()
-
-    def _open(self) -> Any:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        writer = EventsWriter(str(self._folder / "events"), f".{time.monotonic_ns()}")
-        if self._first_step:  # readers then drop what an interrupted run wrote beyond this step
-            start = SessionLog(status=SessionLog.START)
-            writer.write_event(
-                Event(wall_time=time.time(), step=self._first_step, session_log=start)
-            )
-        return writer
-
-
-def _open_board(folder: AnyPath, first_step: int) -> _Board | None:
-    if EventsWriter is None:
+def _open_board(folder: AnyPath, first_step: int) -> Any:
+    # tensorboardX imports Google's storage, which takes longer than JAX: only where it is used.
+    try:
+        from mvdust3r_jax.training.tensorboard import Board
+    except ImportError:
         logging.warning("no TensorBoard files: install tensorboardX (the [data] extra has it)")
         return None
-    return _Board(folder, first_step)
+    return Board(folder, first_step)
 
 
 def _drop_after(path: AnyPath, first_step: int) -> None:

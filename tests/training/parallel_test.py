@@ -1,4 +1,7 @@
-"""One step gives the same loss and update however it is spread over devices and processes."""
+"""One step gives the same loss and update however it is spread over devices.
+
+`pods_test` is about several processes.
+"""
 
 import dataclasses
 import functools
@@ -32,7 +35,7 @@ OBJECTIVE = ObjectiveConfig(
 )
 OPTIMIZER = OptimizerConfig(peak_lr=1e-3, warmup_steps=0, total_steps=10)
 STEP = StepConfig(average_decay=0.9)
-# Without rendering, which costs most of a step's compilation; it is in the tests of one process.
+# Without rendering, which costs most of a step's compilation.
 POINTS = dict(
     network=dataclasses.replace(MODEL, gaussians=False),
     objective=ObjectiveConfig(num_refs=2, num_targets=1),
@@ -75,8 +78,8 @@ def one_step(way, batch=None, **options):
 
 
 @functools.cache
-def on_one_device():
-    return one_step("1 device")
+def on_one_device(rendering):
+    return one_step("1 device", **({} if rendering else POINTS))
 
 
 def assert_same_gradients(state, expected):
@@ -87,10 +90,14 @@ def assert_same_gradients(state, expected):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", ["pmap 8", "fsdp 8", "fsdp 2x4", "2 slices"])
-def test_spread_step_equals_the_step_of_one_device(way):
+@pytest.mark.parametrize(
+    ("way", "rendering"),
+    [("pmap 8", True), ("fsdp 8", True), ("fsdp 2x4", False), ("2 slices", False)],
+)
+def test_spread_step_equals_the_step_of_one_device(way, rendering):
     """Loss terms, gradients (Adam's first moment) and batch statistics agree within 1e-5."""
-    (expected, one), (metrics, state) = on_one_device(), one_step(way)
+    (expected, one) = on_one_device(rendering)
+    metrics, state = one_step(way, **({} if rendering else POINTS))
     for name in expected:
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
     assert_same_gradients(state, one)
@@ -150,7 +157,7 @@ def test_evaluation_is_spread_too():
     """The same numbers from pmap on 8 devices, and from sharded state, as from one device."""
     results = []
     for way in ("1 device", "pmap 8", "fsdp 8"):
-        run = make(way)
+        run = make(way, **POINTS)
         batch = run.chips.put_batch(batch_of())
         results.append(run.evaluate(run.chips.put_state(run.state), batch))
     for name in results[0]:
@@ -168,40 +175,6 @@ def test_mesh_of_the_wrong_size_is_an_error():
     """Needed and present devices are quoted."""
     with pytest.raises(ValueError, match="needs 6 devices, got 8"):
         make_mesh((3, 2))
-
-
-_WORKER = """
-import os, sys
-sys.path[:0] = [sys.argv[3]]
-from tests.xla_flags import xla_flags
-os.environ["XLA_FLAGS"] = xla_flags(4)
-import jax
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
-jax.config.update("jax_default_matmul_precision", "float32")
-import numpy as np
-import tests.training.parallel_test as t
-whole = t.batch_of()
-mine = jax.tree.map(lambda x: x[4 * jax.process_index():][:4], whole)
-for way in ("pmap 8", "fsdp 8"):
-    run = t.make(way, **t.POINTS)
-    state = run.chips.put_state(jax.device_get(run.state))
-    _, metrics = run.step(state, run.chips.put_batch(mine))
-    if jax.process_index() == 0:
-        numbers = float(metrics["loss"]), float(metrics["grad_norm"])
-        print("RESULT", way.split()[0], *map(repr, numbers))
-"""
-
-
-def test_two_processes_give_the_step_of_one(tmp_path):
-    """Two processes of four devices each, every one with its own half of the batch."""
-    outputs = run_in_two(tmp_path / "worker.py", _WORKER, timeout_s=600)
-    lines = [line.split()[1:] for line in outputs[0].splitlines() if line.startswith("RESULT")]
-    assert [line[0] for line in lines] == ["pmap", "fsdp"], outputs[0][-3000:] + outputs[1][-3000:]
-    expected, _ = one_step("1 device", **POINTS)
-    for _, loss, norm in lines:
-        np.testing.assert_allclose(float(loss), expected["loss"], rtol=1e-5)
-        np.testing.assert_allclose(float(norm), expected["grad_norm"], rtol=1e-4)
 
 
 _PREEMPTED = """

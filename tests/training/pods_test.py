@@ -28,7 +28,8 @@ from tests.train_test import stored_state
 from tests.two_processes import run_in
 
 pytestmark = pytest.mark.slow
-NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=False, gaussians=False)
+# With skip CNN: its batch statistics must be those of the batches of all processes.
+NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=True, gaussians=False)
 STEPS, STOP = 4, 2
 
 
@@ -210,9 +211,11 @@ def alone(tmp_path_factory):
     return folder
 
 
-def losses(folder):
+def numbers(folder):
+    """Losses of steps and evaluations, and the norms of the gradients."""
     records = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [r["loss"] for r in records if r["kind"] in ("train", "eval_held_out")]
+    known = [r for r in records if r["kind"] in ("train", "eval_held_out")]
+    return [r["loss"] for r in known], [r["grad_norm"] for r in known if "grad_norm" in r]
 
 
 def test_arrays_are_really_cut_over_the_processes(pod):
@@ -243,8 +246,11 @@ def test_two_processes_resume_bit_for_bit(pod, name):
     "name", ["pmap-whole", "fsdp-whole", "pmap-half", "fsdp-killed", "fsdp-on-four"]
 )
 def test_any_number_of_processes_trains_as_one(pod, alone, name):
-    """The losses of every step and evaluation, also where the number changed half way."""
-    np.testing.assert_allclose(losses(pod[0] / name), losses(alone), rtol=2e-5)
+    """Losses and gradients of every step, evaluations too, also if the number changed half way."""
+    (losses, norms), (expected, expected_norms) = numbers(pod[0] / name), numbers(alone)
+    np.testing.assert_allclose(losses, expected, rtol=2e-5)
+    np.testing.assert_allclose(norms, expected_norms, rtol=1e-4)
+    assert len(norms) == STEPS
 
 
 def test_a_failed_write_of_one_process_is_known_to_all_and_the_next_save_works(pod):
