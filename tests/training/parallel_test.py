@@ -23,9 +23,7 @@ from mvdust3r_jax.training.state import StepConfig
 from tests.two_processes import run_in_two
 
 # With skip CNN: its batch statistics must be those of the whole batch.
-MODEL = ModelConfig(
-    16, 1, 1, 16, 1, 1, patch=4, skip=True, cross_ref=True, gaussian_hidden=16
-)  # fmt: skip
+MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=True, gaussian_hidden=16)
 OBJECTIVE = ObjectiveConfig(
     num_refs=2,
     num_targets=1,
@@ -35,14 +33,15 @@ OBJECTIVE = ObjectiveConfig(
 )
 OPTIMIZER = OptimizerConfig(peak_lr=1e-3, warmup_steps=0, total_steps=10)
 STEP = StepConfig(average_decay=0.9)
-# Without rendering, which costs most of a step's compilation.
+# Without rendering and batch statistics, which most of a step's compilation is for; two samples a
+# device, and paths that see each other.
 POINTS = dict(
-    network=dataclasses.replace(MODEL, gaussians=False),
+    network=dataclasses.replace(MODEL, skip=False, gaussians=False, cross_ref=True),
     objective=ObjectiveConfig(num_refs=2, num_targets=1),
 )
 
 
-def batch_of(size=8):
+def batch_of(size=16):
     """Different samples, with holes in their depth that differ in number."""
     rng = np.random.default_rng(3)
     batch = box_views(rng, size, 3, 8, 8)
@@ -62,17 +61,16 @@ def make(way, network=MODEL, objective=OBJECTIVE, config=STEP):
         "1 device": lambda: DataParallel(jax.devices()[:1]),
         "pmap 8": DataParallel,
         "fsdp 8": lambda: FullySharded(make_mesh((8, 1))),
-        "fsdp 2x4": lambda: FullySharded(make_mesh((2, 4))),
         "2 slices": lambda: FullySharded(make_mesh((4, 2), slices=2)),
     }[way]()
     model = MVDust3r(dataclasses.replace(network, bn_axis_name=spread.axis_name))
     return make_run(model, variables(network), OPTIMIZER, objective, config, spread=spread)
 
 
-def one_step(way, batch=None, **options):
+def one_step(way, **options):
     """Metrics, and the state after one step, as one device would hold it."""
     run = make(way, **options)
-    batch = run.chips.put_batch(batch_of() if batch is None else batch)
+    batch = run.chips.put_batch(batch_of())
     new, metrics = run.step(run.chips.put_state(run.state), batch)
     return jax.device_get(metrics), jax.device_get(run.chips.host_view(new))
 
@@ -91,12 +89,11 @@ def assert_same_gradients(state, expected):
 
 
 @pytest.mark.parametrize(
-    ("way", "rendering"),
-    [("pmap 8", True), ("fsdp 8", True), ("fsdp 2x4", False), ("2 slices", False)],
+    ("way", "rendering"), [("pmap 8", True), ("fsdp 8", True), ("2 slices", False)]
 )
 def test_spread_step_equals_the_step_of_one_device(way, rendering):
     """Loss terms, gradients (Adam's first moment) and batch statistics agree within 1e-5."""
-    (expected, one) = on_one_device(rendering)
+    expected, one = on_one_device(rendering)
     metrics, state = one_step(way, **({} if rendering else POINTS))
     for name in expected:
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
@@ -111,16 +108,12 @@ def test_spread_step_equals_the_step_of_one_device(way, rendering):
 
 
 def test_accumulated_step_with_sharded_state_equals_that_of_one_device():
-    """Two micro-batches on every chip; without batch statistics, which are a micro-batch's own."""
-    options = POINTS | dict(
-        batch=batch_of(16),
-        network=dataclasses.replace(MODEL, skip=False, gaussians=False),
-        config=StepConfig(accumulation=2),
-    )
-    expected, one = one_step("1 device", **options)
-    metrics, state = one_step("fsdp 8", **options)
+    """Two micro-batches on every chip, against the whole batch at once."""
+    expected, one = on_one_device(False)
+    accumulated = dataclasses.replace(STEP, accumulation=2)
+    metrics, state = one_step("fsdp 8", **POINTS, config=accumulated)
     for name in expected:
-        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-4, atol=1e-6)
     assert_same_gradients(state, one)
 
 

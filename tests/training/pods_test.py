@@ -28,8 +28,7 @@ from tests.train_test import stored_state
 from tests.two_processes import run_in
 
 pytestmark = pytest.mark.slow
-# With skip CNN: its batch statistics must be those of the batches of all processes.
-NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=True, gaussians=False)
+NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=False, gaussians=False)
 STEPS, STOP = 4, 2
 
 
@@ -40,10 +39,10 @@ def config_of(way, **fields):
     config.data.height = config.data.width = 8
     config.data.num_inputs, config.data.num_targets = (2,), 0
     config.total_steps, config.warmup_steps = STEPS, 1
-    # A best and a regular checkpoint fall on the same step.
-    config.eval_every = config.checkpoint_every = STOP
+    # A best and a regular checkpoint fall on the last step.
+    config.eval_every, config.checkpoint_every = STEPS, STOP
     config.eval_batches, config.log_every, config.pictures_every = 1, 1, 0
-    config.average_decay, config.tensorboard = 0.9, False
+    config.average_decay, config.tensorboard = 0, False
     config.update(fields)
     return config
 
@@ -232,7 +231,7 @@ def test_two_processes_save_the_best_and_the_newest_at_one_step(pod, way):
     """Both are there; neither waits in the other's barrier."""
     whole = pod[0] / f"{way}-whole"
     assert sorted(p.name for p in (whole / NEWEST).iterdir()) == ["2", "4"]
-    assert [p.name for p in (whole / BEST).iterdir()] in (["2"], ["4"])
+    assert [p.name for p in (whole / BEST).iterdir()] == ["4"]
 
 
 @pytest.mark.parametrize("name", ["pmap-half", "fsdp-killed"])
