@@ -70,7 +70,7 @@ class Sizes:
 
 FULL = Sizes()
 TINY = Sizes(
-    networks=("mvdp_3views_2refs_sh1",),
+    networks=("mvd_nogs_noskip_2views",),
     scenes=("s1_basic",),
     variant="tiny",
     views=(2,),
@@ -120,13 +120,13 @@ def parity(sizes: Sizes) -> Iterator[dict]:
 
 def _network_error(golden: dict, state: dict, config, images) -> dict:
     from tests import golden_networks
-    from tests.models.mvdust3r_test import relative_errors
 
     variables = port.torch_to_flax(state, config)
-    options = {"num_refs": golden_networks.num_refs(golden), "all_paths": True}
-    prediction = jax.jit(lambda v, x: MVDust3r(config).apply(v, x, **options))(variables, images)
+    refs = golden_networks.num_refs(golden)
+    prediction = golden_networks.all_paths(config, variables, images, num_refs=refs)
     outputs = golden_networks.outputs(prediction, pair="cfg_nv" not in golden)
-    return {"errors": {n: float(e) for n, e in relative_errors(outputs, golden)}}
+    errors = golden_networks.relative_errors(outputs, golden)
+    return {"errors": {name: float(error) for name, error in errors}}
 
 
 def _scene_errors(sizes: Sizes) -> Iterator[dict]:

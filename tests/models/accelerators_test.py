@@ -22,7 +22,6 @@ from mvdust3r_jax.training.step import make_recipe, train_step
 from mvdust3r_jax.types import Batch
 from mvdust3r_jax.weights import port
 from tests import golden_networks
-from tests.models import mvdust3r_test
 from tests.splat import golden_test
 
 PLATFORMS = ("cuda", "rocm", "tpu")
@@ -52,7 +51,7 @@ def test_networks_are_right_in_the_branches_of_accelerators(as_on_accelerators, 
     apply = functools.partial(MVDust3r(config).apply, num_refs=refs, all_paths=True)
     got = golden_networks.outputs(jax.jit(apply)(variables, images), pair="cfg_nv" not in golden)
     limit = 1e-4 if config.head == "dpt" else 1e-5
-    assert max(error for _, error in mvdust3r_test.relative_errors(got, golden)) <= limit
+    assert max(error for _, error in golden_networks.relative_errors(got, golden)) <= limit
     assert not config.skip or as_on_accelerators
 
 
