@@ -85,7 +85,7 @@ TINY = Sizes(
     repeat=1,
     room="configs/tiny.py",
     room_overrides=("data.num_inputs=(2,)", "data.height=16", "data.width=16", "total_steps=4")
-    + ("warmup_steps=2", "eval_every=0"),
+    + ("data.num_targets=0", "num_refs=1", "warmup_steps=2", "eval_every=0"),
     room_s=300.0,
 )
 

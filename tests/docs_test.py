@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -22,6 +23,7 @@ from mvdust3r_jax.cli.arguments import shared
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction import serving
 from mvdust3r_jax.weights import files as weight_files
+from tests.xla_flags import xla_flags
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -225,7 +227,8 @@ def run_command(words, appended):
         subprocess.run(["make", "-n", *words[1:]], check=True, stdout=subprocess.DEVNULL)
     elif words[0] == "python" and Path(words[1]).exists():
         command = [sys.executable, *words[1:], *appended]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        one_device = os.environ | {"XLA_FLAGS": xla_flags(1)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_device)
         assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-2000:])
 
 

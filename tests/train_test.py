@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def smallest():
-    """The tiny config, smaller: 8 steps, a checkpoint every second one."""
+    """The tiny config, smaller: 8 steps without rendering, a checkpoint every second one."""
     config = tiny.get_config()
-    config.data.num_inputs = (2,)
+    config.data.num_inputs, config.data.num_targets, config.num_refs = (2,), 0, 1
     config.data.height = config.data.width = 16
     config.total_steps, config.warmup_steps = 8, 2
     config.checkpoint_every = 2
@@ -40,8 +40,9 @@ def smallest():
 
 def start(workdir, cache, **overrides):
     """``train.py`` with the smallest config as a process of its own, on one device."""
-    fields = {"data.num_inputs": "(2,)", "data.height": 16, "data.width": 16, "total_steps": 8}
-    fields |= {"warmup_steps": 2, "checkpoint_every": 2, "eval_every": 0, "log_every": 1}
+    fields = {"data.num_inputs": "(2,)", "data.num_targets": 0, "num_refs": 1}
+    fields |= {"data.height": 16, "data.width": 16, "total_steps": 8, "warmup_steps": 2}
+    fields |= {"checkpoint_every": 2, "eval_every": 0, "log_every": 1}
     fields |= {"average_decay": 0.9, "tensorboard": False} | overrides
     arguments = [f"--config.{name}={value}" for name, value in fields.items()]
     environment = os.environ | {"XLA_FLAGS": xla_flags(1), "JAX_COMPILATION_CACHE_DIR": str(cache)}
@@ -168,7 +169,7 @@ def test_run_of_non_finite_steps_stops_with_its_story(prepared_once, tmp_path, m
     config = smallest()
     config.max_skipped_in_row = 3
     config.checkpoint_every = 0
-    settings = {"num_targets": 1, "height": 16, "width": 16, "seed": 0, "num_inputs": (2,)}
+    settings = {"num_targets": 0, "height": 16, "width": 16, "seed": 0, "num_inputs": (2,)}
     monkeypatch.setattr(train, "make_source", lambda **_: BadFromThird(batch_size=8, **settings))
     with pytest.raises(NonFiniteError, match=r"3 steps .* step 5; .*'loss': 'nan'.*box/"):
         train.train(config, tmp_path)
