@@ -3,7 +3,9 @@
     python -m benchmarks.windows [--views 32,64 --windows 8,12 --rooms 20]
 
 By the network that ships, and by an oracle: true points with noise and outliers, each window in a
-frame and at a scale of its own, which shows what joining alone costs. ND is that of all views'
+frame and at a scale of its own, which shows what joining alone costs. The photographs are in the
+order of a walk; the network is also given them shuffled, in windows by that order and by likeness
+(`window_plan`). ND is that of all views'
 points in the frame of the reference, after the best scale, in meters (`metrics.pointmaps`).
 """
 
@@ -25,8 +27,9 @@ from mvdust3r_jax.geometry.camera import depth_to_world
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from mvdust3r_jax.geometry.truth import known_depth
 from mvdust3r_jax.metrics.pointmaps import point_errors
-from mvdust3r_jax.reconstruction.network import Answer, asking
-from mvdust3r_jax.reconstruction.windows import ask_in_windows, plan_windows
+from mvdust3r_jax.reconstruction.network import Answer, asking, features_of
+from mvdust3r_jax.reconstruction.window_plan import Plan, by_likeness, in_order
+from mvdust3r_jax.reconstruction.windows import ask_in_windows
 from mvdust3r_jax.types import Batch, Prediction, images_01_from
 
 WEIGHTS = Path("weights/small.safetensors")
@@ -71,11 +74,11 @@ def numbered(views: int, height: int, width: int) -> np.ndarray:
     return np.broadcast_to(np.arange(views)[:, None, None, None], (views, height, width, 3))
 
 
-def errors_of(ask, variables: dict, given: np.ndarray, window: int, batch: Batch):
+def errors_of(ask, variables: dict, given: np.ndarray, plan: Plan, batch: Batch):
     """ND and processor seconds of one room."""
     begin = time.process_time()
-    if len(given) > window:
-        answer = ask_in_windows(ask, variables, given, window)
+    if len(plan) > 1:
+        answer = ask_in_windows(ask, variables, given, plan)
     else:
         answer = ask(variables, given)
     seconds = time.process_time() - begin
@@ -83,29 +86,52 @@ def errors_of(ask, variables: dict, given: np.ndarray, window: int, batch: Batch
     return float(error), seconds
 
 
+def shuffled(batch: Batch, room: int) -> Batch:
+    """The same views in another order."""
+    order = np.random.default_rng(room).permutation(batch.images.shape[1])
+    return jax.tree.map(lambda x: x[:, order], batch)
+
+
+def pixels_of(batch: Batch) -> np.ndarray:
+    """The first room's photographs."""
+    return np.uint8(np.rint(255 * images_01_from(np.asarray(batch.images[0]))))
+
+
 def measure(views: int, window: int, args: argparse.Namespace, model) -> list[dict]:
     """Rows of the network and of the oracle; ``window`` = views: all at once."""
-    size = args.size
-    shape = (len(plan_windows(views, window)[0]), size, size, 3)
-    ask = asking(model, shape, min(4, window), "auto")
-    found: dict[str, list] = {"small": [], "oracle": []}
+    size, plan = args.size, in_order(views, window)
+    at_once = len(plan[0])
+    ask = asking(model, (at_once, size, size, 3), min(4, window), "auto")
+    found: dict[tuple[str, str, str], list] = {}
+
+    def note(by: str, order: str, windows_by: str, result: tuple[float, float]) -> None:
+        found.setdefault((by, order, windows_by), []).append(result)
+
     for room in range(args.rooms):
         batch = sample_batch(np.array([SPLITS["test"][0] + room], np.uint32), views, 0, size, size)
-        pixels = np.uint8(np.rint(255 * images_01_from(np.asarray(batch.images[0]))))
+        pixels, mixed = pixels_of(batch), shuffled(batch, room)
         if not room:
-            errors_of(ask, model.variables, pixels, window, batch)  # compiles
-        found["small"].append(errors_of(ask, model.variables, pixels, window, batch))
+            errors_of(ask, model.variables, pixels, plan, batch)  # compiles
+        note("small", "walk", "order", errors_of(ask, model.variables, pixels, plan, batch))
         numbers = numbered(views, size, size)
-        found["oracle"].append(errors_of(oracle(batch, room), {}, numbers, window, batch))
+        note("oracle", "walk", "order", errors_of(oracle(batch, room), {}, numbers, plan, batch))
+        if len(plan) > 1:
+            given = pixels_of(mixed)
+            alike = by_likeness(features_of(model, given, at_once), at_once)
+            for way, windows in (("order", plan), ("likeness", alike)):
+                result = errors_of(ask, model.variables, given, windows, mixed)
+                note("small", "shuffled", way, result)
     rows = []
-    for by, results in found.items():
+    for (by, order, windows_by), results in found.items():
         errors, seconds = np.array(results).T
         rows.append(
             {
                 "by": by,
                 "views": views,
+                "photographs": order,
                 "at once": window,
-                "windows": len(plan_windows(views, window)),
+                "windows by": windows_by,
+                "windows": len(plan),
                 "nd_m": float(errors.mean()),
                 "nd_ci_m": float(1.96 * errors.std() / len(errors) ** 0.5),
                 "cpu_s": float(np.median(seconds)),
@@ -125,8 +151,9 @@ def main() -> None:
     model, rows = load_model(WEIGHTS), []
     for views in map(int, args.views.split(",")):
         for window in (*map(int, args.windows.split(",")), views):
-            rows += measure(views, window, args, model)
-            print(tables.table(list(rows[-1]), [row.values() for row in rows[-2:]]), flush=True)
+            new = measure(views, window, args, model)
+            print(tables.table(list(new[0]), [row.values() for row in new]), flush=True)
+            rows += new
     write_results("windows", {"rooms": args.rooms, "size": args.size, "rows": rows})
 
 

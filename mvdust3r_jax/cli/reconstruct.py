@@ -26,7 +26,7 @@ from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import LENSES
-from mvdust3r_jax.reconstruction.windows import plan_windows
+from mvdust3r_jax.reconstruction.window_plan import in_order
 from mvdust3r_jax.storage.results import check_names, is_results_folder, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, Refinement
 
@@ -138,7 +138,7 @@ def check_output_folder(folder: Path, names: Sequence[str]) -> None:
 def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Console) -> None:
     """What the run will take; MemoryLimitError if it does not fit."""
     height, width = args.size or model.image_size
-    windows = plan_windows(views, args.window) if args.window else [range(views)]
+    windows = in_order(views, args.window)
     at_once = len(windows[0])
     refs = min(args.refs, at_once) if model.config.cross_ref else 1
     limit = None if args.memory is None else int(args.memory * _GIB)
@@ -163,6 +163,7 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         reference=args.reference,
         num_refs=args.refs,
         window=args.window,
+        window_by=args.window_by,
         kept_in=args.keep_windows,
         size=args.size,
         fit=args.fit,

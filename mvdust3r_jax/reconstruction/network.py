@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.flops import choice_flops, forward_flops
@@ -97,6 +97,22 @@ def compiled_program(model: Model, shape: tuple[int, int, int, int], num_refs: i
     facts = (model.config, num_refs)
     pixels, reference = Leaf(shape, "uint8"), Leaf((), "int32")
     return program("forward_arrays", facts, (abstract(model.variables), pixels, reference))
+
+
+def features_of(
+    model: Model, pixels: UInt8[np.ndarray, "V H W 3"], at_once: int
+) -> Float[np.ndarray, "V D"]:
+    """What the encoder alone says of each photograph, ``at_once`` of them at a time."""
+    views, shape = len(pixels), (at_once, *pixels.shape[1:])
+    encode = program(
+        "view_features", (model.config,), (abstract(model.variables), Leaf(shape, "uint8"))
+    )
+    found = []
+    for start in range(0, views, at_once):
+        # The last ones are filled up with photographs from the beginning.
+        group = pixels[np.arange(start, start + at_once) % views]
+        found.append(jax.device_get(encode(model.variables, group)["features"]))
+    return np.concatenate(found)[:views]
 
 
 def _surest_path(model: Model, shape, num_refs: int) -> Ask:

@@ -26,7 +26,7 @@ from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.masks import with_mask
 from mvdust3r_jax.media.photographs import Photo, read_photo
 from mvdust3r_jax.models.config import ModelConfig
-from mvdust3r_jax.reconstruction import memory
+from mvdust3r_jax.reconstruction import memory, window_plan
 from mvdust3r_jax.reconstruction.known_world import align_to_poses
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.network import (
@@ -35,6 +35,7 @@ from mvdust3r_jax.reconstruction.network import (
     Reference,
     asking,
     default_reference,
+    features_of,
 )
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import (
@@ -46,7 +47,7 @@ from mvdust3r_jax.reconstruction.scene_cameras import (
     find_cameras,
     known_intrinsics,
 )
-from mvdust3r_jax.reconstruction.windows import ask_in_windows, plan_windows
+from mvdust3r_jax.reconstruction.windows import ask_in_windows
 
 Source = str | os.PathLike | np.ndarray | Image.Image | Photo
 
@@ -58,6 +59,7 @@ def reconstruct(
     reference: Reference | None = None,
     num_refs: int = DEFAULT_REFS,
     window: int | None = None,
+    window_by: Literal["order", "likeness"] = "order",
     kept_in: str | os.PathLike | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
@@ -77,8 +79,10 @@ def reconstruct(
         "auto", the one on whose path the network is surest: of the ``num_refs`` paths of
         MV-DUSt3R+, or with other networks of all photographs, tried in turn. By default "auto"
         where that costs little (MV-DUSt3R+), else "first".
-      window: of more photographs than this, so many at a time (`windows`), in their order; memory
-        does not grow with their number, and the reference is the first window's.
+      window: of more photographs than this, so many at a time (`windows`); memory does not grow
+        with their number, and the reference is the first window's.
+      window_by: which are taken together: those that follow each other, "order", or those that are
+        alike to the encoder, "likeness", where the order says nothing.
       kept_in: a folder in which windows' answers are kept, for a run that is begun again.
       num_refs: references of MV-DUSt3R+ (at most as many as there are views).
       size: (height, width) for the network; by default what it was trained at.
@@ -106,7 +110,8 @@ def reconstruct(
     height, width = size or model.image_size
     known = cameras or KnownCameras()
     _check(views, height, width, num_refs, model.config, known, masks)
-    at_once = len(plan_windows(views, window)[0]) if window else views
+    windows = window_plan.in_order(views, window)
+    at_once = len(windows[0])
     num_refs = min(num_refs, at_once) if model.config.cross_ref else 1
     if reference is None:
         reference = default_reference(model.config, at_once, num_refs, height, width)
@@ -129,7 +134,9 @@ def reconstruct(
         clock.begin("network")
         if at_once < views:
             told = dict(kept_in=kept_in, facts=(model.config, num_refs, reference))
-            answer = ask_in_windows(ask, model.variables, pixels, at_once, **told, advance=advance)
+            if window_by == "likeness":
+                windows = window_plan.by_likeness(features_of(model, pixels, at_once), at_once)
+            answer = ask_in_windows(ask, model.variables, pixels, windows, **told, advance=advance)
         else:
             answer = ask(model.variables, pixels)
         clock.begin("cameras")

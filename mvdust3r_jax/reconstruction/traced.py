@@ -86,6 +86,11 @@ def encode(config: ModelConfig, variables: dict, pixels: Array) -> dict[str, Arr
     return {"tokens": encode_views(variables, _images(pixels), config)}
 
 
+def view_features(config: ModelConfig, variables: dict, pixels: Array) -> dict[str, Array]:
+    """``features`` [V, D]: of each photograph the mean of the encoder's tokens."""
+    return {"features": encode_views(variables, _images(pixels), config).mean(axis=1)}
+
+
 def surest_of_group_arrays(
     config: ModelConfig, at_once: int, variables: dict, pixels: Array, tokens: Array, start: Array
 ) -> dict[str, Array]:

@@ -1,11 +1,10 @@
 """Many photographs in windows: each is one pass of the network, joined by the views in common.
 
-Windows follow the order of the photographs (frames of a video, a walk), so neighbors in it must see
-the same things. All have the same number of views, so one program serves them, and what the network
-holds does not grow with their number. Each window's points have a frame and a scale of their own;
-those of the next one are brought to them by the similarity between the two answers for the views
-in common (robust least squares over pixels). A view keeps the answer of the window that is surer of
-it.
+Which views are in a window is `window_plan`'s. All have the same number of views, so one program
+serves them, and what the network holds does not grow with their number. Each window's points have a
+frame and a scale of their own; they are brought to the first one's by the similarity between the
+answers for the views in common (robust least squares over pixels). A view keeps the answer of the
+window that is surer of it.
 """
 
 from __future__ import annotations
@@ -23,54 +22,38 @@ from jaxtyping import Float, UInt8
 
 from mvdust3r_jax.reconstruction.network import Answer, Ask, gaussian_names
 from mvdust3r_jax.reconstruction.programs import Leaf, program
+from mvdust3r_jax.reconstruction.window_plan import Plan
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.types import Gaussians, Prediction
-
-# Of a window's views, the share that the next one has as well.
-OVERLAP_SHARE = 1 / 3
-
-
-def plan_windows(views: int, window: int) -> list[range]:
-    """Ranges of ``window`` views that follow each other, `OVERLAP_SHARE` or more in common.
-
-    Raises:
-      ValueError: a window of fewer than 3 views could not be joined.
-    """
-    if window < 3:
-        raise ValueError(f"a window has at least 3 views, of which one is in common: got {window}")
-    if views <= window:
-        return [range(views)]
-    step = window - max(1, round(OVERLAP_SHARE * window))
-    starts = [*range(0, views - window, step), views - window]
-    return [range(start, start + window) for start in starts]
 
 
 def ask_in_windows(
     ask: Ask,
     variables: dict,
     pixels: UInt8[np.ndarray, "V H W 3"],
-    window: int,
+    windows: Plan,
     *,
     kept_in: str | os.PathLike | None = None,
     facts: Hashable = (),
     advance: Callable[[float], None] = lambda share: None,
 ) -> Answer:
-    """The network's answer for all photographs, ``window`` of them at a time.
+    """The network's answer for all photographs, one window at a time.
 
     Args:
       ask: the network, for photographs of the shape of a window.
+      windows: views of each, by `window_plan`; the first one's reference is the whole's.
       kept_in: a folder for the answers of windows; those that are there already are not asked for
         again, so that a run that broke off goes on.
       facts: what the answers depend on beside weights and pixels; their ``repr`` must tell it.
       advance: is told the share of the windows that is done.
     """
-    windows = plan_windows(len(pixels), window)
     kept_in = None if kept_in is None else Path(kept_in)
     key = "" if kept_in is None else f"{_digest(variables)} {facts!r}"
     whole: _Whole | None = None
     for done, views in enumerate(windows, 1):
-        answer = _kept(ask, variables, pixels[views.start : views.stop], kept_in, key)
-        whole = _Whole.begun(answer, len(pixels)) if whole is None else whole
+        answer = _kept(ask, variables, pixels[views], kept_in, key)
+        if whole is None:
+            whole = _Whole.begun(answer.prediction, views[answer.reference], len(pixels))
         whole.add(answer.prediction, views)
         advance(done / len(windows))
     return Answer(whole.prediction, whole.reference)
@@ -85,17 +68,15 @@ class _Whole:
     sure: np.ndarray  # [V] mean log confidence
 
     @classmethod
-    def begun(cls, first: Answer, views: int) -> _Whole:
-        empty = jax.tree.map(
-            lambda x: np.zeros((views, *x.shape[1:]), np.float32), first.prediction
-        )
-        return cls(empty, first.reference, np.full(views, -np.inf))
+    def begun(cls, like: Prediction, reference: int, views: int) -> _Whole:
+        empty = jax.tree.map(lambda x: np.zeros((views, *x.shape[1:]), np.float32), like)
+        return cls(empty, reference, np.full(views, -np.inf))
 
-    def add(self, found: Prediction, views: range) -> None:
+    def add(self, found: Prediction, views: list[int]) -> None:
         """Put a window's answer in, where it is the first or the surer one."""
         common = [i for i in views if np.isfinite(self.sure[i])]
         if common:
-            own = [i - views.start for i in common]
+            own = [views.index(i) for i in common]
             found = moved(found, *_similarity(found, self.prediction, own, common))
         sure = np.log(found.confidence).mean(axis=(1, 2))
         for own, view in enumerate(views):

@@ -1,4 +1,4 @@
-"""Windows of views: their plan, how they are joined, and runs that go on."""
+"""Windows of views: how they are joined, and runs that go on."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,23 +9,9 @@ from mvdust3r_jax.reconstruction import windows
 from mvdust3r_jax.reconstruction.network import Answer
 from mvdust3r_jax.types import Gaussians, Prediction
 
-VIEWS, WINDOW, SIZE = 7, 4, (6, 8)
-
-
-@pytest.mark.parametrize(("views", "window"), [(2, 3), (4, 3), (10, 3), (10, 8), (100, 12)])
-def test_windows_cover_all_views_and_overlap(views, window):
-    """Each view is in one, neighbors share a third, all are of one size."""
-    found = windows.plan_windows(views, window)
-    assert sorted({i for w in found for i in w}) == list(range(views))
-    assert {len(w) for w in found} == {min(views, window)}
-    for a, b in zip(found, found[1:], strict=False):
-        assert len(set(a) & set(b)) >= max(1, round(window / 3))
-
-
-def test_a_window_of_two_is_refused():
-    """Its neighbor would have nothing in common with what is new in it."""
-    with pytest.raises(ValueError, match="at least 3 views.*got 2"):
-        windows.plan_windows(5, 2)
+VIEWS, SIZE = 7, (6, 8)
+IN_ORDER = [[0, 1, 2, 3], [3, 4, 5, 6]]
+MIXED = [[0, 3, 5, 1], [5, 0, 6, 2], [2, 3, 4, 1]]
 
 
 @pytest.fixture
@@ -70,21 +56,27 @@ def network(world, outliers=0.0):
     return ask, asked
 
 
-def test_windows_are_joined_exactly(world):
+@pytest.mark.parametrize("plan", [IN_ORDER, MIXED])
+def test_windows_are_joined_exactly(world, plan):
     """Frames and scales of all windows become the first one's; Gaussians go with the points."""
     ask, asked = network(world)
     shares = []
-    answer = windows.ask_in_windows(ask, {}, world[2], WINDOW, advance=shares.append)
+    answer = windows.ask_in_windows(ask, {}, world[2], plan, advance=shares.append)
     np.testing.assert_allclose(answer.prediction.points, world[0], atol=1e-4)
     np.testing.assert_array_equal(answer.prediction.confidence, world[1])
     np.testing.assert_allclose(answer.prediction.gaussians.scales, 1, rtol=1e-4)
-    assert answer.reference == 1 and len(asked) == len(shares) > 1 and shares[-1] == 1
+    assert (
+        answer.reference == plan[0][1]
+        and asked == plan
+        and len(shares) == len(plan)
+        and shares[-1] == 1
+    )
 
 
 def test_outliers_do_not_move_a_window(world):
     """A tenth of wrong points leave the others where they are."""
     ask, _ = network(world, outliers=0.1)
-    answer = windows.ask_in_windows(ask, {}, world[2], WINDOW)
+    answer = windows.ask_in_windows(ask, {}, world[2], IN_ORDER)
     errors = np.linalg.norm(answer.prediction.points - world[0], axis=-1)
     assert np.quantile(errors, 0.8) < 0.02
 
@@ -97,7 +89,7 @@ def test_a_run_goes_on_from_what_is_kept(world, tmp_path):
     def run(weights, facts=("x",)):
         asked.clear()
         told = dict(kept_in=tmp_path, facts=facts)
-        return windows.ask_in_windows(ask, weights, world[2], WINDOW, **told), len(asked)
+        return windows.ask_in_windows(ask, weights, world[2], IN_ORDER, **told), len(asked)
 
     first, count = run(weights)
     again, none = run(weights)

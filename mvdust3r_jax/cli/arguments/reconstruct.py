@@ -69,8 +69,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--window",
         type=values.positive,
         metavar="N",
-        help="take more than N photographs N at a time, in their order, and join the windows by "
-        "the third of their views that they have in common; neighbors must see the same things",
+        help="take more than N photographs N at a time, and join the windows by the third of their "
+        "views that they have in common",
+    )
+    many.add_argument(
+        "--window-by",
+        choices=("order", "likeness"),
+        default="order",
+        help="which photographs are taken together: those that follow each other (neighbors must "
+        "see the same things), or those that are alike to the encoder in a first pass "
+        "(default: %(default)s)",
     )
     many.add_argument(
         "--keep-windows",
