@@ -2,7 +2,7 @@
 
     python -m benchmarks.windows [--views 32,64 --windows 8,12 --rooms 20]
 
-By the network that ships, and by an oracle: true points with noise and outliers, each window in a
+By a network that ships, and by an oracle: true points with noise and outliers, each window in a
 frame and at a scale of its own, which shows what joining alone costs. The photographs are in the
 order of a walk; the network is also given them shuffled, in windows by that order and by likeness
 (`window_plan`). ND is that of all views'
@@ -32,7 +32,6 @@ from mvdust3r_jax.reconstruction.window_plan import Plan, by_likeness, in_order
 from mvdust3r_jax.reconstruction.windows import ask_in_windows
 from mvdust3r_jax.types import Batch, Prediction, images_01_from
 
-WEIGHTS = Path("weights/small.safetensors")
 # Of the oracle: noise as a share of a point's distance, and the share of points that are wrong.
 NOISE, OUTLIERS = 0.02, 0.05
 
@@ -100,8 +99,9 @@ def pixels_of(batch: Batch) -> np.ndarray:
 def measure(views: int, window: int, args: argparse.Namespace, model) -> list[dict]:
     """Rows of the network and of the oracle; ``window`` = views: all at once."""
     size, plan = args.size, in_order(views, window)
-    at_once = len(plan[0])
-    ask = asking(model, (at_once, size, size, 3), min(4, window), "auto")
+    at_once, network = len(plan[0]), Path(args.weights).stem
+    paths = min(4, window) if model.config.cross_ref else 1
+    ask = asking(model, (at_once, size, size, 3), paths, "auto" if paths > 1 else "first")
     found: dict[tuple[str, str, str], list] = {}
 
     def note(by: str, order: str, windows_by: str, result: tuple[float, float]) -> None:
@@ -112,7 +112,7 @@ def measure(views: int, window: int, args: argparse.Namespace, model) -> list[di
         pixels, mixed = pixels_of(batch), shuffled(batch, room)
         if not room:
             errors_of(ask, model.variables, pixels, plan, batch)  # compiles
-        note("small", "walk", "order", errors_of(ask, model.variables, pixels, plan, batch))
+        note(network, "walk", "order", errors_of(ask, model.variables, pixels, plan, batch))
         numbers = numbered(views, size, size)
         note("oracle", "walk", "order", errors_of(oracle(batch, room), {}, numbers, plan, batch))
         if len(plan) > 1:
@@ -120,7 +120,7 @@ def measure(views: int, window: int, args: argparse.Namespace, model) -> list[di
             alike = by_likeness(features_of(model, given, at_once), at_once)
             for way, windows in (("order", plan), ("likeness", alike)):
                 result = errors_of(ask, model.variables, given, windows, mixed)
-                note("small", "shuffled", way, result)
+                note(network, "shuffled", way, result)
     rows = []
     for (by, order, windows_by), results in found.items():
         errors, seconds = np.array(results).T
@@ -147,8 +147,9 @@ def main() -> None:
     parser.add_argument("--windows", default="8,12")
     parser.add_argument("--rooms", type=int, default=20)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--weights", default="weights/small.safetensors")
     args = parser.parse_args()
-    model, rows = load_model(WEIGHTS), []
+    model, rows = load_model(args.weights), []
     for views in map(int, args.views.split(",")):
         for window in (*map(int, args.windows.split(",")), views):
             new = measure(views, window, args, model)
