@@ -27,8 +27,8 @@ from mvdust3r_jax.geometry.camera import depth_to_world
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from mvdust3r_jax.geometry.truth import known_depth
 from mvdust3r_jax.metrics.pointmaps import point_errors
+from mvdust3r_jax.models.window_plan import Plan, by_likeness, in_order
 from mvdust3r_jax.reconstruction.network import Answer, asking, features_of
-from mvdust3r_jax.reconstruction.window_plan import Plan, by_likeness, in_order
 from mvdust3r_jax.reconstruction.windows import ask_in_windows
 from mvdust3r_jax.types import Batch, Prediction, images_01_from
 

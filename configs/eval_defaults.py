@@ -41,6 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Rows of mvdust3r_jax.evaluation.methods; what the weights cannot serve is skipped.
     config.methods = "constant,mean,oracle,mvd,mvdp,mvdp_best,pairwise"
     config.num_refs = 4  # paths of mvdp, mvdp_auto, mvdp_best, points
+    config.window = 4  # views at once of mvd_windows
     config.mean_samples = 200  # training trajectories that 'mean' averages over
 
     # Pairwise baseline: its own weights, '' = the same as for the other methods

@@ -21,12 +21,12 @@ from mvdust3r_jax.export.point_filter import Kept
 from mvdust3r_jax.media.mask_files import masks_of
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.media.picture import Header
+from mvdust3r_jax.models.window_plan import in_order
 from mvdust3r_jax.reconstruction import machine, memory
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import LENSES
-from mvdust3r_jax.reconstruction.window_plan import in_order
 from mvdust3r_jax.storage.results import check_names, is_results_folder, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, Refinement
 

@@ -17,6 +17,7 @@ import numpy as np
 from mvdust3r_jax.evaluation import baselines, networks
 from mvdust3r_jax.evaluation.devices import Devices
 from mvdust3r_jax.evaluation.estimate import Estimate, add_poses, first_view
+from mvdust3r_jax.evaluation.windows import predict_in_windows
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.types import Batch, Prediction
@@ -26,12 +27,14 @@ from mvdust3r_jax.types import Batch, Prediction
 class Settings:
     """What a method needs to know besides its network.
 
-    num_refs: references of methods of several paths, at most ``num_inputs``. mean: pointmaps
+    num_refs: references of methods of several paths, at most ``num_inputs``. at_once: views of a
+    window. mean: pointmaps
     [V, H, W, 3] of the training split, for the method 'mean'.
     """
 
     num_inputs: int
     num_refs: int
+    at_once: int
     graph: str
     window: int
     steps: int
@@ -103,6 +106,10 @@ def _surest_view(job: Job) -> Estimate:
     return job.posed(*job.predict(networks.predict_from_surest_view))
 
 
+def _in_windows(job: Job) -> Estimate:
+    return job.posed(job.predict(predict_in_windows, at_once=job.settings.at_once))
+
+
 def _points_alone(job: Job) -> Estimate:
     prediction = job.predict(networks.predict, num_refs=job.refs())
     return job.posed(job.run("splats", baselines.fixed_splats, prediction, job.batch))
@@ -165,6 +172,7 @@ _TABLE = (
     ),
     Method("mvd", "one path, view 0 is the reference", _one_path),
     Method("mvd_auto", "one path, every view tried, the surest one's taken", _surest_view),
+    Method("mvd_windows", "one path of a few views at a time, joined", _in_windows),
     Method("mvdp", "several paths, the first one counts", _first_path, Needs.PATHS),
     Method(
         "mvdp_auto", "several paths, the surest one counts", _chosen_path,

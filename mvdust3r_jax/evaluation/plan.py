@@ -16,7 +16,7 @@ from mvdust3r_jax.evaluation.sets import EvalSet
 from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.pairwise.alignment_start import GRAPHS
 
-_LEAST = {"num_refs": 1, "mean_samples": 1, "pairwise_window": 1, "pairwise_steps": 0}
+_LEAST = {"num_refs": 1, "window": 3, "mean_samples": 1, "pairwise_window": 1, "pairwise_steps": 0}
 _LEAST |= {"pairwise_batch": 1, "batch_per_device": 1, "devices": 0, "pictures": 0}
 _CHOICES = {"pairwise_graph": GRAPHS, "chamfer": CHAMFER}
 
@@ -26,6 +26,7 @@ class Options:
     """How methods are run; configs/eval_defaults.py says what each field is."""
 
     num_refs: int = 4
+    window: int = 4
     mean_samples: int = 200
     pairwise_graph: str = "complete"
     pairwise_window: int = 4
@@ -49,6 +50,7 @@ class Options:
         return Settings(
             num_inputs=num_inputs,
             num_refs=min(self.num_refs, num_inputs),
+            at_once=self.window,
             graph=self.pairwise_graph,
             window=self.pairwise_window,
             steps=self.pairwise_steps,

@@ -1,4 +1,4 @@
-"""Alignments between two point sets: similarity by least squares, and by medians.
+"""Alignments between two point sets: similarity by least squares, robust or not, and by medians.
 
 Points are ``[..., n, 3]``; masks or weights ``[..., n]``. A similarity is returned as
 ``(scale, rotation, translation)`` with ``target = scale * rotation @ source + translation``.
@@ -6,6 +6,7 @@ Points are ``[..., n, 3]``; masks or weights ``[..., n]``. A similarity is retur
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -13,6 +14,8 @@ from mvdust3r_jax.geometry.transforms import safe_norm
 
 # Smallest total weight and source variance that a similarity is divided by.
 _EPS = 1e-12
+# Of the robust similarity: rounds, width of the loss in median residuals, and its least width.
+_ROUNDS, _WIDTH_MEDIANS, _LEAST_WIDTH = 10, 2.0, 1e-9
 
 
 def similarity(
@@ -36,6 +39,25 @@ def similarity(
     translation = target_mean - scale[..., None] * jnp.einsum(
         "...ij,...j->...i", rotation, source_mean
     )
+    return scale, rotation, translation
+
+
+def robust_similarity(
+    source: Float[Array, "n 3"], target: Float[Array, "n 3"], weights: Float[Array, "n"]
+) -> tuple[Float[Array, ""], Float[Array, "3 3"], Float[Array, "3"]]:
+    """A `similarity` with little regard to outliers.
+
+    Least squares, reweighted by Geman and McClure's loss as wide as the usual residual.
+    """
+
+    def step(reweighted: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
+        scale, rotation, translation = similarity(source, target, reweighted)
+        residual = safe_norm(target - scale * source @ rotation.T - translation[None])
+        width = _WIDTH_MEDIANS * lower_median(residual, weights > 0) + _LEAST_WIDTH
+        return weights / (1 + (residual / width) ** 2) ** 2, (scale, rotation, translation)
+
+    found = jax.lax.scan(step, weights, None, length=_ROUNDS)[1]
+    scale, rotation, translation = (x[-1] for x in found)
     return scale, rotation, translation
 
 

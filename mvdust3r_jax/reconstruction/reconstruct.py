@@ -25,8 +25,9 @@ from mvdust3r_jax.media.fitting import Fit, Fitted, fit_photo, original_intrinsi
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.masks import with_mask
 from mvdust3r_jax.media.photographs import Photo, read_photo
+from mvdust3r_jax.models import window_plan
 from mvdust3r_jax.models.config import ModelConfig
-from mvdust3r_jax.reconstruction import memory, window_plan
+from mvdust3r_jax.reconstruction import memory
 from mvdust3r_jax.reconstruction.known_world import align_to_poses
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.network import (

@@ -15,9 +15,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.cameras.focals import own_focals
-from mvdust3r_jax.geometry.align import lower_median, similarity
+from mvdust3r_jax.geometry.align import robust_similarity
 from mvdust3r_jax.geometry.pointmaps import mean_distance
-from mvdust3r_jax.geometry.transforms import safe_norm
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.encoded import encode_views
 from mvdust3r_jax.models.mvdust3r import MVDust3r
@@ -28,9 +27,6 @@ from mvdust3r_jax.types import Prediction
 
 # Where the focal length cannot be found, the field of view of a usual phone camera is assumed.
 _FALLBACK_FOCAL_PER_WIDTH = 0.8
-# Of joining windows: reweightings, and the loss's width in medians of the residuals; exact answers
-# leave no residual to divide by.
-_SIMILARITY_STEPS, _WIDTH_MEDIANS, _LEAST_WIDTH = 10, 2.0, 1e-9
 
 
 def forward(
@@ -125,22 +121,11 @@ def _rendered_scales(pred: Prediction, max_scale: float) -> Prediction:
 # ---------------------------------------------------------------- windows
 
 
-def robust_similarity(
+def window_similarity(
     source: Float[Array, "n 3"], target: Float[Array, "n 3"], weights: Float[Array, "n"]
 ) -> dict[str, Array]:
-    """``target = scale * rotation @ source + translation``, with little regard to outliers.
-
-    Least squares, reweighted by Geman and McClure's loss as wide as the usual residual.
-    """
-
-    def step(reweighted: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
-        scale, rotation, translation = similarity(source, target, reweighted)
-        residual = safe_norm(target - scale * source @ rotation.T - translation[None])
-        width = _WIDTH_MEDIANS * lower_median(residual, weights > 0) + _LEAST_WIDTH
-        return weights / (1 + (residual / width) ** 2) ** 2, (scale, rotation, translation)
-
-    found = jax.lax.scan(step, weights, None, length=_SIMILARITY_STEPS)[1]
-    scale, rotation, translation = (x[-1] for x in found)
+    """``scale``, ``rotation`` and ``translation`` of `robust_similarity`."""
+    scale, rotation, translation = robust_similarity(source, target, weights)
     return {"scale": scale, "rotation": rotation, "translation": translation}
 
 

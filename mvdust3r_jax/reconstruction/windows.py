@@ -20,9 +20,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mvdust3r_jax.models.window_plan import Plan
 from mvdust3r_jax.reconstruction.network import Answer, Ask, gaussian_names
 from mvdust3r_jax.reconstruction.programs import Leaf, program
-from mvdust3r_jax.reconstruction.window_plan import Plan
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.types import Gaussians, Prediction
 
@@ -102,7 +102,7 @@ def _similarity(
     source, target = (np.where(usable[:, None], x, 0) for x in (source, target))
     count = len(weights)
     shapes = Leaf((count, 3), "float32"), Leaf((count, 3), "float32"), Leaf((count,), "float32")
-    result = jax.device_get(program("robust_similarity", (), shapes)(source, target, weights))
+    result = jax.device_get(program("window_similarity", (), shapes)(source, target, weights))
     return float(result["scale"]), result["rotation"], result["translation"]
 
 

@@ -1,6 +1,6 @@
 """Which photographs the network is given together, where there are too many for one pass.
 
-Every window but the first has views in common with earlier ones, by which `windows` joins it. In a
+Every window but the first has views in common with earlier ones, by which it is joined. In a
 video or a walk, neighbors see the same things. Where the order says nothing, a first pass with the
 encoder alone tells it: photographs whose tokens are alike in the mean are mostly of one place.
 """

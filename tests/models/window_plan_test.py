@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvdust3r_jax.reconstruction.window_plan import by_likeness, common_views, in_order
+from mvdust3r_jax.models.window_plan import by_likeness, common_views, in_order
 
 
 def circle(views, seed=0):
