@@ -16,6 +16,7 @@ from tests.train_test import smallest
 def test_evaluation_with_another_number_of_targets_is_refused():
     """The evaluation step splits views by the training's number; the same number may be named."""
     config = smallest()
+    config.data.num_targets = 1
     config.eval = {"held_out": {"num_targets": 1}}
     build.check(config)
     config.eval = {"held_out": {"num_targets": 2}}
