@@ -70,7 +70,7 @@ def joining(count=9):
     programs.program.cache_clear()
     shapes = tuple(Leaf(shape, "float32") for shape in [(count, 3), (count, 3), (count,)])
     points = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
-    program = programs.program("robust_similarity", (), shapes)
+    program = programs.program("window_similarity", (), shapes)
     return jax.device_get(program(points, 2 * points[::-1], np.ones(count, np.float32)))
 
 
@@ -86,7 +86,7 @@ def test_damaged_and_foreign_programs_are_replaced(cache, monkeypatch, content):
     else:
         user_cache.write(programs.TRACED, entry.name, content)
     jax.tree.map(np.testing.assert_array_equal, joining(), wanted)
-    monkeypatch.setattr(traced, "robust_similarity", None)
+    monkeypatch.setattr(traced, "window_similarity", None)
     jax.tree.map(np.testing.assert_array_equal, joining(), wanted)
 
 
@@ -135,7 +135,7 @@ scene = reconstruct(list(pixels), load_model(sys.argv[1]), num_refs=2)
 print([name for name in ("flax", "scipy", "orbax") if name in sys.modules])
 shapes = tuple(Leaf(shape, "float32") for shape in [(9, 3), (9, 3), (9,)])
 points = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
-joining = program("robust_similarity", (), shapes)(points, 2 * points, np.ones(9, np.float32))
+joining = program("window_similarity", (), shapes)(points, 2 * points, np.ones(9, np.float32))
 print(joining["scale"].round(3))
 """
 
