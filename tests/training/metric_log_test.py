@@ -6,7 +6,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 
-from mvdust3r_jax.training import metric_log
+from mvdust3r_jax.training import metric_log, tensorboard
 from mvdust3r_jax.training.metric_log import MetricLog
 
 
@@ -57,7 +57,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, cap
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(metric_log._Board, "_append", full)
+        disk.setattr(tensorboard.Board, "_append", full)
         disk.setattr(metric_log, "whole_file", full)
         log.scalars(1, {"loss": 1.0})
         log.pictures(1, {"panel": np.ones((4, 6, 3))})
