@@ -11,8 +11,6 @@ import pytest
 
 from mvdust3r_jax.metrics import lpips
 
-pytestmark = pytest.mark.published
-
 
 def fake_weights(key):
     """A network of AlexNet's shape with random weights."""

@@ -19,8 +19,6 @@ from mvdust3r_jax.metrics.poses import (
     view_pairs,
 )
 
-pytestmark = pytest.mark.published
-
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 CASES = ["dense", "sparse", "empty_sample", "render_view", "eval_levels", "eval_far_degenerate"]
 

@@ -5,8 +5,6 @@ import pytest
 from mvdust3r_jax.weights import port
 from tests import golden_networks
 
-pytestmark = pytest.mark.published
-
 FILES = sorted(f.stem for f in golden_networks.FOLDER.glob("*.npz") if "grads" not in f.stem)
 
 

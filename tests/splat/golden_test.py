@@ -9,8 +9,6 @@ import pytest
 
 from mvdust3r_jax.splat import rasterize
 
-pytestmark = pytest.mark.published
-
 SCENES = sorted((pathlib.Path(__file__).parents[1] / "golden" / "raster").glob("*.npz"))
 INPUTS = ("means", "quats", "scales", "opacities", "colors")
 # Above this radius (pixels) float32 may round to a neighboring integer.
@@ -46,7 +44,7 @@ def _loss(inputs, xi, scene):
 
 
 def run_scene(path):
-    """The golden scene, and our (image, alpha, info) and gradients, as users compile them."""
+    """The golden scene, and our (image, alpha, info) and gradients."""
     scene = dict(np.load(path))
     if "sh" in scene:
         scene["colors"], scene["grad_colors"] = scene["sh"], scene["grad_sh"]

@@ -14,8 +14,6 @@ from mvdust3r_jax.splat.pointmaps import clip_scales
 from mvdust3r_jax.training import losses
 from mvdust3r_jax.types import Batch
 
-pytestmark = pytest.mark.published
-
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 CASES = ["dense", "sparse", "empty_sample", "render_view"]
 
