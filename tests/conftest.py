@@ -7,7 +7,7 @@ annotation are not checked.
 
 Compiling is most of what tests cost: programs are optimized less than a user's, and XLA's older,
 cheaper way of writing loops is taken (both also in child processes), except in modules marked
-``published`` (`as_users_test`), which compare with published numbers by programs as users have them.
+``published`` (`as_users_test`).
 """
 
 import ast
