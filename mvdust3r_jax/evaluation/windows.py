@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax.geometry.align import robust_similarity
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.mvdust3r import MVDust3r
+from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.models.window_plan import in_order
 from mvdust3r_jax.types import Batch, Prediction
 
@@ -37,11 +39,13 @@ class _Window(NamedTuple):
 def predict_in_windows(
     variables: dict, batch: Batch, *, config: ModelConfig, num_inputs: int, at_once: int
 ) -> Prediction:
-    """Points and confidence of ``at_once`` views at a time, in the order of the batch.
+    """Points and confidence of ``at_once`` views at a time, which follow each other in the walk.
 
-    Points are in the frame and scale of the first window, whose view 0 is the reference.
+    The batch has its views in `network_order`. Points are in the frame and scale of the first
+    window, whose view 0 is the reference.
     """
-    plan = jnp.asarray(in_order(num_inputs, at_once))
+    place = np.argsort(network_order(num_inputs))
+    plan = jnp.asarray(place[np.array(in_order(num_inputs, at_once))])
 
     def answer(views: Int[Array, "n"]) -> tuple[Array, Array]:
         found = MVDust3r(config).apply(variables, batch.images[:, views])

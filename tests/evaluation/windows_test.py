@@ -7,6 +7,7 @@ import numpy as np
 from data.box import box_views
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation.windows import predict_in_windows
+from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.models.window_plan import in_order
 from mvdust3r_jax.reconstruction.network import Answer
 from mvdust3r_jax.reconstruction.windows import ask_in_windows
@@ -34,8 +35,10 @@ def test_both_ways_of_joining_windows_agree():
         )
         return Answer(jax.device_get(jax.tree.map(lambda x: x[0], answer)), 0)
 
-    plan = in_order(VIEWS, AT_ONCE)
-    assert len(plan) > 1
+    # The batch has the views of a walk in another order.
+    place = np.argsort(network_order(VIEWS)).tolist()
+    plan = [[place[view] for view in views] for views in in_order(VIEWS, AT_ONCE)]
+    assert len(plan) > 1 and place != sorted(place)
     for scene in range(2):
         wanted = ask_in_windows(ask, network.variables, pixels[scene], plan).prediction
         np.testing.assert_allclose(found.points[scene], wanted.points, rtol=1e-3, atol=1e-3)
