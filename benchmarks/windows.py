@@ -5,8 +5,8 @@
 By a network that ships, and by an oracle: true points with noise and outliers, each window in a
 frame and at a scale of its own, which shows what joining alone costs. The photographs are in the
 order of a walk; the network is also given them shuffled, in windows by that order and by likeness
-(`window_plan`). ND is that of all views'
-points in the frame of the reference, after the best scale, in meters (`metrics.pointmaps`).
+(`window_plan`). ND is that of all views' points in the frame of the reference, after the best
+scale, in meters (`metrics.pointmaps`).
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def main() -> None:
             new = measure(views, window, args, model)
             print(tables.table(list(new[0]), [row.values() for row in new]), flush=True)
             rows += new
-    write_results("windows", {"rooms": args.rooms, "size": args.size, "rows": rows})
+    network = Path(args.weights).stem
+    name = "windows" if network == "small" else f"windows_{network}"
+    write_results(name, {"rooms": args.rooms, "size": args.size, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -100,6 +100,9 @@ def _check_together(args: argparse.Namespace) -> None:
         raise UsageError(f"--use {args.use} says what to take from --cameras, which is not given")
     if args.focal and args.cameras and args.use != "poses":
         raise UsageError("--focal and the intrinsics of --cameras: give one, or add --use poses")
+    if args.window is None and (args.keep_windows or args.window_by != "order"):
+        given = "--keep-windows" if args.keep_windows else f"--window-by {args.window_by}"
+        raise UsageError(f"{given} is about windows; --window says how many photographs each has")
 
 
 def write_results(scene, sources, folder: Path, formats, kept, console: Console) -> list[Path]:

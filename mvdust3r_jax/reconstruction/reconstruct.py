@@ -111,6 +111,8 @@ def reconstruct(
     height, width = size or model.image_size
     known = cameras or KnownCameras()
     _check(views, height, width, num_refs, model.config, known, masks)
+    if window_by not in ("order", "likeness"):
+        raise ValueError(f"window_by must be 'order' or 'likeness', got {window_by!r}")
     windows = window_plan.in_order(views, window)
     at_once = len(windows[0])
     num_refs = min(num_refs, at_once) if model.config.cross_ref else 1

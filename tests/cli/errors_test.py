@@ -28,6 +28,7 @@ from tests.cli.place import run
         (["{p}/фото é", "--memory", "0.1"], 3, "GiB can be used"),
         (["{p}/фото é", "--min-confidence", "1e9"], 1, "no point is left: 0 of 1,152 points"),
         (["{p}/фото é", "--use", "poses"], 2, "--use poses says what to take from --cameras"),
+        (["{p}/фото é", "--window-by", "likeness"], 2, "--window-by likeness is about windows"),
         (["{p}/фото é", "--masks", "{p}/none"], 1, "none, is missing"),
         (["{p}/фото é", "--cameras", "{t}"], 1, "holds no cameras"),
     ],

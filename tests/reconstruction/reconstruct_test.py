@@ -13,7 +13,9 @@ from mvdust3r_jax import reconstruct as reconstruct_function
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.models.view_order import network_order
+from mvdust3r_jax.models.window_plan import by_likeness
 from mvdust3r_jax.reconstruction.model import Model, load_model
+from mvdust3r_jax.reconstruction.network import features_of
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.traced import forward
@@ -50,6 +52,26 @@ def test_order_is_undone(model):
 
     got, want = both(model.variables, pixels)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_a_photographs_own(model):
+    """Whatever group it is encoded in, the last of which is filled up."""
+    pixels = np.random.default_rng(0).integers(0, 255, (5, *SIZE, 3), dtype=np.uint8)
+    whole = features_of(model, pixels, 5)
+    np.testing.assert_allclose(features_of(model, pixels, 2), whole, rtol=1e-4, atol=1e-5)
+    assert np.abs(whole[0] - whole[1]).max() > 1e-3
+
+
+def test_windows_by_likeness_are_one_scene(model):
+    """Of all photographs, in the frame of the first window's reference."""
+    images = photographs(5)
+    scene = reconstruct(images, model, window=3, window_by="likeness", reference="first")
+    pixels = np.uint8(np.rint(255 * scene.images_01))
+    assert scene.reference == by_likeness(features_of(model, pixels, 3), 3)[0][0]
+    np.testing.assert_array_equal(scene.world_from_cam[scene.reference], np.eye(4))
+    assert np.isfinite(scene.points).all() and (np.abs(scene.points).max(axis=(1, 2, 3)) > 0).all()
+    with pytest.raises(ValueError, match="'order' or 'likeness', got 'likenes'"):
+        reconstruct(images, model, window=3, window_by="likenes")
 
 
 def test_scene_of_photographs(model):

@@ -28,7 +28,8 @@ from tests.train_test import stored_state
 from tests.two_processes import run_in
 
 pytestmark = pytest.mark.slow
-NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=False, gaussians=False)
+# With skip CNN: its batch statistics must be those of the batches of all processes.
+NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=True, gaussians=False)
 STEPS, STOP = 4, 2
 
 
@@ -42,7 +43,7 @@ def config_of(way, **fields):
     # A best and a regular checkpoint fall on the last step.
     config.eval_every, config.checkpoint_every = STEPS, STOP
     config.eval_batches, config.log_every, config.pictures_every = 1, 1, 0
-    config.average_decay, config.tensorboard = 0, False
+    config.average_decay, config.tensorboard = 0.9, False
     config.update(fields)
     return config
 
