@@ -2,9 +2,9 @@
 
     python train.py --config configs/room_mvd.py --workdir runs/room_mvd
 
-9 M parameters, 2 to 12 views, one path, no rendering, views as a cheap camera takes them. Made for
-hours of an idle CPU, a cycle at a time: the learning rate falls from its peak to zero over as many
-steps as these hours allow, and the next cycle starts from what this one left:
+9 M parameters, 2 to 12 views, one path, no rendering yet, views as a cheap camera takes them. Made
+for hours of an idle CPU, a cycle at a time: the learning rate falls from its peak to zero over as
+many steps as these hours allow, and the next cycle starts from what this one left:
 
     python train.py --config configs/room_mvd.py --workdir runs/room_mvd_next \\
         --config.init_from=runs/room_mvd --config.total_steps=STEPS --config.decay_steps=STEPS-200

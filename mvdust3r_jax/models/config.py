@@ -88,7 +88,7 @@ VARIANTS: dict[str, ModelConfig] = {
     "small_mvd": replace(_SMALL, cross_ref=False),
     "small_mvd_skip": replace(_SMALL, cross_ref=False, skip=True, skip_width=32),
     "small": _SMALL,
-    "room_mvd": replace(_ROOM, cross_ref=False, gaussians=False),
+    "room_mvd": replace(_ROOM, cross_ref=False),
     "room": _ROOM,
     "world": replace(_WORLD, cross_ref=True),
     "world_mvd": _WORLD,

@@ -187,6 +187,9 @@ class ConvPointHead(nn.Module):
 
     Maps are a quarter as high and wide as the image; a cell of 4 x 4 pixels holds them as channels,
     so all convolutions have few positions and many channels. The correction starts at zero.
+
+    Every ReLU follows a norm without bias: its channels have mean zero, so some are always above
+    it. Without, all of them fell below zero early in training, and the correction stayed dead.
     """
 
     patch: int
@@ -206,6 +209,10 @@ class ConvPointHead(nn.Module):
         x = x + dense(self.width, "float32", "pixels")(space_to_depth(images, CELL))
         lead = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:])
+
+        def positive_part(x: Array, norm: str) -> Array:
+            return jax.nn.relu(nn.LayerNorm(use_bias=False, use_fast_variance=False, name=norm)(x))
+
         for index in range(CONVOLUTIONS):
             conv = nn.Conv(
                 self.width,
@@ -214,8 +221,8 @@ class ConvPointHead(nn.Module):
                 conv_general_dilated=_conv_by_products,
                 name=f"conv{index}",
             )
-            x = x + conv(jax.nn.relu(x))
-        x = dense(CELL**2 * 4, "float32", "out", zeros)(jax.nn.relu(x))
+            x = x + conv(positive_part(x, f"norm{index}"))
+        x = dense(CELL**2 * 4, "float32", "out", zeros)(positive_part(x, "norm_out"))
         x = x.reshape(*lead, -1, x.shape[-1])
         return linear + pixel_shuffle(x, tuple(cells * side for side in grid), CELL)
 

@@ -143,11 +143,21 @@ def accumulate(
     return gradients, (batch_stats, global_sum(terms, axis_name))
 
 
+def arrays_without_gradient(gradients: Any, frozen: Any) -> Float[Array, ""]:
+    """How many arrays should learn and cannot: what they lead to is dead, or multiplied by zero."""
+
+    def still(gradient: Array, frozen: bool) -> Array:
+        return jnp.float32(0) if frozen else jnp.all(gradient == 0).astype(jnp.float32)
+
+    return sum(jax.tree.leaves(jax.tree.map(still, gradients, frozen)))
+
+
 def apply_update(
     state: TrainState, gradients: Any, batch_stats: Any, metrics: Metrics, recipe: Recipe
 ) -> tuple[TrainState, Metrics]:
     """Parameters, moments and average after the step, if all of it is finite."""
     metrics["grad_norm"] = optax.tree.norm(gradients)
+    metrics["arrays_without_gradient"] = arrays_without_gradient(gradients, recipe.frozen)
     metrics["learning_rate"] = learning_rate(recipe.schedule, state.step - state.skipped)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)

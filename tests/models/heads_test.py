@@ -182,6 +182,23 @@ def test_conv_head_sees_pixels_of_the_neighboring_patch(key):
     assert moved[0, 0, 3, 9] > 1e-4 and not moved[0, 1].any()
 
 
+@pytest.mark.parametrize("push", [-100.0, 100.0])
+def test_conv_head_learns_wherever_its_channels_have_gone(key, push):
+    """However far below zero: all of its arrays have a gradient."""
+    head = heads.ConvPointHead(patch=8, width=6)
+    tokens, images = (
+        jax.random.normal(key, (1, 2, 4, 16)),
+        jax.random.normal(key, (1, 2, 16, 16, 3)),
+    )
+    params = head.init(key, tokens, images, (2, 2))["params"]
+    params["out"]["kernel"] = jax.random.normal(key, params["out"]["kernel"].shape)
+    for name in ("coarse", "pixels", "conv0", "conv1"):
+        params[name]["bias"] += push
+    weights = jax.random.normal(key, (1, 2, 16, 16, 4))
+    loss = jax.jit(lambda p: (weights * head.apply({"params": p}, tokens, images, (2, 2))).sum())
+    assert all(np.abs(g).max() > 1e-4 for g in jax.tree.leaves(jax.grad(loss)(params)))
+
+
 def test_convolution_by_products_is_the_convolution(key):
     """Values, and gradients of map and kernel."""
     x, kernel = jax.random.normal(key, (2, 5, 7, 4)), jax.random.normal(key, (3, 3, 4, 6))

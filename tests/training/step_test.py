@@ -133,13 +133,14 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters():
 
 
 def test_no_known_depth_at_all_is_a_harmless_step():
-    """Without any valid pixel loss and gradient are finite (0)."""
+    """Without any valid pixel loss and gradient are finite (0), and it shows."""
     state, step = build()
     batch = batch_of()
     batch = batch.replace(depth_m=jnp.zeros_like(batch.depth_m))
     _, metrics = step(state, batch)
     assert float(metrics["loss"]) == 0
     assert float(metrics["grad_norm"]) == 0
+    assert float(metrics["arrays_without_gradient"]) == len(jax.tree.leaves(state.params))
 
 
 def test_freezing_stops_the_gradient_too():
@@ -149,6 +150,7 @@ def test_freezing_stops_the_gradient_too():
     batch = batch_of()
     (_, all_metrics), (state, metrics) = step(free, batch), frozen_step(frozen, batch)
     assert float(metrics["grad_norm"]) < float(all_metrics["grad_norm"])
+    assert float(metrics["arrays_without_gradient"]) == 0  # frozen ones are not counted
     assert differences(state.params["encoder"], frozen.params["encoder"]) == 0
     assert differences(state.params["decoder"], frozen.params["decoder"]) > 0
 
