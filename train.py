@@ -10,7 +10,6 @@ machines.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -59,9 +58,9 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Source, dict[str, Open
     Raises:
       RunError: data that cannot be used, or shared by the devices, in one line.
     """
-    index, count = build.chips(config).share()
-    opened = functools.partial(make_source, process_index=index, process_count=count)
     try:
+        index, count = build.chips(config).share()
+        opened = functools.partial(make_source, process_index=index, process_count=count)
         build.check_shares(config, jax.device_count())
         source = opened(**build.data_settings(config))
         held_out = build.eval_settings(config).items()
@@ -79,7 +78,7 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
     """
     network, optimizer, objective, step = build.parts(config)
     spread = build.chips(config)
-    model = MVDust3r(dataclasses.replace(network, bn_axis_name=spread.axis_name))
+    model = MVDust3r(spread.network(network))
     size = {"height": config.data.height, "width": config.data.width}
     start = {"seed": config.seed, "init_from": config.init_from}
     return make_run(

@@ -88,7 +88,7 @@ def step(config: ml_collections.ConfigDict) -> StepConfig:
 
 def chips(config: ml_collections.ConfigDict) -> OneChip:
     """How the run is spread over all devices."""
-    return spread_by(config.parallel, config.mesh, slices=config.slices)
+    return spread_by(config.parallel, config.mesh, slices=config.slices, gather=config.gather)
 
 
 def data_settings(config: ml_collections.ConfigDict, **overrides: Any) -> dict[str, Any]:
@@ -130,6 +130,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             )
     if config.eval_every and not config.eval:
         raise ValueError("config.eval names no set; eval_every = 0 evaluates never")
+    if config.gather == "layer" and not (config.parallel == "fsdp" and config.remat):
+        raise ValueError(
+            "gather='layer' needs parallel='fsdp', and remat, without which all that is gathered "
+            f"would be kept for the backward pass; got {config.parallel!r}, {config.remat!r}"
+        )
     if config.data.prefetch < 1:
         raise ValueError(f"data.prefetch must be at least 1, got {config.data.prefetch}")
     if config.milestone_every and config.milestone_every % max(config.checkpoint_every, 1):

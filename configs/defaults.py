@@ -80,6 +80,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Chips: 'pmap' (state copied to each) or 'fsdp' (state sharded); the mesh is (batch, views)
     config.parallel = "pmap"
     config.mesh = (0, 1)  # 0 = all devices
+    # fsdp: parameters of a whole 'step' are gathered at a time, or of a 'layer' (needs remat)
+    config.gather = "step"
     config.slices = 1  # fsdp: TPU slices, each with a whole state; the mesh's batch is cut by them
 
     # Logging, evaluation, checkpoints; in steps, 0 = never

@@ -88,8 +88,7 @@ def abstract_batch(config: ml_collections.ConfigDict, size: int, num_inputs: int
 def build_recipe(config: ml_collections.ConfigDict, spread: OneChip, unroll: bool = False):
     """Shapes of the initial state, and the recipe of a step."""
     network, optimizer, objective, step_config = build.parts(config)
-    network = dataclasses.replace(network, unroll=unroll, bn_axis_name=spread.axis_name)
-    model = MVDust3r(network)
+    model = MVDust3r(dataclasses.replace(spread.network(network), unroll=unroll))
     images = jax.ShapeDtypeStruct((1, 2, config.data.height, config.data.width, 3), jnp.float32)
     init = functools.partial(model.init, num_refs=1, all_paths=True)
     variables = jax.eval_shape(init, jax.random.key(0), images)
@@ -117,7 +116,7 @@ def compile_for(
     options = {"exec_time_optimization_effort": effort}
     count, view_shards = len(devices), config.mesh[1]
     shape = count // view_shards, view_shards
-    spread = spread_by(config.parallel, shape, devices, config.slices)
+    spread = spread_by(config.parallel, shape, devices, config.slices, config.gather)
     state, recipe = build_recipe(config, spread)
     step, judged = (functools.partial(f, recipe=recipe) for f in (train_step, evaluate_step))
     if config.parallel == "pmap":

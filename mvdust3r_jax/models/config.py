@@ -9,7 +9,7 @@ from mvdust3r_jax.models.point_heads import POINT_HEADS
 GELUS = ("erf", "tanh")
 DTYPES = ("float32", "bfloat16", "float16")
 # Fields of a ModelConfig that say how to compute; they change no parameter.
-COMPUTE_FIELDS = ("dtype", "remat", "bn_axis_name", "unroll")
+COMPUTE_FIELDS = ("dtype", "remat", "bn_axis_name", "gather_axis", "unroll")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class ModelConfig:
     remat: bool | str = False  # recompute activations: True, or a jax.checkpoint_policies name
     # Mapped axis (or axes) over which batch statistics are averaged.
     bn_axis_name: str | tuple[str, ...] | None = None
+    # Mapped axis over which parameters of layers may be cut: each is gathered where it runs.
+    gather_axis: str | None = None
     unroll: bool = False  # layers written out instead of scanned: for XLA's count of operations
 
     def __post_init__(self):

@@ -70,6 +70,7 @@ class Decoder(nn.Module):
     remat: bool | str = False
     unroll: bool = False
     gelu: str = "erf"
+    gather_axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -92,13 +93,20 @@ class Decoder(nn.Module):
             ``[L, B, R, V, N, D]``.
         """
         table = rope_table(*grid, self.dim // self.heads)
-        params = {name: self._stack(name) for name in self._sets()}
+        inits = {name: self._init(name) for name in self._sets()}
+        params = {
+            name: layers.layer_stack(self, name, init, self.gather_axis)
+            for name, init in inits.items()
+        }
         x = layers.dense(self.dim, self.dtype, "embed")(tokens).astype(jnp.float32)
         x = jnp.broadcast_to(x[:, None], (x.shape[0], num_refs, *x.shape[1:]))
         only_path_0 = num_refs > 1 and not all_paths
         tail = only_path_0 and self.cross_ref
 
+        whole = layers.gathering(inits, self.gather_axis)
+
         def body(x, params):
+            params = whole(params)
             x = self._across_views(params, x, table)
             if self.cross_ref:
                 x = self._across_paths(params, x, table)
@@ -114,7 +122,7 @@ class Decoder(nn.Module):
             unroll=self.unroll,
         )
         if tail:
-            last = jax.tree.map(lambda p: p[-1], params)
+            last = whole(jax.tree.map(lambda p: p[-1], params))
             x = self._last_layer_of_path_0(last, x, table)
         if keep_layers and only_path_0:
             kept = kept[:, :, :1]
@@ -129,11 +137,10 @@ class Decoder(nn.Module):
         init = layers.zeros if name == "cross_ref_blocks" else layers.xavier
         return layers.DecoderBlock(self.heads, self.dtype, init, self.gelu, parent=None)
 
-    def _stack(self, name: str) -> Any:
+    def _init(self, name: str) -> Callable:
         view = jnp.zeros((1, 1, 1, self.dim))
         example = view, view, rope_table(1, 1, self.dim // self.heads)
-        init: Callable = layers.stack_init(self._block(name), self.depth, *example)
-        return self.param(name, init)
+        return layers.stack_init(self._block(name), self.depth, *example)
 
     def _across_views(self, params: Any, x: Array, table: layers.Table) -> Array:
         ref, src = split_reference(x)

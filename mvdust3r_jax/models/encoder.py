@@ -33,6 +33,7 @@ class Encoder(nn.Module):
     remat: bool | str = False
     unroll: bool = False
     gelu: str = "erf"
+    gather_axis: str | None = None
 
     @nn.compact
     def __call__(self, images: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch N D"]:
@@ -40,10 +41,13 @@ class Encoder(nn.Module):
         table = rope_table(*(s // self.patch for s in images.shape[-3:-1]), head_dim)
         block = layers.EncoderBlock(self.heads, self.dtype, self.gelu, parent=None)
         example = jnp.zeros((1, 1, self.dim)), rope_table(1, 1, head_dim)
-        blocks = self.param("blocks", layers.stack_init(block, self.depth, *example))
+        init = layers.stack_init(block, self.depth, *example)
+        blocks = layers.layer_stack(self, "blocks", init, self.gather_axis)
+
+        whole = layers.gathering(init, self.gather_axis)
 
         def body(x, params):
-            return block.apply({"params": params}, x, table), None
+            return block.apply({"params": whole(params)}, x, table), None
 
         # This sum of 768 products, before all norms, would be the network's largest rounding error.
         embed = layers.dense_in_parts(self.dim, self.dtype, "patch_embed", parts=self.patch)

@@ -213,6 +213,39 @@ def stack_init(block: nn.Module, depth: int, *example: Any) -> Callable[[jax.Arr
     )
 
 
+def layer_stack(module: nn.Module, name: str, init: Callable, gather_axis: str | None) -> Any:
+    """The module's parameters ``name``, those of all layers.
+
+    With ``gather_axis`` they may be this chip's part of them, which Flax would refuse as misshapen.
+    """
+    if gather_axis and module.has_variable("params", name):
+        return module.get_variable("params", name)
+    return module.param(name, init)
+
+
+def gathering(inits: Any, gather_axis: str | None) -> Callable[[Any], Any]:
+    """A function that makes one layer's parameters whole, of which this chip holds its part.
+
+    Called in the body of a scan that is rematerialized, it gathers them once more in the backward
+    pass, and their gradients are cut there: of no more than one layer whole arrays exist.
+
+    Args:
+      inits: initializer of the stack, or a tree of them: its shapes tell which axes are cut.
+      gather_axis: the mapped axis, None where nothing is cut.
+    """
+    if not gather_axis:
+        return lambda params: params
+    stack = jax.tree.map(lambda init: jax.eval_shape(init, jax.random.key(0)), inits)
+
+    def whole(part: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+        cut = (axis for axis, size in enumerate(like.shape[1:]) if part.shape[axis] != size)
+        for axis in cut:
+            part = jax.lax.all_gather(part, gather_axis, axis=axis, tiled=True)
+        return part
+
+    return lambda params: jax.tree.map(whole, params, stack)
+
+
 def rematerialized(body: Callable, remat: bool | str) -> Callable:
     """``body`` with its activations recomputed in the backward pass.
 

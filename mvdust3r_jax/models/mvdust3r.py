@@ -51,7 +51,9 @@ class MVDust3r(nn.Module):
         _check_input(images, num_refs, c.patch)
         images = jnp.asarray(images, jnp.float32)
         grid = images.shape[2] // c.patch, images.shape[3] // c.patch
-        common = dict(dtype=c.dtype, remat=c.remat, unroll=c.unroll, gelu=c.gelu)
+        common = dict(
+            dtype=c.dtype, remat=c.remat, unroll=c.unroll, gelu=c.gelu, gather_axis=c.gather_axis
+        )
         encoder = Encoder(c.enc_dim, c.enc_depth, c.enc_heads, c.patch, **common, name="encoder")
         enc_tokens = encoder(images)
         decoder = Decoder(

@@ -19,7 +19,7 @@ FREE = (
     *("log_every", "pictures_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
     "milestone_every",
     *("tensorboard", "save_minutes", "stall_minutes", "stop_step", "max_skipped_in_row"),
-    *("parallel", "mesh", "slices", "remat", "accumulation"),
+    *("parallel", "mesh", "slices", "gather", "remat", "accumulation"),
     *("data.prefetch", "data.threads", "data.read_ahead"),
     "init_from",  # read by the first start alone
 )

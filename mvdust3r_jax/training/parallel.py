@@ -1,14 +1,15 @@
 """How a step is spread over chips; `pmap` data parallelism, and no spreading at all.
 
 A way of spreading is an object with two sides. The step uses ``axis_name``, ``place_views``,
-``join_views``, ``sum_gradients`` and ``on_chips``; the loop uses ``compile``, ``readout`` and what
-brings states and batches to the chips and back. `sharded.FullySharded` is the third.
-Batches enter as this process's own samples (NumPy, batch axis first). ``pmap`` keeps a whole copy
-of the state on every chip.
+``join_views``, ``sum_gradients`` and ``on_chips``, and the network that ``network`` makes; the loop
+uses ``compile``, ``readout`` and what brings states and batches to the chips and back.
+`sharded.FullySharded` is the third. Batches enter as this process's own samples (NumPy, batch axis
+first). ``pmap`` keeps a whole copy of the state on every chip.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.types import Batch
 
 AXIS = "data"
@@ -38,6 +40,10 @@ class OneChip:
     # Mapped axis (or axes) over which a step sums; None without one.
     axis_name: str | tuple[str, ...] | None = None
 
+    def network(self, config: ModelConfig) -> ModelConfig:
+        """The network as it computes on these chips."""
+        return dataclasses.replace(config, bn_axis_name=self.axis_name, gather_axis=None)
+
     def share(self) -> tuple[int, int]:
         """(index, number): which of how many shares of each batch this process loads."""
         return jax.process_index(), jax.process_count()
@@ -50,8 +56,11 @@ class OneChip:
         """Undoes `place_views` on what the network makes of them."""
         return tree
 
-    def sum_gradients(self, grads: Any) -> Any:
-        """This chip's gradients of one micro-batch, as they are accumulated."""
+    def sum_gradients(self, grads: Any, like: Any) -> Any:
+        """This chip's gradients of one micro-batch, as they are accumulated.
+
+        like: whole parameters, or their shapes.
+        """
         return grads
 
     def on_chips(self, function: Callable, like: Any = None) -> Callable:

@@ -19,6 +19,9 @@ from mvdust3r_jax.training.state import StepConfig, TrainState, init_state
 from mvdust3r_jax.training.step import Recipe, evaluate_step, make_recipe, train_step
 from mvdust3r_jax.training.watchdog import Watchdog
 
+# What `sharded.FullySharded` gathers at a time.
+GATHER = ("step", "layer")
+
 
 @struct.dataclass
 class Run:
@@ -46,23 +49,30 @@ def watched(run: Run, watchdog: Watchdog) -> Run:
 
 
 def spread_by(
-    name: str, mesh_shape: tuple[int, int] = (0, 1), devices: Any = None, slices: int = 1
+    name: str,
+    mesh_shape: tuple[int, int] = (0, 1),
+    devices: Any = None,
+    slices: int = 1,
+    gather: str = "step",
 ) -> OneChip:
     """``pmap``: a copy of the state on every device; ``fsdp``: cut over a (batch, view) mesh.
 
     A batch size of 0 in the mesh stands for all devices that the views leave. slices: of TPU chips,
-    between which ``fsdp`` copies the state.
+    between which ``fsdp`` copies the state. gather: what ``fsdp`` gathers at a time, the parameters
+    of a whole ``step`` or those of a ``layer``.
 
     Raises:
       ValueError: another name, or a mesh of another number of devices.
     """
+    if gather not in GATHER:
+        raise ValueError(f"gather must be one of {GATHER}, got {gather!r}")
     if name == "pmap":
         return DataParallel(devices)
     if name == "fsdp":
         batch_shards, view_shards = mesh_shape
         count = len(devices or jax.devices())
         shape = batch_shards or count // view_shards, view_shards
-        return FullySharded(make_mesh(shape, devices, slices))
+        return FullySharded(make_mesh(shape, devices, slices), by_layer=gather == "layer")
     raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {name!r}")
 
 

@@ -1,11 +1,13 @@
 """Fully sharded data parallelism: ``jit`` over a mesh, every large array of the state cut over it.
 
-Parameters, moments and average lie in parts on all chips. Parameters are gathered once a step, and
-gradients of each micro-batch are cut as soon as they are summed.
+Parameters, moments and average lie in parts on all chips. Parameters are gathered once a step, or
+those of layers each where it runs, and gradients of each micro-batch are cut as soon as they are
+summed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.training.parallel import AXIS, OneChip, check_batch
 from mvdust3r_jax.types import Batch
 
@@ -87,16 +90,35 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
 
 
 class FullySharded(OneChip):
-    """``jit`` over a mesh of (batch shards, view shards), or of (slices, both of each)."""
+    """``jit`` over a mesh of (batch shards, view shards), or of (slices, both of each).
 
-    def __init__(self, mesh: Mesh):
-        self.mesh, self._parts = mesh, state_parts(mesh)
+    by_layer: parameters of layers are gathered one layer at a time, in the forward and again in the
+    backward pass; else all together, once a step.
+    """
+
+    def __init__(self, mesh: Mesh, by_layer: bool = False):
+        self.mesh, self._parts, self._by_layer = mesh, state_parts(mesh), by_layer
         sliced = SLICE_AXIS in mesh.shape
         self.axis_name = (SLICE_AXIS, AXIS) if sliced else AXIS
         self._batch_axes = (SLICE_AXIS, AXIS) if sliced else (AXIS,)
         self._samples = PartitionSpec(self._batch_axes)
         self._by_sample = NamedSharding(mesh, self._samples)
         self._whole = NamedSharding(mesh, PartitionSpec())
+
+    def network(self, config: ModelConfig) -> ModelConfig:
+        """See `OneChip`.
+
+        Raises:
+          ValueError: layers are gathered one at a time, and all would be kept.
+        """
+        if not self._by_layer:
+            return super().network(config)
+        if not config.remat:
+            raise ValueError(
+                "gather='layer' needs remat: without, what is gathered of each layer would be kept "
+                "for the backward pass, all layers together"
+            )
+        return dataclasses.replace(config, bn_axis_name=self.axis_name, gather_axis=AXIS)
 
     def share(self) -> tuple[int, int]:
         """See `OneChip`. Processes between which a sample's views are cut load the same samples.
@@ -129,34 +151,40 @@ class FullySharded(OneChip):
         whole = PartitionSpec()
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, whole), tree)
 
-    def sum_gradients(self, grads: Any) -> Any:
+    def sum_gradients(self, grads: Any, like: Any) -> Any:
         """Sums over all samples, of which each chip receives the part that it stores.
 
-        Of several slices these parts alone are summed between them.
+        Of several slices these parts alone are summed between them. What was gathered in a layer
+        arrives as such a part, summed over the chips of its slice.
         """
 
-        def one(x: Array) -> Array:
-            axis = cut_axis(x.shape, self._parts)
+        def one(x: Array, like: Any) -> Array:
+            axis = cut_axis(like.shape, self._parts)
             if axis is None:
                 return jax.lax.psum(x, self._batch_axes)
-            part = jax.lax.psum_scatter(x, AXIS, scatter_dimension=axis, tiled=True)
-            return jax.lax.psum(part, SLICE_AXIS) if SLICE_AXIS in self.mesh.shape else part
+            if x.shape == like.shape:
+                x = jax.lax.psum_scatter(x, AXIS, scatter_dimension=axis, tiled=True)
+            return jax.lax.psum(x, SLICE_AXIS) if SLICE_AXIS in self.mesh.shape else x
 
-        return jax.tree.map(one, grads)
+        return jax.tree.map(one, grads, like)
 
     def on_chips(self, function: Callable, like: Any = None) -> Callable:
-        """See `OneChip`. Parameters and statistics are gathered on every chip first.
+        """See `OneChip`. Parameters and statistics that layers do not gather are gathered first.
 
         Compiled for the whole batch instead, every loop over samples (of attention, of the
         rasterizer) would be one over all chips' samples, and every chip would compute everything.
         """
-        like, whole = {} if like is None else like, PartitionSpec()
+        whole = PartitionSpec()
+        parts = jax.tree.map(lambda x: _spec(x.shape, self._parts, AXIS), like)
+        given = whole
+        if like is not None and self._by_layer:
+            given = jax.tree.map(lambda x, spec: spec if x.ndim == 3 else whole, like, parts), whole
         # The view axis is left to the compiler, guided by `place_views`.
         return jax.shard_map(
             function,
             mesh=self.mesh,
-            in_specs=(whole, self._samples, whole),
-            out_specs=(jax.tree.map(lambda x: _spec(x.shape, self._parts, AXIS), like), whole),
+            in_specs=(given, self._samples, whole),
+            out_specs=({} if like is None else parts, whole),
             axis_names=set(self._batch_axes),
             check_vma=False,
         )

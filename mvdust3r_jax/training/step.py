@@ -38,8 +38,9 @@ Metrics = dict[str, Float[Array, ""]]
 class Recipe:
     """What a step does, and what it reads besides state and batch.
 
-    frozen: True for parameters that do not learn. perceptual: LPIPS weights, None when that term is
-    off. spread: how the batch lies on the chips. model: MVDust3r, or what has its config and apply.
+    shapes: of the whole parameters. frozen: True for those that do not learn. perceptual: LPIPS
+    weights, None when that term is off. spread: how the batch lies on the chips. model: MVDust3r,
+    or what has its config and apply.
     """
 
     model: Any
@@ -47,6 +48,7 @@ class Recipe:
     schedule: OptimizerConfig
     objective: ObjectiveConfig
     config: StepConfig
+    shapes: Any
     frozen: Any
     perceptual: dict | None
     spread: OneChip
@@ -74,7 +76,8 @@ def make_recipe(
             f"batch statistics over {model.config.bn_axis_name!r}; set ModelConfig.bn_axis_name"
         )
     rule, frozen = make_optimizer(optimizer, params), frozen_mask(params, optimizer.freeze)
-    return Recipe(model, rule, optimizer, objective, config, frozen, perceptual, spread)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    return Recipe(model, rule, optimizer, objective, config, shapes, frozen, perceptual, spread)
 
 
 # --- A step: forward and loss, accumulate, update -------------------------------------------------
@@ -121,7 +124,7 @@ def accumulate(
         found, rest = jax.grad(forward_and_loss, has_aux=True)(
             params, stats, part, key, pool, recipe
         )
-        return recipe.spread.sum_gradients(found), rest
+        return recipe.spread.sum_gradients(found, recipe.shapes), rest
 
     def one(carry, given):
         total, stats = carry

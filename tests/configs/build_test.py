@@ -32,6 +32,17 @@ def test_a_run_reads_at_least_one_batch_ahead():
         build.check(config)
 
 
+@pytest.mark.parametrize("fields", [{"parallel": "fsdp"}, {"remat": "full"}])
+def test_layers_are_gathered_one_at_a_time_where_that_can_save_memory(fields):
+    """With cut parameters and rematerialization alone; what came is quoted."""
+    config = smallest()
+    config.update({"gather": "layer", "parallel": "pmap", "remat": ""} | fields)
+    with pytest.raises(ValueError, match="gather='layer' needs parallel='fsdp', and remat"):
+        build.check(config)
+    config.update({"parallel": "fsdp", "remat": "full"})
+    build.check(config)
+
+
 def test_config_with_an_unknown_field_is_refused():
     """Unknown and missing fields are listed together, nested ones by their path."""
     config = ml_collections.ConfigDict(smallest().to_dict())

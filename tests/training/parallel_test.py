@@ -61,9 +61,11 @@ def make(way, network=MODEL, objective=OBJECTIVE, config=STEP):
         "1 device": lambda: DataParallel(jax.devices()[:1]),
         "pmap 8": DataParallel,
         "fsdp 8": lambda: FullySharded(make_mesh((8, 1))),
+        "fsdp 8 by layer": lambda: FullySharded(make_mesh((8, 1)), by_layer=True),
         "2 slices": lambda: FullySharded(make_mesh((4, 2), slices=2)),
+        "2 slices by layer": lambda: FullySharded(make_mesh((4, 2), slices=2), by_layer=True),
     }[way]()
-    model = MVDust3r(dataclasses.replace(network, bn_axis_name=spread.axis_name))
+    model = MVDust3r(spread.network(network))
     return make_run(model, variables(network), OPTIMIZER, objective, config, spread=spread)
 
 
@@ -115,6 +117,40 @@ def test_accumulated_step_with_sharded_state_equals_that_of_one_device():
     for name in expected:
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
     assert_same_gradients(state, one)
+
+
+BY_LAYER = dict(POINTS, network=dataclasses.replace(POINTS["network"], remat=True))
+
+
+def test_step_that_gathers_layer_by_layer_equals_that_of_one_device(monkeypatch):
+    """Of two slices, views cut too, in two micro-batches; arrays of layers are really cut."""
+    monkeypatch.setattr(sharded, "MIN_SHARDED_SIZE", 256)
+    expected, one = on_one_device(False)
+    accumulated = dataclasses.replace(STEP, accumulation=2)
+    metrics, state = one_step("2 slices by layer", **BY_LAYER, config=accumulated)
+    for name in expected:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert_same_gradients(state, one)
+
+
+def test_gathering_layer_by_layer_never_holds_all_layers():
+    """The plan of a step of a deep network lacks most of its layers, and of their gradients."""
+    deep = ModelConfig(64, 24, 1, 64, 1, 1, patch=8, skip=False, gaussians=False, remat=True)
+    layers = 4 * 24 * 12 * 64**2  # bytes of the encoder's matrices
+
+    def planned(way):
+        run = make(way, network=deep, objective=POINTS["objective"])
+        batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, batch_of(8)))
+        return run.step.lower(run.state, batch).compile().memory_analysis().temp_size_in_bytes
+
+    once, by_layer = planned("fsdp 8"), planned("fsdp 8 by layer")
+    assert once - by_layer > 1.5 * layers, (once, by_layer, layers)
+
+
+def test_layers_are_gathered_one_at_a_time_only_if_they_are_not_kept():
+    """Without rematerialization it would save nothing."""
+    with pytest.raises(ValueError, match="gather='layer' needs remat"):
+        make("fsdp 8 by layer", **POINTS)
 
 
 def test_sharded_state_is_spread_over_all_devices():
