@@ -1,12 +1,13 @@
-"""The reference chosen by the network's own confidence against the first view, chance, and truth.
+"""The reference in the middle, or the surest by itself, against the first view, chance, and truth.
 
     python -m benchmarks.reference_auto [--weights WEIGHTS --views 4,8,12,24 --rooms 40]
 
 ND in meters on generated test rooms, every view tried as the reference, four at a time as paths of
-one pass. "random" is the mean over all choices, "surest of 4" what `mvdust3r reconstruct` takes of
+one pass. "random" is the mean over all choices, "middle" the view that
+to the encoder is most like all others, "surest of 4" what `mvdust3r reconstruct` takes of
 MV-DUSt3R+ (the first four photographs in the network's order), "best" the choice of somebody who
-knows the truth. The difference is that of "surest of 4" and "first", paired by room, with its 95 %
-interval; the cost is processor time over that of a pass that returns the first view's path.
+knows the truth. Differences are those from "first", paired by room, with their 95 % intervals; the
+cost is processor time of "surest of 4" over that of a pass that returns the first view's path.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mvdust3r_jax.metrics.pointmaps import point_errors
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.encoded import encode_views, predict_encoded
 from mvdust3r_jax.models.mvdust3r import MVDust3r
-from mvdust3r_jax.models.reference_choice import path_scores, surest_of_paths
+from mvdust3r_jax.models.reference_choice import middle_view, path_scores, surest_of_paths
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.types import Batch
 from mvdust3r_jax.weights.files import load_weights
@@ -39,7 +40,8 @@ from mvdust3r_jax.weights.files import load_weights
 AT_ONCE = 4
 # Rooms in which the two ways are timed.
 TIMED = 5
-ERRORS = ("first", "random", "surest of 4", "surest of all", "best")
+ERRORS = ("first", "random", "middle", "surest of 4", "surest of all", "best")
+COMPARED = ("middle", "surest of 4")
 
 
 def of_group(
@@ -56,10 +58,10 @@ def of_group(
     return point_errors(paths.points, truth, valid).nd[0], path_scores(paths.confidence)[0]
 
 
-def errors(nd: Float[np.ndarray, "V"], scores: Float[np.ndarray, "V"]) -> list[float]:
+def errors(nd: Float[np.ndarray, "V"], scores: Float[np.ndarray, "V"], middle: int) -> list[float]:
     """`ERRORS` of one room."""
-    surest_of_first = int(np.argmax(scores[:AT_ONCE]))
-    chosen = nd[0], nd.mean(), nd[surest_of_first], nd[int(np.argmax(scores))], nd.min()
+    surest_of_first, surest = int(np.argmax(scores[:AT_ONCE])), int(np.argmax(scores))
+    chosen = nd[0], nd.mean(), nd[middle], nd[surest_of_first], nd[surest], nd.min()
     return [float(x) for x in chosen]
 
 
@@ -82,7 +84,7 @@ def room(seed: int, views: int, size: int) -> Batch:
 
 
 def measure(config: ModelConfig, variables: dict, views: int, rooms: int, size: int) -> list:
-    """`ERRORS` of every room, ``[rooms][5]``."""
+    """`ERRORS` of every room, ``[rooms][6]``."""
     encode = jax.jit(functools.partial(encode_views, config=config))
     group = jax.jit(functools.partial(of_group, config))
     found = []
@@ -91,7 +93,8 @@ def measure(config: ModelConfig, variables: dict, views: int, rooms: int, size: 
         tokens = encode(variables, batch.images)
         starts = range(0, views, AT_ONCE)
         parts = [group(variables, batch, tokens, np.int32(start)) for start in starts]
-        found.append(errors(*(np.concatenate(x) for x in zip(*parts, strict=True))))
+        nd, scores = (np.concatenate(x) for x in zip(*parts, strict=True))
+        found.append(errors(nd, scores, int(middle_view(tokens)[0])))
     return found
 
 
@@ -115,11 +118,13 @@ def table(results: list[dict]) -> str:
     rows = []
     for result in results:
         values = np.array(result["errors"])
-        difference = interval(values[:, 2] - values[:, 0])
         cells = [f"{mean:.3f}" for mean in values.mean(axis=0)]
-        cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference))
+        for name in COMPARED:
+            difference = values[:, ERRORS.index(name)] - values[:, 0]
+            cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval(difference)))
         rows.append((result["views"], *cells, f"{result['cost']:.2f}"))
-    return tables.table(("views", *ERRORS, "surest of 4 less first", "cost"), rows)
+    headings = (f"{name} less first" for name in COMPARED)
+    return tables.table(("views", *ERRORS, *headings, "cost"), rows)
 
 
 def main() -> None:
@@ -138,7 +143,9 @@ def main() -> None:
         results.append({"views": views, "errors": found, "cost": paid})
         print(table(results[-1:]), flush=True)
     told = vars(args) | {"weights": Path(args.weights).name}
-    write_results("reference_auto", {"arguments": told, "views": results})
+    network = told["weights"].removesuffix(".safetensors")
+    name = "reference_auto" if network == "small" else f"reference_auto_{network}"
+    write_results(name, {"arguments": told, "views": results})
 
 
 if __name__ == "__main__":

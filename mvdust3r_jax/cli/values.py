@@ -11,6 +11,8 @@ from typing import Any
 from mvdust3r_jax.storage import places
 
 _LAST_PORT = 65535
+# Those of reconstruction.network.WORDS
+REFERENCES = ("auto", "middle", "first")
 
 
 class UsageError(ValueError):
@@ -67,12 +69,11 @@ def share(text: str) -> float:
 
 
 def reference(text: str) -> int | str:
-    """Read "auto", "first", or a photograph's number from 0."""
-    if text not in ("auto", "first") and not text.isdecimal():
-        raise argparse.ArgumentTypeError(
-            f"auto, first or a number from 0 is expected, got {text!r}"
-        )
-    return text if text in ("auto", "first") else int(text)
+    """Read one of ``REFERENCES``, or a photograph's number from 0."""
+    if text not in REFERENCES and not text.isdecimal():
+        expected = f"{', '.join(REFERENCES)} or a number from 0 is expected"
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
+    return text if text in REFERENCES else int(text)
 
 
 def focal(text: str) -> float | str:

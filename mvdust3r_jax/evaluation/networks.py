@@ -17,7 +17,7 @@ from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
 from mvdust3r_jax.metrics.pointmaps import point_errors
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.mvdust3r import MVDust3r
-from mvdust3r_jax.models.reference_choice import surest_path, surest_reference
+from mvdust3r_jax.models.reference_choice import from_middle_view, surest_path, surest_reference
 from mvdust3r_jax.pairwise.alignment_start import Pairs, scene_graph
 from mvdust3r_jax.pairwise.global_alignment import global_alignment
 from mvdust3r_jax.pairwise.network import predict_pairs
@@ -65,6 +65,13 @@ def predict_from_surest_view(
     """Every view tried as the only reference; the surest one's prediction, and which it is."""
     choice = surest_reference(variables, batch.images[:, :num_inputs], config=config)
     return choice.prediction, choice.reference
+
+
+def predict_from_middle_view(
+    variables: dict, batch: Batch, *, config: ModelConfig, num_inputs: int
+) -> tuple[Prediction, Int[Array, "B"]]:
+    """One path from the view that is most like all others, and which it is."""
+    return from_middle_view(variables, batch.images[:, :num_inputs], config=config)
 
 
 def predict_scene_pairs(

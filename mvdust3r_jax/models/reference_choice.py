@@ -1,7 +1,9 @@
-"""Which view serves best as the reference: the one on whose path the network is surest.
+"""Which view serves best as the reference: the surest path's, or the one in the middle.
 
 A path's score is the mean logarithm of its confidences over all views and pixels. Nothing but the
-network's own answer is used, so the choice can be made where no truth is known.
+network's own answer is used, so the choice can be made where no truth is known. The view in the
+middle is the one that to the encoder is most like all others: it is known before anything is
+decoded.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from mvdust3r_jax.models.encoded import (
     predict_decoded,
     predict_encoded,
 )
+from mvdust3r_jax.models.window_plan import likeness
 from mvdust3r_jax.types import Prediction
 
 # Candidates whose tokens and results exist at once.
@@ -67,6 +70,26 @@ def surest_of_paths(
     decoded = [_rows(_rows(x, reference), order)[:, None] for x in decoded]
     chosen = predict_decoded(variables, *ordered, decoded, config)
     return Choice(jax.tree.map(lambda x: _rows(x, back), chosen), reference, scores)
+
+
+def middle_view(tokens: Float[Array, "*batch V N E"]) -> Int[Array, "*batch"]:
+    """The view that is most like all others, by the means of its tokens; of equals the first."""
+    return jnp.argmax(likeness(tokens.mean(axis=-2)).sum(axis=-1), axis=-1)
+
+
+def from_middle_view(
+    variables: dict, images: Float[Array, "B V H W 3"], *, config: ModelConfig, num_refs: int = 1
+) -> tuple[Prediction, Int[Array, "B"]]:
+    """The network's answer with the `middle_view` as its reference, and which that is.
+
+    Costs what any pass costs. Further references are the first of the other views.
+    """
+    tokens = encode_views(variables, images, config)
+    reference = middle_view(tokens)
+    order, back = jax.vmap(lambda view: _view_first(images.shape[1], view))(reference)
+    ordered = _rows(images, order), _rows(tokens, order)
+    prediction = predict_encoded(variables, *ordered, config, num_refs=num_refs)
+    return jax.tree.map(lambda x: _rows(x, back), prediction), reference
 
 
 def _rows(x: Float[Array, "B n *rest"], index: Int[Array, "B *m"]) -> Float[Array, "B *m *rest"]:

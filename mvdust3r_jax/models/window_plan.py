@@ -10,6 +10,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from mvdust3r_jax.types import AnyArray
+
+# Added to lengths that are divided by.
+_TINY = 1e-12
 # Of a window's views, the share that earlier ones have as well.
 OVERLAP_SHARE = 1 / 3
 
@@ -39,6 +43,14 @@ def in_order(views: int, window: int | None) -> Plan:
     return [list(range(start, start + window)) for start in starts]
 
 
+def likeness(features: Float[AnyArray, "*batch V D"]) -> Float[AnyArray, "*batch V V"]:
+    """How alike views are, -1 to 1: cosines between their features' directions from the mean."""
+    centered = features - features.mean(axis=-2, keepdims=True)
+    length = (centered**2).sum(axis=-1, keepdims=True) ** 0.5
+    directions = centered / (length + _TINY)
+    return directions @ directions.swapaxes(-1, -2)
+
+
 def by_likeness(features: Float[np.ndarray, "V D"], window: int) -> Plan:
     """Windows that grow from the view that is most like others; as many as `in_order` has.
 
@@ -50,9 +62,7 @@ def by_likeness(features: Float[np.ndarray, "V D"], window: int) -> Plan:
     views, common = len(features), common_views(window)
     if views <= window:
         return [list(range(views))]
-    centered = features - features.mean(axis=0)
-    centered /= np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
-    alike = centered @ centered.T
+    alike = likeness(features)
     np.fill_diagonal(alike, np.inf)  # a view is most like itself
     nearest = np.sort(alike, axis=1)[:, -window:-1]
     plan = [_most(alike[nearest.mean(axis=1).argmax()], range(views), window)]

@@ -2,7 +2,8 @@
 
 A photograph's score as the reference is the mean logarithm of the confidences on its path.
 MV-DUSt3R+ has several paths anyway, and the surest of them costs little more; a network with one
-path decodes the scene anew for every photograph that is tried.
+path decodes the scene anew for every photograph that is tried. Which photograph is the most like
+all others, the encoder says before anything is decoded.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ AUTO_BELOW = 1.3
 # Candidates that are decoded together at most.
 _AT_ONCE = 4
 
-Reference = int | Literal["auto", "first"]
+# The surest, the one in the middle, the first.
+WORDS = ("auto", "middle", "first")
+Reference = int | Literal["auto", "middle", "first"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +62,16 @@ def gaussian_names() -> tuple[str, ...]:
 def default_reference(
     config: ModelConfig, views: int, num_refs: int, height: int, width: int
 ) -> Reference:
-    """The surest ("auto") where that takes less than `AUTO_BELOW` passes, else the first."""
+    """The surest ("auto") where that takes less than `AUTO_BELOW` passes, else the middle one.
+
+    Of two photographs none is in the middle.
+    """
+    cheap = "middle" if views > 2 else "first"
     if not config.cross_ref or num_refs < 2:
-        return "first"
+        return cheap
     size = dict(views=views, num_refs=num_refs, height=height, width=width)
     ratio = choice_flops(config, **size) / forward_flops(config, **size)["total"]
-    return "auto" if ratio < AUTO_BELOW else "first"
+    return "auto" if ratio < AUTO_BELOW else cheap
 
 
 def asking(
@@ -83,6 +90,8 @@ def asking(
         return _surest_path(model, shape, num_refs)
     if reference == "auto":
         return _surest_view(model, shape, memory_limit, advance)
+    if reference == "middle":
+        return _middle_view(model, shape, num_refs)
     view = 0 if reference == "first" else reference
     one = compiled_program(model, shape, num_refs)
 
@@ -113,6 +122,18 @@ def features_of(
         group = pixels[np.arange(start, start + at_once) % views]
         found.append(jax.device_get(encode(model.variables, group)["features"]))
     return np.concatenate(found)[:views]
+
+
+def _middle_view(model: Model, shape, num_refs: int) -> Ask:
+    """One pass; its reference is the photograph that is most like all others."""
+    given = abstract(model.variables), Leaf(shape, "uint8")
+    middle = program("middle_arrays", (model.config, num_refs), given)
+
+    def ask(variables: dict, pixels: np.ndarray) -> Answer:
+        found = jax.device_get(middle(variables, pixels))
+        return _answer(found, int(found["reference"]))
+
+    return ask
 
 
 def _surest_path(model: Model, shape, num_refs: int) -> Ask:

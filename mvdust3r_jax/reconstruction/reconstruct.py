@@ -32,6 +32,7 @@ from mvdust3r_jax.reconstruction.known_world import align_to_poses
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.network import (
     DEFAULT_REFS,
+    WORDS,
     Answer,
     Reference,
     asking,
@@ -76,10 +77,11 @@ def reconstruct(
     Args:
       images: files, arrays [h, w, 3] (uint8, or float in [0, 1]), PIL images or `Photo` objects.
       model: from `load_model`.
-      reference: the photograph in whose camera frame the points are: its number, "first", or
-        "auto", the one on whose path the network is surest: of the ``num_refs`` paths of
-        MV-DUSt3R+, or with other networks of all photographs, tried in turn. By default "auto"
-        where that costs little (MV-DUSt3R+), else "first".
+      reference: the photograph in whose camera frame the points are: its number, "first",
+        "middle", the one that to the encoder is most like all others, or "auto", the one on whose
+        path the network is surest: of the ``num_refs`` paths of MV-DUSt3R+, or with other networks
+        of all photographs, tried in turn. By default "auto" where that costs little (MV-DUSt3R+),
+        else "middle".
       window: of more photographs than this, so many at a time (`windows`); memory does not grow
         with their number, and the reference is the first window's.
       window_by: which are taken together: those that follow each other, "order", or those that are
@@ -187,12 +189,12 @@ def _check(views, height, width, num_refs, config: ModelConfig, known: KnownCame
 
 
 def _check_reference(reference: object, views: int) -> None:
-    if reference in ("auto", "first"):
+    if reference in WORDS:
         return
     # True is an int, too.
     if isinstance(reference, str | bool) or not 0 <= reference < views:
         raise ValueError(
-            f"the reference is 'auto', 'first' or a photograph from 0 to {views - 1}, "
+            f"the reference is 'auto', 'middle', 'first' or a photograph from 0 to {views - 1}, "
             f"got {reference!r}"
         )
 

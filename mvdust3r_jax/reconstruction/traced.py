@@ -20,7 +20,11 @@ from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.encoded import encode_views
 from mvdust3r_jax.models.mvdust3r import MVDust3r
-from mvdust3r_jax.models.reference_choice import surest_of_group, surest_of_paths
+from mvdust3r_jax.models.reference_choice import (
+    from_middle_view,
+    surest_of_group,
+    surest_of_paths,
+)
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.splat.pointmaps import clip_scales
 from mvdust3r_jax.types import Prediction
@@ -75,6 +79,19 @@ def surest_arrays(
     pred = _rendered_scales(choice.prediction, config.max_scale)
     named = arrays_of(jax.tree.map(lambda x: x[0][back], pred))
     return named | {"reference": order[choice.reference[0]], "scores": choice.scores[0]}
+
+
+def middle_arrays(
+    config: ModelConfig, num_refs: int, variables: dict, pixels: UInt8[Array, "V H W 3"]
+) -> dict[str, Array]:
+    """`forward` from the photograph in the middle, which is added as ``reference``."""
+    order, back = _turned_order(len(pixels), 0)
+    pred, reference = from_middle_view(
+        variables, _images(pixels[order])[None], config=config, num_refs=num_refs
+    )
+    pred = _rendered_scales(pred, config.max_scale)
+    named = arrays_of(jax.tree.map(lambda x: x[0][back], pred))
+    return named | {"reference": order[reference[0]]}
 
 
 def encode(config: ModelConfig, variables: dict, pixels: Array) -> dict[str, Array]:

@@ -58,7 +58,7 @@ def checked_wishes(asked: dict[str, Any], count: int, limits: Limits) -> Wishes:
     """What ``count`` files are reconstructed with; Refused for what no choice of the page is."""
     reference, focal = asked.get("reference"), asked.get("focal")
     frames = asked.get("frames", Wishes().frames)
-    if reference not in (None, "auto", "first") and not (
+    if reference not in (None, "auto", "middle", "first") and not (
         type(reference) is int and 0 <= reference < count
     ):
         raise Refused(HTTPStatus.BAD_REQUEST, f"no photograph is number {reference!r}")

@@ -11,6 +11,7 @@ import pytest
 from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.models.encoded import encode_views
 from mvdust3r_jax.models.reference_choice import (
+    from_middle_view,
     path_scores,
     surest_of_paths,
     surest_path,
@@ -78,6 +79,22 @@ def test_memory_does_not_grow_with_the_candidates():
         compiled = jax.jit(choose).lower(variables, images).compile()
         bytes_of[at_once] = compiled.memory_analysis().temp_size_in_bytes
     assert bytes_of[1] < 0.6 * bytes_of[VIEWS]
+
+
+def test_the_middle_view_is_chosen_for_each_sample():
+    """A view between two others, of tokens that differ in the mean; by R paths as by one pass."""
+    config, variables, images = network(views=3)
+    between = images.at[:, 2].set(images[:, :2].mean(axis=1))
+    images = jnp.stack([between[0], between[1, jnp.array([2, 0, 1])]])
+    find = jax.jit(functools.partial(from_middle_view, config=config, num_refs=2))
+    prediction, reference = find(variables, images)
+    np.testing.assert_array_equal(reference, [2, 0])
+    apply = jax.jit(functools.partial(MVDust3r(config).apply, num_refs=2))
+    order = np.array([[2, 0, 1], [0, 1, 2]])
+    wanted = apply(variables, jax.vmap(lambda x, i: x[i])(images, order))
+    for found, want in zip(jax.tree.leaves(prediction), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(found[0][order[0]], want[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[1], want[1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_surest_path_wins():

@@ -49,6 +49,21 @@ def test_the_surest_is_taken(model, tmp_path):
     assert scene.reference_margin == pytest.approx(np.diff(sorted(means))[-1], abs=1e-4)
 
 
+def test_the_one_in_the_middle_is_most_like_the_others(model):
+    """By the encoder's mean tokens, whatever the order; the answer is that of a told reference."""
+    scene = reconstruct(PHOTOGRAPHS, model, reference="middle", num_refs=1)
+    features = network.features_of(model, np.stack(PHOTOGRAPHS), 3)
+    centered = features - features.mean(axis=0)
+    centered /= np.linalg.norm(centered, axis=1)[:, None]
+    others = [centered[i] @ np.delete(centered, i, axis=0).T for i in range(3)]
+    assert scene.reference == int(np.argmax(np.mean(others, axis=1)))
+    assert scene.reference_margin is None
+    told = reconstruct(PHOTOGRAPHS, model, reference=scene.reference, num_refs=1)
+    np.testing.assert_allclose(scene.points, told.points, rtol=1e-3, atol=1e-5)
+    turned = reconstruct(PHOTOGRAPHS[::-1], model, reference="middle", num_refs=1)
+    assert turned.reference == 2 - scene.reference
+
+
 def test_candidates_are_tried_in_groups_that_fit(model, monkeypatch):
     """In any groups the choice is the same."""
     if model.config.cross_ref:
@@ -64,14 +79,15 @@ def test_by_default_it_is_looked_for_where_that_is_cheap():
     """With the paths of MV-DUSt3R+ of any size; not where the scene would be decoded again."""
     size = dict(views=8, num_refs=4, height=224, width=224)
     found = {n: network.default_reference(VARIANTS[n], **size) for n in ("mvdp", "small", "mvd")}
-    assert found == {"mvdp": "auto", "small": "auto", "mvd": "first"}
-    assert network.default_reference(VARIANTS["mvdp"], **size | {"num_refs": 1}) == "first"
+    assert found == {"mvdp": "auto", "small": "auto", "mvd": "middle"}
+    assert network.default_reference(VARIANTS["mvdp"], **size | {"num_refs": 1}) == "middle"
+    assert network.default_reference(VARIANTS["mvd"], **size | {"views": 2}) == "first"
 
 
 @pytest.mark.parametrize("reference", [3, -1, "last", True])
 def test_wrong_references(model, reference):
     """What is no photograph and no word is refused before anything is computed."""
-    with pytest.raises(ValueError, match="'auto', 'first' or a photograph from 0 to 2, got"):
+    with pytest.raises(ValueError, match="'auto', .*'first' or a photograph from 0 to 2, got"):
         reconstruct(PHOTOGRAPHS, model, reference=reference)
 
 

@@ -41,9 +41,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--reference",
         type=values.reference,
-        metavar="auto|first|N",
-        help="whose camera is the world: the photograph that the network is surest of, the first, "
-        "or the N-th from 0 (default: auto where it costs little, as with MV-DUSt3R+, else first)",
+        metavar="auto|middle|first|N",
+        help="whose camera is the world: the photograph that the network is surest of, the one "
+        "most like all others, the first, or the N-th from 0 (default: auto where it costs little, "
+        "as with MV-DUSt3R+, else middle)",
     )
     group.add_argument(
         "--dtype",
