@@ -31,6 +31,7 @@ from mvdust3r_jax.training.initial import initial_variables, variable_shapes
 from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
 from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
+from mvdust3r_jax.training.one_run import alone_in
 from mvdust3r_jax.training.preemption import Preemption
 from mvdust3r_jax.training.progress import CompileCounter, Report, due
 from mvdust3r_jax.training.rates import Cost
@@ -109,7 +110,7 @@ def train(
     """
     build.check(config)
     processes.check_shared_folder(workdir)
-    with Watchdog(60 * config.stall_minutes) as watchdog:
+    with alone_in(workdir), Watchdog(60 * config.stall_minutes) as watchdog:
         return _train(config, workdir, profile, allow_changes, watchdog)
 
 
