@@ -29,6 +29,12 @@ def machine() -> dict:
     }
 
 
+def of_network(name: str, weights: str | os.PathLike) -> str:
+    """``name`` for the network that ships; with the weights' own name for any other."""
+    network = Path(weights).stem
+    return name if network == "small" else f"{name}_{network}"
+
+
 def results_path(name: str) -> Path:
     """Where the results of this name are or will be."""
     return RESULTS / f"{name}.json"

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from benchmarks.machine import write_results
+from benchmarks.machine import of_network, write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.evaluation.summary import interval
@@ -143,8 +143,7 @@ def main() -> None:
         results.append({"views": views, "errors": found, "cost": paid})
         print(table(results[-1:]), flush=True)
     told = vars(args) | {"weights": Path(args.weights).name}
-    network = told["weights"].removesuffix(".safetensors")
-    name = "reference_auto" if network == "small" else f"reference_auto_{network}"
+    name = of_network("reference_auto", args.weights)
     write_results(name, {"arguments": told, "views": results})
 
 

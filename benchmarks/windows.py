@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.machine import write_results
+from benchmarks.machine import of_network, write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax import load_model
 from mvdust3r_jax.evaluation import tables
@@ -155,8 +155,7 @@ def main() -> None:
             new = measure(views, window, args, model)
             print(tables.table(list(new[0]), [row.values() for row in new]), flush=True)
             rows += new
-    network = Path(args.weights).stem
-    name = "windows" if network == "small" else f"windows_{network}"
+    name = of_network("windows", args.weights)
     write_results(name, {"rooms": args.rooms, "size": args.size, "rows": rows})
 
 

@@ -23,6 +23,7 @@ from configs import tiny
 from mvdust3r_jax import VARIANTS, ModelConfig
 from mvdust3r_jax.training import processes, sharded
 from mvdust3r_jax.training.checkpoint import BEST, NEWEST, Checkpoints
+from mvdust3r_jax.training.one_run import alone_in
 from mvdust3r_jax.training.skipped import SkippedSteps
 from tests.train_test import stored_state
 from tests.two_processes import run_in
@@ -103,6 +104,9 @@ def again(folder):
         processes.check_shared_folder(folder / f"of-{jax.process_index()}")
     print("WORKDIR", error.value, flush=True)
     processes.check_shared_folder(folder / "of-all")
+    with alone_in(folder / "of-all"), pytest.raises(processes.RunError, match="another run is"):
+        with alone_in(folder / "of-all"):
+            pass
     full_disk(folder / "full")
 
 
