@@ -1,11 +1,32 @@
 """Runs a Python program as several processes that find each other on this machine."""
 
+import functools
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+from jax._src import cache_key
+
 ROOT = Path(__file__).parents[1]
+
+
+def share_programs(folder: str):
+    """To be called by each process: the first compiles for all of them, and for later runs.
+
+    JAX can do so where the key of a program is the same in all processes; on CPUs it holds the
+    devices of its own process, on GPUs it does not.
+    """
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_share_binary_between_hosts", True)
+    jax.config.update("jax_share_binary_between_hosts_timeout_ms", 200_000)
+    options = cache_key._hash_serialized_compile_options
+    without_devices = functools.partial(options, strip_device_assignment=True)
+    cache_key._hash_serialized_compile_options = lambda made, values, **_: without_devices(
+        made, values
+    )
+    cache_key._hash_accelerator_config = lambda made, devices: None
 
 
 def run_in_two(script: Path, program: str, *arguments: str, timeout_s: float) -> list[str]:

@@ -18,7 +18,7 @@ from mvdust3r_jax.training.checkpoint_identity import check_same_model
 from mvdust3r_jax.training.sharded import make_mesh, state_shardings
 from mvdust3r_jax.training.step import TrainState
 
-MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8)
+MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip_width=8)
 
 
 def state_at(step):

@@ -23,7 +23,7 @@ from mvdust3r_jax.training.state import StepConfig
 from tests.two_processes import run_in_two
 
 # With skip CNN: its batch statistics must be those of the whole batch.
-MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=True, gaussian_hidden=16)
+MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=True, skip_width=8, gaussian_hidden=16)
 OBJECTIVE = ObjectiveConfig(
     num_refs=2,
     num_targets=1,

@@ -30,7 +30,7 @@ from tests.two_processes import run_in
 
 pytestmark = pytest.mark.slow
 # With skip CNN: its batch statistics must be those of the batches of all processes.
-NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=True, gaussians=False)
+NETWORK = ModelConfig(16, 1, 1, 16, 1, 1, patch=4, skip=True, skip_width=8, gaussians=False)
 STEPS, STOP = 4, 2
 
 
@@ -159,8 +159,9 @@ from tests.xla_flags import xla_flags
 os.environ["XLA_FLAGS"] = xla_flags(4 // int(count))
 import jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.config.update("jax_compilation_cache_dir", folder + "/cache")
 jax.config.update("jax_default_matmul_precision", "float32")
+from tests.two_processes import share_programs
+share_programs(folder + "/cache")
 jax.distributed.initialize(f"127.0.0.1:{port}", int(count), int(index))
 from absl import logging
 logging.set_verbosity(logging.INFO)
