@@ -11,6 +11,7 @@ cheaper way of writing loops is taken (both also in child processes), except in 
 """
 
 import ast
+import gc
 import logging
 import os
 
@@ -104,6 +105,16 @@ machine.WORTH_BFLOAT16 = float("inf")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "float32")
+
+
+def pytest_collection_finish():
+    """What is imported stays: Python need not look through it again and again for garbage.
+
+    Tracing makes many objects, so the rest is looked through less often than Python's defaults say.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture

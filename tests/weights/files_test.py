@@ -23,7 +23,13 @@ from mvdust3r_jax.weights import port, safetensors_file, torch_file, torch_write
 
 # Small, but with every part that a file can hold: batch statistics, Gaussians, cross references.
 CONFIG = ModelConfig(
-    16, 2, 2, 16, 2, 4, patch=4, gaussian_hidden=8, cross_ref=True, conf_max=1e4, sh_degree=1
+    *(16, 2, 2, 16, 2, 4),
+    patch=4,
+    skip_width=8,
+    gaussian_hidden=8,
+    cross_ref=True,
+    sh_degree=1,
+    conf_max=1e4,
 )
 
 

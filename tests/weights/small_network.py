@@ -8,7 +8,9 @@ import numpy as np
 from mvdust3r_jax import ModelConfig
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 
-CONFIG = ModelConfig(16, 2, 2, 16, 2, 2, patch=4, gaussian_hidden=8, cross_ref=True, sh_degree=1)
+CONFIG = ModelConfig(
+    16, 2, 2, 16, 2, 2, patch=4, skip_width=8, gaussian_hidden=8, cross_ref=True, sh_degree=1
+)
 
 
 def numbers(config, seed):
