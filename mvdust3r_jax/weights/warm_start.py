@@ -50,8 +50,9 @@ def init_from(
     Args:
       variables: freshly initialized variables of the network of ``config``.
       source: a PyTorch state dict (CroCo, DUSt3R, MV-DUSt3R), or our own variables of a network of
-        the same sizes; its patches may be smaller, by a whole factor (``larger_patches``). CroCo
-        has one decoder: the reference blocks start the source blocks too.
+        the same sizes; its patches may be smaller, by a whole factor (``larger_patches``), and its
+        stacks of layers less deep (``deeper_stacks``). CroCo has one decoder: the reference blocks
+        start the source blocks too.
       config: of the network to start.
 
     Returns:
@@ -64,8 +65,42 @@ def init_from(
         return _init_from_torch(variables, source, config)
     own = {c: variables[c] for c in ("params", "batch_stats") if c in variables}
     source = {k: source[k] for k in own if k in source}
-    source["params"] = larger_patches(source["params"], config)
+    source["params"] = deeper_stacks(larger_patches(source["params"], config), own["params"])
     return _merge(own, source, copied=set(), unused=[])
+
+
+def deeper_stacks(params: port.Tree, fresh: port.Tree) -> port.Tree:
+    """Parameters of a deeper network that do what ``params`` do: new layers pass on their input.
+
+    Old layers are spread evenly over the new depth. The layers between them are those of ``fresh``,
+    whose last products, which are added to the tokens, begin at zero: these have a gradient from
+    the first step on, and the others from the second.
+    """
+    params = {name: dict(part) for name, part in params.items()}
+    for part, stacks in _STACKS.items():
+        for name in stacks & params[part].keys() & fresh[part].keys():
+            params[part][name] = _deeper(params[part][name], fresh[part][name])
+    return params
+
+
+_STACKS = {"encoder": {"blocks"}, "decoder": {"ref_blocks", "src_blocks", "cross_ref_blocks"}}
+_ADDED_TO_TOKENS = {"proj", "fc2"}
+
+
+def _deeper(stack: port.Tree, fresh: port.Tree) -> port.Tree:
+    """One stack; unchanged if it is as deep as ``fresh`` or deeper, which merging refuses."""
+    old, new = (len(jax.tree.leaves(tree)[0]) for tree in (stack, fresh))
+    if old >= new:
+        return stack
+    places = np.arange(old) * new // old
+
+    def place(path: tuple, begin: np.ndarray, layers: np.ndarray) -> np.ndarray:
+        added = bool(_ADDED_TO_TOKENS & {key.key for key in path})
+        placed = np.zeros(np.shape(begin), layers.dtype) if added else np.array(begin)
+        placed[places] = layers
+        return placed
+
+    return jax.tree_util.tree_map_with_path(place, fresh, stack)
 
 
 def larger_patches(params: port.Tree, config: ModelConfig) -> port.Tree:

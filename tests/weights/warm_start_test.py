@@ -94,3 +94,20 @@ def test_larger_patches_do_the_same_on_means_of_pixels():
     for ours, theirs in ((got.points, wanted.points), (got.confidence, wanted.confidence)):
         np.testing.assert_allclose(ours, theirs.repeat(2, 2).repeat(2, 3), rtol=1e-4, atol=1e-4)
     assert all("point_head" in name for name in origin.fresh)
+
+
+def test_a_deeper_network_begins_as_the_one_it_starts_from():
+    """From 2 layers to 4 and 3: the same answers, and the new layers are those that pass on."""
+    source_config = dataclasses.replace(CONFIG, skip=False)
+    deep = dataclasses.replace(source_config, enc_depth=3, dec_depth=4)
+    images = np.random.default_rng(0).standard_normal((1, 3, 8, 8, 3), np.float32)
+    source = numbers(source_config, 1)
+    started, origin = warm_start.init_from(numbers(deep, 2), source, deep)
+    wanted, got = (
+        jax.jit(lambda v, x, c=c: MVDust3r(c).apply(v, x, num_refs=2, all_paths=True))(v, images)
+        for c, v in ((source_config, source), (deep, started))
+    )
+    np.testing.assert_allclose(got.points, wanted.points, rtol=1e-4, atol=1e-4)
+    kernels = started["params"]["decoder"]["src_blocks"]["mlp"]["fc2"]["kernel"]
+    assert [bool(np.any(layer)) for layer in kernels] == [True, False, True, False]
+    assert not origin.fresh and not origin.unused
