@@ -15,6 +15,7 @@ def get_config():
     config.variant = "room"
     config.init_from = "weights/room_mvd.safetensors"
     config.num_refs = 4
+    config.peak_lr = 2e-4  # 6e-4 disturbs more than a cycle of these steps mends
     config.data.images_per_step = 24
     config.data.num_inputs = (4, 8, 12)
     config.loss.render_paths = 1
