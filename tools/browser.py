@@ -45,7 +45,7 @@ def missing() -> str:
 
 
 def drive(
-    script: str, folder: Path, *, size: tuple[int, int] = (900, 640), timeout_s: float = 120
+    script: str, folder: Path, *, size: tuple[int, int] = (900, 640), timeout_s: float = 300
 ) -> dict:
     """Run a script with ``page`` open in a window of this (width, height).
 
@@ -53,7 +53,8 @@ def drive(
     machine, stand in its ``errors`` and ``outside``. RuntimeError if the script fails.
     """
     names = {"playwright": PLAYWRIGHT, "chromium": CHROMIUM, "width": size[0], "height": size[1]}
-    names["timeout_ms"] = 1000 * timeout_s
+    # Of one step of the script: its message says which.
+    names["timeout_ms"] = 1000 * timeout_s / 2
     path = folder / "drive.mjs"
     path.write_text(_PRELUDE % names + script + _POSTLUDE)
     command = [NODE, str(path)]
