@@ -77,3 +77,16 @@ def test_intrinsics_of_another_form_are_named(matrix, flaw):
     """Transposed (column by column), or with axes that are not square to each other."""
     with pytest.raises(CameraError, match=f"intrinsics of view 0: .*{flaw}"):
         KnownCameras(intrinsics=np.array([matrix], float))
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2.0])
+def test_intrinsics_of_an_untold_size_are_asked_back(tmp_path, factor):
+    """A principal point far from the photograph's middle; with the size told it is what it says."""
+    fields = {"fl_x": 60 * factor, "cx": 32 * factor, "cy": 24 * factor}
+    path = write_json(tmp_path / "t.json", transforms(POSES, NAMES, **fields))
+    with pytest.raises(CameraError, match=r"far from the middle of a.jpg of 64 x 48 pixels"):
+        read_cameras(path, NAMES).intrinsics_of(0, (48, 64), "a.jpg")
+    size = {"w": int(64 * factor), "h": int(48 * factor)}
+    write_json(path, transforms(POSES, NAMES, **fields, **size))
+    scaled = read_cameras(path, NAMES).intrinsics_of(0, (48, 64), "a.jpg")
+    np.testing.assert_allclose(scaled, [[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])

@@ -258,6 +258,10 @@ def test_wrong_requests():
         fitting.fit_photo(coordinates(20, 20), 8, 8, "stretch")
     with pytest.raises(ImageError, match="outside"):
         fitting.fit_photo(coordinates(20, 20), 8, 8, "crop", (30, 5))
+    # In shares of the sides, as some programs give it.
+    with pytest.raises(ImageError, match=r"principal point \(0.5, 0.5\) has 0.9% of"):
+        fitting.fit_photo(coordinates(200, 200), 8, 8, "crop", (0.5, 0.5))
+    assert fitting.fit_photo(coordinates(200, 200), 8, 8, "pad", (0.5, 0.5)).mask.any()
 
 
 def test_intrinsics_at_the_original_size():
