@@ -27,6 +27,8 @@ _SAME_LEVELS = 1.0
 # Principal points of cameras lie about the middle of their image. One outside of these shares of
 # its sides belongs to an image of half, of twice or of another size.
 _MIDDLE = (0.25, 0.75)
+# Shorter focal lengths, in shares of the longer side, are no pixels but shares themselves.
+_SHORTEST = 0.05
 # How much nearer a principal point may lie to the middle of the color image.
 _NEAR = 0.1
 
@@ -114,7 +116,8 @@ def depth_intrinsics(
     of_size: None where the file does not say; they then must be about the depth image.
 
     Raises:
-      CorruptRecord: the images differ in shape, or the principal point is far from the middle.
+      CorruptRecord: the images differ in shape, the principal point is far from the middle, or
+      the focal length is that of no lens.
     """
     matrix = np.array(intrinsics, np.float64)
     if of_size is not None and of_size != depth_size:
@@ -122,6 +125,12 @@ def depth_intrinsics(
             raise CorruptRecord(f"intrinsics of size {of_size} for depth of size {depth_size}")
         scale = np.array(depth_size[::-1]) / of_size[::-1]
         matrix = resized_intrinsics(matrix, scale)
+    fx, fy = matrix[[0, 1], [0, 1]]
+    if min(fx, fy) < _SHORTEST * max(depth_size):
+        raise CorruptRecord(
+            f"the focal length ({fx:.1f}, {fy:.1f}) is far too short for depth of size "
+            f"{depth_size}: pixels are expected"
+        )
     share = corner_from_center(matrix[:2, 2]) / depth_size[::-1]
     of_color = corner_from_center(matrix[:2, 2]) / image_size[::-1]
     foreign = np.abs(of_color - 0.5).max() + _NEAR < np.abs(share - 0.5).max()

@@ -77,6 +77,15 @@ def read_matrix(path: Path, size: int) -> Float[np.ndarray, "n n"]:
     return matrix[:size, :size]
 
 
+def read_intrinsics(path: Path) -> Float[np.ndarray, "3 3"]:
+    """Text matrix, if it can be a camera's; else ``CorruptRecord``."""
+    matrix = read_matrix(path, 3)
+    try:
+        return entries.checked_intrinsics(matrix)
+    except ValueError as error:
+        raise CorruptRecord(f"{path.name}: {error}") from error
+
+
 def checked_pose(world_from_cam: np.ndarray, name: str) -> Float[np.ndarray, "4 4"]:
     """The pose, if it is finite and rigid; else ``CorruptRecord``."""
     try:
@@ -101,7 +110,8 @@ def _collect(names: list[str], frame_of: Callable[[str], FramePaths]):
 
 def _with_suffix(stem: Path) -> Path:
     """The image file of this stem; the first spelling where there is none."""
-    candidates = [stem.with_name(stem.name + suffix) for suffix in _IMAGE_SUFFIXES]
+    spellings = [spelled for suffix in _IMAGE_SUFFIXES for spelled in (suffix, suffix.upper())]
+    candidates = [stem.with_name(stem.name + suffix) for suffix in spellings]
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 
@@ -130,7 +140,7 @@ def _read_seven_scenes(scene: Path):
     camera = scene / "camera-intrinsics.txt"
     intrinsics, size = _SEVEN_SCENES, _SEVEN_SCENES_SIZE
     if camera.is_file():
-        intrinsics, size = read_matrix(camera, 3), None
+        intrinsics, size = read_intrinsics(camera), None
 
     def frame(name):
         pose = checked_pose(read_matrix(scene / f"{name}.pose.txt", 4), name)
@@ -143,7 +153,7 @@ def _read_seven_scenes(scene: Path):
 
 def _read_scannet(scene: Path):
     base = scene / "frames" if (scene / "frames").is_dir() else scene
-    intrinsics = read_matrix(base / "intrinsic" / "intrinsic_depth.txt", 3)
+    intrinsics = read_intrinsics(base / "intrinsic" / "intrinsic_depth.txt")
 
     def frame(name):
         pose = checked_pose(read_matrix(base / "pose" / f"{name}.txt", 4), name)
@@ -182,7 +192,7 @@ def _read_plain(scene: Path):
     def frame(name):
         pose = checked_pose(read_matrix(scene / "pose" / f"{name}.txt", 4), name)
         own = scene / "intrinsics" / f"{name}.txt"
-        intrinsics = read_matrix(own if own.is_file() else shared, 3)
+        intrinsics = read_intrinsics(own if own.is_file() else shared)
         depth = scene / "depth" / f"{name}.png"
         return FramePaths(name, _with_suffix(scene / "rgb" / name), depth, pose, intrinsics)
 

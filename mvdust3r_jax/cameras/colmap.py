@@ -139,9 +139,11 @@ def _text_cameras(path: Path) -> dict[int, Camera]:
 
 
 def _text_images(path: Path) -> list[tuple[str, int, np.ndarray]]:
-    images = []
-    for row in _rows(path)[::2]:
-        if not row.strip():
+    images, follows = [], False
+    for row in _rows(path):
+        # Blank lines may come before an image, and some programs write no line of points.
+        if not row.strip() or (follows and not _is_image(row)):
+            follows = False
             continue
         try:
             # A name may hold spaces.
@@ -149,7 +151,21 @@ def _text_images(path: Path) -> list[tuple[str, int, np.ndarray]]:
             images.append((name, int(camera), _cam_from_world([float(n) for n in numbers])))
         except (ValueError, IndexError) as error:
             raise CameraError(f"{path}, {row[:60]!r}: {error}") from error
+        follows = True
     return images
+
+
+def _is_image(row: str) -> bool:
+    """Whether a line behind an image's is the next image's; else it is (x, y, number) of points."""
+    fields = row.split()
+    return len(fields) >= 10 and (len(fields) % 3 != 0 or not _is_number(fields[-1]))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
 
 
 # ---------------------------------------------------------------- binary

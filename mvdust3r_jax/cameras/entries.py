@@ -14,6 +14,8 @@ from jaxtyping import Float
 
 # A rotation written with few digits is off by about its last digit; far more is no rotation.
 _ROTATION_TOLERANCE = 1e-2
+# Calibrations leave a skew; as a share of the focal length this moves no pixel by a whole one.
+_SKEW_SHARE = 1e-3
 
 
 class CameraError(ValueError):
@@ -68,6 +70,11 @@ def checked_intrinsics(matrix: Any) -> Float[np.ndarray, "3 3"]:
         raise ValueError("intrinsics with entries that are not finite numbers")
     if not (intrinsics[[0, 1], [0, 1]] > 0).all():
         raise ValueError("a focal length that is not positive")
+    if np.abs(intrinsics[2] - [0, 0, 1]).max() > 1e-6:
+        raise ValueError(f"intrinsics whose last row is {intrinsics[2].tolist()}, expected 0 0 1")
+    skew = max(np.abs(intrinsics[[0, 1], [1, 0]]))
+    if skew > _SKEW_SHARE * intrinsics[0, 0]:
+        raise ValueError(f"intrinsics with a skew of {skew:g} pixels, which no camera here has")
     return intrinsics
 
 

@@ -19,6 +19,9 @@ from mvdust3r_jax.geometry.pixels import center_from_corner
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 # Camera models whose images are pinhole images if all distortion is zero.
 _PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+# How instant-ngp marks other lenses: by a truth value, or (f-theta) by parameters of their own.
+_MARKS = {"is_fisheye": "fisheye", "latlong": "latlong", "equirectangular": "equirectangular"}
+_F_THETA = "ftheta_p0"
 _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
 
@@ -30,6 +33,9 @@ def read(path: Path) -> list[Entry]:
     except (ValueError, RecursionError) as error:
         raise CameraError(f"{path} is no JSON file: {error}") from error
     try:
+        if not isinstance(content, dict):
+            kind = type(content).__name__
+            raise ValueError(f"expected an object with frames or views, got a {kind}")
         frames = content["frames"] if "frames" in content else content["views"]
         whole = {**content, "frames": None}
         return [
@@ -87,14 +93,20 @@ def _number(frame: Mapping[str, Any], key: str, otherwise: float) -> float:
 
 
 def _angle(frame: Mapping[str, Any], axis: str) -> float | None:
-    """The field of view in radians; ValueError for what is none."""
-    key = f"camera_angle_{axis}"
-    if frame.get(key) is None:
-        return None
-    angle = float(frame[key])
-    if not 0 < angle < np.pi:
-        raise ValueError(f"{key} = {angle}, expected radians between 0 and pi")
-    return angle
+    """The field of view in radians; ValueError for what is none. instant-ngp may give degrees."""
+    radians, degrees = f"camera_angle_{axis}", f"{axis}_fov"
+    if frame.get(radians) is not None:
+        return _between(frame, radians, np.pi, "radians between 0 and pi")
+    if frame.get(degrees) is not None:
+        return float(np.deg2rad(_between(frame, degrees, 180, "degrees between 0 and 180")))
+    return None
+
+
+def _between(frame: Mapping[str, Any], key: str, limit: float, expected: str) -> float:
+    value = float(frame[key])
+    if not 0 < value < limit:
+        raise ValueError(f"{key} = {value}, expected {expected}")
+    return value
 
 
 def _focal(frame: Mapping[str, Any], axis: str, angle: float | None, side: int) -> float | None:
@@ -107,8 +119,10 @@ def _focal(frame: Mapping[str, Any], axis: str, angle: float | None, side: int) 
 def _flaw(frame: Mapping[str, Any]) -> str | None:
     """Why a pinhole camera is not what took the image."""
     model = str(frame.get("camera_model", "OPENCV"))
-    if model not in _PINHOLE_MODELS or frame.get("is_fisheye"):
-        return f"the camera model {model if model not in _PINHOLE_MODELS else 'fisheye'}"
+    marked = [word for key, word in _MARKS.items() if frame.get(key)]
+    marked += ["ftheta"] if frame.get(_F_THETA) is not None else []
+    if model not in _PINHOLE_MODELS or marked:
+        return f"the camera model {model if model not in _PINHOLE_MODELS else marked[0]}"
     bent = {name: float(frame.get(name) or 0) for name in _DISTORTION}
     listed = frame.get("distortion_params") or ()
     bent |= {f"distortion_params[{i}]": float(x) for i, x in enumerate(listed)}

@@ -24,7 +24,7 @@ from mvdust3r_jax.cameras.entries import (
 )
 from mvdust3r_jax.cameras.matching import few, matched
 from mvdust3r_jax.cameras.turned import as_upright, with_pixels
-from mvdust3r_jax.geometry.pixels import resized_intrinsics
+from mvdust3r_jax.geometry.pixels import corner_from_center, resized_intrinsics
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.picture import Header, read_header
 
@@ -34,6 +34,9 @@ USES = ("all", "intrinsics", "poses")
 _JSON_FILES = ("cameras.json", "transforms.json")
 _SPLIT_FILES = tuple(f"transforms_{split}.json" for split in ("train", "val", "test"))
 _MODEL_FOLDERS = (".", "sparse", "colmap/sparse", "colmap")
+# Of intrinsics without a size, a principal point outside of these shares of the photograph's sides
+# is that of an image of half, of twice or of another size.
+_MIDDLE = (0.25, 0.75)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +72,17 @@ class KnownCameras:
         """Intrinsics of a photograph of that (height, width), enlarged or made smaller for it.
 
         Raises:
-          CameraError: they belong to an image of another shape.
+          CameraError: they belong to an image of another shape, or plainly of another size where
+          the file does not tell it.
         """
         known = np.array(self.intrinsics[view], np.float64)
-        of = (0, 0) if self.image_sizes is None else self.image_sizes[view].tolist()
-        if not all(of) or tuple(of) == tuple(original_size):
+        if self.image_sizes is None:
+            return known
+        of = self.image_sizes[view].tolist()
+        if not all(of):
+            _check_middle(known, original_size, name)
+            return known
+        if tuple(of) == tuple(original_size):
             return known
         scale = original_size[1] / of[1]
         # Sides are rounded to whole pixels in the larger or in the smaller image.
@@ -83,6 +92,19 @@ class KnownCameras:
                 f"to an image of {of[1]} x {of[0]}, which has another shape"
             )
         return resized_intrinsics(known, scale)
+
+
+def _check_middle(intrinsics: np.ndarray, size: tuple[int, int], name: str) -> None:
+    """CameraError where the principal point is not about the middle of the (height, width)."""
+    share = corner_from_center(intrinsics[:2, 2]) / size[::-1]
+    if not ((share > _MIDDLE[0]) & (share < _MIDDLE[1])).all():
+        u, v = intrinsics[:2, 2]
+        error = CameraError(
+            f"the principal point ({u:.1f}, {v:.1f}) is far from the middle of {name} of "
+            f"{size[1]} x {size[0]} pixels, and the file does not tell the size it belongs to"
+        )
+        error.add_note("write that size into the file (w and h of a transforms.json)")
+        raise error
 
 
 # ---------------------------------------------------------------- files

@@ -8,6 +8,7 @@ photographs itself, so for it they are copied there also where they serve as the
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ _JPEG_SUFFIXES = {".jpg", ".jpeg"}
 # What every program reads that reads these formats.
 _PLAIN_SUFFIXES = {*_JPEG_SUFFIXES, ".png"}
 _QUALITY = 95
+# File systems take names of 255 bytes; numbers and endings come to these.
+_MAX_STEM_BYTES = 230
 
 
 def spaceless_names(scene: SceneArrays) -> list[str]:
@@ -37,20 +40,31 @@ def spaceless_names(scene: SceneArrays) -> list[str]:
 
 
 def file_names(scene: SceneArrays) -> list[str]:
-    """Name of each view's file in ``images/``: distinct, without white space, a JPEG's ending."""
-    names = [
-        name if Path(name).suffix.lower() in _JPEG_SUFFIXES else f"{name}.jpg"
-        for name in (Path(name).name for name in spaceless_names(scene))
-    ]
+    """Name of each view's file in ``images/``: distinct, without white space, a JPEG's ending.
+
+    What file systems would find too long is cut.
+    """
+    names = [_jpeg_name(Path(name).name) for name in spaceless_names(scene)]
     distinct = len({name.lower() for name in names}) == len(names)
     return names if distinct else [f"{i:04d}_{name}" for i, name in enumerate(names)]
+
+
+def _jpeg_name(name: str) -> str:
+    suffix = Path(name).suffix
+    stem, ending = name, ".jpg"
+    if suffix.lower() in _JPEG_SUFFIXES:
+        stem, ending = name.removesuffix(suffix), suffix
+    if len(stem.encode(errors="replace")) <= _MAX_STEM_BYTES:
+        return stem + ending
+    return stem.encode(errors="replace")[:_MAX_STEM_BYTES].decode(errors="ignore") + ending
 
 
 def written_names(scene: SceneArrays, folder: Path) -> list[str] | None:
     """Names of the views' files in the output folder's ``images/`` if all are there, else None."""
     for names in (file_names(scene), spaceless_names(scene)):
         places = [where_it_stands(folder / FOLDER / name) for name in names]
-        if all(place.is_file() for place in places):
+        # Unlike `Path.is_file`, this is no error for a name that is too long to exist.
+        if all(os.path.isfile(place) for place in places):
             return names
     return None
 

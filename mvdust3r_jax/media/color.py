@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
+from mvdust3r_jax.media.kinds import ImageError
+
 # A profile that moves no color by more than this many of 255 levels is taken for sRGB.
 _SAME_LEVELS = 2
 # Modes that the color engine takes as they are.
@@ -77,11 +79,22 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and float gray images as 8-bit ones; their own convert() would clip, not scale."""
+    """16-bit and float gray images as 8-bit ones; their own convert() would clip, not scale.
+
+    Raises:
+      ImageError: values of more than 16 bits, or none that is finite.
+    """
     if not image.mode.startswith(("I", "F")):
         return image
-    gray = np.nan_to_num(np.asarray(image, np.float64))
-    full = _WORD if image.mode.startswith("I") else max(1.0, float(gray.max()))
+    gray = np.asarray(image, np.float64)
+    finite = gray[np.isfinite(gray)]
+    if not finite.size:
+        raise ImageError("it has no pixel that is a finite number")
+    highest = float(finite.max())
+    if image.mode.startswith("I") and highest > _WORD:
+        raise ImageError(f"it has values up to {highest:.0f}; gray of 8 or 16 bits is expected")
+    full = _WORD if image.mode.startswith("I") else max(1.0, highest)
+    gray = np.nan_to_num(gray, posinf=highest)
     return _with_info(Image.fromarray(to_uint8(gray / full)), image)
 
 

@@ -16,7 +16,7 @@ from mvdust3r_jax.media.kinds import ImageError
 
 # ffmpeg's names of these containers. Others (concat lists, playlists) can name further files, and
 # ffmpeg goes by the content, whatever the file is called.
-_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo"
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo"
 # Every decoding is stopped after this.
 _TIMEOUT_S = 300
 _MAX_FRAME_PIXELS = 64_000_000
@@ -30,7 +30,7 @@ def read(path: Path, *options: str) -> subprocess.CompletedProcess:
       ImageError: it took too long. ModuleNotFoundError: without imageio-ffmpeg.
     """
     command = [program(), "-nostdin", "-hide_banner", "-protocol_whitelist", "file,pipe"]
-    command += ["-format_whitelist", _DEMUXERS, "-max_pixels", str(_MAX_FRAME_PIXELS)]
+    command += ["-format_whitelist", DEMUXERS, "-max_pixels", str(_MAX_FRAME_PIXELS)]
     # The first stream of moving pictures; covers are none.
     command += ["-i", f"file:{path}", "-map", "0:V:0", *options, "-"]
     try:

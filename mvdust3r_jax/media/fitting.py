@@ -21,6 +21,8 @@ from mvdust3r_jax.media.photographs import BACKGROUND, Photo
 
 Fit = Literal["crop", "pad"]
 FITS = ("crop", "pad")
+# A window that is a smaller share of the largest one shows next to nothing.
+_LEAST_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,8 @@ def fit_photo(
     (width / 2, height / 2), which the network and the pose estimation take for it.
 
     Raises:
-      ImageError: the principal point lies outside the photograph; ValueError: unknown ``fit``.
+      ImageError: the principal point lies outside the photograph, or so near its border that
+      nothing is left; ValueError: unknown ``fit``.
     """
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
@@ -86,6 +89,16 @@ def _window(photo: Photo, out: np.ndarray, fit: Fit, principal_point) -> np.ndar
     before, after = out / 2 + 0.5, out / 2 - 0.5
     scales = np.concatenate([before / center, after / (whole - center)])
     scale = np.max(scales) if fit == "crop" else np.min(scales)
+    share = np.max(out / whole) / scale
+    if fit == "crop" and share < _LEAST_SHARE:
+        u, v = map(float, principal_point)
+        error = ImageError(
+            f"{photo.name} of {photo.original_size[1]} x {photo.original_size[0]} pixels: the "
+            f"window around its principal point ({u:.1f}, {v:.1f}) has {share:.1%} of the width "
+            "of the one around the middle"
+        )
+        error.add_note("intrinsics are in pixels; if these are right, take --fit pad")
+        raise error
     return np.stack([center - before / scale, center + after / scale])
 
 

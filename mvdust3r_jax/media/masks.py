@@ -6,14 +6,17 @@
 3. Gray: what is at least half of white is kept. Where nothing is that bright (0/1, labels 1, 2, 3,
    8-bit values in a 16-bit file), everything but 0 is kept.
 
-A JPEG's colors are never exact: it is read as gray. Gray with few values of which dark ones cover
-much may be labels or shades, which is asked back. A mask that keeps nothing is an error.
+Colors of a JPEG, AVIF, HEIC or lossy WebP are never exact: these are read as gray. Gray with few
+values of which dark ones cover much may be labels or shades, which is asked back. A mask that keeps
+nothing is an error.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import struct
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
@@ -24,8 +27,8 @@ from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.media.picture import read_picture
 
-# Of the formats read, the one that stores no exact values.
-_LOSSY = ("JPEG", "MPO")
+# Formats that store no exact values; WebP has a kind of either sort.
+_LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
 # Fewer values than this are labels rather than shades, if the dark ones cover this share.
 _FEW_VALUES, _DARK_SHARE = 32, 0.1
 # Shapes agree if the aspects differ by no more.
@@ -38,11 +41,30 @@ def read_mask(path: str | os.PathLike) -> Bool[np.ndarray, "h w"]:
     Raises:
       ImageError: it cannot be read, may mean several things, or keeps nothing.
     """
+    return _read(path)[0]
+
+
+def _read(path: str | os.PathLike) -> tuple[np.ndarray, int]:
+    """The same, and the orientation by EXIF that was undone (1: none)."""
     picture = read_picture(path)
-    keep = _kept(picture.image, str(path), picture.header.kind in _LOSSY)
+    keep = _kept(picture.image, str(path), _is_lossy(path, picture.header.kind))
     if not keep.any():
         raise ImageError(f"the mask {path} leaves nothing: no pixel of it is kept")
-    return keep
+    return keep, picture.header.tag
+
+
+def _is_lossy(path: str | os.PathLike, kind: str) -> bool:
+    return kind in _LOSSY or (kind == "WEBP" and b"VP8 " in _chunks(Path(path).read_bytes()))
+
+
+def _chunks(webp: bytes) -> list[bytes]:
+    """Names of a WebP file's parts: pixels are "VP8 " where lossy, "VP8L" where exact."""
+    names, at = [], 12
+    while at + 8 <= len(webp):
+        name, length = struct.unpack_from("<4sI", webp, at)
+        names.append(name)
+        at += 8 + length + length % 2
+    return names
 
 
 def _kept(image: Image.Image, name: str, lossy: bool) -> np.ndarray:
@@ -88,26 +110,36 @@ def with_mask(photo: Photo, mask: str | os.PathLike | np.ndarray) -> Photo:
     photograph that EXIF lays on its side is turned with it.
 
     Raises:
-      ImageError: the mask has another shape, or leaves nothing.
+      ImageError: the mask has another shape, leaves nothing, or its shape cannot say whether it is
+      that of the upright photograph or of the stored pixels.
     """
     if isinstance(mask, np.ndarray):
-        keep, name = mask.reshape(*mask.shape[:2], -1).any(axis=-1), "mask"
+        keep, name, tag = mask.reshape(*mask.shape[:2], -1).any(axis=-1), "mask", 1
     else:
-        keep, name = read_mask(mask), os.fspath(mask)
-    keep = _stretched(_turned(keep, photo), photo, name)
+        (keep, tag), name = _read(mask), os.fspath(mask)
+    # A mask with a tag of its own is upright.
+    keep = _turned(keep, photo, name) if tag == 1 else keep
+    keep = _stretched(keep, photo, name)
     if not (photo.mask & keep).any():
         raise ImageError(f"the mask {name} leaves nothing of {photo.name}")
     return dataclasses.replace(photo, mask=photo.mask & keep)
 
 
-def _turned(keep: np.ndarray, photo: Photo) -> np.ndarray:
+def _turned(keep: np.ndarray, photo: Photo, name: str) -> np.ndarray:
     """Upright, where the mask has the shape of the pixels as they are stored."""
-    stored = photo.original_size[::-1]
-    if not orientation.is_sideways(photo.tag) or _fits(keep.shape, photo.original_size):
+    if photo.tag == 1:
         return keep
-    if not _fits(keep.shape, stored):
-        return keep
-    return np.asarray(orientation.upright(Image.fromarray(keep), photo.tag))
+    stored = orientation.upright_size(photo.original_size, photo.tag)
+    fits_upright, fits_stored = (_fits(keep.shape, size) for size in (photo.original_size, stored))
+    turned = np.asarray(orientation.upright(Image.fromarray(keep), photo.tag))
+    if fits_upright and fits_stored and not np.array_equal(keep, turned):
+        error = ImageError(
+            f"the mask {name} may be that of {photo.name} as it is stored or as its EXIF "
+            f"orientation ({photo.tag}) turns it; its shape {keep.shape} does not say which"
+        )
+        error.add_note("save the photographs upright, without the tag")
+        raise error
+    return turned if fits_stored and not fits_upright else keep
 
 
 def _stretched(keep: np.ndarray, photo: Photo, name: str) -> np.ndarray:

@@ -130,7 +130,10 @@ def read_photo(
 
 
 def _from_picture(picture: Picture, name: str) -> Photo:
-    pixels, mask = _on_background(*color.srgb_and_alpha(picture.image))
+    try:
+        pixels, mask = _on_background(*color.srgb_and_alpha(picture.image))
+    except ImageError as error:
+        raise ImageError(f"{name} cannot be read as a photograph: {error}") from error
     header = picture.header
     return Photo(pixels, mask, header.size, name, picture.film_focal_mm, header.tag)
 

@@ -47,8 +47,7 @@ def probe(path: Path) -> Video:
     said = ffmpeg.read(path, *options).stderr.decode(errors="replace")
     shown = re.search(r"fmt:(\S+).*? sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(\w)", said)
     if shown is None:
-        why = (ffmpeg.complaints(said) or ["it holds no picture"])[-1]
-        told = ImageError(f"{path} cannot be read as a video: {why}")
+        told = ImageError(f"{path} cannot be read as a video: {_why(said)}")
         told.add_note("convert it to MP4, or give its frames as images")
         raise told
     _check_colors(path, said)
@@ -62,6 +61,15 @@ def probe(path: Path) -> Video:
         matrix = f":in_color_matrix={'bt601' if small else 'bt709'}"
     primaries, transfer = _told(said, "color_primaries"), _told(said, "color_trc")
     return Video(path, size, _count(path), primaries, transfer, deinterlace, f"flags=area{matrix}")
+
+
+def _why(said: str) -> str:
+    """Why there is no first frame; of several complaints the last is about all of the file."""
+    if "matches no streams" in said:
+        return "it holds no picture, perhaps only sound"
+    if "Format not on whitelist" in said:
+        return f"it is no container of videos that is read ({ffmpeg.DEMUXERS})"
+    return (ffmpeg.complaints(said) or ["it holds no picture"])[-1]
 
 
 def _told(said: str, field: str) -> str:
@@ -91,6 +99,9 @@ def thumbnails(video: Video, side: int, step: int) -> tuple[np.ndarray, np.ndarr
     """Every ``step``-th frame, small and gray, and the seconds at which each is first shown.
 
     Returns uint8 [n, side, side], and [n + 1] float64: the last is when the last frame ends.
+
+    Raises:
+      ImageError: the frames change their size or format midway.
     """
     chain = [f"select='not(mod(n,{step}))'", "showinfo=checksum=0"]
     done = _decode(video, chain, side, side, "gray", "info")
@@ -98,8 +109,21 @@ def thumbnails(video: Video, side: int, step: int) -> tuple[np.ndarray, np.ndarr
     count = len(done.stdout) // size
     thumbs = np.frombuffer(done.stdout, np.uint8, count * size).reshape(count, side, side)
     said = done.stderr.decode(errors="replace")
+    _check_constant(video.path, said)
     shown = re.findall(r"pts_time:\s*(\S+).*?duration_time:\s*(\S+)", said)
     return thumbs, _times(shown, count, step)
+
+
+def _check_constant(path: Path, said: str) -> None:
+    """ImageError where ffmpeg begins to count anew, as it does for frames of another kind."""
+    numbers = [int(number) for number in re.findall(r"\] n:\s*(\d+) pts:", said)]
+    if numbers == sorted(numbers):
+        return
+    sizes = [" x ".join(size) for size in re.findall(r" s:(\d+)x(\d+) ", said)]
+    kinds = ", then ".join(dict.fromkeys(sizes))
+    told = ImageError(f"{path} changes the size or format of its frames midway ({kinds})")
+    told.add_note("convert it to a video of one size, or give its parts as files")
+    raise told
 
 
 def _times(shown: list[tuple[str, str]], count: int, step: int) -> np.ndarray:

@@ -99,7 +99,7 @@ def abandon_stages() -> None:
 def where_it_stands(path: Path) -> Path:
     """A path inside a stage: the same one if it exists, else where it would be once all is done."""
     stage = _stage_of(path)
-    if stage is None or path.exists():
+    if stage is None or os.path.exists(path):
         return path
     return _stages[stage] / path.relative_to(stage)
 

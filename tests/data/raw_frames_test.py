@@ -1,6 +1,7 @@
 """Raw RGB-D folders: color, depth, intrinsics and order agree, or the frame is refused."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -127,6 +128,35 @@ def test_intrinsics_of_the_color_image_are_noticed():
     np.testing.assert_array_equal(color.depth_intrinsics(off, None, SIZE, SIZE), off)
     with pytest.raises(CorruptRecord, match="intrinsics of size"):
         color.depth_intrinsics(matrix, (96, 72), SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("row", "values", "flaw"),
+    [
+        (0, [-50, 0, 31.5], "focal length that is not positive"),
+        (1, [0, 0, 23.5], "focal length that is not positive"),
+        (0, [50, 3, 31.5], "skew of 3 pixels"),
+        (2, [0, 0, 2], "last row is"),
+        (0, [0.8, 0, 31.5], r"focal length \(0.8, 50.0\) is far too short"),
+    ],
+)
+def test_intrinsics_that_are_no_cameras_are_named(tmp_path, row, values, flaw):
+    """Mirrored, missing, skewed, scaled or in shares of the width: no frame is taken with them."""
+    matrix = pinhole(*SIZE)
+    matrix[row] = values
+    plain_frame(tmp_path, encoded(PICTURE), SIZE, pinhole(*SIZE))
+    np.savetxt(tmp_path / "s/intrinsics.txt", matrix)
+    frames, problems = LAYOUTS["plain"].read(tmp_path / "s")
+    good, _, unreadable = check_frames(frames)
+    assert not good and re.search(flaw, [*problems, *unreadable][0])
+
+
+def test_endings_in_capitals(tmp_path):
+    """Cameras write .JPG and .PNG."""
+    for suffix in ("JPG", "PNG"):
+        data = encoded(PICTURE, {"JPG": "JPEG"}.get(suffix, suffix))
+        frame = plain_frame(tmp_path / suffix, data, SIZE, pinhole(*SIZE), suffix)
+        assert encoded_frame(frame).image == data
 
 
 @pytest.mark.parametrize("layout", ["plain", "7scenes", "scannet", "scannetpp"])

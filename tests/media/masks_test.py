@@ -78,6 +78,20 @@ def test_jpeg_is_read_as_gray(tmp_path):
     assert np.mean(masks.read_mask(tmp_path / "m.jpg") != KEEP) < 0.05
 
 
+@pytest.mark.parametrize("color", [(255, 255, 255), (200, 30, 60)])
+@pytest.mark.parametrize(("suffix", "quality"), [("webp", 60), ("avif", 50)])
+def test_lossy_formats_are_read_as_gray(tmp_path, suffix, quality, color):
+    """The noise beside black is no label, of white and of colored masks; exact files are exact."""
+    big = np.kron(KEEP, np.ones((10, 10), bool))
+    big[50:80, 200:230] = True
+    image = Image.fromarray(big[..., None] * np.array(color, np.uint8))
+    image.save(tmp_path / f"m.{suffix}", quality=quality)
+    assert np.mean(masks.read_mask(tmp_path / f"m.{suffix}") != big) < 1e-3
+    dark = Image.fromarray(big[..., None] * np.array([0, 60, 10], np.uint8))
+    dark.save(tmp_path / "m.webp", lossless=True)
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / "m.webp"), big)
+
+
 def test_soft_edges_are_cut_at_half(tmp_path):
     """Many shades: at least half of white is kept."""
     ramp = np.tile(np.arange(256), (20, 1))
@@ -118,6 +132,25 @@ def test_masks_turn_with_their_photograph(tmp_path):
     for name in ("tag", "upright", "stored"):
         masked = masks.with_mask(photo, tmp_path / f"{name}.png")
         np.testing.assert_array_equal(masked.mask, keep)
+
+
+@pytest.mark.parametrize(
+    ("tag", "size"), [(2, (20, 30)), (3, (20, 30)), (4, (20, 30)), (6, (20, 20))]
+)
+def test_turns_that_the_shape_does_not_tell_are_asked_back(tmp_path, tag, size):
+    """Upright or as stored, a mask looks the same; one with a tag, or symmetric, passes."""
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / "p.jpg", exif=exif)
+    photo = photographs.read_photo(tmp_path / "p.jpg")
+    keep = np.zeros(size, bool)
+    keep[:5, :8] = True
+    gray(keep * 255).save(tmp_path / "m.png")
+    with pytest.raises(ImageError, match=rf"m\.png may be that of p\.jpg .* orientation \({tag}\)"):
+        masks.with_mask(photo, tmp_path / "m.png")
+    gray(orientation.stored_array(keep, tag) * 255).save(tmp_path / "m.png", exif=exif)
+    np.testing.assert_array_equal(masks.with_mask(photo, tmp_path / "m.png").mask, keep)
+    assert masks.with_mask(photo, np.ones(size, bool)).mask.all()
 
 
 def test_masks_are_combined_and_must_fit():

@@ -86,6 +86,26 @@ def test_gray_images_of_any_depth(tmp_path, array, expected):
     np.testing.assert_array_equal(photographs.read_photo(path).pixels, np.full((4, 5, 3), expected))
 
 
+@pytest.mark.parametrize("odd", [np.inf, np.nan, -np.inf])
+def test_values_that_are_not_finite_leave_the_others(tmp_path, odd):
+    """A dead pixel of a float picture; of nothing else it is no photograph."""
+    array = np.full((4, 5), 0.2, np.float32)
+    array[0, 0] = odd
+    photo = photographs.read_photo(save(tmp_path / "a.tif", array))
+    np.testing.assert_array_equal(photo.pixels[1:], 51)
+    with pytest.raises(ImageError, match=r"b.tif cannot be read .* no pixel that is a finite"):
+        photographs.read_photo(save(tmp_path / "b.tif", array * np.float32(np.nan)))
+
+
+def test_more_than_16_bits_are_named(tmp_path):
+    """Their scale is not known: 32-bit integers came out white."""
+    array = np.linspace(0, 2**31 - 1, 20).reshape(4, 5).astype(np.int32)
+    with pytest.raises(ImageError, match=r"a.tif .* up to 2147483647; gray of 8 or 16 bits"):
+        photographs.read_photo(save(tmp_path / "a.tif", array))
+    photo = photographs.read_photo(save(tmp_path / "a.tif", np.full((4, 5), 51 * 257, np.int32)))
+    np.testing.assert_array_equal(photo.pixels, 51)
+
+
 def test_transparency_is_white_and_masked(tmp_path):
     """Alpha blends over white; what is less than half opaque is no part of the scene."""
     rgba = np.zeros((2, 2, 4), np.uint8)
@@ -258,6 +278,10 @@ def test_wrong_requests():
         fitting.fit_photo(coordinates(20, 20), 8, 8, "stretch")
     with pytest.raises(ImageError, match="outside"):
         fitting.fit_photo(coordinates(20, 20), 8, 8, "crop", (30, 5))
+    # In shares of the sides, as some programs give it.
+    with pytest.raises(ImageError, match=r"principal point \(0.5, 0.5\) has 0.9% of"):
+        fitting.fit_photo(coordinates(200, 200), 8, 8, "crop", (0.5, 0.5))
+    assert fitting.fit_photo(coordinates(200, 200), 8, 8, "pad", (0.5, 0.5)).mask.any()
 
 
 def test_intrinsics_at_the_original_size():

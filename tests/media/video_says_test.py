@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mvdust3r_jax.media import video_frames
 from mvdust3r_jax.media.kinds import ImageError
@@ -167,3 +168,28 @@ def test_color_codings_that_cannot_be_undone_are_refused(tmp_path, monkeypatch):
     for line in ("color_space:ictcp", "DOVI configuration record: version: 1.0, profile: 5, l"):
         with pytest.raises(ImageError, match=r"a\.mp4: its color coding, (ictcp|Dolby)"):
             video_file._check_colors(tmp_path / "a.mp4", line)
+
+
+def test_frames_of_several_sizes_are_named(tmp_path):
+    """Recordings of calls change their size; ffmpeg then counts anew, and other frames came."""
+    parts = []
+    for number, (height, width) in enumerate([(48, 64), (64, 96)]):
+        frames = np.full((6, height, width, 3), 100 * number, np.uint8)
+        parts.append(encode(tmp_path / f"{number}.ts", frames, "rgb24", "-c:v", "mpeg2video"))
+    (tmp_path / "a.mts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(ImageError, match=r"a.mts changes .* midway \(64 x 48, then 96 x 64\)"):
+        video_frames.read_frames(tmp_path / "a.mts", 4)
+    (tmp_path / "b.mts").write_bytes(2 * parts[0].read_bytes())
+    assert len(video_frames.read_frames(tmp_path / "b.mts", 20)) >= 11
+
+
+def test_sound_alone_and_other_containers_are_named(tmp_path):
+    """What the file holds instead is said, not which option of ffmpeg failed."""
+    program = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi"]
+    subprocess.run([*program, "-i", "sine=d=0.2", str(tmp_path / "a.mp4")], check=True)
+    with pytest.raises(ImageError, match=r"a.mp4 cannot be read as a video: it holds no picture"):
+        video_frames.read_frames(tmp_path / "a.mp4", 2)
+    Image.new("L", (8, 8)).save(tmp_path / "b.gif")
+    (tmp_path / "b.gif").rename(tmp_path / "b.mp4")
+    with pytest.raises(ImageError, match=r"b.mp4 .* no container of videos that is read \(mov"):
+        video_frames.read_frames(tmp_path / "b.mp4", 2)
