@@ -27,8 +27,8 @@ from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
 from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.cameras.from_pointmaps import poses_from_pointmaps
-from mvdust3r_jax.models.decoder import Decoder
-from mvdust3r_jax.models.encoder import Encoder
+from mvdust3r_jax.models.decoder import decoder_of
+from mvdust3r_jax.models.encoder import encoder_of
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.heads import SkipCnn
 
@@ -38,17 +38,14 @@ def stage_times(config, variables, images, num_refs: int, repeat: int) -> dict:
     params = variables["params"]
     batch, views, height, width, _ = images.shape
     grid = height // config.patch, width // config.patch
-    encoder = Encoder(
-        config.enc_dim, config.enc_depth, config.enc_heads, config.patch, config.dtype
-    )
+    encoder = encoder_of(config)
     times = {
         "encoder": clock(jax.jit(encoder.apply), _own(params, "encoder"), images, repeat=repeat)
     }
     tokens = jnp.zeros((batch, views, grid[0] * grid[1], config.enc_dim))
 
     def decode(cross_ref: bool, all_paths: bool):
-        sizes = config.dec_dim, config.dec_depth, config.dec_heads
-        decoder = Decoder(*sizes, cross_ref, config.dtype)
+        decoder = decoder_of(dataclasses.replace(config, cross_ref=cross_ref))
         run = jax.jit(lambda p, t: decoder.apply(p, t, grid, num_refs, all_paths)[0])
         return clock(run, _own(params, "decoder"), tokens, repeat=repeat)
 

@@ -33,8 +33,8 @@ from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.geometry.truth import true_pointmaps
 from mvdust3r_jax.metrics import lpips
-from mvdust3r_jax.models.decoder import Decoder
-from mvdust3r_jax.models.encoder import Encoder
+from mvdust3r_jax.models.decoder import decoder_of
+from mvdust3r_jax.models.encoder import encoder_of
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.training.losses import pool_of
 from mvdust3r_jax.training.render_loss import SCENE_TERMS, render_terms
@@ -92,14 +92,8 @@ class AsIfTrained:
 
 def network_parts(network, params, batch_stats, images, num_refs: int, timed) -> dict:
     """Gradient of encoder, of decoder, and of all the rest of the network."""
-    common = {"dtype": network.dtype, "remat": network.remat}
     grid = images.shape[2] // network.patch, images.shape[3] // network.patch
-    encoder = Encoder(
-        network.enc_dim, network.enc_depth, network.enc_heads, network.patch, **common
-    )
-    decoder = Decoder(
-        *(network.dec_dim, network.dec_depth, network.dec_heads, network.cross_ref), **common
-    )
+    encoder, decoder = encoder_of(network), decoder_of(network)
     tokens = jnp.zeros((*images.shape[:2], grid[0] * grid[1], network.enc_dim))
 
     def encode(p):

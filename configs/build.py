@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -13,7 +14,7 @@ import ml_collections
 from configs import checks, defaults
 from mvdust3r_jax.evaluation.plan import Options
 from mvdust3r_jax.models.config import VARIANTS, ModelConfig
-from mvdust3r_jax.training.objective import check_terms
+from mvdust3r_jax.training.objective import ALWAYS, check_terms
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.parallel import AXIS, OneChip
@@ -65,14 +66,18 @@ def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:
     return OptimizerConfig(name=config.optimizer, freeze=tuple(config.freeze), **fields)
 
 
+def _weights(config: ml_collections.ConfigDict) -> dict[str, float]:
+    """Of all terms of the loss."""
+    return {name: weight for name, weight in config.loss.items() if name not in _RENDERED}
+
+
 def objective(config: ml_collections.ConfigDict) -> ObjectiveConfig:
     """Weights of all terms in ``config.loss``, and what is rendered."""
     rendered = {name: config.loss[name] for name in _RENDERED}
-    weights = {name: weight for name, weight in config.loss.items() if name not in _RENDERED}
     made = ObjectiveConfig(
         num_refs=config.num_refs,
         num_targets=config.data.num_targets,
-        weights=weights,
+        weights=_weights(config),
         sh_degree=config.sh_degree,
         max_scale=VARIANTS[config.variant].max_scale,
         **rendered,
@@ -99,9 +104,13 @@ def data_settings(config: ml_collections.ConfigDict, **overrides: Any) -> dict[s
 
 
 def eval_settings(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
-    """The same for every set that the run evaluates on; none where it never does."""
-    sets = config.eval.items() if config.eval_every else ()
-    return {name: data_settings(config, **fields.to_dict()) for name, fields in sets}
+    """The same for every set that the run evaluates on; none where it never does.
+
+    In the order in which they are written, of which a ConfigDict's JSON alone knows: the first one
+    decides which state is the best.
+    """
+    written = json.loads(config.eval.to_json_best_effort()) if config.eval_every else ()
+    return {name: data_settings(config, **config.eval[name].to_dict()) for name in written}
 
 
 def evaluation_options(config: ml_collections.ConfigDict) -> Options:
@@ -130,6 +139,13 @@ def check(config: ml_collections.ConfigDict) -> None:
             )
     if config.eval_every and not config.eval:
         raise ValueError("config.eval names no set; eval_every = 0 evaluates never")
+    judges = ["nd", "loss", *ALWAYS]
+    judges += [name for name, weight in _weights(config).items() if weight and name not in ALWAYS]
+    if config.eval_every and config.best_metric not in judges:
+        raise ValueError(
+            f"best_metric must be one of {', '.join(judges)} (terms without weight are not "
+            f"computed), got {config.best_metric!r}"
+        )
     if config.gather == "layer" and not (config.parallel == "fsdp" and config.remat):
         raise ValueError(
             "gather='layer' needs parallel='fsdp', and remat, without which all that is gathered "
@@ -149,20 +165,26 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def check_shares(config: ml_collections.ConfigDict, devices: int) -> None:
-    """Every batch of training must give each device whole micro-batches.
+    """Every batch of training and evaluation must give each device whole micro-batches.
 
     devices: of all processes. ValueError naming the batch and what it must be a multiple of.
     """
-    batches = {config.data.batch_size}
-    if images := config.data.images_per_step:
-        batches = {images // views for views in config.data.num_inputs}
     parts, views = config.accumulation, config.mesh[1]
     shards = max(devices // views, 1)
-    for batch in sorted(batches):
-        if batch % (shards * parts):
-            told = f" that share views {views} by {views}" if views > 1 else ""
-            raise ValueError(
-                f"a batch of {batch} samples cannot be shared by {devices} devices{told} in "
-                f"{parts} parts: choose a multiple of {shards * parts} for data.batch_size (or "
-                "images_per_step over the number of views), or another accumulation"
-            )
+    sets = {f"eval.{name}": settings for name, settings in eval_settings(config).items()}
+    for place, settings in ({"data": data_settings(config)} | sets).items():
+        for batch in sorted(_batches(settings)):
+            if batch % (shards * parts):
+                told = f" that share views {views} by {views}" if views > 1 else ""
+                raise ValueError(
+                    f"a batch of {batch} samples cannot be shared by {devices} devices{told} in "
+                    f"{parts} parts: choose a multiple of {shards * parts} for {place}.batch_size "
+                    "(or images_per_step over the number of views), or another accumulation"
+                )
+
+
+def _batches(settings: dict[str, Any]) -> set[int]:
+    """Samples of the batches that these settings of a source make."""
+    if images := settings["images_per_step"]:
+        return {images // views for views in settings["num_inputs"]}
+    return {settings["batch_size"]}

@@ -1,6 +1,6 @@
 """The published recipe as plain data: which data sets in which proportions, how many views.
 
-``config.data.source = "records"; config.data.mixture = common.paper_mixture("/data")``. Folders are
+``config.data.source = "records"; config.data.mixture = paper_mixture("/data")``. Folders are
 what ``python -m data.build`` wrote; a mixture entry is (folder, weight), weights in thousands of
 trajectories an epoch. An entry ("rooms", weight) means rooms made on the fly.
 """

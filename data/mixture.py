@@ -35,8 +35,9 @@ class MixedIterator:
         return next(self._iterators[rng.choice(len(self._weights), p=self._weights)])
 
     def get_state(self) -> dict[str, Any]:
-        """Position before the next batch."""
-        return {"step": self._step, "parts": [part.get_state() for part in self._iterators]}
+        """Position before the next batch; ``sample``: how many of all parts come before it."""
+        parts = [part.get_state() for part in self._iterators]
+        return {"step": self._step, "sample": sum(p["sample"] for p in parts), "parts": parts}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a position."""

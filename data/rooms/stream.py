@@ -110,7 +110,8 @@ class RoomsSource:
         self._rooms, turn = None, int(state.get("turn", 0))
         if turn:
             self._before = self._place.get_state()
-            self._rooms, self._turn = self._make(), turn
+            # Rooms that were to be used more often before are used up.
+            self._rooms, self._turn = self._make(), min(turn, self._reuse)
 
 
 @partial(jax.jit, static_argnames=("num_inputs", "shift"))

@@ -66,7 +66,7 @@ class TrajectorySet:
     """One split of one data set.
 
     inputs, targets: record numbers of frames, -1 where a row is shorter; needs: see
-    ``features.Trajectories``; scenes: the scene of each trajectory.
+    ``schema.Trajectories``; scenes: the scene of each trajectory.
     """
 
     inputs: Int[np.ndarray, "n V"]

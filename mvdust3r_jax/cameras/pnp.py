@@ -1,6 +1,6 @@
 """Camera pose from 2D-3D correspondences: minimal solver, robust scoring, refinement. One camera.
 
-Every function here treats **one** camera and is meant for ``vmap``; ``pose.py`` is the batched
+Every function here treats **one** camera and is meant for ``vmap``; `from_pointmaps` is the batched
 front. A pose is ``cam_from_ref`` as ``(rotation [3, 3], translation [3])``. ``pixels`` are measured
 from the principal point, in pixels; ``rays`` are pixels divided by the focal length. Points are
 scaled to unit spread.

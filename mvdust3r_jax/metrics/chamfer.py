@@ -59,15 +59,20 @@ def chamfer_distance(
     true_points: Float[Array, "*batch m 3"],
     true_valid: Bool[Array, "*batch m"],
 ) -> Float[Array, "*batch"]:
-    """Mean squared nearest-neighbor distance both ways, summed; NaN where a cloud is empty."""
+    """Mean squared nearest-neighbor distance both ways, summed; NaN where a cloud is empty.
+
+    A non-finite prediction makes the distance infinite.
+    """
 
     def one(clouds):
         points, valid, true_points, true_valid = clouds
-        points = jnp.where(valid[:, None], points, 0.0)
+        finite = jnp.isfinite(points).all(axis=1)
+        points = jnp.where((valid & finite)[:, None], points, 0.0)
         true_points = jnp.where(true_valid[:, None], true_points, 0.0)
         forward = squared_nearest(points, true_points, true_valid)
         backward = squared_nearest(true_points, points, valid)
-        return _mean_over(forward, valid) + _mean_over(backward, true_valid)
+        distance = _mean_over(forward, valid) + _mean_over(backward, true_valid)
+        return distance + jnp.where(jnp.any(valid & ~finite), jnp.inf, 0.0)
 
     flat = [
         points.reshape(-1, *points.shape[-2:]),
@@ -81,10 +86,7 @@ def chamfer_distance(
 def chamfer_distance_kdtree(
     points: Float[np.ndarray, "n 3"], true_points: Float[np.ndarray, "m 3"]
 ) -> float:
-    """The same for two clouds of valid points on the host (SciPy's KD-tree); NaN if one is empty.
-
-    A non-finite prediction makes the distance infinite.
-    """
+    """The same for two clouds of valid points, on the host (SciPy's KD-tree)."""
     from scipy.spatial import cKDTree
 
     if len(points) == 0 or len(true_points) == 0:

@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.models import layers
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.rope import rope_table
 
 
@@ -162,3 +163,15 @@ class Decoder(nn.Module):
         block = self._block("cross_ref_blocks")
         x = block.apply({"params": params["cross_ref_blocks"]}, x[:, :, :1], x[:, :, 1:], table)
         return jnp.swapaxes(x, 1, 2)
+
+
+def decoder_of(config: ModelConfig, name: str | None = None) -> Decoder:
+    """The decoder of a network, on its own or inside of it."""
+    c = config
+    return Decoder(
+        *(c.dec_dim, c.dec_depth, c.dec_heads, c.cross_ref, c.dtype, c.remat),
+        unroll=c.unroll,
+        gelu=c.gelu,
+        gather_axis=c.gather_axis,
+        name=name,
+    )

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.decoder import Decoder
-from mvdust3r_jax.models.encoder import Encoder
+from mvdust3r_jax.models.encoder import Encoder, encoder_of
 from mvdust3r_jax.models.mvdust3r import MVDust3r
 from mvdust3r_jax.types import Prediction
 
@@ -22,11 +22,7 @@ def encode_views(
     variables: dict, images: Float[Array, "*batch H W 3"], config: ModelConfig
 ) -> Float[Array, "*batch N D"]:
     """The encoder alone."""
-    c = config
-    encoder = Encoder(
-        c.enc_dim, c.enc_depth, c.enc_heads, c.patch, c.dtype, c.remat, unroll=c.unroll
-    )
-    return encoder.apply({"params": variables["params"]["encoder"]}, images)
+    return encoder_of(config).apply({"params": variables["params"]["encoder"]}, images)
 
 
 def predict_encoded(

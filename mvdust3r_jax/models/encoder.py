@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.models import layers
+from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.rope import rope_table
 
 
@@ -55,3 +56,15 @@ class Encoder(nn.Module):
         body = layers.rematerialized(body, self.remat)
         x, _ = layers.scan_layers(body, x, blocks, length=self.depth, unroll=self.unroll)
         return layers.layer_norm("float32", "norm")(x)
+
+
+def encoder_of(config: ModelConfig, name: str | None = None) -> Encoder:
+    """The encoder of a network, on its own or inside of it."""
+    c = config
+    return Encoder(
+        *(c.enc_dim, c.enc_depth, c.enc_heads, c.patch, c.dtype, c.remat),
+        unroll=c.unroll,
+        gelu=c.gelu,
+        gather_axis=c.gather_axis,
+        name=name,
+    )

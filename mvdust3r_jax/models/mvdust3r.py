@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 
 from mvdust3r_jax.models import heads, sizes
 from mvdust3r_jax.models.config import ModelConfig
-from mvdust3r_jax.models.decoder import Decoder, join_reference, split_reference
-from mvdust3r_jax.models.encoder import Encoder
+from mvdust3r_jax.models.decoder import decoder_of, join_reference, split_reference
+from mvdust3r_jax.models.encoder import encoder_of
 from mvdust3r_jax.models.point_heads import POINT_HEADS
 from mvdust3r_jax.types import AnyArray, Prediction
 
@@ -51,14 +51,8 @@ class MVDust3r(nn.Module):
         _check_input(images, num_refs, c.patch)
         images = jnp.asarray(images, jnp.float32)
         grid = images.shape[2] // c.patch, images.shape[3] // c.patch
-        common = dict(
-            dtype=c.dtype, remat=c.remat, unroll=c.unroll, gelu=c.gelu, gather_axis=c.gather_axis
-        )
-        encoder = Encoder(c.enc_dim, c.enc_depth, c.enc_heads, c.patch, **common, name="encoder")
-        enc_tokens = encoder(images)
-        decoder = Decoder(
-            c.dec_dim, c.dec_depth, c.dec_heads, c.cross_ref, **common, name="decoder"
-        )
+        enc_tokens = encoder_of(c, name="encoder")(images)
+        decoder = decoder_of(c, name="decoder")
         keep = POINT_HEADS[c.head].all_layers
         dec_tokens, kept = decoder(enc_tokens, grid, num_refs, all_paths, keep_layers=keep)
         tokens = [dec_tokens]

@@ -74,7 +74,7 @@ class Picture(NamedTuple):
 class _Table(NamedTuple):
     """The splats as rows (mean 2, conic 3, log opacity, color 3), and the lists into them.
 
-    one: for ``memory.keep``.
+    one: for ``materialize.keep``.
     """
 
     rows: Float[Array, "9 G"]

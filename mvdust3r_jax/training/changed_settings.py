@@ -23,14 +23,16 @@ FREE = (
     *("data.prefetch", "data.threads", "data.read_ahead"),
     "init_from",  # read by the first start alone
 )
+# Fields whose entries stand for a default where they are left out: compared as a whole.
+WHOLE = ("options",)
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested fields by their path, ``data.seed``."""
     fields = {}
     for name, value in config.items():
-        path = prefix + name
-        fields |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+        path, nested = prefix + name, isinstance(value, dict) and name not in WHOLE
+        fields |= _flat(value, f"{path}.") if nested else {path: value}
     return fields
 
 

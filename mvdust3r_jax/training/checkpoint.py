@@ -66,12 +66,12 @@ class Checkpoints:
             workdir / NEWEST, keep=keep, milestone_every=milestone_every, limit_s=limit_s
         )
         self.best = CheckpointFolder(workdir / BEST, keep=1, limit_s=limit_s)
-        self._best_value = self._read_best()
+        self._best = self._read_best()
 
     def save(self, step: int, state: Any, data_state: Any) -> bool:
         """Starts writing in the background; returns False and says why when that fails.
 
-        ``state`` must stay unchanged while it is written (``Parallel.host_view`` gives a copy).
+        ``state`` must stay unchanged while it is written (``chips.host_view`` gives a copy).
         A full disk or another failed write is reported here or at the next call, never raised: the
         run goes on and the last good checkpoint stays.
         """
@@ -80,16 +80,21 @@ class Checkpoints:
     def save_if_best(
         self, step: int, state: Callable[[], Any], data_state: Any, name: str, value: float
     ) -> bool:
-        """Keeps the state whose ``value`` (lower is better) is the least so far."""
-        if not processes.from_first(bool(np.isfinite(value) and value < self._best_value)):
+        """Keeps the state whose ``value`` (lower is better) is the least so far.
+
+        name: of the metric; values of another one say nothing about this one's.
+        """
+        least = self._best.get(name, float("inf"))
+        if not processes.from_first(bool(np.isfinite(value) and value < least)):
             return False
         made = state()
         facts = self._facts(step, made, data_state) | {
             "best": {"name": name, "value": float(value)}
         }
+        self.best.forget_from(step)
         saved = self.best.save(step, made, facts)
         # What was the best before may have failed in the background.
-        self._best_value = float(value) if saved else self._read_best()
+        self._best = {name: float(value)} if saved else self._read_best()
         return saved
 
     def _facts(self, step: int, state: Any, data_state: Any) -> dict[str, Any]:
@@ -103,18 +108,20 @@ class Checkpoints:
             "tree": described_tree(state),
         }
 
-    def _read_best(self) -> float:
+    def _read_best(self) -> dict[str, float]:
+        """Name of the metric -> its least value; empty where there is no best state."""
         for step in self.best.steps():
             try:
-                return float(self.best.read_meta(step)["best"]["value"])
+                told = self.best.read_meta(step)["best"]
+                return {told["name"]: float(told["value"])}
             except (OSError, KeyError, ValueError, TypeError) as error:
                 logging.warning("best/%d cannot be read and is passed over: %s", step, error)
-        return float("inf")
+        return {}
 
     def restore(self, abstract_state: Any) -> Restored | None:
         """The newest readable checkpoint, or None when there is none at all.
 
-        ``abstract_state`` (``Parallel.abstract``) says shapes, types and where arrays go. Newer,
+        ``abstract_state`` (``chips.abstract``) says shapes, types and where arrays go. Newer,
         unreadable ones are moved aside: the run saves these steps again.
 
         Raises:
@@ -164,7 +171,7 @@ class Checkpoints:
         """Returns once everything is written; failures are reported."""
         self.newest.wait()
         if not self.best.wait():
-            self._best_value = self._read_best()
+            self._best = self._read_best()
 
     def close(self) -> None:
         """Waits and releases orbax's threads."""

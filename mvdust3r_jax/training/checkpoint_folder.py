@@ -89,7 +89,19 @@ class CheckpointFolder:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
         )
-        return self._succeeds(step, functools.partial(self._manager.save, step, args=arguments))
+        return self._succeeds(step, functools.partial(self._write, step, arguments))
+
+    def _write(self, step: int, arguments: ocp.args.Composite) -> None:
+        """A step that is not above its newest is passed over by orbax, which only returns False."""
+        if not self._manager.save(step, args=arguments):
+            raise ValueError(f"it is not above the newest, {self._manager.latest_step()}")
+
+    def forget_from(self, step: int) -> None:
+        """Removes this step and later ones, of a run that was lost and takes them again."""
+        self.wait()
+        for later in self.steps():
+            if later >= step:
+                self._succeeds(later, functools.partial(self._manager.delete, later))
 
     def wait(self) -> bool:
         """Returns once everything is written, and whether it could be; failures are reported."""

@@ -125,9 +125,9 @@ class Report:
     @contextlib.contextmanager
     def stepping(self) -> Iterator[None]:
         """Around the start of a step; that of one that is compiled first is no step's time."""
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self._compiles.count
         yield
-        if self._compiles.count > self._compiled:
+        if self._compiles.count > before:
             self._progress.exclude(time.perf_counter() - started)
 
     def aside(self) -> contextlib.AbstractContextManager[None]:

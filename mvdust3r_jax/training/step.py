@@ -117,28 +117,31 @@ def forward_and_loss(
 def accumulate(
     params: Any, batch_stats: Any, batch: Batch, key: Array, recipe: Recipe
 ) -> tuple[Any, tuple[Any, Metrics]]:
-    """On one chip: gradients summed over its micro-batches; statistics and terms of all chips."""
+    """On one chip: gradients summed over its micro-batches; statistics and terms of all chips.
+
+    All draw with the same key, like the chips: what is rendered does not depend on the parts.
+    """
     pool = pool_of_step(batch, recipe)
 
-    def gradients_of(stats: Any, part: Batch, key: Array):
+    def gradients_of(stats: Any, part: Batch):
         found, rest = jax.grad(forward_and_loss, has_aux=True)(
             params, stats, part, key, pool, recipe
         )
         return recipe.spread.sum_gradients(found, recipe.shapes), rest
 
-    def one(carry, given):
+    def one(carry, part):
         total, stats = carry
-        found, (stats, terms) = gradients_of(stats, *given)
+        found, (stats, terms) = gradients_of(stats, part)
         return (jax.tree.map(jnp.add, total, found), stats), terms
 
     parts = recipe.config.accumulation
     if parts == 1:
-        gradients, (batch_stats, terms) = gradients_of(batch_stats, batch, key)
+        gradients, (batch_stats, terms) = gradients_of(batch_stats, batch)
     else:
-        given = split_micro_batches(batch, parts), jax.random.split(key, parts)
-        shapes = jax.eval_shape(gradients_of, batch_stats, *jax.tree.map(lambda x: x[0], given))
+        split = split_micro_batches(batch, parts)
+        shapes = jax.eval_shape(gradients_of, batch_stats, jax.tree.map(lambda x: x[0], split))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[0])
-        (gradients, batch_stats), terms = jax.lax.scan(one, (zeros, batch_stats), given)
+        (gradients, batch_stats), terms = jax.lax.scan(one, (zeros, batch_stats), split)
         terms = jax.tree.map(lambda t: t.sum(0), terms)
     axis_name = recipe.spread.axis_name
     if axis_name is not None:

@@ -88,13 +88,15 @@ _ADDED_TO_TOKENS = {"proj", "fc2"}
 
 
 def _deeper(stack: port.Tree, fresh: port.Tree) -> port.Tree:
-    """One stack; unchanged if it is as deep as ``fresh`` or deeper, which merging refuses."""
+    """One stack; unchanged if as deep as ``fresh`` or deeper; merging refuses other shapes."""
     old, new = (len(jax.tree.leaves(tree)[0]) for tree in (stack, fresh))
     if old >= new:
         return stack
     places = np.arange(old) * new // old
 
     def place(path: tuple, begin: np.ndarray, layers: np.ndarray) -> np.ndarray:
+        if np.shape(begin)[1:] != np.shape(layers)[1:]:
+            return layers
         added = bool(_ADDED_TO_TOKENS & {key.key for key in path})
         placed = np.zeros(np.shape(begin), layers.dtype) if added else np.array(begin)
         placed[places] = layers

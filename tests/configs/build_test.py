@@ -1,6 +1,7 @@
 """Configurations: what does not fit is said at once; every config that ships makes its objects."""
 
 import importlib
+import json
 from pathlib import Path
 
 import ml_collections
@@ -127,6 +128,44 @@ def test_batches_that_devices_cannot_share_are_refused(fields, devices, words):
     build.check_shares(config, 2)
     with pytest.raises(ValueError, match=words):
         build.check_shares(config, devices)
+
+
+def test_sets_to_evaluate_on_keep_their_order():
+    """The first one decides; readers of a checkpoint find it first in its config as well."""
+    config = defaults.get_config()
+    config.eval = {"views": {"num_inputs": (4,)}, "photographs": {}, "held_out": {}}
+    assert list(build.eval_settings(config)) == ["views", "photographs", "held_out"]
+    saved = json.loads(config.to_json_best_effort())["eval"]
+    assert list(saved) == ["views", "photographs", "held_out"]
+
+
+def test_evaluations_batches_are_shared_as_well():
+    """Those of a set that has other sizes than training; none where the run never evaluates."""
+    config = defaults.get_config()
+    config.eval = {"few": {"batch_size": 6}, "many": {"images_per_step": 24, "num_inputs": (2, 6)}}
+    build.check_shares(config, 2)
+    with pytest.raises(ValueError, match="batch of 6 samples .*for eval.few.batch_size"):
+        build.check_shares(config, 4)
+    del config.eval["few"]
+    with pytest.raises(ValueError, match="batch of 4 samples .*for eval.many.batch_size"):
+        build.check_shares(config, 8)
+    config.eval_every = 0
+    build.check_shares(config, 8)
+
+
+def test_the_best_metric_is_one_that_is_computed():
+    """A term without weight is not; that would end the run at its first evaluation."""
+    config = defaults.get_config()
+    for name in ("nd", "loss", "confidence", "regression"):
+        config.best_metric = name
+        build.check(config)
+    config.best_metric = "rgb"
+    with pytest.raises(ValueError, match="best_metric must be one of nd, loss, .*got 'rgb'"):
+        build.check(config)
+    config.loss.rgb = 1.0
+    build.check(config)
+    config.loss.rgb, config.eval_every = 0.0, 0
+    build.check(config)
 
 
 def test_milestones_are_steps_that_are_saved():

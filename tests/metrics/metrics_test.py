@@ -231,6 +231,17 @@ def test_chamfer_blocks_agree_with_kdtree(key):
     np.testing.assert_allclose(blocked, tree, rtol=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_prediction_that_is_not_finite_is_infinitely_far(wrong):
+    """On the devices as by the KD-tree; not where it is masked, nor from a truth that is empty."""
+    truth, known = jnp.arange(12.0).reshape(4, 3), jnp.ones(4, bool)
+    broken = truth.at[1, 2].set(wrong)
+    assert chamfer.chamfer_distance(broken, known, truth, known) == np.inf
+    assert chamfer.chamfer_distance_kdtree(np.asarray(broken), np.asarray(truth)) == np.inf
+    assert chamfer.chamfer_distance(broken, known.at[1].set(False), truth, known) == 27 / 4
+    assert np.isnan(chamfer.chamfer_distance(broken, known, truth, ~known))
+
+
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.5, 4.0])
 def test_capped_chamfer_is_the_capped_distance(shift):
     """Clouds apart enough are not searched, and the answer is the same; the bound is below."""

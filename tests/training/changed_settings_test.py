@@ -76,3 +76,21 @@ def test_moved_data_sets_and_fields_of_another_version_are_no_change():
     assert not changed_settings(text([["/a/rooms", 1.0]], old=1), here)
     assert not_free(changed_settings(text([["/a/rooms", 2.0]]), here)) == ["data.mixture"]
     assert not_free(changed_settings(text([["/a/boxes", 1.0]]), here)) == ["data.mixture"]
+
+
+@pytest.mark.parametrize("place", ["data.options", "eval.held_out.options"])
+def test_options_with_names_of_their_own_are_compared_as_a_whole(place):
+    """One that was left out before stood for its default: naming it is a change."""
+
+    def config(options):
+        return saved(
+            **{"data.options": options} if place == "data.options" else {"eval": sets(options)}
+        )
+
+    changes = changed_settings(config({}), config({"room_max": 5.0}))
+    assert changes == {place: ({}, {"room_max": 5.0})} and not_free(changes) == [place]
+
+
+def sets(options):
+    """A set to evaluate on, of rooms with these options."""
+    return {"held_out": {"split": "validation", "options": options}}

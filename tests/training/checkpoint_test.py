@@ -109,6 +109,42 @@ def test_best_is_kept_apart_and_remembered(tmp_path):
     assert [p.name for p in (tmp_path / "best").iterdir()] == ["4"]
 
 
+def test_best_of_another_metric_is_replaced(tmp_path):
+    """Its value says nothing about this one's, also after a restart."""
+
+    def save(checkpoints, step, name, value):
+        return checkpoints.save_if_best(step, lambda: as_numpy(state_at(step)), None, name, value)
+
+    checkpoints = opened(tmp_path)
+    assert save(checkpoints, 1, "loss", -5.0)
+    checkpoints.close()
+    checkpoints = opened(tmp_path)
+    assert save(checkpoints, 2, "nd", 0.3) and not save(checkpoints, 3, "nd", 0.4)
+    checkpoints.close()
+    assert [p.name for p in (tmp_path / "best").iterdir()] == ["2"]
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_best_of_steps_that_are_taken_again_is_replaced(tmp_path, step):
+    """A run goes on from step 2 after 4 was the best: a better 3 or 4 then lies in its place."""
+
+    def save(step, value, made):
+        return checkpoints.save_if_best(step, lambda: as_numpy(state_at(made)), None, "nd", value)
+
+    checkpoints = opened(tmp_path)
+    assert save(4, 0.5, made=4)
+    checkpoints.close()
+    checkpoints = opened(tmp_path)
+    assert save(step, 0.4, made=9)
+    checkpoints.close()
+    assert [p.name for p in (tmp_path / "best").iterdir()] == [str(step)]
+    checkpoints = opened(tmp_path)
+    found, why = checkpoints.best.try_state(step, abstract())
+    assert not why and int(found.step) == 9
+    assert not save(step + 1, 0.45, made=1)
+    checkpoints.close()
+
+
 # tensorstore's other reads of a damaged checkpoint fail after the first, with nobody to hear it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["no_state", "truncated", "no_meta", "empty_meta"])

@@ -79,3 +79,19 @@ def test_report_writes_means_every_second_step_and_compilations_at_once(tmp_path
     assert [x["loss"] for x in lines if "loss" in x] == [1.5, 3.5]
     assert [x["examples"] for x in lines if "loss" in x] == [16, 16]
     assert lines[1]["images"] == [8, 2, 16, 16, 3]
+
+
+def test_a_step_after_a_compilation_elsewhere_is_a_step(tmp_path):
+    """What an evaluation between two steps compiles takes nothing from the next one's time."""
+    log, compiles = MetricLog(tmp_path, 0, tensorboard=False), CompileCounter()
+    cost = Cost(VARIANTS["tiny"], num_refs=2, num_targets=0)
+    report = Report(log, compiles, first_step=0, last_step=9, every=1, cost=cost)
+    compiles.count += 1
+    with report.waiting():
+        pass
+    with report.stepping():
+        time.sleep(0.1)
+    report.after(1, {"loss": np.float32(1)}, 8, (8, 2, 16, 16, 3))
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step_time_s"] >= 0.1

@@ -15,7 +15,7 @@ from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.run import initial_state
 from mvdust3r_jax.training.state import StepConfig, split_micro_batches
-from mvdust3r_jax.training.step import evaluate_step, make_recipe, train_step
+from mvdust3r_jax.training.step import accumulate, evaluate_step, make_recipe, train_step
 
 # Two paths, as in training; without cross-reference blocks, which are a third of its compilation.
 MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussians=False)
@@ -84,6 +84,20 @@ def test_any_split_of_a_batch_gives_the_same_step(parts):
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-4, err_msg=name)
     # Adam's first step is lr * sign(gradient): compare the moments, which are the gradients.
     assert differences(once.opt_state, split.opt_state) < 1e-4
+
+
+def test_all_parts_draw_the_same(monkeypatch):
+    """What is drawn at random, such as the views to render, is that of the whole batch."""
+
+    def drawn(config, prediction, batch, key, **_):
+        return prediction.points.mean(), {"drawn": jax.random.uniform(key)}
+
+    monkeypatch.setattr("mvdust3r_jax.training.step.total_loss", drawn)
+    given = variables()["params"], {}, batch_of(), jax.random.key(5)
+    recipes = [recipe_of(config=StepConfig(accumulation=parts)) for parts in (1, 2)]
+    once, in_parts = (jax.jit(partial(accumulate, recipe=r))(*given)[1][1] for r in recipes)
+    # Terms are shares, summed over the parts.
+    np.testing.assert_allclose(in_parts["drawn"], 2 * once["drawn"], rtol=1e-6)
 
 
 def test_evaluation_in_parts_is_that_of_the_whole_batch():

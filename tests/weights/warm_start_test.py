@@ -111,3 +111,10 @@ def test_a_deeper_network_begins_as_the_one_it_starts_from():
     kernels = started["params"]["decoder"]["src_blocks"]["mlp"]["fc2"]["kernel"]
     assert [bool(np.any(layer)) for layer in kernels] == [True, False, True, False]
     assert not origin.fresh and not origin.unused
+
+
+def test_a_deeper_network_of_another_width_is_refused():
+    """By the names and shapes of what does not fit."""
+    other = dataclasses.replace(CONFIG, enc_depth=3, dec_dim=CONFIG.dec_dim // 2, dec_depth=4)
+    with pytest.raises(ValueError, match=r"misshapen.*\n.*decoder/.*: expected \(4, .* got \(2, "):
+        warm_start.init_from(numbers(other, 2), numbers(CONFIG, 1), other)

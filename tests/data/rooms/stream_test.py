@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data.training_batches import make_source
+from mvdust3r_jax.types import Batch
 
 SETTINGS = dict(
     source="rooms",
@@ -79,6 +80,24 @@ def test_position_inside_a_reused_batch_is_restored_exactly():
     other = source(**changes)
     other.set_state(position)
     jax.tree.map(np.testing.assert_array_equal, next(other)[0], wanted)
+
+
+def test_rooms_are_not_used_more_often_than_now_asked_for(monkeypatch):
+    """Where a run used them four times and goes on with twice, the third use is of new rooms."""
+
+    def made(seeds, views, targets, height, width, **_):
+        shape = len(seeds), views + targets
+        sizes = (height, width, 3), (height, width), (4, 4), (3, 3)
+        return Batch(*(np.zeros((*shape, *size), np.float32) for size in sizes))
+
+    monkeypatch.setattr("data.rooms.stream.sample_batch", made)
+    before = source(reuse=2, num_inputs=(4,))
+    wanted = [next(before)[1]["ids"] for _ in range(4)]
+    longer = source(reuse=4, num_inputs=(4,))
+    for _ in range(3):
+        next(longer)
+    before.set_state(longer.get_state())
+    assert [next(before)[1]["ids"] for _ in range(2)] == wanted[2:]
 
 
 @pytest.mark.parametrize("change", [{"images_per_step": 8}, {"reuse": 2}, {"photographic": 0.5}])
