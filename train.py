@@ -28,7 +28,7 @@ from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.initial import initial_variables, variable_shapes
-from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
+from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets, deciding
 from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.one_run import alone_in
@@ -191,10 +191,10 @@ def _train(
                 with report.aside():
                     draw = due(config.pictures_every, step)
                     means = judge.means(step, state, draw=draw)
-                    value = next(iter(means.values()))[config.best_metric]
+                    name, value = deciding(means, config.best_metric)
                     view, position = functools.partial(chips.host_view, state), source.get_state()
                     with watchdog.paused():
-                        checkpoints.save_if_best(step, view, position, config.best_metric, value)
+                        checkpoints.save_if_best(step, view, position, name, value)
 
             # The newest state
             if due(config.checkpoint_every, step) or last:

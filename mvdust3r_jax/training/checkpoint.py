@@ -82,7 +82,7 @@ class Checkpoints:
     ) -> bool:
         """Keeps the state whose ``value`` (lower is better) is the least so far.
 
-        name: of the metric; values of another one say nothing about this one's.
+        name: of the set and the metric; values of others say nothing about this one's.
         """
         least = self._best.get(name, float("inf"))
         if not processes.from_first(bool(np.isfinite(value) and value < least)):

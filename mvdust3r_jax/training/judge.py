@@ -27,6 +27,12 @@ def check_sets(sets: dict[str, OpenSet]) -> None:
             raise ValueError(f"config.eval.{name} cannot be opened: {error}") from error
 
 
+def deciding(means: dict[str, dict[str, float]], metric: str) -> tuple[str, float]:
+    """What states are compared by, the metric on the first set: its name with the set's; value."""
+    first = next(iter(means))
+    return f"{first}/{metric}", means[first][metric]
+
+
 class Judge:
     """Evaluates on the same first ``batches`` batches of every set each time.
 

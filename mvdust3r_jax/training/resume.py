@@ -9,6 +9,7 @@ from absl import logging
 from mvdust3r_jax.training.changed_settings import compare_settings
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.parallel import OneChip
+from mvdust3r_jax.training.processes import RunError
 from mvdust3r_jax.training.state import TrainState
 
 
@@ -32,12 +33,29 @@ def resume(
 
     settings: this run's configuration as JSON. Gives the number of the last step, the state on the
     chips, and the settings that are not those of the checkpoint.
+
+    Raises:
+      RunError: settings differ that must be allowed first, or the position in the data is one of
+      another kind of source.
     """
     if not checkpoints.newest_step():
         return 0, chips.put_state(state), {}
     restored = checkpoints.restore(chips.abstract(state))
     saved = restored.meta["config"]
     changes = compare_settings(saved, settings, restored.step, allow_changes=allow_changes)
-    source.set_state(restored.data_state)
+    go_to(source, restored.data_state, restored.step)
     logging.info("going on after step %d", restored.step)
     return restored.step, chips.put_state(restored.state), changes
+
+
+def go_to(source: Positioned, position: Any, step: int) -> None:
+    """Data go on where they were at this step; RunError if that was another kind of source."""
+    try:
+        source.set_state(position)
+    # Each kind has other fields in its positions.
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"the position in the data at step {step} is that of another kind of source than "
+            f"{type(source).__name__}: it has no {error}; a new workdir (with init_from) starts "
+            "from the first sample"
+        ) from error

@@ -45,7 +45,9 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]
         text = file.read(length)
     try:
         header = json.loads(text)
-        metadata = header.pop("__metadata__", {})
+        metadata = header.pop("__metadata__", None) or {}
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise TypeError(f"metadata of text is expected, got {metadata}")
         mapped = np.memmap(path, np.uint8, mode="r")[8 + length :]
         return {name: _view(mapped, entry) for name, entry in header.items()}, metadata
     # The header of a damaged file can be any JSON, or none.

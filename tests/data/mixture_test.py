@@ -1,34 +1,30 @@
 """A mixture of sources: what its position says."""
 
+import pytest
+
+from data.box import BoxSource
 from data.mixture import MixedIterator
 
 
-class Counted:
-    """Batches of so many samples."""
-
-    def __init__(self, size):
-        self.size, self.sample = size, 0
-
-    def __next__(self):
-        self.sample += self.size
-        return self.sample
-
-    def get_state(self):
-        return {"sample": self.sample}
-
-    def set_state(self, state):
-        self.sample = state["sample"]
+def mixed(parts):
+    sources = [
+        BoxSource(batch_size=2, num_inputs=(2,), num_targets=0, height=8, width=8, seed=seed)
+        for seed in range(parts)
+    ]
+    return MixedIterator(sources, [1 / parts] * parts, seed=0)
 
 
 def test_the_position_counts_the_samples_of_all_parts():
     """Epochs of a run that goes on are counted from them."""
-
-    def mixed():
-        return MixedIterator([Counted(2), Counted(2)], [0.5, 0.5], seed=0)
-
-    stream, again = mixed(), mixed()
+    stream, again = mixed(2), mixed(2)
     for _ in range(5):
         next(stream)
     assert stream.get_state()["sample"] == 10
     again.set_state(stream.get_state())
     assert again.get_state() == stream.get_state()
+
+
+def test_a_position_of_another_number_of_parts_is_an_error():
+    """Parts that were added later have none."""
+    with pytest.raises(ValueError, match="is that of 1 parts, the mixture has 2"):
+        mixed(2).set_state(mixed(1).get_state())

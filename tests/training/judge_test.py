@@ -1,9 +1,10 @@
-"""A set that cannot be opened is an error before the first step."""
+"""A set that cannot be opened is an error before the first step; the first one decides."""
 
 import pytest
 
 import train
 from configs import build, tiny
+from mvdust3r_jax.training.judge import deciding
 from mvdust3r_jax.training.processes import RunError
 
 
@@ -24,3 +25,9 @@ def test_evaluation_needs_a_set():
     config.eval = {}
     with pytest.raises(ValueError, match="eval names no set"):
         build.check(config)
+
+
+def test_what_decides_is_named_by_set_and_metric():
+    """So that a set that is put first later on does not compare with the one before."""
+    means = {"views_8": {"nd": 0.3, "loss": 2.0}, "views_4": {"nd": 0.2, "loss": 1.0}}
+    assert deciding(means, "nd") == ("views_8/nd", 0.3)

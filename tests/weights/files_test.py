@@ -212,6 +212,19 @@ def test_mapped_safetensors_equal_the_library(tmp_path, dtype):
     assert all(x.dtype == torch_file.DTYPES[dtype] for x in loaded.values())
 
 
+@pytest.mark.parametrize(("written", "read"), [("null", {}), ('{"k": 5}', None), ("[1]", None)])
+def test_metadata_that_is_no_text_by_name_is_none_or_an_error(tmp_path, written, read):
+    """The format's own reader takes null for none."""
+    header = f'{{"__metadata__": {written}}}'.encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    if read is not None:
+        assert safetensors_file.read(path) == ({}, read)
+        return
+    with pytest.raises(safetensors_file.SafetensorsFileError, match="x.safetensors is damaged"):
+        safetensors_file.read(path)
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.data())
 def test_damaged_safetensors_raise_only_the_clear_error(tmp_path_factory, data):

@@ -1,0 +1,15 @@
+"""A run that goes on asks its data to go on, too."""
+
+import pytest
+
+from data.box import BoxSource
+from data.mixture import MixedIterator
+from mvdust3r_jax.training.processes import RunError
+from mvdust3r_jax.training.resume import go_to
+
+
+def test_a_position_of_another_kind_of_source_is_an_error_of_one_line():
+    """Boxes find no position of theirs in that of a mixture."""
+    source = BoxSource(batch_size=2, num_inputs=(2,), num_targets=0, height=8, width=8, seed=0)
+    with pytest.raises(RunError, match="at step 7 is that of another kind of .* than BoxSource"):
+        go_to(source, MixedIterator([source], [1.0], seed=0).get_state(), step=7)
