@@ -2,7 +2,7 @@
 
     python train.py --config configs/room_mvd.py --workdir runs/room_mvd
 
-9 M parameters, 2 to 12 views, one path, no rendering yet, views as a cheap camera takes them. Made
+15 M parameters, 2 to 12 views, one path, no rendering yet, views as a cheap camera takes them. Made
 for hours of an idle CPU, a cycle at a time: the learning rate falls from its peak to zero over as
 many steps as these hours allow, and the next cycle starts from what this one left:
 

@@ -16,10 +16,11 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from types import ModuleType
 
 from mvdust3r_jax import __version__
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.cli.signals import interruptible, leave
+from mvdust3r_jax.cli.signals import held, interruptible, leave
 from mvdust3r_jax.cli.values import UsageError
 
 COMMANDS = ("reconstruct", "view", "render", "convert", "export", "bench")
@@ -38,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console = Console(quiet=args.quiet, as_json=args.json)
         # Libraries' remarks on files that are as they should be; errors still come.
         logging.getLogger("absl").setLevel(logging.ERROR)
-        command = importlib.import_module(f"mvdust3r_jax.cli.{args.command}")
-        console.finish(command.run(args, console))
+        console.finish(_command(args.command).run(args, console))
         return 0
     except KeyboardInterrupt as interruption:
         console.fail("interrupted")
@@ -60,6 +60,13 @@ def program() -> None:
     if code >= 128:
         leave(code)
     sys.exit(code)
+
+
+def _command(name: str) -> ModuleType:
+    """The command's module, with JAX, which every command needs."""
+    with held():
+        importlib.import_module("jax")
+        return importlib.import_module(f"mvdust3r_jax.cli.{name}")
 
 
 def command_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

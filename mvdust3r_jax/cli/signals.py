@@ -54,6 +54,26 @@ def interruptible() -> Iterator[None]:
         writer.close()
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Of a program that is `interruptible`, signals raise at the end of the block only.
+
+    Native libraries that are interrupted while they start may end in a segmentation fault, and some
+    imports swallow what is raised in them.
+    """
+    came: list[int] = []
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) is _raise]
+    for number in numbers:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, _raise)
+    if came:
+        raise Interrupted(came[0])
+
+
 def _raise(number: int, _frame: object) -> None:
     raise Interrupted(number)
 

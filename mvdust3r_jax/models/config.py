@@ -76,7 +76,7 @@ _SMALL = ModelConfig(
 # Of both linear releases, 224 and 512: sizes of images are no part of a network.
 _DUST3R = replace(_RELEASE, skip=False, gaussians=False, conf_max=float("inf"))
 # As many tokens a view as ``small``, from four times as many pixels.
-_ROOM = replace(_SMALL, patch=16, head="conv", gelu="tanh")
+_ROOM = replace(_SMALL, dec_depth=8, patch=16, head="conv", gelu="tanh")
 # For experiments of half an hour on one core, on 32 x 32 pixels.
 _WORLD = ModelConfig(
     *(96, 4, 3, 96, 3, 3), patch=8, skip=False, gaussian_hidden=96, max_scale=3e-2, gelu="tanh"
