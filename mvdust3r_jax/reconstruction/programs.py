@@ -9,7 +9,6 @@ are off in a library until `keep_programs`; the command line calls it.
 from __future__ import annotations
 
 import functools
-import math
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
@@ -33,17 +32,10 @@ _TRACED_FROM = (
     *("models", "cameras", "geometry", "splat", "reconstruction"),
     *("chunked.py", "pytrees.py", "types.py"),
 )
-# Of XLA on CPUs, for programs of many small loops, which run for tenths of a second: its older way
-# of writing loops compiles these in half the time. Networks take longer with it.
+# Of XLA on CPUs, for programs of many small loops, which run for hundredths of a second: its older
+# way of writing loops compiles these in half the time. Networks take longer with it.
 _SMALL_LOOPS = ("found_cameras", "own_focal_factors")
 _SMALL_LOOPS_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
-# Of at most so many pixels they run for so short that machine code which is not optimized, written
-# in a third of the time, makes up for that only in the twentieth run.
-_FEW_PIXELS = 8 * 128 * 128
-_FEW_PIXELS_OPTIONS = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
 # Settings of JAX that change what is traced.
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
 
@@ -102,7 +94,7 @@ def program(name: str, facts: Hashable, shapes: tuple[Hashable, ...]) -> Program
     exported = _read(key, arguments)
     if exported is None:
         exported = _traced(key, name, facts, arguments)
-    return _compiled(_lowered(exported, arguments), _options(name, shapes))
+    return _compiled(_lowered(exported, arguments), name)
 
 
 def abstract(tree: Any) -> Hashable:
@@ -160,21 +152,13 @@ def _lowered(exported: jax_export.Exported, arguments: list[Any]) -> jax.stages.
         _this_thread.needs_no_lapack = False
 
 
-def _options(name: str, shapes: tuple[Hashable, ...]) -> dict[str, Any]:
-    """What XLA is asked for beyond its defaults; ``shapes`` of `program`, the pointmaps' first."""
-    if name not in _SMALL_LOOPS or jax.default_backend() != "cpu":
-        return {}
-    few = math.prod(shapes[0].shape[:-1]) <= _FEW_PIXELS
-    return _SMALL_LOOPS_OPTIONS | (_FEW_PIXELS_OPTIONS if few else {})
-
-
-def _compiled(lowered: jax.stages.Lowered, options: dict[str, Any]) -> jax.stages.Compiled:
-    try:
-        return lowered.compile(options or None)
-    # Another version of XLA, without one of the options.
-    except jax.errors.JaxRuntimeError:
-        if not options:
-            raise
+def _compiled(lowered: jax.stages.Lowered, name: str) -> jax.stages.Compiled:
+    if name in _SMALL_LOOPS and jax.default_backend() == "cpu":
+        try:
+            return lowered.compile(_SMALL_LOOPS_OPTIONS)
+        # Another version of XLA, without the option.
+        except jax.errors.JaxRuntimeError:
+            pass
     return lowered.compile()
 
 
