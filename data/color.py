@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from data.stored.schema import CorruptRecord, decode_image, encode_jpeg
-from mvdust3r_jax.geometry.pixels import corner_from_center, resized_intrinsics
+from mvdust3r_jax.geometry.pixels import corner_from_center, is_about_middle, resized_intrinsics
 from mvdust3r_jax.media import orientation
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.photographs import read_photo
@@ -24,9 +24,6 @@ from mvdust3r_jax.media.picture import read_header
 _ASPECT_TOLERANCE = 0.02
 # The reader of stored frames must see the same picture; decoders differ in the last digit.
 _SAME_LEVELS = 1.0
-# Principal points of cameras lie about the middle of their image. One outside of these shares of
-# its sides belongs to an image of half, of twice or of another size.
-_MIDDLE = (0.25, 0.75)
 # Shorter focal lengths, in shares of the longer side, are no pixels but shares themselves.
 _SHORTEST = 0.05
 # How much nearer a principal point may lie to the middle of the color image.
@@ -134,7 +131,7 @@ def depth_intrinsics(
     share = corner_from_center(matrix[:2, 2]) / depth_size[::-1]
     of_color = corner_from_center(matrix[:2, 2]) / image_size[::-1]
     foreign = np.abs(of_color - 0.5).max() + _NEAR < np.abs(share - 0.5).max()
-    if not ((share > _MIDDLE[0]) & (share < _MIDDLE[1])).all() or foreign:
+    if not is_about_middle(matrix[:2, 2], depth_size) or foreign:
         u, v = matrix[:2, 2]
         raise CorruptRecord(
             f"the principal point ({u:.1f}, {v:.1f}) is not about the middle of depth of size "

@@ -24,7 +24,7 @@ from mvdust3r_jax.cameras.entries import (
 )
 from mvdust3r_jax.cameras.matching import few, matched
 from mvdust3r_jax.cameras.turned import as_upright, with_pixels
-from mvdust3r_jax.geometry.pixels import corner_from_center, resized_intrinsics
+from mvdust3r_jax.geometry.pixels import is_about_middle, resized_intrinsics
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.picture import Header, read_header
 
@@ -34,9 +34,6 @@ USES = ("all", "intrinsics", "poses")
 _JSON_FILES = ("cameras.json", "transforms.json")
 _SPLIT_FILES = tuple(f"transforms_{split}.json" for split in ("train", "val", "test"))
 _MODEL_FOLDERS = (".", "sparse", "colmap/sparse", "colmap")
-# Of intrinsics without a size, a principal point outside of these shares of the photograph's sides
-# is that of an image of half, of twice or of another size.
-_MIDDLE = (0.25, 0.75)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +93,7 @@ class KnownCameras:
 
 def _check_middle(intrinsics: np.ndarray, size: tuple[int, int], name: str) -> None:
     """CameraError where the principal point is not about the middle of the (height, width)."""
-    share = corner_from_center(intrinsics[:2, 2]) / size[::-1]
-    if not ((share > _MIDDLE[0]) & (share < _MIDDLE[1])).all():
+    if not is_about_middle(intrinsics[:2, 2], size):
         u, v = intrinsics[:2, 2]
         error = CameraError(
             f"the principal point ({u:.1f}, {v:.1f}) is far from the middle of {name} of "

@@ -11,6 +11,10 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
+# Principal points of cameras lie about the middle of their image. One outside of these shares of
+# its sides belongs to an image of half, of twice or of another size.
+_MIDDLE = (0.25, 0.75)
+
 # A coordinate, or an array of them of any library.
 Pixels = TypeVar("Pixels")
 
@@ -23,6 +27,12 @@ def corner_from_center(pixels: Pixels) -> Pixels:
 def center_from_corner(pixels: Pixels) -> Pixels:
     """Our coordinates, of those counted from the corner."""
     return pixels - 0.5
+
+
+def is_about_middle(principal_px: Float[np.ndarray, "2"], size: tuple[int, int]) -> bool:
+    """Whether this can be the principal point (x, y) of an image of ``size`` (height, width)."""
+    share = corner_from_center(principal_px) / size[::-1]
+    return bool(((share > _MIDDLE[0]) & (share < _MIDDLE[1])).all())
 
 
 def resized_intrinsics(

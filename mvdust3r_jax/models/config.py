@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mvdust3r_jax.models.point_heads import POINT_HEADS
 
@@ -43,6 +44,12 @@ class ModelConfig:
     # Mapped axis over which parameters of layers may be cut: each is gathered where it runs.
     gather_axis: str | None = None
     unroll: bool = False  # layers written out instead of scanned: for XLA's count of operations
+
+    @property
+    def of_layers(self) -> dict[str, Any]:
+        """Options that layers of encoder and decoder have in common."""
+        names = ("dtype", "remat", "unroll", "gelu", "gather_axis")
+        return {name: getattr(self, name) for name in names}
 
     def __post_init__(self):
         if self.head not in POINT_HEADS:

@@ -168,10 +168,4 @@ class Decoder(nn.Module):
 def decoder_of(config: ModelConfig, name: str | None = None) -> Decoder:
     """The decoder of a network, on its own or inside of it."""
     c = config
-    return Decoder(
-        *(c.dec_dim, c.dec_depth, c.dec_heads, c.cross_ref, c.dtype, c.remat),
-        unroll=c.unroll,
-        gelu=c.gelu,
-        gather_axis=c.gather_axis,
-        name=name,
-    )
+    return Decoder(c.dec_dim, c.dec_depth, c.dec_heads, c.cross_ref, **c.of_layers, name=name)

@@ -61,10 +61,4 @@ class Encoder(nn.Module):
 def encoder_of(config: ModelConfig, name: str | None = None) -> Encoder:
     """The encoder of a network, on its own or inside of it."""
     c = config
-    return Encoder(
-        *(c.enc_dim, c.enc_depth, c.enc_heads, c.patch, c.dtype, c.remat),
-        unroll=c.unroll,
-        gelu=c.gelu,
-        gather_axis=c.gather_axis,
-        name=name,
-    )
+    return Encoder(c.enc_dim, c.enc_depth, c.enc_heads, c.patch, **c.of_layers, name=name)

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from mvdust3r_jax import cli
-from mvdust3r_jax.cli import console, inputs
+from mvdust3r_jax.cli import console, inputs, signals
 from mvdust3r_jax.cli.console import Console
 
 
@@ -26,6 +26,16 @@ def test_interrupted_while_it_starts():
     # Where the imports take longer than `GRACE_S`, an empty line comes before.
     said = [line for line in err.splitlines() if line and not line.startswith("import time:")]
     assert (started.returncode, said) == (cli.EXIT_INTERRUPTED, ["error: interrupted"])
+
+
+def test_a_signal_waits_for_what_must_not_be_interrupted():
+    """It is raised behind it, and not lost."""
+    done = False
+    with signals.interruptible(), pytest.raises(signals.Interrupted) as interruption:
+        with signals.held():
+            signal.raise_signal(signal.SIGINT)
+            done = True
+    assert done and interruption.value.exit_code == cli.EXIT_INTERRUPTED
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
