@@ -47,6 +47,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     sources = inputs.gather(args.inputs, args, console.say)
     model = inputs.open_model(args, console)
     say_estimate(model, len(sources), args, console)
+    say_views(model, len(sources), args.window, console)
     begin = time.perf_counter()
     with results_folder(args.out) as folder:
         scene = run_network(sources, model, args, console)
@@ -154,6 +155,15 @@ def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Co
         f"network takes about {max(seconds, 1):.0f} s once it is compiled"
     )
     console.expected = {"network": seconds}
+
+
+def say_views(model: Model, views: int, window: int | None, console: Console) -> None:
+    """That of more views than a network was trained on, windows are the better choice."""
+    if model.views is not None and min(views, window or views) > model.views:
+        console.say(
+            f"{model.name} was trained on at most {model.views} views at once and places more of "
+            f"them worse: --window {max(model.views // 2, 3)} joins windows of so many"
+        )
 
 
 def run_network(sources, model: Model, args: argparse.Namespace, console: Console) -> Scene:

@@ -19,10 +19,12 @@ class Model(Network):
     """A network with its weights on the device, and what a reconstruction says of it.
 
     image_size: (height, width) that it was trained at, the default of `reconstruct`.
+    views: the most views that it was trained on, where its file says so.
     """
 
     image_size: tuple[int, int]
     name: str
+    views: int | None = None
 
 
 def load_model(
@@ -44,8 +46,9 @@ def load_model(
     config, variables = weight_files.load_weights(path, ignore_objects)
     dtype = dtype or default_dtype()
     config = dataclasses.replace(config, dtype=dtype)
-    size = weight_files.image_size(path, ignore_objects) or (14 * 16, 14 * 16)
-    return Model(config, _moved_to_device(variables), size, path.stem)
+    trained = weight_files.trained_on(path, ignore_objects)
+    size = trained.image_size or (14 * 16, 14 * 16)
+    return Model(config, _moved_to_device(variables), size, path.stem, trained.views)
 
 
 def _moved_to_device(tree: dict[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,11 @@ def export_program(
     with results_folder(folder) as place:
         (place / _PROGRAM).write_bytes(program)
         weight_files.save_weights(
-            place / _WEIGHTS, model.variables, model.config, image_size=shape[1:3]
+            place / _WEIGHTS,
+            model.variables,
+            model.config,
+            image_size=shape[1:3],
+            views=model.views,
         )
         facts = {
             "views": num_views,

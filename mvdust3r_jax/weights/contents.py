@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +15,26 @@ from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.weights.shapes import variable_shapes
 
 Variables = dict[str, Any]
+
+
+class TrainedOn(NamedTuple):
+    """What weights were trained on, None where their file does not say it.
+
+    image_size: (height, width) of the images. views: the most that one pass had.
+    """
+
+    image_size: tuple[int, int] | None = None
+    views: int | None = None
+
+    def texts(self) -> dict[str, str]:
+        """What is known, by name, as files keep it."""
+        return {name: json.dumps(value) for name, value in self._asdict().items() if value}
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> TrainedOn:
+        """The inverse of `texts`; other names are passed over."""
+        known = {name: json.loads(texts[name]) for name in cls._fields if texts.get(name)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
 
 
 class WeightsError(ValueError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from mvdust3r_jax.weights import (
     torch_writer,
 )
 from mvdust3r_jax.weights.contents import (
+    TrainedOn,
     Variables,
     WeightsError,
     as_float32,
@@ -43,7 +43,7 @@ from mvdust3r_jax.weights.contents import (
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
-_CONFIG_KEY, _SIZE_KEY = "config", "image_size"
+_CONFIG_KEY = "config"
 
 
 # ---------------------------------------------------------------- reading
@@ -96,20 +96,20 @@ def _read_file(path: AnyPath, ignore_objects: bool) -> tuple[ModelConfig, Variab
     return _from_torch(*port.load_torch_checkpoint(path, ignore_objects))
 
 
-def image_size(path: str | os.PathLike, ignore_objects: bool = False) -> tuple[int, int] | None:
-    """(height, width) of the images that the weights were trained on, where the file says so."""
+def trained_on(path: str | os.PathLike, ignore_objects: bool = False) -> TrainedOn:
+    """What the weights were trained on, as far as the file says so (PyTorch's: the size alone)."""
     path = places.as_path(path)
     if path.is_dir():
-        return folders.image_size(path)
+        return folders.trained_on(path)
     with places.local_copy(path) as file:
-        return _size_in_file(file, ignore_objects)
+        return _told_by_file(file, ignore_objects)
 
 
-def _size_in_file(path: AnyPath, ignore_objects: bool) -> tuple[int, int] | None:
+def _told_by_file(path: AnyPath, ignore_objects: bool) -> TrainedOn:
     if path.suffix == ".safetensors":
-        text = safetensors_file.read(path)[1].get(_SIZE_KEY)
-        return tuple(json.loads(text)) if text else torch_args.image_size(path)
-    return torch_args.image_size(path, ignore_objects)
+        told = TrainedOn.from_texts(safetensors_file.read(path)[1])
+        return told if told.image_size else told._replace(image_size=torch_args.image_size(path))
+    return TrainedOn(torch_args.image_size(path, ignore_objects))
 
 
 def digest(path: str | os.PathLike) -> str:
@@ -177,12 +177,14 @@ def save_weights(
     config: ModelConfig,
     dtype: str = "float32",
     image_size: tuple[int, int] | None = None,
+    views: int | None = None,
 ) -> None:
     """Write a network's weights; the name's ending decides the format (none: an orbax folder).
 
     The file or folder appears only when it is complete. ``dtype`` is that of the stored
-    parameters; batch statistics stay float32. ``image_size`` (height, width), what the network
-    was trained on, is kept with them. ``.pth`` files have the layout of the releases.
+    parameters; batch statistics stay float32. ``image_size`` (height, width) and the number of
+    ``views``, what the network was trained on (`TrainedOn`), are kept with them. ``.pth`` files
+    have the layout of the releases, which has no place for the views.
 
     Raises:
       ValueError: an unknown ending or dtype. FileExistsError: the folder exists already.
@@ -194,7 +196,7 @@ def save_weights(
     stored = {k: jax.tree.map(np.asarray, v) for k, v in variables.items()}
     stored["params"] = jax.tree.map(lambda x: x.astype(DTYPES[dtype], copy=False), stored["params"])
     with places.local_result(path) as file:
-        _write_whole(file, write, stored, config, image_size)
+        _write_whole(file, write, stored, config, TrainedOn(image_size, views))
 
 
 def _write_whole(path: AnyPath, write: Callable, *content: Any) -> None:
@@ -223,15 +225,18 @@ def _writer_for(path: AnyPath):
     return folders.write
 
 
-def _write_safetensors(path: AnyPath, variables: Variables, config: ModelConfig, size) -> None:
+def _write_safetensors(
+    path: AnyPath, variables: Variables, config: ModelConfig, trained: TrainedOn
+) -> None:
     flat = {"/".join(str(k.key) for k in keys): x for keys, x in leaves(variables)}
-    metadata = {_CONFIG_KEY: config_json(config)}
-    metadata |= {_SIZE_KEY: json.dumps(size)} if size is not None else {}
+    metadata = {_CONFIG_KEY: config_json(config), **trained.texts()}
     safetensors_file.write(path, flat, metadata)
 
 
-def _write_torch(path: AnyPath, variables: Variables, config: ModelConfig, size) -> None:
-    arguments = argparse.Namespace(model=torch_args.constructor(config, size))
+def _write_torch(
+    path: AnyPath, variables: Variables, config: ModelConfig, trained: TrainedOn
+) -> None:
+    arguments = argparse.Namespace(model=torch_args.constructor(config, trained.image_size))
     # Views: each tensor is laid out as it is written, so that no second copy of all is in memory.
     state = port.torch_views(variables, config)
     torch_writer.write(path, {"model": state, "args": arguments})
@@ -250,4 +255,5 @@ def convert(
     """
     config, variables = _read(places.as_path(source), ignore_objects)
     variables = {k: v if k == "unused" else as_float32(v) for k, v in variables.items()}
-    save_weights(target, variables, config, dtype, image_size(source, ignore_objects))
+    trained = trained_on(source, ignore_objects)
+    save_weights(target, variables, config, dtype, *trained)

@@ -10,9 +10,15 @@ import numpy as np
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.storage import places
 from mvdust3r_jax.storage.places import AnyPath
-from mvdust3r_jax.weights.contents import Variables, checked, config_from_json, config_json
+from mvdust3r_jax.weights.contents import (
+    TrainedOn,
+    Variables,
+    checked,
+    config_from_json,
+    config_json,
+)
 
-_CONFIG_FILE, _SIZE_FILE, _VARIABLES_FOLDER = "config.json", "image_size.json", "variables"
+_CONFIG_FILE, _VARIABLES_FOLDER = "config.json", "variables"
 
 
 def read(path: AnyPath) -> tuple[ModelConfig, Variables]:
@@ -30,15 +36,20 @@ def read(path: AnyPath) -> tuple[ModelConfig, Variables]:
     return config, checked(variables, config)
 
 
-def image_size(path: AnyPath) -> tuple[int, int] | None:
-    """(height, width) of the images that the folder's network was trained on, where it says so."""
-    if (path / _SIZE_FILE).is_file():
-        return tuple(json.loads((path / _SIZE_FILE).read_text()))
+def trained_on(path: AnyPath) -> TrainedOn:
+    """What the folder's network was trained on, as far as it says so."""
+    if (path / _CONFIG_FILE).is_file():
+        files = {name: path / f"{name}.json" for name in TrainedOn._fields}
+        texts = {name: file.read_text() for name, file in files.items() if file.is_file()}
+        return TrainedOn.from_texts(texts)
     step = checkpoint_of_run(path)
     if step is None:
-        return None
+        return TrainedOn()
     run = json.loads(json.loads((step / "meta" / "metadata").read_text())["config"])
-    return (run["data"]["height"], run["data"]["width"]) if "data" in run else None
+    if "data" not in run:
+        return TrainedOn()
+    data = run["data"]
+    return TrainedOn((data["height"], data["width"]), max(data.get("num_inputs", ()), default=None))
 
 
 def checkpoint_of_run(path: AnyPath) -> AnyPath | None:
@@ -101,15 +112,13 @@ def _holds(folder: AnyPath, key: str) -> bool:
     return bool(tree.get(key))
 
 
-def write(
-    path: AnyPath, variables: Variables, config: ModelConfig, size: tuple[int, int] | None
-) -> None:
-    """Our own folder; ``size`` (height, width) of the images is kept where it is known."""
+def write(path: AnyPath, variables: Variables, config: ModelConfig, trained: TrainedOn) -> None:
+    """Our own folder, with a file for each thing that is known of the training."""
     import orbax.checkpoint as ocp
 
     own = {k: v for k, v in variables.items() if k != "unused"}
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save((path / _VARIABLES_FOLDER).absolute(), own)
     (path / _CONFIG_FILE).write_text(config_json(config))
-    if size is not None:
-        (path / _SIZE_FILE).write_text(json.dumps(size))
+    for name, text in trained.texts().items():
+        (path / f"{name}.json").write_text(text)

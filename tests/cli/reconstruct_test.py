@@ -10,9 +10,12 @@ import pytest
 from PIL import Image
 
 from mvdust3r_jax import cli
+from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.cli.reconstruct import say_views
+from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.results import MANIFEST
-from tests.cli.place import run
+from tests.cli.place import CONFIG, run
 
 
 def test_photographs_to_results(place, tmp_path, capsys):
@@ -65,6 +68,18 @@ def test_what_stops_refining_loses_nothing(place, tmp_path, capsys, monkeypatch)
     assert (tmp_path / "o" / "scene.npz").exists()
     told = "cameras not refined: pycolmap stopped with 'Check failed: rows == 3'"
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "trained, views, window, told",
+    [(8, 9, None, "--window 4"), (8, 8, None, ""), (8, 9, 8, ""), (None, 99, None, "")],
+)
+def test_more_views_than_it_was_trained_on(capsys, trained, views, window, told):
+    """Windows are proposed, unless they are asked for already or nothing is known."""
+    model = Model(CONFIG, {}, (16, 24), "few", trained)
+    say_views(model, views, window, Console(quiet=False))
+    said = capsys.readouterr().err
+    assert told in said and bool(said) == bool(told)
 
 
 def test_quiet_says_nothing(place, tmp_path, capsys):

@@ -51,10 +51,11 @@ def assert_equal(a, b):
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
 def test_saved_weights_come_back(tmp_path, variables, name):
-    """Config (heads, clip and SH degree too), image size and arrays, in all three formats."""
-    weight_files.save_weights(tmp_path / name, variables, CONFIG, image_size=(32, 48))
+    """Config (heads, clip and SH degree too), what it was trained on, and arrays."""
+    told = ((32, 48), None if name == "w.pth" else 8)
+    weight_files.save_weights(tmp_path / name, variables, CONFIG, image_size=(32, 48), views=8)
     config, loaded = weight_files.load_weights(tmp_path / name)
-    assert config == CONFIG and weight_files.image_size(tmp_path / name) == (32, 48)
+    assert config == CONFIG and weight_files.trained_on(tmp_path / name) == told
     assert_equal(loaded, variables)
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -88,7 +89,7 @@ def test_conversion_round_trip_is_exact(tmp_path, variables):
     torch_writer.write(tmp_path / "release.pth", release)
     weight_files.convert(tmp_path / "release.pth", tmp_path / "ours.safetensors")
     weight_files.convert(tmp_path / "ours.safetensors", tmp_path / "again.pth")
-    assert weight_files.image_size(tmp_path / "again.pth") == (224, 224)
+    assert weight_files.trained_on(tmp_path / "again.pth") == ((224, 224), None)
     back, config = port.load_torch_checkpoint(tmp_path / "again.pth")
     assert config == CONFIG and set(back) == set(state)
     for name, array in state.items():
@@ -125,6 +126,15 @@ def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
     assert_equal(
         weight_files.load_weights(tmp_path / "checkpoints" / "5")[1]["params"], newer["params"]
     )
+
+
+def test_a_training_run_says_what_it_was_trained_on(tmp_path):
+    """The size of its images, and the most views of its batches."""
+    (tmp_path / "checkpoints/20/meta").mkdir(parents=True)
+    config = {"data": {"height": 32, "width": 48, "num_inputs": [4, 12, 8]}}
+    meta = tmp_path / "checkpoints/20/meta/metadata"
+    meta.write_text(json.dumps({"config": json.dumps(config)}))
+    assert weight_files.trained_on(tmp_path) == ((32, 48), 12)
 
 
 @pytest.mark.parametrize("split, chosen", [("test", "checkpoints/20"), ("validation", "best/10")])

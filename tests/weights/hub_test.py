@@ -100,7 +100,7 @@ def test_a_name_is_the_published_network(release, variables):
 
     path = places.find_weights("MVDp_s2", say)
     config, loaded = weight_files.load_weights(path)
-    assert config == CONFIG and weight_files.image_size(path) == (32, 48)
+    assert config == CONFIG and weight_files.trained_on(path).image_size == (32, 48)
     assert_equal(loaded, variables)
     assert "non-commercial" in told[0][0] and "GET" not in told[0][1]
     assert load_model("MVDp_s2").name == "MVDp_s2"
@@ -170,7 +170,7 @@ def test_hub_files_with_arguments_beside_them(server, tmp_path):
     path = places.find_weights("DUSt3R_224", print)
     found, loaded = weight_files.load_weights(path)
     assert (found.enc_heads, found.dec_heads, found.conf_max) == (4, 2, np.inf)
-    assert weight_files.image_size(path) == (24, 32)
+    assert weight_files.trained_on(path).image_size == (24, 32)
     assert_equal(loaded, variables)
 
 
