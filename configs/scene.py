@@ -1,7 +1,7 @@
 """One scene of one's own: 8 M parameters on a built RGB-D set, half an hour on two cores.
 
 python -m data.build rgbd --layout 7scenes --root SCENES --choice choice.npz --out DATA \
-    --validation-tail 0.1 --test-tail 0.2 ...
+    --validation-tail 0.2 --test-tail 0.2 ...
 python train.py --config configs/scene.py --workdir runs/scene \
     '--config.data.mixture=(("DATA/rgbd",1.0),)'
 """
