@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mvdust3r_jax.models.config import COMPUTE_FIELDS, ModelConfig
-from mvdust3r_jax.storage.places import AnyPath
+from mvdust3r_jax.weights import torch_file
 from mvdust3r_jax.weights.shapes import variable_shapes
 
 Variables = dict[str, Any]
@@ -58,13 +58,23 @@ def checked(variables: Variables, config: ModelConfig) -> Variables:
     return variables
 
 
-def check_finite(path: AnyPath, variables: Variables) -> None:
-    """WeightsError naming the first weights that are not finite numbers."""
+def check_finite(told: object, variables: Variables) -> None:
+    """WeightsError naming the first weights that are not finite numbers, and ``told``, the file."""
     for keys, array in leaves(variables):
         # The extremes carry NaN and infinity, and take no memory.
-        if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        finite = not array.size or (np.isfinite(array.min()) and np.isfinite(array.max()))
+        torch_file.release([array])  # of a mapped file
+        if not finite:
             name = "/".join(str(k.key) for k in keys)
-            raise WeightsError(f"{path}: {name} has values that are not finite numbers")
+            raise WeightsError(f"{told}: {name} has values that are not finite numbers")
+
+
+def check_real(variables: Variables) -> None:
+    """ValueError naming the first weights that are complex numbers."""
+    for keys, array in leaves(variables):
+        if np.iscomplexobj(array):
+            name = "/".join(str(k.key) for k in keys)
+            raise ValueError(f"{name} has complex numbers; weights are real")
 
 
 def leaves(tree: Variables) -> list:
@@ -89,4 +99,5 @@ def config_from_json(text: str) -> ModelConfig:
 
 def as_float32(tree: Any) -> Any:
     """The arrays of a tree in float32, where they are not."""
-    return jax.tree.map(lambda x: np.asarray(x, np.float32), tree)
+    with np.errstate(over="ignore"):  # `check_finite` finds it
+        return jax.tree.map(lambda x: np.asarray(x, np.float32), tree)

@@ -35,6 +35,7 @@ from mvdust3r_jax.weights.contents import (
     WeightsError,
     as_float32,
     check_finite,
+    check_real,
     checked,
     config_from_json,
     config_json,
@@ -78,9 +79,12 @@ def _read(path: AnyPath, ignore_objects: bool = False) -> tuple[ModelConfig, Var
     file = path
     try:
         if path.is_dir():
-            return folders.read(path)
-        with places.local_copy(path) as file:
-            return _read_file(file, ignore_objects)
+            config, variables = folders.read(path)
+        else:
+            with places.local_copy(path) as file:
+                config, variables = _read_file(file, ignore_objects)
+        check_real(variables)
+        return config, variables
     except (torch_file.TorchFileError, safetensors_file.SafetensorsFileError) as error:
         message = str(error).replace(str(file), str(path))
         told = WeightsError(message if str(path) in message else f"{path}: {message}")
@@ -178,23 +182,30 @@ def save_weights(
     dtype: str = "float32",
     image_size: tuple[int, int] | None = None,
     views: int | None = None,
+    replace: bool = False,
 ) -> None:
     """Write a network's weights; the name's ending decides the format (none: an orbax folder).
 
-    The file or folder appears only when it is complete. ``dtype`` is that of the stored
+    The file or folder appears only when it is complete; a file is replaced, a folder of weights
+    only if ``replace`` says so. ``dtype`` is that of the stored
     parameters; batch statistics stay float32. ``image_size`` (height, width) and the number of
     ``views``, what the network was trained on (`TrainedOn`), are kept with them. ``.pth`` files
     have the layout of the releases, which has no place for the views.
 
     Raises:
-      ValueError: an unknown ending or dtype. FileExistsError: the folder exists already.
+      ValueError: an unknown ending or dtype, or (`WeightsError`) values that are not finite in
+      half precision. FileExistsError: a folder is there already.
     """
     path = places.as_path(path)
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    write = _writer_for(path)
+    write = _writer_for(path, replace)
     stored = {k: jax.tree.map(np.asarray, v) for k, v in variables.items()}
-    stored["params"] = jax.tree.map(lambda x: x.astype(DTYPES[dtype], copy=False), stored["params"])
+    with np.errstate(over="ignore"):  # what overflows is found below
+        kind = DTYPES[dtype]
+        stored["params"] = jax.tree.map(lambda x: x.astype(kind, copy=False), stored["params"])
+    if dtype != "float32":
+        check_finite(f"{path}, as {dtype}", {"params": stored["params"]})
     with places.local_result(path) as file:
         _write_whole(file, write, stored, config, TrainedOn(image_size, views))
 
@@ -205,6 +216,8 @@ def _write_whole(path: AnyPath, write: Callable, *content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(partial, *content)
+        if path.is_dir():
+            shutil.rmtree(path)
         os.replace(partial, path)
     finally:
         if partial.is_dir():
@@ -212,7 +225,9 @@ def _write_whole(path: AnyPath, write: Callable, *content: Any) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _writer_for(path: AnyPath):
+def _writer_for(path: AnyPath, replace: bool):
+    if path.suffix and path.is_dir():
+        raise FileExistsError(f"{path} is a folder; a file is to be written there")
     if path.suffix in TORCH_SUFFIXES:
         return _write_torch
     if path.suffix == ".safetensors":
@@ -220,7 +235,7 @@ def _writer_for(path: AnyPath):
     if path.suffix:
         known = ", ".join([*TORCH_SUFFIXES, ".safetensors"])
         raise ValueError(f"{path}: weights are written as {known}, or a folder (no ending)")
-    if path.exists():
+    if path.exists() and not (replace and folders.holds_weights(path)):
         raise FileExistsError(f"{path} exists; an orbax folder is written to a new place")
     return folders.write
 
@@ -239,7 +254,8 @@ def _write_torch(
     arguments = argparse.Namespace(model=torch_args.constructor(config, trained.image_size))
     # Views: each tensor is laid out as it is written, so that no second copy of all is in memory.
     state = port.torch_views(variables, config)
-    torch_writer.write(path, {"model": state, "args": arguments})
+    own = torch_args.own_fields(config)
+    torch_writer.write(path, {"model": state, "args": arguments} | own)
 
 
 def convert(
@@ -247,13 +263,19 @@ def convert(
     target: str | os.PathLike,
     dtype: str = "float32",
     ignore_objects: bool = False,
-) -> None:
+    replace: bool = False,
+) -> ModelConfig:
     """Rewrite weights in the format that the target's name asks for; PyTorch round trips exactly.
 
     ignore_objects: as for `load_weights`. What a release carries and no network reads is kept
-    between ``.pth`` and ``.safetensors``.
+    between ``.pth`` and ``.safetensors``. replace: and errors, as for `save_weights`.
+
+    Returns:
+      The network's config.
     """
     config, variables = _read(places.as_path(source), ignore_objects)
     variables = {k: v if k == "unused" else as_float32(v) for k, v in variables.items()}
+    check_finite(source, {k: v for k, v in variables.items() if k != "unused"})
     trained = trained_on(source, ignore_objects)
-    save_weights(target, variables, config, dtype, *trained)
+    save_weights(target, variables, config, dtype, *trained, replace=replace)
+    return config

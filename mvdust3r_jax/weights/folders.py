@@ -36,6 +36,11 @@ def read(path: AnyPath) -> tuple[ModelConfig, Variables]:
     return config, checked(variables, config)
 
 
+def holds_weights(path: AnyPath) -> bool:
+    """Whether `write` has written the folder, which lies on this machine."""
+    return not places.is_remote(path) and (path / _CONFIG_FILE).is_file()
+
+
 def trained_on(path: AnyPath) -> TrainedOn:
     """What the folder's network was trained on, as far as it says so."""
     if (path / _CONFIG_FILE).is_file():

@@ -38,6 +38,9 @@ _FIELD_OF = {
     "sh_degree": "sh_degree",
 }
 _READ = ("enc_num_heads", "dec_num_heads", "sh_degree")
+# What the releases have fixed and networks trained here may have otherwise is kept in files of ours
+# under a key of its own, which PyTorch's programs pass over.
+_OWN_KEY = "mvdust3r_jax"
 
 
 def load_checkpoint(
@@ -46,9 +49,9 @@ def load_checkpoint(
     """The network's tensors by name (views of the mapped file), and the ModelConfig fields known.
 
     The fields (heads, SH degree, ``conf_max``) come from the constructor string or CroCo's
-    ``croco_kwargs``, where the file has one; those of ``.safetensors`` files from a JSON file
-    `beside` them. Raises TorchFileError for files that hold no network. ignore_objects: see
-    `torch_file.read`.
+    ``croco_kwargs``, where the file has one, and from what `own_fields` has added; those of
+    ``.safetensors`` files from a JSON file `beside` them. Raises TorchFileError for files that
+    hold no network. ignore_objects: see `torch_file.read`.
     """
     if Path(path).suffix == ".safetensors":
         return safetensors_file.read(path)[0], _fields_beside(Path(path))
@@ -65,7 +68,8 @@ def load_checkpoint(
     if all(name.startswith(prefix) for name in tensors):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     try:
-        return tensors, config_fields(_constructor_arguments(checkpoint))
+        fields = config_fields(_constructor_arguments(checkpoint))
+        return tensors, fields | _fields_kept(checkpoint.get(_OWN_KEY))
     except ValueError as error:
         raise TorchFileError(f"{path}: {error}") from error
 
@@ -159,6 +163,31 @@ def config_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if "conf_mode" in arguments:
         fields["conf_max"] = float(arguments["conf_mode"][2])
     return fields
+
+
+def own_fields(config: ModelConfig) -> dict[str, Any]:
+    """What a checkpoint keeps besides tensors and constructor, by key."""
+    return {_OWN_KEY: {"max_scale": config.max_scale}}
+
+
+def _fields_kept(kept: Any) -> dict[str, Any]:
+    """The fields of `own_fields` in a file that has them."""
+    if not isinstance(kept, Mapping) or "max_scale" not in kept:
+        return {}
+    scale = kept["max_scale"]
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise ValueError(f"its max_scale is {scale!r}, expected a positive number")
+    return {"max_scale": float(scale)}
+
+
+def unlike_release(config: ModelConfig) -> str | None:
+    """What PyTorch's release would compute otherwise than this network, in a sentence."""
+    if not config.gaussians or config.max_scale == ModelConfig.max_scale:
+        return None
+    return (
+        f"Gaussians of this network are up to {config.max_scale:g} of the scene's size; PyTorch's "
+        f"release clips them at {ModelConfig.max_scale:g}"
+    )
 
 
 def constructor(config: ModelConfig, image_size: tuple[int, int] | None = None) -> str:

@@ -122,6 +122,18 @@ def test_weights_are_converted(place, tmp_path):
     assert config == CONFIG
 
 
+def test_convert_replaces_a_folder_of_weights_only(place, tmp_path):
+    """With --force; a folder of something else stays, whatever the name's ending asks for."""
+    argv = ["convert", str(place / "w.safetensors"), str(tmp_path / "orbax")]
+    assert [cli.main(argv), cli.main(argv), cli.main([*argv, "--force"])] == [0, cli.EXIT_INPUT, 0]
+    assert weight_files.load_weights(tmp_path / "orbax")[0] == CONFIG
+    for name in ("album", "album.pth"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").write_text("user")
+        assert cli.main([*argv[:2], str(tmp_path / name), "--force"]) == cli.EXIT_INPUT
+        assert [p.name for p in (tmp_path / name).iterdir()] == ["a.jpg"]
+
+
 def test_convert_replaces_nothing_unasked(place, tmp_path, capsys):
     """Neither another file nor its own input, in which bfloat16 would lose digits."""
     weights = tmp_path / "w.safetensors"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mvdust3r_jax import ModelConfig
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.weights import files as weight_files
-from mvdust3r_jax.weights import port, safetensors_file, torch_file, torch_writer
+from mvdust3r_jax.weights import port, safetensors_file, torch_args, torch_file, torch_writer
 
 # Small, but with every part that a file can hold: batch statistics, Gaussians, cross references.
 CONFIG = ModelConfig(
@@ -58,6 +58,35 @@ def test_saved_weights_come_back(tmp_path, variables, name):
     assert config == CONFIG and weight_files.trained_on(tmp_path / name) == told
     assert_equal(loaded, variables)
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
+def test_what_releases_have_fixed_comes_back_too(tmp_path, variables, name):
+    """The limit of scales is no part of names, shapes or the constructor's arguments."""
+    config = dataclasses.replace(CONFIG, max_scale=0.02)
+    weight_files.save_weights(tmp_path / name, variables, config)
+    assert weight_files.load_weights(tmp_path / name)[0] == config
+    assert "up to 0.02" in torch_args.unlike_release(config)
+    assert torch_args.unlike_release(CONFIG) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "told"),
+    [
+        (np.float32(np.nan), "float32", "not finite"),
+        (np.float32(1e6), "float16", "as float16: params/.* not finite"),
+        (np.float64(1e300), "float32", "not finite"),
+        (np.complex64(1j), "float32", "complex"),
+    ],
+)
+def test_values_that_a_file_cannot_hold(tmp_path, variables, value, dtype, told):
+    """Neither converted nor loaded as something else, and nothing is left behind."""
+    state = port.flax_to_torch(variables, CONFIG)
+    state["enc_norm.weight"] = np.full_like(state["enc_norm.weight"], value, type(value))
+    torch_writer.write(tmp_path / "a.pth", {"model": state})
+    with pytest.raises(weight_files.WeightsError, match=told):
+        weight_files.convert(tmp_path / "a.pth", tmp_path / "b.safetensors", dtype)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pth"]
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
