@@ -38,7 +38,9 @@ UNCHECKED = {
     "focal_from_pointmap",
     "poses_from_pointmaps",
     "rasterize",
+    "read_photo",
     "reconstruct",
+    "with_mask",
     # beartype knows `Self` only in classes that it checks as a whole.
     "SceneArrays.load",
     "SceneArrays.recentered",

@@ -90,8 +90,8 @@ def _refined(rotation, translation, points, rays, weights, width):
         )
         return kept, None
 
-    start = (rotation, translation, jnp.zeros(()))
-    first = (*start, jnp.asarray(_DAMPING), *evaluate(*start))
+    start = (rotation, translation, jnp.zeros((), points.dtype))
+    first = (*start, jnp.asarray(_DAMPING, points.dtype), *evaluate(*start))
     (rotation, translation, log_stretch, *_), _ = jax.lax.scan(step, first, None, length=_STEPS)
     return rotation, translation, log_stretch
 
@@ -114,7 +114,9 @@ def _one_view(points, rays, weights, ref_from_cam):
     start = (rotation, (translation + rotation @ center) / spread)
     before = jnp.sort(pnp.squared_distances(*start, scaled, rays))
     width = jnp.maximum(jnp.sqrt(before[int(_WIDTH_QUANTILE * _DRAWN)]), 1e-4)
-    rotation, shift, log_stretch = _refined(*start, scaled, rays, jnp.ones(_DRAWN), width)
+    rotation, shift, log_stretch = _refined(
+        *start, scaled, rays, jnp.ones(_DRAWN, points.dtype), width
+    )
     after = jnp.sort(pnp.squared_distances(rotation, shift, scaled, rays * jnp.exp(log_stretch)))
     left = jnp.sqrt(after[_DRAWN // 2] / jnp.maximum(before[_DRAWN // 2], 1e-12))
     pose = invert_rigid(rigid(rotation, spread * shift - rotation @ center))

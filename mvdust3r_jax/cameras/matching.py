@@ -1,7 +1,7 @@
 """Which camera of a file is a photograph's: the longest end of the path that both share.
 
 Endings do not count, composed and decomposed letters are the same, and so are the separators of
-Windows; exported names have "_" for white space.
+Windows; exported names have "_" for white space, and are made distinct (`media.names.distinct`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from mvdust3r_jax.cameras.entries import CameraError, Entry
-from mvdust3r_jax.media.names import path_parts, printable, without_ending
+from mvdust3r_jax.media.names import distinct, path_parts, printable, without_ending
 
 
 def matched(path: Path, names: Sequence[str], entries: Sequence[Entry]) -> list[Entry]:
@@ -21,9 +21,13 @@ def matched(path: Path, names: Sequence[str], entries: Sequence[Entry]) -> list[
         for spelling in _spellings(theirs[-1]) if theirs else ():
             by_spelling.setdefault(spelling, []).append(i)
     found, missing, taken = [], [], {}
-    for name in names:
+    own = distinct([PurePath(n).name for n in names], [PurePath(n).parent.name for n in names])
+    for k, name in enumerate(names):
         ours = _parts(name)
-        candidates = sorted({i for s in _spellings(ours[-1]) for i in by_spelling.get(s, ())})
+        spelled = _spellings(ours[-1])
+        if not any(s in by_spelling for s in spelled):
+            spelled = _spellings(own[k])
+        candidates = sorted({i for s in spelled for i in by_spelling.get(s, ())})
         if not candidates:
             missing.append(name)
             continue

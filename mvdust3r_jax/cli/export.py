@@ -7,7 +7,7 @@ from typing import Any
 
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.cli.reconstruct import check_output_folder
+from mvdust3r_jax.cli.output_folder import check_output_folder
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:

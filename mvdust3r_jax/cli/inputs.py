@@ -109,21 +109,6 @@ def path_of(source: Path | photographs.Photo) -> str:
     return source.name if isinstance(source, photographs.Photo) else str(source.absolute())
 
 
-def unique_names(sources: Sequence[Path | photographs.Photo]) -> list[str]:
-    """File names; with their folder's name, then a number, where they would repeat."""
-    told = [names.printable(source.name) for source in sources]
-    if len(set(told)) < len(told):
-        told = [
-            name
-            if isinstance(s, photographs.Photo)
-            else f"{names.printable(s.absolute().parent.name)}_{name}".lstrip("_")
-            for s, name in zip(sources, told, strict=True)
-        ]
-    if len(set(told)) < len(told):
-        told = [f"{i:04d}_{name}" for i, name in enumerate(told)]
-    return told
-
-
 def open_model(args: argparse.Namespace, console: Console) -> Model:
     """The model of ``--weights``; also switches the compilation cache on."""
     use_compilation_cache(console)

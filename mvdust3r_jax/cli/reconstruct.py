@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import shlex
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from mvdust3r_jax.cameras.features import import_pycolmap
 from mvdust3r_jax.cameras.known import KnownCameras, read_cameras
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.cli.output_folder import check_inputs, check_output_folder, parts_of
 from mvdust3r_jax.cli.values import UsageError
 from mvdust3r_jax.export.point_filter import Kept
 from mvdust3r_jax.media.mask_files import masks_of
@@ -27,7 +27,7 @@ from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import LENSES
-from mvdust3r_jax.storage.results import check_names, is_results_folder, results_folder
+from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, Refinement
 
 _GIB = 1 << 30
@@ -43,12 +43,14 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     if args.refine:
         import_pycolmap()
     own_names = [export.EXPORTERS[name].file_name for name in formats]
-    check_output_folder(args.out, [SCENE_FILE, *own_names])
+    check_output_folder(args.out, [SCENE_FILE, *own_names], args.keep_windows)
     sources = inputs.gather(args.inputs, args, console.say)
+    given = [*map(Path, args.inputs), *(s for s in sources if isinstance(s, Path))]
+    check_inputs(args.out, [*given, *(path for path in (args.cameras, args.masks) if path)])
     model = inputs.open_model(args, console)
     say_estimate(model, len(sources), args, console)
     say_views(model, len(sources), args.window, console)
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), parts_of(args.out)
     with results_folder(args.out) as folder:
         scene = run_network(sources, model, args, console)
         kept = inputs.kept_points(scene, args, console)
@@ -56,6 +58,8 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     seconds, peak = time.perf_counter() - begin, memory.peak_bytes()
     written = [args.out / path.relative_to(folder) for path in files]
     console.say("\n".join(f"wrote {path}" for path in written))
+    if gone := [name for name in before if name not in parts_of(args.out)]:
+        console.say(f"removed what an earlier run had written: {', '.join(gone)}")
     console.say("\n".join(report(scene, seconds, peak)))
     console.say(f"next: mvdust3r view {shlex.quote(str(args.out))}")
     return summary(scene, written, kept) | {"total_seconds": round(seconds, 3), "peak_bytes": peak}
@@ -123,22 +127,6 @@ def write_results(scene, sources, folder: Path, formats, kept, console: Console)
     return files
 
 
-def check_output_folder(folder: Path, names: Sequence[str]) -> None:
-    """That ``names`` can be written: into a new folder, an empty one, or one of an earlier run.
-
-    Raises:
-      ValueError: it holds other things alone, or a foreign file has one of the names.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; --out names a folder")
-    foreign = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if foreign and not is_results_folder(folder):
-        raise ValueError(
-            f"{folder} holds other things ({', '.join(foreign[:3])}); choose an empty or new folder"
-        )
-    check_names(folder, names)
-
-
 def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Console) -> None:
     """What the run will take; MemoryLimitError if it does not fit."""
     height, width = args.size or model.image_size
@@ -191,7 +179,6 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         is_known = args.focal not in (None, *LENSES) or (known and known.intrinsics is not None)
         scene = _refined(scene, sources, bool(is_known), console)
     console.step("")
-    scene.names = inputs.unique_names(sources)
     return scene
 
 

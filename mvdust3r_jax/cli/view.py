@@ -33,7 +33,6 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         if args.inputs:
             sources = inputs.gather(args.inputs, args, console.say)
             scene = _reconstruct(sources, model, args, console.step)
-            scene.names = inputs.unique_names(sources)
             scenes = {Path(args.inputs[0]).resolve().stem: scene}
             console.step("")
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from mvdust3r_jax.media import orientation
 from mvdust3r_jax.media.kinds import ImageError
-from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.media.photographs import Photo, SupportsArray
 from mvdust3r_jax.media.picture import read_picture
 
 # Formats that store no exact values; WebP has a kind of either sort.
@@ -103,18 +103,34 @@ def _by_brightness(values: np.ndarray, full: float, name: str, lossy: bool) -> n
     return bright
 
 
-def with_mask(photo: Photo, mask: str | os.PathLike | np.ndarray) -> Photo:
+def _of_array(values: np.ndarray) -> np.ndarray:
+    """Truth values as they are, 8-bit pixels as those of a file, other numbers [h, w] as gray."""
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    colored = values.ndim == 3 and values.shape[2] in (3, 4) and values.dtype == np.uint8
+    if not colored and (values.ndim != 2 or values.dtype.kind not in "biuf"):
+        shape = f"{values.dtype} {list(values.shape)}"
+        raise ImageError(f"a mask is an array [h, w], or [h, w, 3 or 4] of uint8, got {shape}")
+    if values.dtype == bool:
+        return values
+    if values.dtype == np.uint8:
+        return _kept(Image.fromarray(values), "mask", lossy=False)
+    full = {"f": 1.0, "u": 65535}.get(values.dtype.kind, 255)
+    return _by_brightness(np.nan_to_num(values), full, "mask", lossy=False)
+
+
+def with_mask(photo: Photo, mask: str | os.PathLike | SupportsArray | Image.Image) -> Photo:
     """The photograph with a further mask: a file, or an array [h, w] true where it counts.
 
-    A mask of another size but the same aspect is stretched; one of the stored pixels of a
-    photograph that EXIF lays on its side is turned with it.
+    The rule above holds for arrays of numbers, too; floats are white at 1. A mask of another size
+    but the same aspect is stretched; one of the stored pixels of a photograph that EXIF lays on
+    its side is turned with it.
 
     Raises:
       ImageError: the mask has another shape, leaves nothing, or its shape cannot say whether it is
       that of the upright photograph or of the stored pixels.
     """
-    if isinstance(mask, np.ndarray):
-        keep, name, tag = mask.reshape(*mask.shape[:2], -1).any(axis=-1), "mask", 1
+    if isinstance(mask, Image.Image) or hasattr(mask, "__array__"):
+        keep, name, tag = _of_array(np.asarray(mask)), "mask", 1
     else:
         (keep, tag), name = _read(mask), os.fspath(mask)
     # A mask with a tag of its own is upright.

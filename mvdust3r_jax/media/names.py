@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 
 
 def natural_key(name: str | os.PathLike) -> tuple:
@@ -28,6 +29,22 @@ def without_ending(name: str) -> str:
     """`a.b.jpg` is `a.b`; `.hidden` stays, as for `PurePath.stem`."""
     stem, dot, _ = name.rpartition(".")
     return stem if dot and stem else name
+
+
+def distinct(names: Sequence[str], folders: Sequence[str]) -> list[str]:
+    """Printable names; with their folder's (where one is known), then a number, where they repeat.
+
+    `cameras.matching` finds photographs by these names as well as by their own.
+    """
+    told = [printable(name) for name in names]
+    if len(set(told)) < len(told):
+        told = [
+            f"{printable(folder)}_{name}".lstrip("_")
+            for folder, name in zip(folders, told, strict=True)
+        ]
+    if len(set(told)) < len(told):
+        told = [f"{i:04d}_{name}" for i, name in enumerate(told)]
+    return told
 
 
 def printable(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -25,6 +26,13 @@ _DRAFT_FACTOR = 4
 BACKGROUND = 255
 # Diagonal of 35 mm film, to which EXIF's "equivalent focal length" refers.
 _FILM_DIAGONAL_MM = 43.27
+
+
+@runtime_checkable
+class SupportsArray(Protocol):
+    """Arrays of NumPy, and of every library that gives NumPy its numbers (JAX, PyTorch on CPUs)."""
+
+    def __array__(self, *args: Any, **options: Any) -> np.ndarray: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +111,7 @@ def _listed(paths: list[Path]) -> str:
 
 
 def read_photo(
-    source: str | os.PathLike | bytes | np.ndarray | Image.Image,
+    source: str | os.PathLike | bytes | SupportsArray | Image.Image,
     *,
     name: str | None = None,
     target: tuple[int, int] | None = None,
@@ -112,17 +120,20 @@ def read_photo(
 
     Args:
       source: a file or its content, a PIL image, or an array [h, w], [h, w, 3] or [h, w, 4],
-        uint8, uint16 or float in [0, 1].
+        uint8, uint16 or float in [0, 1], of NumPy or of what gives NumPy its numbers.
       name: how the result is called; the file's name by default.
       target: (height, width) of what it is for; large JPEGs are then decoded faster.
 
     Raises:
       ImageError: naming the file and the reason. FileNotFoundError.
     """
-    if isinstance(source, np.ndarray):
-        return _from_array(source, name or "array")
     if isinstance(source, Image.Image):
         return _from_picture(decoded(source), name or "image")
+    if hasattr(source, "__array__"):
+        return _from_array(np.asarray(source), name or "array")
+    if not isinstance(source, str | os.PathLike | bytes):
+        told = type(source).__name__
+        raise ImageError(f"a photograph is a file, an array or a PIL image, got {told}")
     reduced_to = None if target is None else max(target) * _DRAFT_FACTOR
     if isinstance(source, bytes):
         return _from_picture(read_picture(source, name, reduced_to), name or "image")

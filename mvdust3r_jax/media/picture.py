@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from PIL import ExifTags, Image
 
-from mvdust3r_jax.media import kinds, orientation
+from mvdust3r_jax.media import decoder_warnings, kinds, orientation
 from mvdust3r_jax.media.kinds import ImageError, Source
 from mvdust3r_jax.media.salvage import without_metadata
 
@@ -115,7 +114,7 @@ def _with_opened(source: Source, name: str | None, use: Callable[[Image.Image], 
         try:
             # Warnings of the decoder are about damage that either matters (it raises) or not.
             with (
-                warnings.catch_warnings(action="ignore"),
+                decoder_warnings.ignored(),
                 Image.open(attempt, formats=kinds.readable_formats()) as image,
             ):
                 kinds.check(image, name)

@@ -13,26 +13,24 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.media.fitting import Fit, Fitted, fit_photo, original_intrinsics
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.masks import with_mask
-from mvdust3r_jax.media.photographs import Photo, read_photo
+from mvdust3r_jax.media.photographs import Photo, SupportsArray, read_photo
 from mvdust3r_jax.models import window_plan
-from mvdust3r_jax.models.config import ModelConfig
-from mvdust3r_jax.reconstruction import memory
+from mvdust3r_jax.reconstruction import arguments, memory
+from mvdust3r_jax.reconstruction.arguments import Source
 from mvdust3r_jax.reconstruction.known_world import align_to_poses
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.network import (
     DEFAULT_REFS,
-    WORDS,
     Answer,
     Reference,
     asking,
@@ -51,11 +49,9 @@ from mvdust3r_jax.reconstruction.scene_cameras import (
 )
 from mvdust3r_jax.reconstruction.windows import ask_in_windows
 
-Source = str | os.PathLike | np.ndarray | Image.Image | Photo
-
 
 def reconstruct(
-    images: Sequence[Source],
+    images: Iterable[Source],
     model: Model,
     *,
     reference: Reference | None = None,
@@ -63,11 +59,11 @@ def reconstruct(
     window: int | None = None,
     window_by: Literal["order", "likeness"] = "order",
     kept_in: str | os.PathLike | None = None,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     fit: Fit = "crop",
     cameras: KnownCameras | None = None,
     focal_px: float | Sequence[float] | Literal["exif", "one", "each"] | None = None,
-    masks: Sequence[str | os.PathLike | np.ndarray] | None = None,
+    masks: Sequence[str | os.PathLike | SupportsArray | None] | None = None,
     progress: Callable[[str], None] = lambda stage: None,
     advance: Callable[[float], None] = lambda share: None,
     memory_limit: int | None = None,
@@ -75,7 +71,8 @@ def reconstruct(
     """Points, Gaussians and cameras of a scene seen in at least two photographs.
 
     Args:
-      images: files, arrays [h, w, 3] (uint8, or float in [0, 1]), PIL images or `Photo` objects.
+      images: files, arrays [h, w, 3] (uint8, or float in [0, 1]; of NumPy, JAX or PyTorch), PIL
+        images or `Photo` objects.
       model: from `load_model`.
       reference: the photograph in whose camera frame the points are: its number, "first",
         "middle", the one that to the encoder is most like all others, or "auto", the one on whose
@@ -88,14 +85,16 @@ def reconstruct(
         alike to the encoder, "likeness", where the order says nothing.
       kept_in: a folder in which windows' answers are kept, for a run that is begun again.
       num_refs: references of MV-DUSt3R+ (at most as many as there are views).
-      size: (height, width) for the network; by default what it was trained at.
+      size: (height, width) for the network, one number for both; by default what it was trained
+        at.
       fit: "crop" to that aspect or "pad" to it.
       cameras: known intrinsics and poses at the original resolution; poses make the scene metric.
       focal_px: known focal length at the original resolution, one or one per photograph, or
         "exif" to take it from the files; the principal point is then the middle. "one" estimates
         one for all, "each" one for each; by default one for all, but its own for a photograph whose
         points plainly say so (another zoom).
-      masks: one per photograph: which pixels count.
+      masks: one per photograph, as `media.masks.with_mask` takes it: which pixels count; None
+        where all do.
       progress: called with the name of each stage as it begins.
       advance: called with the share that is done of a stage that tells.
       memory_limit: bytes; by default what is free.
@@ -107,20 +106,21 @@ def reconstruct(
       ValueError: fewer than two images, unusable ones, or arguments that do not fit each other.
       memory.MemoryLimitError: it would not fit, with the number of views that would.
     """
-    if isinstance(images, str | os.PathLike):
-        raise ValueError("images must be a list of photographs, got a single path")
+    images = arguments.as_list(images)
     views = len(images)
-    height, width = size or model.image_size
+    height, width = arguments.as_size(
+        model.image_size if size is None else size, model.config.patch
+    )
     known = cameras or KnownCameras()
-    _check(views, height, width, num_refs, model.config, known, masks)
-    if window_by not in ("order", "likeness"):
-        raise ValueError(f"window_by must be 'order' or 'likeness', got {window_by!r}")
+    arguments.check_counts(views, num_refs, known, masks)
+    arguments.check_focal(focal_px, views, known)
+    arguments.check_windows(window, window_by, kept_in)
     windows = window_plan.in_order(views, window)
     at_once = len(windows[0])
     num_refs = min(num_refs, at_once) if model.config.cross_ref else 1
     if reference is None:
         reference = default_reference(model.config, at_once, num_refs, height, width)
-    _check_reference(reference, at_once)
+    reference = arguments.as_reference(reference, at_once)
     memory.check(model.config, at_once, num_refs, height, width, memory_limit)
     clock = _Clock(progress)
     clock.begin("read")
@@ -145,7 +145,8 @@ def reconstruct(
         else:
             answer = ask(model.variables, pixels)
         clock.begin("cameras")
-        scene = _scene(photos, fitted, answer, intrinsics, poses.result(), lenses)
+        names = arguments.scene_names(images, [photo.name for photo in photos])
+        scene = _scene(photos, names, fitted, answer, intrinsics, poses.result(), lenses)
     if known.world_from_cam is not None:
         scene = align_to_poses(scene, known.world_from_cam)
     clock.begin("")
@@ -170,35 +171,6 @@ class _Clock:
             self._progress(stage)
 
 
-def _check(views, height, width, num_refs, config: ModelConfig, known: KnownCameras, masks) -> None:
-    if views < 2:
-        raise ValueError(f"at least 2 images are needed, got {views}")
-    if height % config.patch or width % config.patch or min(height, width) < config.patch:
-        raise ValueError(
-            f"the network takes sizes that are multiples of {config.patch}, got {height} x {width}"
-        )
-    if num_refs < 1:
-        raise ValueError(f"num_refs must be at least 1, got {num_refs}")
-    for name, given in [
-        ("masks", masks),
-        ("intrinsics", known.intrinsics),
-        ("poses", known.world_from_cam),
-    ]:
-        if given is not None and len(given) != views:
-            raise ValueError(f"{len(given)} {name} do not fit {views} images")
-
-
-def _check_reference(reference: object, views: int) -> None:
-    if reference in WORDS:
-        return
-    # True is an int, too.
-    if isinstance(reference, str | bool) or not 0 <= reference < views:
-        raise ValueError(
-            f"the reference is 'auto', 'middle', 'first' or a photograph from 0 to {views - 1}, "
-            f"got {reference!r}"
-        )
-
-
 # ---------------------------------------------------------------- input
 
 
@@ -209,7 +181,7 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
         if not isinstance(source, Photo):
             name = None if isinstance(source, str | os.PathLike) else f"image_{i:04d}"
             photo = read_photo(source, name=name, target=(height, width))
-        if masks is not None:
+        if masks is not None and masks[i] is not None:
             photo = with_mask(photo, masks[i])
         center = None
         if known.intrinsics is not None:
@@ -229,6 +201,7 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
 
 def _scene(
     photos: list[Photo],
+    names: list[str],
     fitted: list[Fitted],
     answer: Answer,
     known,
@@ -254,7 +227,7 @@ def _scene(
         intrinsics=intrinsics.astype(np.float32),
         original_intrinsics=original_intrinsics(intrinsics, maps).astype(np.float32),
         original_sizes=np.array([photo.original_size for photo in photos]),
-        names=[photo.name for photo in photos],
+        names=names,
         masks=valid,
         reference=answer.reference,
         reference_margin=answer.margin,

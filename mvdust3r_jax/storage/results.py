@@ -90,6 +90,11 @@ def is_results_folder(folder: str | os.PathLike) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
+def files_of(folder: str | os.PathLike) -> list[Path]:
+    """What earlier runs have written into the folder, as their manifest says."""
+    return [Path(folder) / name for name in _read_manifest(Path(folder))]
+
+
 def abandon_stages() -> None:
     """Removes what is staged: for a process that ends without leaving its blocks."""
     for stage in list(_stages):

@@ -72,7 +72,8 @@ def guarded(bound: str, title: Callable[[], str]) -> Iterator[None]:
             headers = request.headers
             if not is_own_page(bound, headers.get("Host", ""), headers.get("Origin")):
                 return connection.respond(http.HTTPStatus.FORBIDDEN, "not the viewer's own page\n")
-            del headers["Accept-Encoding"]  # a page that is changed is not compressed
+            if "Accept-Encoding" in headers:
+                del headers["Accept-Encoding"]  # a page that is changed is not compressed
             answer = process_request(connection, request) if process_request else None
             answer = await answer if hasattr(answer, "__await__") else answer
             return _titled(answer, title()) if answer else None

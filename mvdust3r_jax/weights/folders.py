@@ -41,6 +41,11 @@ def holds_weights(path: AnyPath) -> bool:
     return not places.is_remote(path) and (path / _CONFIG_FILE).is_file()
 
 
+def hold_any(path: AnyPath) -> bool:
+    """Whether `read` finds weights in the folder."""
+    return (path / _CONFIG_FILE).is_file() or checkpoint_of_run(path) is not None
+
+
 def trained_on(path: AnyPath) -> TrainedOn:
     """What the folder's network was trained on, as far as it says so."""
     if (path / _CONFIG_FILE).is_file():

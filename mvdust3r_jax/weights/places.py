@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mvdust3r_jax.storage.places import AnyPath, as_path, is_remote
-from mvdust3r_jax.weights import hub
+from mvdust3r_jax.weights import folders, hub
 
 # The network that comes with a clone of the repository, but not with an installed package.
 SMALL = "small"
@@ -33,20 +33,24 @@ def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _
       FileNotFoundError: saying where was looked. What `hub.fetch` raises.
     """
     given = as_path(path_or_name)
-    if given.exists():
+    if given.exists() and (is_remote(given) or not given.is_dir()):
         return given
     if is_remote(given):
         raise FileNotFoundError(f"there are no weights at {given}")
     places = [folder / f"{given}{suffix}" for folder in _folders() for suffix in _SUFFIXES]
     found = [place for place in places if len(given.parts) == 1 and place.exists()]
+    source = hub.published(os.fspath(path_or_name))
+    # A folder of results that is called as a network is does not hide the network.
+    is_known = bool(found or source)
+    if given.exists() and not (is_known and given.is_dir() and not folders.hold_any(given)):
+        return given
     if found:
         return found[0]
-    source = hub.published(os.fspath(path_or_name))
     if source is not None:
         return hub.fetch(source, say)
-    folders = ", ".join(str(folder) for folder in _folders())
+    looked = ", ".join(str(folder) for folder in _folders())
     error = FileNotFoundError(
-        f"there are no weights {str(given)!r}, here or in {folders}; published ones are "
+        f"there are no weights {str(given)!r}, here or in {looked}; published ones are "
         f"{', '.join(hub.PUBLISHED)}"
     )
     if str(given) == SMALL:

@@ -3,7 +3,8 @@
 import pytest
 
 from mvdust3r_jax import cli
-from mvdust3r_jax.cli import inputs, values
+from mvdust3r_jax.cli import values
+from mvdust3r_jax.reconstruction.arguments import scene_names
 from tests.cli.place import run
 
 
@@ -78,6 +79,7 @@ def test_size_argument(text, size):
 def test_names_stay_apart(tmp_path):
     """Photographs of the same name in two folders get their folder's name, else a number."""
     a, b = tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg"
-    assert inputs.unique_names([a, b]) == ["a_1.jpg", "b_1.jpg"]
-    assert inputs.unique_names([a, a]) == ["0000_a_1.jpg", "0001_a_1.jpg"]
-    assert inputs.unique_names([a]) == ["1.jpg"]
+    twice = ["1.jpg", "1.jpg"]
+    assert scene_names([a, b], twice) == ["a_1.jpg", "b_1.jpg"]
+    assert scene_names([a, a], twice) == ["0000_a_1.jpg", "0001_a_1.jpg"]
+    assert scene_names([a], twice[:1]) == ["1.jpg"]

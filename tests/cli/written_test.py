@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mvdust3r_jax import cli
+from mvdust3r_jax.cli.output_folder import check_output_folder
 from mvdust3r_jax.media import photographs
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.weights import files as weight_files
@@ -72,12 +73,31 @@ def test_foreign_output_folders_are_not_touched(place, tmp_path, capsys):
     assert run(place, place / "фото é", "--out", tmp_path / "mine") == cli.EXIT_INPUT
     assert "holds other things (images)" in capsys.readouterr().err
     (tmp_path / "mine" / "images").rmdir()
-    (tmp_path / "mine").rmdir()
+    (tmp_path / "mine" / ".DS_Store").touch()
+    (tmp_path / "mine" / "windows").mkdir()
+    check_output_folder(tmp_path / "mine", ["scene.npz"], tmp_path / "mine" / "windows")
+    shutil.rmtree(tmp_path / "mine")
     assert run(place, place / "фото é", "--out", tmp_path / "thesis.txt") == cli.EXIT_INPUT
     assert "is a file" in capsys.readouterr().err
     assert run(place, place / "фото é", "--out", tmp_path / "thesis.txt" / "x") == cli.EXIT_INPUT
     assert "Traceback" not in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_results_that_are_inputs_stay(place, tmp_path, capsys):
+    """Photographs, cameras and masks that a run would replace or remove are refused; else told."""
+    out = tmp_path / "o"
+    photos = place / "фото é"
+    assert run(place, photos, "--out", out, "--export", "colmap,cameras") == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    again = ["--out", out, "--export", "ply"]
+    for given in ([out / "images"], [photos, "--cameras", out / "cameras.json"]):
+        assert run(place, *given, *again) == cli.EXIT_INPUT
+        assert "is a result of the run whose folder is" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert run(place, photos, *again) == 0
+    told = "removed what an earlier run had written: cameras.json, colmap, images"
+    assert told in capsys.readouterr().err
 
 
 def test_results_again_leave_the_users_files(place, tmp_path, capsys):

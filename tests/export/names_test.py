@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.export import colmap, depth_files, nerfstudio, photographs
 from mvdust3r_jax.media.photographs import Photo
+from mvdust3r_jax.reconstruction.arguments import scene_names
 
 LONG = ["写" * 83 + ".png", "x" * 251 + ".jpg", "left/" + "y" * 251 + ".jpg", "y" * 251 + ".jpg"]
 
@@ -21,7 +21,9 @@ def test_the_longest_names_are_written(tmp_path, scene, names):
     for path, (height, width) in zip(sources, scene.original_sizes, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (int(width), int(height))).save(path)
-    scene = dataclasses.replace(scene, names=np.array(inputs.unique_names(sources)))
+    scene = dataclasses.replace(
+        scene, names=np.array(scene_names(sources, [s.name for s in sources]))
+    )
     _check_written(tmp_path, scene, sources)
 
 
@@ -33,12 +35,16 @@ def test_frames_of_a_video_of_a_long_name_are_written(tmp_path, scene):
         )
         for i, size in enumerate(scene.original_sizes.tolist())
     ]
-    scene = dataclasses.replace(scene, names=np.array(inputs.unique_names(frames)))
+    scene = dataclasses.replace(
+        scene, names=np.array(scene_names(frames, [f.name for f in frames]))
+    )
     _check_written(tmp_path, scene, frames)
 
 
 def _check_written(folder, scene, sources):
     """All files that bear the photographs' names; formats agree on them, later ones too."""
+    names = scene_names(sources, [source.name for source in sources])
+    scene = dataclasses.replace(scene, names=np.array(names))
     nerfstudio.write_nerfstudio(folder / "without" / "nerfstudio", scene)
     photographs.write_photographs(folder, scene, sources)
     colmap.write_colmap_text(folder / "colmap", scene)

@@ -265,7 +265,9 @@ def test_masks_are_combined(tmp_path):
     photo = coordinates(40, 60)
     mask = np.zeros((20, 30), np.uint8)
     mask[:, :15] = 255
-    for source in (mask, save(tmp_path / "m.png", mask)):
+    rgba = np.stack([mask] * 3 + [np.full_like(mask, 255)], axis=-1)
+    arrays = (mask, mask > 0, mask / 255, mask.astype(np.uint16) * 257, mask // 255, rgba)
+    for source in (*arrays, save(tmp_path / "m.png", mask)):
         masked = masks.with_mask(photo, source)
         np.testing.assert_array_equal(masked.mask.mean(axis=0), np.arange(60) < 30)
     with pytest.raises(ImageError, match="does not fit"):

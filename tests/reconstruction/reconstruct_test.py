@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax import reconstruct as reconstruct_function
@@ -165,14 +167,24 @@ def test_model_from_a_file(model, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(images="photo.jpg"), "list of photographs"),
+        (dict(images="photo.jpg"), "list of photographs, got a single path"),
+        (dict(images=7), "list of photographs, got int"),
+        (dict(images=[1, 2]), "an array or a PIL image, got int"),
         (dict(images=photographs(1)), "at least 2 images are needed, got 1"),
         (dict(size=(20, 24)), "multiples of 8, got 20 x 24"),
+        (dict(size=(16, 24, 3)), r"\(height, width\) in pixels, got \(16, 24, 3\)"),
         (dict(num_refs=0), "at least 1, got 0"),
+        (dict(reference=1.0), "from 0 to 1, got 1.0"),
+        (dict(reference=True), "from 0 to 1, got True"),
         (dict(fit="stretch"), "crop, pad"),
         (dict(masks=[np.ones((40, 50))]), "1 masks do not fit 2 images"),
         (dict(focal_px=-3.0), "positive"),
         (dict(focal_px="exif"), "no EXIF focal length in image_0000"),
+        (dict(focal_px="auto"), "one of .*, got 'auto'"),
+        (dict(focal_px=[30.0] * 3), r"one for each of 2 images, got \(3,\)"),
+        (dict(focal_px=30.0, cameras=KnownCameras(np.tile(np.eye(3), (2, 1, 1)))), "give one"),
+        (dict(kept_in="windows"), "kept_in is about windows"),
+        (dict(masks=[np.ones((40, 50, 4))] * 2), r"a mask is .* got float64 \[40, 50, 4\]"),
         (dict(memory_limit=1000), "GiB can be used"),
         (dict(cameras=KnownCameras(np.tile(np.eye(3), (3, 1, 1)))), "3 intrinsics"),
     ],
@@ -181,6 +193,29 @@ def test_wrong_arguments(model, arguments, message):
     """Each is one sentence with what was expected and received."""
     with pytest.raises(ValueError, match=message):
         reconstruct(**(dict(images=photographs(2), model=model) | arguments))
+
+
+def test_arrays_of_any_library_in_any_iterable(model):
+    """JAX arrays of a generator, an index of NumPy and one number as the size: the same scene."""
+    photos = photographs(3)
+    want = reconstruct(photos, model, reference=1, size=(16, 16))
+    masks = [None, np.ones((40, 50)), None]
+    given = (jnp.asarray(photo) for photo in photos)
+    got = reconstruct(given, model, reference=np.int64(1), size=16, masks=masks)
+    np.testing.assert_array_equal(got.points, want.points)
+    assert got.reference == 1 and json.dumps(got.reference) == "1"
+
+
+def test_names_of_a_scene_are_distinct_texts(model, tmp_path):
+    """Equal names in two folders, and bytes that are no UTF-8, reach every format."""
+    paths = [tmp_path / "a" / "1.png", tmp_path / "b" / os.fsdecode(b"1\xff.png")]
+    paths.append(tmp_path / "b" / "1.png")
+    for path, photo in zip(paths, photographs(3), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(photo).save(path)
+    scene = reconstruct(paths, model)
+    assert scene.names == ["a_1.png", "b_1\xff.png", "b_1.png"]
+    scene.save(tmp_path / "out", ["colmap", "nerfstudio", "depth"])
 
 
 @pytest.mark.parametrize("value", [0, 255])

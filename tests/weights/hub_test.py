@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +188,15 @@ def test_malformed_names(text):
     """The form that is expected is in the message; nothing outside the cache can be named."""
     with pytest.raises(weight_files.WeightsError, match="hf:OWNER/REPO/FILE.* got"):
         places.find_weights(text, print)
+
+
+def test_a_folder_of_results_does_not_hide_a_network(release, tmp_path, monkeypatch):
+    """One that is called as a published network is passed over, unless it holds weights."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "MVDp_s2").mkdir()
+    assert places.find_weights("MVDp_s2", print).is_relative_to(hub.cache_folder())
+    (tmp_path / "MVDp_s2" / "config.json").touch()
+    assert places.find_weights("MVDp_s2", print) == Path("MVDp_s2")
 
 
 def test_without_a_connection_it_says_what_to_bring(server, monkeypatch):
