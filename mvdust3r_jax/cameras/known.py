@@ -54,8 +54,10 @@ class KnownCameras:
             array = getattr(self, name)
             if array is None:
                 continue
-            if array.ndim != 3 or array.shape[1:] != (size, size):
-                raise CameraError(f"{name} [V, {size}, {size}] is expected, got {array.shape}")
+            if np.ndim(array) != 3 or np.shape(array)[1:] != (size, size):
+                shape = np.shape(array)
+                raise CameraError(f"{name} [V, {size}, {size}] is expected, got {shape}")
+            object.__setattr__(self, name, np.asarray(array))
             check = checked_intrinsics if name == "intrinsics" else checked_pose
             for view, matrix in enumerate(array):
                 try:

@@ -6,11 +6,8 @@ import argparse
 from typing import Any
 
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.cli.inputs import (
-    counted,
-    kept_points,
-    use_compilation_cache,
-)
+from mvdust3r_jax.cli.inputs import counted, kept_points, use_compilation_cache
+from mvdust3r_jax.cli.values import UsageError
 from mvdust3r_jax.export.path_file import read_path
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.results import check_names
@@ -25,6 +22,8 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     folder = args.folder if args.folder.is_dir() else args.folder.parent
     formats = [name.strip() for name in args.export.split(",") if name.strip()]
     export.check(formats)
+    if args.path is not None and "mp4" not in formats:
+        raise UsageError(f"--path is about the format mp4; --export has {', '.join(formats)}")
     options = dict(num_frames=args.frames, longest_px=args.size, progress=console.advance)
     if args.path is None:
         exporters = export.with_videos(**options)

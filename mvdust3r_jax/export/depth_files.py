@@ -2,8 +2,9 @@
 
 ``NAME.npz`` holds ``depth`` (float32, along the optical axis, in the scene's unit; 0 where there
 is none), ``confidence`` (float32), ``intrinsics`` [3, 3] (the first pixel's center is (0, 0)) and
-``world_from_cam`` [4, 4] (OpenCV axes). Where the scene is metric, ``NAME.png`` holds the same
-depth in whole millimeters, 16 bits, 0 where there is none or where it is beyond 65.535 m.
+``world_from_cam`` [4, 4] (OpenCV axes). Where poses were known, ``NAME.png`` holds the
+same depth in whole thousandths of their unit (millimeters, of meters), 16 bits, 0 where there is
+none or where it is beyond 65.535 units.
 ``depth.json`` names them all.
 """
 
@@ -27,7 +28,8 @@ def write_depth(path: str | Path, scene: SceneArrays) -> None:
     """Write the folder ``path``; views without a pose have no depth and are left out."""
     depths, names = depth_of_views(scene), stems(scene)
     index = {
-        "unit": "meter" if scene.metric else "the scene's, unknown",
+        "unit": scene.unit,
+        "png": "depth in thousandths of the unit",
         "pixel": "the first pixel's center is (0, 0)",
         "views": [],
     }
@@ -69,7 +71,7 @@ def _write_npz(path: Path, scene: SceneArrays, view: int, depth: np.ndarray) -> 
 
 
 def write_png_mm(path: Path, depth_m: np.ndarray) -> int:
-    """Whole millimeters as a 16-bit PNG; returns how many pixels were too far for it, and are 0."""
+    """Whole thousandths as a 16-bit PNG; returns how many pixels were too far for it, and are 0."""
     millimeters = np.round(np.asarray(depth_m, np.float64) * 1000)
     beyond = millimeters > _MM_MAX
     Image.fromarray(np.where(beyond, 0, millimeters).astype(np.uint16)).save(path)

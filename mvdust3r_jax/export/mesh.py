@@ -83,7 +83,7 @@ def scene_mesh(scene: SceneArrays) -> Mesh:
         holes=count_holes(faces),
         faces_of_dropped_pieces=dropped,
         voxel=field.voxel,
-        unit="meter" if scene.metric else "the scene's, unknown",
+        unit=scene.unit,
     )
     return Mesh(vertices, colors, faces, facts)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.photographs import Photo, read_photo
 from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.storage.atomic import whole_file
@@ -27,8 +28,12 @@ FORMATS = ("colmap", "colmap-text", "nerfstudio")
 # Formats whose folder has the photographs in it.
 HOLDING = ("colmap", "colmap-text")
 _JPEG_SUFFIXES = {".jpg", ".jpeg"}
-# What every program reads that reads these formats.
-_PLAIN_SUFFIXES = {*_JPEG_SUFFIXES, ".png"}
+# What every program reads that reads these formats: endings, and pixels of 8 bits, by format.
+_PLAIN = {
+    "JPEG": (_JPEG_SUFFIXES, {"L", "RGB"}),
+    "MPO": (_JPEG_SUFFIXES, {"L", "RGB"}),
+    "PNG": ({".png"}, {"1", "L", "P", "RGB", "RGBA"}),
+}
 _QUALITY = 95
 # File systems take names of 255 bytes; numbers and endings come to these.
 _MAX_STEM_BYTES = 230
@@ -60,12 +65,17 @@ def _jpeg_name(name: str) -> str:
 
 
 def written_names(scene: SceneArrays, folder: Path) -> list[str] | None:
-    """Names of the views' files in the output folder's ``images/`` if all are there, else None."""
+    """Names of the views' files in the output folder's ``images/`` if all are there, else None.
+
+    Files that are not upright, or of another size than the cameras', are somebody else's.
+    """
     for names in (file_names(scene), spaceless_names(scene)):
         places = [where_it_stands(folder / FOLDER / name) for name in names]
         # Unlike `Path.is_file`, this is no error for a name that is too long to exist.
         if all(os.path.isfile(place) for place in places):
-            return names
+            sizes = scene.original_sizes.tolist()
+            fits = all(_is_upright(p, tuple(s)) for p, s in zip(places, sizes, strict=True))
+            return names if fits else None
     return None
 
 
@@ -73,10 +83,7 @@ def serve_as_they_are(scene: SceneArrays, sources: Sequence[Path | Photo]) -> bo
     """Whether all views are plain upright files under the names that the scene has for them."""
     pairs = zip(sources, spaceless_names(scene), strict=True)
     return all(
-        isinstance(source, Path)
-        and source.name == name
-        and source.suffix.lower() in _PLAIN_SUFFIXES
-        and _is_upright(source)
+        isinstance(source, Path) and source.name == name and _is_plain(source)
         for source, name in pairs
     )
 
@@ -89,8 +96,20 @@ def are_needed(
     return bool(named & set(HOLDING) or (named and not serve_as_they_are(scene, sources)))
 
 
-def _is_upright(path: Path) -> bool:
-    return read_header(path).tag == 1
+def _is_upright(path: Path, size: tuple[int, int]) -> bool:
+    """Whether it is a photograph whose stored pixels have that (height, width)."""
+    try:
+        header = read_header(path)
+    except ImageError:
+        return False
+    return header.tag == 1 and header.size == size
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether it is an upright file as every program reads it, called as what it is."""
+    header = read_header(path)
+    suffixes, modes = _PLAIN.get(header.kind, ((), ()))
+    return header.tag == 1 and path.suffix.lower() in suffixes and header.mode in modes
 
 
 def write_photographs(

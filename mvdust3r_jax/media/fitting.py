@@ -2,7 +2,8 @@
 
 A window of the network's aspect is cut out around the principal point and resized by Lanczos'
 filter (``crop``, as in training), or the whole photograph is scaled to fit and the rest padded
-(``pad``). What was done is kept as the affine map ``net_from_original`` of pixel coordinates, so
+(``pad``; up to a pixel of the result is cut at its borders, so that its pixels stay square). What
+was done is kept as the affine map ``net_from_original`` of pixel coordinates, so
 that cameras can be given at both resolutions. Pixel (0, 0) has its center at (0, 0) in both.
 """
 
@@ -55,11 +56,14 @@ def fit_photo(
     out = np.array([height, width])
     whole = np.array(photo.original_size, float)
     window = _window(photo, out, fit, principal_point)
-    # The part of the window that the photograph covers, on whole pixels of the result.
-    inside = np.clip(window, 0, whole)
+    # As many whole pixels of the result as the photograph covers, and what they show of it.
     pixel = (window[1] - window[0]) / out
-    first = np.round((inside[0] - window[0]) / pixel).astype(int)
-    last = np.maximum(np.round((inside[1] - window[0]) / pixel).astype(int), first + 1)
+    low, high = (np.clip(window, 0, whole) - window[0]) / pixel
+    count = np.maximum(np.floor(high - low + 1e-6), 1)
+    first = np.round((low + high - count) / 2).astype(int)
+    start = np.clip(first, low, np.maximum(low, high - count))
+    inside = window[0] + pixel * np.stack([start, np.minimum(start + count, high)])
+    inside, last = np.clip(inside, 0, whole), first + count.astype(int)
     pixels = np.full((height, width, 3), BACKGROUND, np.uint8)
     mask = np.zeros((height, width), bool)
     covered = slice(first[0], last[0]), slice(first[1], last[1])

@@ -29,11 +29,13 @@ class Header:
     """What a file says before its pixels are decoded.
 
     kind: Pillow's name of the format. size: (height, width), upright. tag: EXIF's orientation.
+    mode: Pillow's name of what a pixel is.
     """
 
     kind: str
     size: tuple[int, int]
     tag: int
+    mode: str = "RGB"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ def decoded(image: Image.Image, reduced_to: int | None = None) -> Picture:
     """The picture of an opened image, upright."""
     header, focal = _header(image), _film_focal_mm(image)
     if reduced_to is not None:
-        image.draft("RGB", (reduced_to, reduced_to))
+        _reduce(image, reduced_to)
     image.load()
     # Pillow turns TIFFs itself when it decodes them.
     turned = image if image.format == "TIFF" else orientation.upright(image, header.tag)
@@ -87,7 +89,16 @@ def _header(image: Image.Image) -> Header:
     tag, (width, height) = orientation.tag_of(image), image.size
     size = (height, width)
     upright = size if image.format == "TIFF" else orientation.upright_size(size, tag)
-    return Header(image.format, upright, tag)
+    return Header(image.format, upright, tag, image.mode)
+
+
+def _reduce(image: Image.Image, reduced_to: int) -> None:
+    """JPEGs are decoded smaller by a divisor of both sides: pixels keep their places exactly."""
+    for divisor in (8, 4, 2):
+        sides = [side // divisor for side in image.size if side % divisor == 0]
+        if len(sides) == 2 and min(sides) >= reduced_to:
+            image.draft("RGB", (sides[0], sides[1]))
+            return
 
 
 def _film_focal_mm(image: Image.Image) -> float | None:

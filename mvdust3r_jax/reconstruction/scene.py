@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from mvdust3r_jax import export
-from mvdust3r_jax.storage.results import results_folder
+from mvdust3r_jax.storage.results import files_of, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, SceneArrays
 
 
@@ -21,14 +22,22 @@ class Scene(SceneArrays):
     ) -> list[Path]:
         """Write `scene.npz` (from which `load` restores the scene) and the named export formats.
 
-        The folder is created where missing; in one that exists only what this program wrote under
-        the same names is replaced (`storage.results`). Returns the files, in the order of
-        ``formats`` after `scene.npz`. Raises ValueError for an unknown format, naming those that
-        there are; ResultsError where a foreign file has a name that is needed.
+        The folder is created where missing; in one that exists only what this program wrote is
+        replaced (`storage.results`): under the same names, and of another scene all. Returns the
+        files, in the order of ``formats`` after `scene.npz`. Raises ValueError for an unknown
+        format, naming those that there are; ResultsError where a foreign file has a name that is
+        needed.
         """
         folder = Path(folder)
         names = [export.EXPORTERS[name].file_name for name in formats if name in export.EXPORTERS]
-        with results_folder(folder, parts=[SCENE_FILE, *names]) as stage:
+        replaced = {SCENE_FILE, *names}
+        with results_folder(folder, parts=replaced) as stage:
             self.save_arrays(stage / SCENE_FILE)
+            if not _is_same(folder / SCENE_FILE, stage / SCENE_FILE):
+                replaced |= {file.relative_to(folder).parts[0] for file in files_of(folder)}
             export.write(self, stage, formats)
         return [folder / name for name in (SCENE_FILE, *names)]
+
+
+def _is_same(earlier: Path, new: Path) -> bool:
+    return earlier.is_file() and filecmp.cmp(earlier, new, shallow=False)

@@ -45,7 +45,7 @@ def results_folder(folder: str | os.PathLike, parts: Collection[str] | None = No
     Args:
       folder: is made if it does not exist; links are followed.
       parts: names directly below ``folder``: of what an earlier run wrote, only these may go when
-        they are not written again; by default all.
+        they are not written again; by default all. It is looked at when the block has ended.
 
     Raises:
       ResultsError: another process writes there, or a foreign file has a name that is needed.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mvdust3r_jax.storage.atomic import whole_file
-from mvdust3r_jax.storage.scene_check import SceneFileError, check_scene
+from mvdust3r_jax.storage.scene_check import FIELDS, SceneFileError, check_scene
 from mvdust3r_jax.types import Gaussians
 
 # The file inside an output folder from which `SceneArrays.load` restores everything.
@@ -68,8 +69,8 @@ class SceneArrays:
     coefficients, ``scales`` standard deviations in the points' unit, at most what training
     rendered; None for networks without Gaussian heads.
     masks: pixels that show the scene (false on padding, transparency and user masks).
-    timings: seconds of each stage. metric: whether one unit of ``points`` is one meter (or
-    whatever unit the known poses were given in). world_is_reference: whether the world is the
+    timings: seconds of each stage. metric: whether the unit of ``points`` is that in which known
+    poses were given. world_is_reference: whether the world is the
     reference view's camera frame; false where known poses brought a world of their own.
     reference: that view. reference_margin: by how much its mean log confidence was above that of
     the second best view tried as the reference; None where only one was tried.
@@ -99,6 +100,11 @@ class SceneArrays:
     def colors(self) -> Float[np.ndarray, "V H W 3"]:
         """Color of every point: its pixel, in [0, 1]."""
         return self.images_01
+
+    @property
+    def unit(self) -> str:
+        """The unit of length in words."""
+        return "that of the known poses" if self.metric else "the scene's, unknown"
 
     @property
     def cameras(self) -> Cameras:
@@ -138,18 +144,17 @@ class SceneArrays:
         return self.masks & finite & (self.confidence >= min_confidence)
 
     def save_arrays(self, path: str | os.PathLike) -> Path:
-        """Write every field to one ``.npz``; float32 arrays, names and timings as JSON."""
+        """Write every field to one ``.npz``; float32 arrays, names and timings as JSON.
+
+        Raises SceneFileError for fields that `load` would refuse.
+        """
         path = Path(path)
-        arrays = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if isinstance(getattr(self, field.name), np.ndarray)
-        }
+        arrays = {name: np.asarray(getattr(self, name)) for name in FIELDS}
         if self.gaussians is not None:
-            arrays |= {f"gaussians_{k}": v for k, v in vars(self.gaussians).items()}
+            parts = vars(self.gaussians).items()
+            arrays |= {f"gaussians_{k}": np.asarray(v) for k, v in parts}
         meta = {
-            "format": _FORMAT,
-            "names": self.names,
+            "names": list(map(str, self.names)),
             "timings": self.timings,
             "metric": self.metric,
             "world_is_reference": self.world_is_reference,
@@ -157,8 +162,10 @@ class SceneArrays:
             "reference_margin": self.reference_margin,
             "refinement": self.refinement and dataclasses.asdict(self.refinement),
         }
+        check_scene(path, arrays, meta)
+        text = json.dumps({"format": _FORMAT, **meta})
         with whole_file(path) as partial, open(partial, "wb") as file:
-            np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
+            np.savez(file, meta=np.array(text), **arrays)
         return path
 
     @classmethod
@@ -170,6 +177,8 @@ class SceneArrays:
         """
         path = Path(path)
         path = path / SCENE_FILE if path.is_dir() else path
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise SceneFileError(f"{path} is no saved scene, which is an .npz archive")
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = dict(stored)

@@ -14,7 +14,7 @@ import numpy as np
 
 # Field -> shape in letters (V views, H W pixels), kind of numbers, and whether all must be finite.
 # Points need not be: where they are not, `SceneArrays.keep` leaves them out.
-_FIELDS = {
+FIELDS = {
     "images_01": ("VHW3", "f", True),
     "points": ("VHW3", "f", False),
     "confidence": ("VHW", "f", True),
@@ -37,6 +37,8 @@ _META = {
 }
 # No photograph is larger; exports allocate pictures of these sizes.
 MAX_SIDE = 1_000_000
+# Rotations are float32, and may have been typed.
+_POSE_TOLERANCE = 1e-2
 # Written by versions that had no such field.
 _OPTIONAL_META = ("world_is_reference", "reference", "reference_margin", "refinement")
 
@@ -51,7 +53,7 @@ def check_scene(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
     Raises:
       SceneFileError: with the first field that does not, what was expected and what is there.
     """
-    fields = _FIELDS | (_GAUSSIANS if any(name in arrays for name in _GAUSSIANS) else {})
+    fields = FIELDS | (_GAUSSIANS if any(name in arrays for name in _GAUSSIANS) else {})
     _check_names(path, "arrays", fields, arrays, ())
     _check_names(path, "fields", _META, meta, _OPTIONAL_META)
     sizes: dict[str, int] = {}
@@ -70,10 +72,24 @@ def check_scene(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
     sizes_px = arrays["original_sizes"]
     if (sizes_px < 1).any() or (sizes_px > MAX_SIDE).any():
         _fail(path, "original_sizes", f"sizes from 1 to {MAX_SIDE}", str(sizes_px.tolist()[:3]))
+    _check_poses(path, arrays["world_from_cam"])
+    seconds = [*meta["timings"].values()]
+    if not all(isinstance(s, int | float) and np.isfinite(s) for s in seconds):
+        _fail(path, "timings", "seconds", repr(meta["timings"])[:60])
     for name in ("intrinsics", "original_intrinsics"):
         focal = arrays[name][:, [0, 1], [0, 1]]
         if (focal <= 0).any():
             _fail(path, name, "positive focal lengths", str(focal.min()))
+
+
+def _check_poses(path: Path, poses: np.ndarray) -> None:
+    """Rotations and translations; a scale, or a matrix that cannot be inverted, is neither."""
+    rotation = np.asarray(poses[:, :3, :3], np.float64)
+    gram = rotation @ rotation.transpose(0, 2, 1)
+    flat = np.abs(poses[:, 3] - np.array([0.0, 0.0, 0.0, 1.0]))
+    if np.abs(gram - np.eye(3)).max() > _POSE_TOLERANCE or flat.max() > _POSE_TOLERANCE:
+        worst = int(np.abs(gram - np.eye(3)).max(axis=(1, 2)).argmax())
+        _fail(path, "world_from_cam", "rotations and translations", str(poses[worst].tolist())[:90])
 
 
 def _check_names(path: Path, what: str, wanted, given, optional) -> None:

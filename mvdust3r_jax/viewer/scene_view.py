@@ -83,7 +83,7 @@ class SceneView:
             self._add_scene_choice()
             self.cloud = PointsPanel(self.server, self._lock, self.scene, scene)
             self.views = ViewsPanel(self.server, self._lock, self.scene, self.size)
-            unit = "m" if scene.metric else "units of the scene"
+            unit = "units of the known poses" if scene.metric else "units of the scene"
             self.ruler = Ruler(self.server, self.cloud.shown_points, 0.02 * self.size, unit)
             self.path = KeyframePanel(self.server, origin, reach)
             self.downloads = DownloadPanel(self.server, self.cloud.shown_scene, self._sources)

@@ -26,6 +26,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Seconds that a silent connection may block a thread.
 _TIMEOUT_S = 30
 # What the page asks for at a start: a list of numbers and three choices.
+_MAX_DIGITS = 20
 _MAX_ORDER_BYTES = 1 << 14
 
 
@@ -132,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = self._body(_MAX_ORDER_BYTES)
         try:
             asked = json.loads(text or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "what is asked for is no JSON") from error
         if not isinstance(asked, dict):
             raise Refused(HTTPStatus.BAD_REQUEST, "what is asked for is no JSON object")
@@ -148,8 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit():
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "the length of the upload must be given")
-        if int(length) > limit:
-            message = f"{int(length):,} bytes; at most {limit:,} are accepted"
+        # Python reads no numbers of thousands of digits.
+        if len(length) > _MAX_DIGITS or int(length) > limit:
+            told = f"{int(length[:_MAX_DIGITS]):,}"
+            message = f"{told} bytes; at most {limit:,} are accepted"
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
         return int(length)
 

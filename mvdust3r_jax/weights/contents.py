@@ -34,7 +34,12 @@ class TrainedOn(NamedTuple):
     def from_texts(cls, texts: Mapping[str, str]) -> TrainedOn:
         """The inverse of `texts`; other names are passed over."""
         known = {name: json.loads(texts[name]) for name in cls._fields if texts.get(name)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        size, views = known.get("image_size"), known.get("views")
+        for name, given, count in (("image_size", size or [1, 1], 2), ("views", [views or 1], 1)):
+            whole = isinstance(given, list) and all(type(x) is int and x > 0 for x in given)
+            if not whole or len(given) != count:
+                raise ValueError(f"{name} should be positive whole numbers, got {texts[name]}")
+        return cls(size and tuple(size), views)
 
 
 class WeightsError(ValueError):
@@ -94,7 +99,10 @@ def config_from_json(text: str) -> ModelConfig:
     if not isinstance(fields, dict) or set(fields) - known:
         unknown = sorted(set(fields) - known) if isinstance(fields, dict) else text[:80]
         raise ValueError(f"the config in the file is not understood: {unknown}")
-    return ModelConfig(**{k: v for k, v in fields.items() if k not in COMPUTE_FIELDS})
+    try:
+        return ModelConfig(**{k: v for k, v in fields.items() if k not in COMPUTE_FIELDS})
+    except (TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"the config in the file is not understood: {error}") from error
 
 
 def as_float32(tree: Any) -> Any:

@@ -10,6 +10,7 @@ import ast
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ _READ = ("enc_num_heads", "dec_num_heads", "sh_degree")
 # What the releases have fixed and networks trained here may have otherwise is kept in files of ours
 # under a key of its own, which PyTorch's programs pass over.
 _OWN_KEY = "mvdust3r_jax"
+# What PyTorch's wrappers put before the names of a network's tensors.
+_WRAPPED = re.compile(r"^(module\.|_orig_mod\.)+")
 
 
 def load_checkpoint(
@@ -64,9 +67,7 @@ def load_checkpoint(
     tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, np.ndarray)}
     if not tensors:
         raise TorchFileError(f"{path} holds no tensors; its keys are {sorted(map(str, state))[:8]}")
-    prefix = "module."
-    if all(name.startswith(prefix) for name in tensors):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    tensors = {_WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
     try:
         fields = config_fields(_constructor_arguments(checkpoint))
         return tensors, fields | _fields_kept(checkpoint.get(_OWN_KEY))

@@ -139,6 +139,8 @@ def test_frames_of_videos_become_files(tmp_path, scene):
     with Image.open(tmp_path / "images" / "a_walk_2.jpg") as picture:
         assert picture.size == (scene.original_sizes[2, 1], scene.original_sizes[2, 0])
         assert abs(np.asarray(picture).astype(int) - 160).max() < 4
+    Image.new("RGB", (96, 162)).save(tmp_path / "images" / "a_walk_2.jpg")
+    assert photographs.written_names(named, tmp_path) is None, "one is not what the cameras see"
     same = dataclasses.replace(scene, names=["a b.jpg", "a_b.jpg", "c"])
     names = photographs.file_names(same)
     assert names == ["0000_a_b.jpg", "0001_a_b.jpg", "0002_c.jpg"]
@@ -157,7 +159,12 @@ def test_plain_photographs_serve_as_they_are(tmp_path, scene):
         named = dataclasses.replace(scene, names=list(under or names))
         return photographs.serve_as_they_are(named, [tmp_path / name for name in names])
 
+    picture.save(tmp_path / "webp.jpg", "WEBP")
+    picture.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    Image.new("I;16", (6, 4)).save(tmp_path / "deep.png")
     assert plain("a.jpg", "b.png")
+    for odd in ("webp.jpg", "cmyk.jpg", "deep.png"):
+        assert not plain("a.jpg", odd), odd
     assert not plain("a.jpg", "turned.jpg") and not plain("c d.png", "a.jpg")
     assert not plain("a.jpg", "b.png", under=["x_a.jpg", "x_b.png"])
 
@@ -168,6 +175,16 @@ def test_npz_is_a_scene(tmp_path, scene):
     again = Scene.load(tmp_path / "points.npz")
     np.testing.assert_array_equal(again.points, scene.points)
     assert abs(again.masks.sum() / scene.masks.sum() - 0.5) < 0.01
+
+
+def test_formats_of_another_scene_do_not_stay_beside_it(tmp_path, scene):
+    """The same scene's come one after the other; with another one all are replaced."""
+    first, second = (Scene(**vars(scene) | {"timings": {"network": s}}) for s in (1.0, 2.0))
+    first.save(tmp_path, ["ply"])
+    first.save(tmp_path, ["cameras"])
+    assert {p.name for p in tmp_path.glob("[!.]*")} == {"scene.npz", "scene.ply", "cameras.json"}
+    second.save(tmp_path, ["ply"])
+    assert {p.name for p in tmp_path.glob("[!.]*")} == {"scene.npz", "scene.ply"}
 
 
 def test_contact_sheet_shows_each_view_in_three_rows(scene):

@@ -122,12 +122,12 @@ def test_surface_through_two_disagreeing_views_lies_between_by_confidence():
 
 
 def test_depth_files_hold_the_depth(tmp_path, scene):
-    """Metric: PIL reads millimeters, NumPy the same in meters; pixels outside the mask are 0."""
+    """In a known unit: PIL reads thousandths, NumPy the unit; pixels outside the mask are 0."""
     metric = dataclasses.replace(scene, metric=True, masks=scene.masks.copy())
     metric.masks[:, :, :5] = False
     export.write(metric, tmp_path, ["depth"], export.PointFilter(drop_share=0))
     index = json.loads((tmp_path / "depth" / "depth.json").read_text())
-    assert index["unit"] == "meter" and len(index["views"]) == 3
+    assert index["unit"] == "that of the known poses" and len(index["views"]) == 3
     for i, entry in enumerate(index["views"]):
         with Image.open(tmp_path / "depth" / entry["depth_mm"]) as picture:
             assert picture.mode == "I;16"

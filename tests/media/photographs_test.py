@@ -245,13 +245,28 @@ def test_padding_is_white_and_masked():
     assert (fitted.pixels[~fitted.mask] == 255).all()
 
 
-def test_reduced_decoding_keeps_the_geometry(tmp_path):
+@pytest.mark.parametrize("size", [(47, 700), (700, 47), (100, 200), (480, 641), (3000, 2)])
+@pytest.mark.parametrize("point", [None, (0.3, 0.45)])
+def test_padded_pixels_stay_square(size, point):
+    """One scale for both axes, whatever the aspect, and all but a pixel of the result is shown."""
+    height, width = size
+    center = None if point is None else (point[0] * width, point[1] * height)
+    fitted = fitting.fit_photo(coordinates(height, width), 64, 64, "pad", center)
+    scale = fitted.net_from_original[[0, 1], [0, 1]]
+    rows, columns = fitted.mask.any(axis=1).sum(), fitted.mask.any(axis=0).sum()
+    if min(size) * scale.min() >= 1:
+        np.testing.assert_allclose(scale[0], scale[1], rtol=1e-9)
+    assert rows > height * scale[1] - 1 and columns > width * scale[0] - 1
+
+
+@pytest.mark.parametrize("size, divisor", [((960, 1280), 4), ((961, 1280), 1), ((962, 1280), 2)])
+def test_reduced_decoding_keeps_the_geometry(tmp_path, size, divisor):
     """A large JPEG, decoded at a fraction, has the map and nearly the pixels of the full one."""
-    v, u = np.mgrid[:960, :1280]
+    v, u = np.mgrid[: size[0], : size[1]]
     array = np.stack([u / 6, v / 5, 0 * u], axis=-1).astype(np.uint8)
     path = save(tmp_path / "big.jpg", array, quality=95)
     small = photographs.read_photo(path, target=(32, 32))
-    assert small.pixels.shape[0] < 960 and small.original_size == (960, 1280)
+    assert small.pixels.shape[0] == size[0] // divisor and small.original_size == size
     a, b = (
         fitting.fit_photo(small, 32, 32),
         fitting.fit_photo(photographs.read_photo(path), 32, 32),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -52,6 +53,8 @@ def with_meta(arrays, **changes):
         ("points", lambda x: x.astype(str), "floating-point numbers, got <U"),
         ("confidence", lambda x: x * np.nan, "confidence should hold finite numbers"),
         ("world_from_cam", lambda x: np.full_like(x, np.inf), "world_from_cam should hold finite"),
+        ("world_from_cam", lambda x: 0 * x, "world_from_cam should hold rotations"),
+        ("world_from_cam", lambda x: x * 1.1, "world_from_cam should hold rotations"),
         ("intrinsics", lambda x: -x, "positive focal lengths"),
         ("original_sizes", lambda x: x * 0, "sizes from 1 to"),
         ("masks", lambda x: x.astype(np.float32), "true or false, got float32"),
@@ -75,12 +78,32 @@ def test_edited_files_are_named_with_what_is_wrong(saved, tmp_path, name, change
     assert "e.npz" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("changes", [{"names": ["a"]}, {"names": "ab"}, {"metric": 3}, {"x": 1}])
+@pytest.mark.parametrize(
+    "changes", [{"names": ["a"]}, {"names": "ab"}, {"metric": 3}, {"x": 1}, {"timings": {"a": "1"}}]
+)
 def test_edited_texts_are_named(saved, tmp_path, changes):
     """Names for each view, true or false, and nothing unknown."""
     path = rewritten(tmp_path / "e.npz", saved[1], "meta", with_meta(saved[1], **changes))
     with pytest.raises(SceneFileError, match=next(iter(changes))):
         SceneArrays.load(path)
+
+
+def test_what_cannot_be_loaded_is_not_saved(tmp_path):
+    """Arrays of JAX are saved as NumPy's; fields that do not fit are named, nothing is written."""
+    scene = box_room(2)
+    path = tmp_path / "s.npz"
+    dataclasses.replace(scene, points=jnp.asarray(scene.points)).save_arrays(path)
+    np.testing.assert_array_equal(SceneArrays.load(path).points, scene.points)
+    with pytest.raises(SceneFileError, match="names should hold 2 texts"):
+        dataclasses.replace(scene, names=["a"] * 3).save_arrays(tmp_path / "t.npz")
+    assert not (tmp_path / "t.npz").exists()
+
+
+def test_text_is_no_scene(tmp_path):
+    """Nothing is said of pickles, which no option would make readable."""
+    (tmp_path / "s.npz").write_text("hello")
+    with pytest.raises(SceneFileError, match="s.npz is no saved scene, which is an .npz archive"):
+        SceneArrays.load(tmp_path / "s.npz")
 
 
 def test_cut_and_flipped_files_never_pass_unseen(saved, tmp_path):

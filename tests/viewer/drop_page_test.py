@@ -76,6 +76,13 @@ def test_impossible_wishes_are_refused(drop_page, asked):
     assert drop_page.uploads.session.status["photographs"] == 2
 
 
+def test_orders_that_no_reader_takes_are_refused(drop_page):
+    """Deep nesting, and a length of thousands of digits, have an answer as others have."""
+    assert post(drop_page, "/start", b"[" * 16_000)[0] == 400
+    headers = {"X-Token": drop_page.uploads.token, "Content-Length": "9" * 5000}
+    assert request(drop_page, "POST", "/start", None, **headers)[0] == 413
+
+
 def test_a_job_can_be_cancelled_and_started_again(drop_page):
     """It stops when it next tells how far it is; its photographs are still there."""
     drop_page.gate.clear()

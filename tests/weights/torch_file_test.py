@@ -319,6 +319,7 @@ def test_not_a_network(tmp_path):
 
 
 def test_wrapped_names_are_unwrapped(tmp_path):
-    """The prefix of DistributedDataParallel is removed, a bare state dict accepted."""
-    torch_writer.write(tmp_path / "x.pth", {"module.a": np.ones(2, np.float32)})
-    assert list(torch_args.load_checkpoint(tmp_path / "x.pth")[0]) == ["a"]
+    """Prefixes of DataParallel and torch.compile are removed, a bare state dict accepted."""
+    names = ["module.a", "b", "_orig_mod.c", "module._orig_mod.d"]
+    torch_writer.write(tmp_path / "x.pth", {name: np.ones(2, np.float32) for name in names})
+    assert sorted(torch_args.load_checkpoint(tmp_path / "x.pth")[0]) == ["a", "b", "c", "d"]

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known.add_argument(
         "--use",
         choices=words.USES,
-        help="what to take from --cameras; poses make the scale metric (default: all)",
+        help="what to take from --cameras; poses bring their unit (default: all)",
     )
     known.add_argument(
         "--masks",
