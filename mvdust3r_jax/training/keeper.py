@@ -68,12 +68,13 @@ class Keeper:
         The step that runs when an error is found may be one more than the loop has looked at. What
         hinders saving is logged: the error that ends the run is the one to tell.
         """
-        with self._watchdog.paused():
-            try:
-                kept = self._chips.host_view(state)
-                step = int(kept.step)
-                if step and self._checkpoints.save(step, kept, self._source.get_state()):
+        try:
+            kept, position = self._chips.host_view(state), self._source.get_state()
+            step = int(kept.step)
+            with self._watchdog.paused():
+                if step and self._checkpoints.save(step, kept, position):
                     logging.error("the run ends with an error; saved after step %d", step)
-            except Exception as error:
-                logging.error("the newest state could not be saved: %s", error)
+        except Exception as error:
+            logging.error("the newest state could not be saved: %s", error)
+        with self._watchdog.paused():
             self._checkpoints.close()
