@@ -3,8 +3,8 @@
     python train.py --config configs/small_mvd.py --workdir DIR [--config.peak_lr=1e-3 ...]
 
 Started again with the same workdir it goes on where the newest readable checkpoint stands, bit for
-bit as if it had never stopped (on CPU). SIGTERM (with several processes: to any of them) saves and
-exits with 75. docs/training.md explains the fields and exit codes, docs/tpu_pods.md several
+bit as if it had never stopped (on CPU). SIGTERM or Ctrl-C (with several processes: to any of them)
+saves and exits with 75. docs/training.md explains fields and exit codes, docs/tpu_pods.md several
 machines.
 """
 
@@ -28,7 +28,8 @@ from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.initial import initial_variables, variable_shapes
-from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets, deciding
+from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
+from mvdust3r_jax.training.keeper import Keeper
 from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.one_run import alone_in
@@ -103,15 +104,16 @@ def train(
     profile: range = range(0),
     allow_changes: bool = False,
 ) -> int:
-    """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM.
+    """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM or Ctrl-C.
 
     profile: steps that are traced. allow_changes: go on although settings differ from those of the
     checkpoint. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
     """
     build.check(config)
     processes.check_shared_folder(workdir)
-    with alone_in(workdir), Watchdog(60 * config.stall_minutes) as watchdog:
-        return _train(config, workdir, profile, allow_changes, watchdog)
+    watchdog, stop = Watchdog(60 * config.stall_minutes), Preemption()
+    with alone_in(workdir), watchdog, stop:
+        return _train(config, workdir, profile, allow_changes, watchdog, stop)
 
 
 def _train(
@@ -120,9 +122,10 @@ def _train(
     profile: range,
     allow_changes: bool,
     watchdog: Watchdog,
+    stop: Preemption,
 ) -> int:
     """The loop itself."""
-    stop, compiles, trace = Preemption(), CompileCounter(), Trace(workdir / "profile", profile)
+    compiles, trace = CompileCounter(), Trace(workdir / "profile", profile)
     logging.info("devices: %s", jax.devices())
     settings = config.to_json_best_effort()
 
@@ -148,7 +151,14 @@ def _train(
 
     # What is told
     writes = jax.process_index() == 0
-    log = MetricLog(workdir, first_step, tensorboard=config.tensorboard, active=writes)
+    judged_again = first_step > 0 and due(config.eval_every, first_step)
+    log = MetricLog(
+        workdir,
+        first_step,
+        tensorboard=config.tensorboard,
+        active=writes,
+        judged_again=judged_again,
+    )
     if changes:
         log.event(first_step, "changed", settings=changes)
     end = config.stop_step or config.total_steps
@@ -164,8 +174,16 @@ def _train(
     left_out = LeftOut(log, epoch_samples, seen.get("sample", 0))
     judge = Judge(run, log, held_out, batches=config.eval_batches, after_each=watchdog.alive)
 
+    keeper = Keeper(
+        *(checkpoints, chips, source, judge, log, watchdog),
+        metric=config.best_metric,
+        pictures_every=config.pictures_every,
+    )
     step = first_step
     try:
+        # The run may have been killed between saving this step and evaluating it.
+        if judged_again:
+            keeper.best(step, state)
         for step in range(first_step + 1, end + 1):
             trace.before(step)
 
@@ -185,33 +203,25 @@ def _train(
             report.after(step, metrics, samples, batch.images.shape)
             left_out.after(step, samples, info)
 
+            # The newest state; evaluation, which may fail, comes behind it
+            if due(config.checkpoint_every, step) or last:
+                skipped.look()
+                with report.aside():
+                    keeper.newest(step, state)
+
             # Evaluation, pictures and the best state
             if due(config.eval_every, step):
                 jax.block_until_ready(metrics)
                 with report.aside():
-                    draw = due(config.pictures_every, step)
-                    means = judge.means(step, state, draw=draw)
-                    name, value = deciding(means, config.best_metric)
-                    view, position = functools.partial(chips.host_view, state), source.get_state()
-                    with watchdog.paused():
-                        checkpoints.save_if_best(step, view, position, name, value)
-
-            # The newest state
-            if due(config.checkpoint_every, step) or last:
-                skipped.look()
-                position = source.get_state()
-                with watchdog.paused(), report.aside():
-                    saved = checkpoints.save(step, chips.host_view(state), position)
-                log.event(step, "checkpoint", saved=saved)
+                    keeper.best(step, state)
             if last:
                 break
-    except NonFiniteError:
-        # Skipped steps changed no parameter. The step after the last one that was looked at may
-        # have run by now: what is saved stands under the state's own number.
-        state = chips.host_view(state)
-        checkpoints.save(int(state.step), state, source.get_state())
-        checkpoints.close()
-        log.close()
+    except Exception as error:
+        # All processes save together: of several, one that fails alone would wait for the others.
+        # Steps that are not finite fail in all of them, and have changed no parameter.
+        if isinstance(error, NonFiniteError) or jax.process_count() == 1:
+            keeper.before_error(state)
+            log.close()
         raise
 
     with watchdog.paused():
@@ -219,7 +229,7 @@ def _train(
     log.close()
     checkpoints.check_saved(step)
     if stop.reached:
-        logging.info("SIGTERM: saved after step %d", step)
+        logging.info("interrupted: saved after step %d", step)
     return INTERRUPTED if stop.reached else FINISHED
 
 

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from configs import checks, defaults
+from configs import checks, defaults, ranges
 from mvdust3r_jax.evaluation.plan import Options
 from mvdust3r_jax.models.config import VARIANTS, ModelConfig
 from mvdust3r_jax.training.objective import ALWAYS, check_terms
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.parallel import AXIS, OneChip
-from mvdust3r_jax.training.run import spread_by
+from mvdust3r_jax.training.run import check_pmap, spread_by
 from mvdust3r_jax.training.state import StepConfig
 
 # What of `config.loss` is no weight of a term.
@@ -130,6 +130,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name, overrides in config.get("eval", {}).items():
         wrong += checks.faults(overrides, known.data, f"eval.{name}.", FREE)
     checks.refuse(wrong, "configs/defaults.py")
+    ranges.check_steps(config)
+    ranges.check_mesh(config.mesh)
+    ranges.check_data(config.data)
     for name, overrides in config.eval.items():
         # The objective tells render-only views from inputs by this one number.
         if overrides.get("num_targets", config.data.num_targets) != config.data.num_targets:
@@ -137,6 +140,7 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"eval.{name}.num_targets = {overrides.num_targets} must be data.num_targets = "
                 f"{config.data.num_targets}: evaluation has as many render-only views as training"
             )
+        ranges.check_data(data_settings(config, **overrides.to_dict()), f"eval.{name}")
     if config.eval_every and not config.eval:
         raise ValueError("config.eval names no set; eval_every = 0 evaluates never")
     judges = ["nd", "loss", *ALWAYS]
@@ -151,8 +155,6 @@ def check(config: ml_collections.ConfigDict) -> None:
             "gather='layer' needs parallel='fsdp', and remat, without which all that is gathered "
             f"would be kept for the backward pass; got {config.parallel!r}, {config.remat!r}"
         )
-    if config.data.prefetch < 1:
-        raise ValueError(f"data.prefetch must be at least 1, got {config.data.prefetch}")
     if config.milestone_every and config.milestone_every % max(config.checkpoint_every, 1):
         raise ValueError(
             f"milestone_every = {config.milestone_every} must be a multiple of checkpoint_every = "
@@ -162,6 +164,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             f"stop_step must lie in 0..total_steps = {config.total_steps}, got {config.stop_step}"
         )
+    if config.parallel == "pmap":
+        check_pmap(config.mesh, config.slices, config.gather)
+    if not parts(config).objective.weights:
+        raise ValueError("no term of config.loss has a weight: nothing would be learned")
 
 
 def check_shares(config: ml_collections.ConfigDict, devices: int) -> None:
@@ -169,7 +175,7 @@ def check_shares(config: ml_collections.ConfigDict, devices: int) -> None:
 
     devices: of all processes. ValueError naming the batch and what it must be a multiple of.
     """
-    parts, views = config.accumulation, config.mesh[1]
+    parts, views = config.accumulation, config.mesh[1] if config.parallel == "fsdp" else 1
     shards = max(devices // views, 1)
     sets = {f"eval.{name}": settings for name, settings in eval_settings(config).items()}
     for place, settings in ({"data": data_settings(config)} | sets).items():

@@ -6,6 +6,7 @@ A program calls `define` when it is run as one (so that others can import it), t
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,9 @@ from ml_collections import config_flags
 
 from configs.checks import closest
 from mvdust3r_jax.storage.places import as_path
+
+# --config.NAME, whose value stands behind "=" or is the next entry.
+_OVERRIDE = re.compile(r"--?config\.([\w.]+)")
 
 
 def define(config: str, workdir: str) -> None:
@@ -67,8 +71,11 @@ def _parsed(argv: Sequence[str]) -> list[str]:
 
 def _config_file(argv: Sequence[str]) -> str:
     """What --config names, '' where it is not given."""
-    found = re.search(r"--?config[= ](\S+)", " ".join(argv))
-    return found[1] if found else ""
+    for entry, after in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        name, equals, value = entry.partition("=")
+        if name in ("--config", "-config"):
+            return value if equals else after
+    return ""
 
 
 def _wrong_override(argv: Sequence[str]) -> str:
@@ -77,7 +84,7 @@ def _wrong_override(argv: Sequence[str]) -> str:
         config = _loaded(_config_file(argv))
     except Exception:  # told by the caller, who has the first error
         return ""
-    for dotted in re.findall(r"--?config\.([\w.]+)", " ".join(argv)):
+    for dotted in [found[1] for entry in argv if (found := _OVERRIDE.match(entry))]:
         known = config
         for name in dotted.split("."):
             names = list(known.keys()) if hasattr(known, "keys") else []

@@ -26,8 +26,11 @@ class DevicePrefetch:
 
     def _fetch(self):
         position = self._iterator.get_state()
-        batch, info = next(self._iterator)
-        return position, self._put(batch), info
+        try:
+            batch, info = next(self._iterator)
+            return position, (self._put(batch), info)
+        except Exception as error:
+            return position, error
 
     def _fill(self) -> None:
         while len(self._queue) < self._depth:
@@ -38,9 +41,13 @@ class DevicePrefetch:
 
     def __next__(self):
         self._fill()
-        _, batch, info = self._queue.popleft().result()
+        _, fetched = self._queue[0].result()
+        # It stays the oldest: whoever goes on from its position asks for the same batch again.
+        if isinstance(fetched, Exception):
+            raise fetched
+        self._queue.popleft()
         self._fill()
-        return batch, info
+        return fetched
 
     def get_state(self):
         """Position before the next batch that will be handed out."""

@@ -147,11 +147,8 @@ def prepared():
 
 @pytest.fixture
 def prepared_once(prepared, monkeypatch):
-    """Runs take the programs above, and leave the handler of SIGTERM as it was."""
+    """Runs take the programs above."""
     monkeypatch.setattr(train, "prepare", lambda config, fresh: prepared)
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
 
 
 class BadFromThird(BoxSource):

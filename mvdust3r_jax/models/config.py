@@ -9,6 +9,17 @@ from mvdust3r_jax.models.point_heads import POINT_HEADS
 
 GELUS = ("erf", "tanh")
 DTYPES = ("float32", "bfloat16", "float16")
+# Of ``jax.checkpoint_policies``, those that need no arguments.
+REMAT_POLICIES = (
+    "everything_saveable",
+    "nothing_saveable",
+    "dots_saveable",
+    "checkpoint_dots",
+    "dots_with_no_batch_dims_saveable",
+    "checkpoint_dots_with_no_batch_dims",
+)
+# What the rasterizer's spherical harmonics go up to.
+MAX_SH_DEGREE = 3
 # Fields of a ModelConfig that say how to compute; they change no parameter.
 COMPUTE_FIELDS = ("dtype", "remat", "bn_axis_name", "gather_axis", "unroll")
 
@@ -58,6 +69,13 @@ class ModelConfig:
             raise ValueError(f"gelu must be one of {GELUS}, got {self.gelu!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {DTYPES}, got {self.dtype!r}")
+        if not isinstance(self.remat, bool) and self.remat not in REMAT_POLICIES:
+            raise ValueError(
+                f"remat must be True ('full' in a config), False ('') or one of {REMAT_POLICIES}, "
+                f"got {self.remat!r}"
+            )
+        if not 0 <= self.sh_degree <= MAX_SH_DEGREE:
+            raise ValueError(f"sh_degree must lie in 0..{MAX_SH_DEGREE}, got {self.sh_degree}")
         if refusal := POINT_HEADS[self.head].refusal(self.patch, self.skip):
             raise ValueError(refusal)
         for name, dim, count in (

@@ -33,8 +33,15 @@ class MetricLog:
     """
 
     def __init__(
-        self, workdir: AnyPath, first_step: int, *, tensorboard: bool, active: bool = True
+        self,
+        workdir: AnyPath,
+        first_step: int,
+        *,
+        tensorboard: bool,
+        active: bool = True,
+        judged_again: bool = False,
     ):
+        """first_step: the last one of an earlier run; judged_again: it is evaluated once more."""
         self._active, self._mirror, self._board = active, None, None
         self.path: AnyPath | None = None
         if not active:
@@ -46,7 +53,7 @@ class MetricLog:
         self._workdir = workdir
         workdir.mkdir(parents=True, exist_ok=True)
         self.path = workdir / "metrics.jsonl"
-        _drop_after(self.path, first_step)
+        _drop_after(self.path, first_step, judged_again)
         self._file = self.path.open("a", encoding="utf-8")
         if tensorboard:
             self._board = _open_board(workdir / "tensorboard", first_step)
@@ -122,8 +129,8 @@ def _open_board(folder: AnyPath, first_step: int) -> Any:
     return Board(folder, first_step)
 
 
-def _drop_after(path: AnyPath, first_step: int) -> None:
-    """Keeps the records of steps before ``first_step`` (their step number is at most that)."""
+def _drop_after(path: AnyPath, first_step: int, judged_again: bool) -> None:
+    """Keeps records up to ``first_step``, without its evaluation where that is repeated."""
     if not path.exists():
         return
     kept = []
@@ -132,7 +139,9 @@ def _drop_after(path: AnyPath, first_step: int) -> None:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue  # the line that was being written when the run was killed
-        if record.get("step", 0) <= first_step and first_step > 0:
+        step, kind = record.get("step", 0), record.get("kind", "")
+        repeated = judged_again and step == first_step and kind.startswith("eval_")
+        if step <= first_step and first_step > 0 and not repeated:
             kept.append(line)
     whole = path.with_suffix(".tmp")
     whole.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

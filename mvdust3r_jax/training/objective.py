@@ -50,16 +50,17 @@ POINT_TERMS: dict[str, Callable[[Points], Float[Array, ""]]] = {
     "confidence": confidence,
     "regression": regression,
 }
-TERMS = (*POINT_TERMS, *SCENE_TERMS)
 # Logged with or without weight.
 ALWAYS = ("confidence", "regression")
 
 
 def check_terms(config: ObjectiveConfig) -> None:
     """ValueError for a weight of a term that does not exist, naming those that do."""
-    unknown = sorted(set(config.weights) - set(TERMS))
+    # Now, not when this file is imported: programs of others may add terms of their own.
+    terms = (*POINT_TERMS, *SCENE_TERMS)
+    unknown = sorted(set(config.weights) - set(terms))
     if unknown:
-        raise ValueError(f"unknown loss terms {', '.join(unknown)}; there are {', '.join(TERMS)}")
+        raise ValueError(f"unknown loss terms {', '.join(unknown)}; there are {', '.join(terms)}")
 
 
 def total_loss(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from flax.core import FrozenDict
@@ -12,7 +13,7 @@ from mvdust3r_jax.splat.pointmaps import MAX_SCALE
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """Weights by the names of `objective.TERMS`; a term without weight is not in the program.
+    """Weights by the names of terms (see `objective`); one without weight is not in the program.
 
     num_refs: paths R, at most the number of input views. num_targets: render-only views T at the
     end of each sample. render_paths, render_views: how many paths and views are rendered in each
@@ -28,10 +29,16 @@ class ObjectiveConfig:
     max_scale: float = MAX_SCALE
 
     def __post_init__(self):
+        least = {"num_refs": 1, "num_targets": 0, "render_paths": 0, "render_views": 0}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
         used = {name: float(weight) for name, weight in self.weights.items() if weight}
-        negative = [f"{name} = {weight}" for name, weight in used.items() if not weight > 0]
-        if negative:
-            raise ValueError(f"weights of loss terms must be at least 0, got {', '.join(negative)}")
+        wrong = [f"{name} = {weight}" for name, weight in used.items() if not 0 < weight < math.inf]
+        if wrong:
+            raise ValueError(
+                f"weights of loss terms must be finite and at least 0, got {', '.join(wrong)}"
+            )
         # Hashable, as what a compiled program is made for must be.
         object.__setattr__(self, "weights", FrozenDict(used))
         if "sh_color" in used and not self.sh_degree:

@@ -8,6 +8,7 @@ no rule covers is an error, so that a new kind of parameter cannot be decayed by
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
+
+from mvdust3r_jax.training.processes import RunError
 
 # Kernels are decayed, also where scan stacks them; biases and norms are not, stacked or single.
 DECAY_RULES = (
@@ -48,6 +51,16 @@ class OptimizerConfig:
     def __post_init__(self):
         if self.name not in ("adamw", "muon"):
             raise ValueError(f"optimizer must be 'adamw' or 'muon', got {self.name!r}")
+        if not 0 < self.peak_lr < math.inf:
+            raise ValueError(f"peak_lr must be finite and above 0, got {self.peak_lr}")
+        for name in ("final_lr", "weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.total_steps < 1:
+            raise ValueError(f"total_steps must be at least 1, got {self.total_steps}")
         if not 0 <= self.warmup_steps <= self.total_steps:
             raise ValueError(
                 f"warmup_steps must lie in 0..total_steps = {self.total_steps}, "
@@ -92,7 +105,7 @@ def frozen_mask(params: dict, patterns: tuple[str, ...]) -> dict:
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in patterns:
         if not any(re.fullmatch(pattern, name) for name in names):
-            raise ValueError(
+            raise RunError(
                 f"freeze pattern {pattern!r} matches no parameter; paths look like {names[:3]}"
             )
     return map_with_path(lambda name, _: any(re.fullmatch(p, name) for p in patterns), params)
@@ -130,8 +143,13 @@ def _scale_to_rms(update: Array, _: Array | None) -> Array:
 
 
 def make_optimizer(config: OptimizerConfig, params: dict) -> optax.GradientTransformation:
-    """The whole update rule. ``params`` (arrays or shapes) only tell the paths."""
-    frozen_mask(params, config.freeze)
+    """The whole update rule. ``params`` (arrays or shapes) only tell the paths.
+
+    Raises:
+      RunError: a pattern of ``freeze`` matches nothing, or together they leave nothing to learn.
+    """
+    if all(jax.tree.leaves(frozen_mask(params, config.freeze))):
+        raise RunError(f"freeze = {config.freeze} matches every parameter: nothing would learn")
 
     def schedule(count: Array) -> Array:
         return learning_rate(config, count)

@@ -48,6 +48,20 @@ def watched(run: Run, watchdog: Watchdog) -> Run:
     )
 
 
+def check_pmap(mesh_shape: tuple[int, int], slices: int, gather: str, devices: int = 0) -> None:
+    """ValueError for what ``pmap`` would pass over: it copies the state to all devices alike.
+
+    devices: how many there are, 0 where that is not known yet.
+    """
+    batch_shards, view_shards = mesh_shape
+    everything = batch_shards in (0, devices) or not devices
+    if view_shards != 1 or slices != 1 or gather != "step" or not everything:
+        raise ValueError(
+            "mesh, slices and gather are for parallel='fsdp'; 'pmap' takes (0, 1), 1 and 'step', "
+            f"got {tuple(mesh_shape)}, {slices} and {gather!r}"
+        )
+
+
 def spread_by(
     name: str,
     mesh_shape: tuple[int, int] = (0, 1),
@@ -62,15 +76,18 @@ def spread_by(
     of a whole ``step`` or those of a ``layer``.
 
     Raises:
-      ValueError: another name, or a mesh of another number of devices.
+      ValueError: another name, a mesh of another number of devices, or one that is not used.
     """
+    count = len(devices or jax.devices())
     if gather not in GATHER:
         raise ValueError(f"gather must be one of {GATHER}, got {gather!r}")
+    if slices < 1:
+        raise ValueError(f"slices must be at least 1, got {slices}")
     if name == "pmap":
+        check_pmap(mesh_shape, slices, gather, count)
         return DataParallel(devices)
     if name == "fsdp":
         batch_shards, view_shards = mesh_shape
-        count = len(devices or jax.devices())
         shape = batch_shards or count // view_shards, view_shards
         return FullySharded(make_mesh(shape, devices, slices), by_layer=gather == "layer")
     raise ValueError(f"parallel must be 'pmap' or 'fsdp', got {name!r}")

@@ -25,14 +25,6 @@ def test_evaluation_with_another_number_of_targets_is_refused():
         build.check(config)
 
 
-def test_a_run_reads_at_least_one_batch_ahead():
-    """0 is refused instead of silently being 1."""
-    config = smallest()
-    config.data.prefetch = 0
-    with pytest.raises(ValueError, match="prefetch must be at least 1"):
-        build.check(config)
-
-
 @pytest.mark.parametrize("fields", [{"parallel": "fsdp"}, {"remat": "full"}])
 def test_layers_are_gathered_one_at_a_time_where_that_can_save_memory(fields):
     """With cut parameters and rematerialization alone; what came is quoted."""
@@ -117,6 +109,7 @@ def test_shipped_configs_fit(name):
         ({"batch_size": 8, "parts": 2}, 8, "choose a multiple of 16"),
         ({"images_per_step": 24, "num_inputs": (2, 4)}, 4, "batch of 6 samples"),
         ({"batch_size": 8, "mesh": (0, 2)}, 32, "share views 2 by 2 in 1 parts: .* of 16"),
+        ({"batch_size": 2, "mesh": (0, 2), "parallel": "pmap"}, 4, "by 4 devices in .* of 4"),
     ],
 )
 def test_batches_that_devices_cannot_share_are_refused(fields, devices, words):
@@ -124,6 +117,7 @@ def test_batches_that_devices_cannot_share_are_refused(fields, devices, words):
     config = defaults.get_config()
     config.accumulation = fields.pop("parts", 1)
     config.mesh = fields.pop("mesh", (0, 1))
+    config.parallel = fields.pop("parallel", "fsdp")
     config.data.update(fields)
     build.check_shares(config, 2)
     with pytest.raises(ValueError, match=words):

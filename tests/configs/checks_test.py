@@ -98,3 +98,13 @@ def test_eval_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, said):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.strip() == said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--config", "my confs/c.py"], ["-config=my confs/c.py"], ["--config=my confs/c.py"]],
+)
+def test_the_config_file_is_found_where_it_stands(arguments):
+    """A path may have spaces, and that of the workdir may end like the flag."""
+    before = ["train.py", "--workdir", "runs/my-config", "--note=--config=other.py"]
+    assert flags._config_file([*before, *arguments, "--config.veiws=4"]) == "my confs/c.py"

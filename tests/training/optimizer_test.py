@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from mvdust3r_jax.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from mvdust3r_jax.training.processes import RunError
 
 PARAMS = {
     "encoder": {
@@ -23,6 +24,12 @@ def updated(config, gradients):
     optimizer = make_optimizer(config, PARAMS)
     updates, _ = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
     return optax.apply_updates(PARAMS, updates)
+
+
+def test_a_run_in_which_nothing_learns_is_refused():
+    """Patterns of freeze that together match every parameter."""
+    with pytest.raises(RunError, match="matches every parameter"):
+        make_optimizer(OptimizerConfig(freeze=("encoder/.*", "head/.*")), PARAMS)
 
 
 def test_schedule_warms_up_linearly_and_ends_at_the_final_rate():

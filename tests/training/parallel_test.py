@@ -215,22 +215,23 @@ jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
 sys.path[:0] = [sys.argv[3]]
 from jax.experimental import multihost_utils
 from mvdust3r_jax.training.preemption import Preemption
-stop = Preemption()
-for step in range(1, 200):
-    # Stands for the training step: it waits for the other process.
-    multihost_utils.process_allgather(jax.numpy.float32(step))
-    if step == 3 and jax.process_index() == 1:
-        os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(0.05)
-    if stop.after(step):
-        print("STOPPED", step)
-        break
+with Preemption() as stop:
+    for step in range(1, 200):
+        # Stands for the training step: it waits for the other process.
+        multihost_utils.process_allgather(jax.numpy.float32(step))
+        if step == 3 and jax.process_index() == 1:
+            os.kill(os.getpid(), getattr(signal, sys.argv[4]))
+        time.sleep(0.05)
+        if stop.after(step):
+            print("STOPPED", step)
+            break
 """
 
 
-def test_sigterm_to_one_of_two_processes_ends_both_after_the_same_step(tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_to_one_of_two_processes_ends_both_after_the_same_step(tmp_path, name):
     """Neither waits for the other, and neither is killed."""
-    outputs = run_in_two(tmp_path / "worker.py", _PREEMPTED, timeout_s=120)
+    outputs = run_in_two(tmp_path / "worker.py", _PREEMPTED, name, timeout_s=120)
     steps = [[x for x in said.splitlines() if x.startswith("STOPPED")] for said in outputs]
     assert steps[0] and steps[0] == steps[1], outputs
     assert 3 <= int(steps[0][0].split()[1]) < 199

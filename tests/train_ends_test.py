@@ -1,0 +1,112 @@
+"""What a run leaves when it ends early: data or evaluation that fail, Ctrl-C."""
+
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import train
+from data.box import BoxSource
+from mvdust3r_jax.training.judge import Judge
+from mvdust3r_jax.training.preemption import Preemption
+from mvdust3r_jax.training.skipped import SkippedSteps
+from tests.train_test import smallest, stored_state
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """The programs of the smallest config: compiled once for all tests in here."""
+    return train.prepare(smallest())
+
+
+@pytest.fixture(autouse=True)
+def prepared_once(prepared, monkeypatch):
+    """Runs take the programs above."""
+    monkeypatch.setattr(train, "prepare", lambda config, fresh: prepared)
+
+
+def run(workdir, **fields):
+    """Trains without checkpoints on the way, unless a field says so."""
+    config = smallest()
+    config.update({"checkpoint_every": 0, "stop_step": 3} | fields)
+    return train.train(config, workdir)
+
+
+def saved(folder):
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+def test_data_that_fail_cost_no_step(tmp_path, monkeypatch):
+    """The steps before are saved; the next start takes the same batch, and ends bit-identical."""
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    run(whole)
+    read = BoxSource.__next__
+
+    def fails(self):
+        if self.get_state()["next"] == 2:
+            self.set_state({"next": 7})
+            raise OSError("the disk is gone")
+        return read(self)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is gone"):
+        patch.setattr(BoxSource, "__next__", fails)
+        run(half)
+    assert saved(half / "checkpoints") == [2]
+    run(half)
+    states = [stored_state(folder, 3) for folder in (whole, half)]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_an_evaluation_that_fails_costs_no_step_and_is_made_at_the_next_start(
+    tmp_path, monkeypatch
+):
+    """Its step is saved; the next start evaluates it, once in the log, and keeps the best."""
+
+    def fails(*_, **__):
+        raise MemoryError("too many views")
+
+    fields = {"checkpoint_every": 2, "eval_every": 2, "eval_batches": 1}
+    with monkeypatch.context() as patch, pytest.raises(MemoryError, match="too many views"):
+        patch.setattr(Judge, "_draw", fails)
+        run(tmp_path, pictures_every=2, **fields)
+    assert saved(tmp_path / "checkpoints") == [2] and not saved(tmp_path / "best")
+    run(tmp_path, **fields)
+    records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r["kind"] == "eval_held_out"] == [2]
+    assert saved(tmp_path / "best") == [2]
+
+
+def test_a_state_that_is_lost_hides_no_error(tmp_path, prepared, monkeypatch, caplog):
+    """A step that fails has given its state away: the log says so, the error is the step's."""
+
+    def fails(state, _):
+        jax.tree.map(lambda x: x.delete(), state)
+        raise ValueError("the step's own error")
+
+    broken = prepared.replace(step=fails)
+    monkeypatch.setattr(train, "prepare", lambda config, fresh: broken)
+    with pytest.raises(ValueError, match="the step's own error"):
+        run(tmp_path)
+    assert "newest state could not be saved" in caplog.text
+
+
+def test_the_first_ctrl_c_saves_and_the_second_ends_at_once(tmp_path, monkeypatch):
+    """As SIGTERM does, with its exit code; outside of training Ctrl-C is what it was."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    keep = SkippedSteps.keep
+
+    def pressed(self, step, *rest):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        keep(self, step, *rest)
+
+    monkeypatch.setattr(SkippedSteps, "keep", pressed)
+    assert run(tmp_path) == train.INTERRUPTED
+    assert saved(tmp_path / "checkpoints") == [2]
+    with pytest.raises(KeyboardInterrupt), Preemption() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.after(1)
+        signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
