@@ -20,8 +20,9 @@ from data.overlap import Rule, choose_trajectories
 from data.rgbd.choice import Choice, SceneChoice, Task
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
-from data.rgbd.layouts import LAYOUTS
+from data.rgbd.layouts import LAYOUTS, FramePaths
 from data.rgbd.splits import ALL_TRAIN, Splits, room_of
+from data.stored.origin import moved, scene_origin
 from data.stored.schema import CorruptRecord, Trajectories
 from data.surfaces import Surfaces, world_points
 
@@ -35,8 +36,9 @@ def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
         paths, problems = task.frames()
     except CorruptRecord as error:
         return _empty(task.rule, [f"scene cannot be read: {error}"])
+    paths, far = _about_one_origin(paths)
     paths, depths, unreadable = check_frames(paths)
-    problems = [*problems, *unreadable]
+    problems = [*problems, *far, *unreadable]
     wanted = task.rule.num_inputs + task.rule.num_targets
     if len(paths) < wanted:
         reason = f"scene has {len(paths)} usable frames, a trajectory needs {wanted}"
@@ -51,6 +53,18 @@ def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
     if not len(trajectories):
         problems.append(f"scene gives no trajectory with {task.rule}")
     return SceneChoice(tuple(path.name for path in paths), trajectories, tuple(problems))
+
+
+def _about_one_origin(frames: Sequence[FramePaths]) -> tuple[list[FramePaths], list[str]]:
+    """The frames with poses as they will be stored, and lines on those that cannot be."""
+    near, problems = [], []
+    for frame in frames:
+        try:
+            pose = moved(frame.world_from_cam, scene_origin(frames[0].world_from_cam), frame.name)
+            near.append(dataclasses.replace(frame, world_from_cam=pose))
+        except CorruptRecord as error:
+            problems.append(str(error))
+    return near, problems
 
 
 def _empty(rule: Rule, problems: Sequence[str]) -> SceneChoice:

@@ -25,6 +25,7 @@ from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data.stored import beam
+from data.stored.origin import moved, scene_origin
 from data.stored.schema import (
     NO_FRAME,
     CorruptRecord,
@@ -162,10 +163,15 @@ def scene_frames(
     scene = builder.load_scene(split, name)
     if scene.num_frames > _MAX_FRAMES:
         raise ValueError(f"{name}: at most {_MAX_FRAMES} frames, got {scene.num_frames}")
+    origin_m = None
     for index in range(scene.num_frames):
         problem = None
         try:
             frame = scene.frame(index)
+            if origin_m is None:
+                origin_m = scene_origin(frame.world_from_cam)
+            pose = moved(frame.world_from_cam, origin_m, frame.name)
+            frame = dataclasses.replace(frame, world_from_cam=pose)
         except CorruptRecord as error:
             problem = f"{name}: {error}"
             frame = _placeholder(f"{_UNREADABLE} {problem}")
