@@ -21,7 +21,8 @@ from data.rgbd.choose import choose, plan
 from data.rgbd.compare import differences
 from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import Splits
-from data.stored.builder import StaleDataError, write_dataset
+from data.stored.made_from import StaleDataError
+from data.stored.write import write_dataset
 from mvdust3r_jax.cli import values
 
 # Options and the fields of the rule that they set.

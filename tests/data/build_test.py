@@ -1,21 +1,19 @@
 import dataclasses
 import filecmp
-import shutil
 
 import numpy as np
 import pytest
 
 from data import build
 from data.overlap import Rule
-from data.rgbd import choose as choose_module
 from data.rgbd.builder import Rgbd
 from data.rgbd.choice import Choice
-from data.rgbd.choose import choose, choose_scene, plan
+from data.rgbd.choose import choose_scene, plan
 from data.rgbd.layouts import LAYOUTS, checked_pose
 from data.rgbd.splits import Splits
-from data.stored.builder import write_dataset
 from data.stored.reader import TrajectorySet
 from data.stored.schema import CorruptRecord
+from data.stored.write import write_dataset
 from tests.posed_folders import (
     WRITERS,
     box_scene,
@@ -141,24 +139,6 @@ def test_rebuild_is_byte_identical(scene, tmp_path):
     same, *others = filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", files, shallow=False)
     assert others == [[], []], others
     assert len(same) == len(files)
-
-
-def test_broken_off_choice_goes_on_where_it_stopped(scene, tmp_path):
-    """A finished scene is not computed again: its files may be gone. The file's name is kept."""
-    for name in ("a", "b"):
-        write_seven_scenes(tmp_path / "raw", scene, name)
-    tasks = plan("7scenes", tmp_path / "raw", RULE, splits=Splits(test_scenes=["b"]))
-    assert [(t.name, t.split) for t in tasks] == [("a", "train"), ("b", "test")]
-    # What a first run leaves that dies in the second scene.
-    part = choose_module._part(tmp_path / "choice.split.parts", tasks[0])
-    part.parent.mkdir()
-    choose_module._finish(tasks[0], part, 1)
-    shutil.rmtree(tmp_path / "raw" / "a")
-    choice = choose(tasks, tmp_path / "choice.split")
-    assert len(choice.scenes["train"]["a"].trajectories) == RULE.max_trajectories
-    assert len(choice.scenes["test"]["b"].trajectories) == RULE.max_trajectories
-    stored = Choice.load(tmp_path / "choice.split")
-    assert stored.scenes["test"]["b"].frames == choice.scenes["test"]["b"].frames
 
 
 def test_bad_frames_are_left_out_counted_and_named(scene, tmp_path):
