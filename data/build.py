@@ -184,6 +184,7 @@ def _say(text: str) -> None:
 def _rgbd(args: argparse.Namespace):
     choice = _chosen(args)
     _report_choice(choice)
+    choice.check_any(args.choice or args.out / "choice.npz")
     common = {"root": args.root, "choice": choice, "short_side": args.short_side}
     return lambda config, **how: Rgbd(config=config, **common, **how)
 
@@ -223,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     try:
         _run(args)
-    except StaleDataError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

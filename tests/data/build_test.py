@@ -181,8 +181,26 @@ def test_a_split_without_trajectories_is_left_out(scene, tmp_path):
     with pytest.raises(ValueError, match=r"splits \['train'\], not 'test'"):
         TrajectorySet(folder, "test")
     argv = f"rgbd --layout 7scenes --root {tmp_path}/raw/tiny --out {tmp_path}/none".split()
-    with pytest.raises(ValueError, match="no scene of any split has a trajectory"):
+    with pytest.raises(SystemExit, match="choice.npz: no scene gives a trajectory.*--lo.*--step"):
         build.main([*argv, *RULE_FLAGS])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--root nowhere", "no scene of layout '7scenes' below .*nowhere"),
+        ("--lo 0.9 --hi 0.3", "expected 0 <= lo < hi <= 1, got lo=0.9, hi=0.3"),
+        ("--validation-share 1.5", ".*below 1 together, got 1.5"),
+        ("--validation-scenes r", r"validation scenes \['r'\] are not among \['room'\]"),
+    ],
+)
+def test_what_users_get_wrong_is_one_line(tmp_path, more, said):
+    """And no traceback; as of training and evaluation the exit code is 1."""
+    write_seven_scenes(tmp_path / "raw", box_scene(num_views=3))
+    argv = f"rgbd --layout 7scenes --root {tmp_path}/raw --out {tmp_path}/out {more}".split()
+    with pytest.raises(SystemExit, match=f"error: {said}") as ended:
+        build.main(argv)
+    assert len(str(ended.value).splitlines()) == 1
 
 
 def test_a_tail_of_every_scene_can_be_the_test_split(scene, tmp_path):

@@ -159,5 +159,5 @@ def test_two_builds_in_one_folder(place):
     """The second is refused: it would remove the first one's unfinished files."""
     with _alone_in(place / "out/rgbd") as alone:
         assert alone
-        with pytest.raises(ValueError, match="another build is writing there"):
+        with pytest.raises(SystemExit, match="another build is writing there"):
             run(place)
