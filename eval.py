@@ -26,6 +26,7 @@ from absl import flags, logging
 from configs import build, eval_defaults
 from configs import flags as common_flags
 from data.eval_sets import make_eval_set
+from data.stored.made_from import digest as data_digest
 from mvdust3r_jax.evaluation import pictures, plots
 from mvdust3r_jax.evaluation.plan import (
     Plan,
@@ -62,10 +63,13 @@ def data_sets(config: ml_collections.ConfigDict, **changes: Any) -> dict[str, Ev
 
 
 def facts_of(config: ml_collections.ConfigDict, weights: str) -> dict[str, Any]:
-    """What tells this evaluation from another one: settings, and the weights' contents."""
+    """What tells this evaluation from another one: settings, and what weights and data are."""
     settings = json.loads(config.to_json())
     facts = {name: value for name, value in settings.items() if name not in FREE}
     facts |= {"weights": weights and digest(find_weights(weights)), "lpips": lpips.available()}
+    stored = {name: c.folder for name, c in config.datasets.items() if c.source == "records"}
+    if stored:
+        facts["data"] = {name: data_digest(Path(folder)) for name, folder in stored.items()}
     if config.pairwise_weights:
         facts["pairwise_weights"] = digest(find_weights(config.pairwise_weights))
     return facts

@@ -14,7 +14,9 @@ _COMMON = {
     "split": "test",
     "height": 64,
     "width": 64,
-    "split_file": "",  # exactly the trajectories of a saved list (splits/ of an earlier run)
+    # Exactly the trajectories of a saved list (splits/ of an earlier run) of a set of this name;
+    # rooms pass over their count then, of a stored set it must be 0.
+    "split_file": "",
 }
 DATASETS = {
     # Generated rooms of the split's seeds; options: fields of data.rooms.Options that differ from

@@ -21,7 +21,8 @@ from data.rgbd.choose import choose, plan
 from data.rgbd.compare import differences
 from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import Splits
-from data.stored.builder import StaleDataError, write_dataset
+from data.stored.made_from import StaleDataError
+from data.stored.write import write_dataset
 from mvdust3r_jax.cli import values
 
 # Options and the fields of the rule that they set.
@@ -183,6 +184,7 @@ def _say(text: str) -> None:
 def _rgbd(args: argparse.Namespace):
     choice = _chosen(args)
     _report_choice(choice)
+    choice.check_any(args.choice or args.out / "choice.npz")
     common = {"root": args.root, "choice": choice, "short_side": args.short_side}
     return lambda config, **how: Rgbd(config=config, **common, **how)
 
@@ -222,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     try:
         _run(args)
-    except StaleDataError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -78,6 +78,17 @@ def rooms_set(
     return EvalSet(name, (height, width), lambda num_inputs, num_targets: tuple(wanted), load)
 
 
+def _check_eligible(name: str, wanted: Sequence[str], eligible: Sequence[str], views: str) -> None:
+    """ValueError naming the first of the wanted trajectories that are too short."""
+    found = set(eligible)
+    lacking = [i for i in wanted if i not in found]
+    if lacking:
+        raise ValueError(
+            f"{name}: the split file names {', '.join(lacking[:5])} ({len(lacking)} of "
+            f"{len(wanted)}), which have not {views} render-only views that these cover"
+        )
+
+
 def records_set(
     name: str,
     wanted: Sequence[str] | None,
@@ -90,12 +101,17 @@ def records_set(
 ) -> EvalSet:
     """A stored data set (``python -m data.build``), id ``scene/number``, frames not augmented.
 
-    count: at most so many trajectories, evenly spread over those with enough views; 0 = all.
+    count: at most so many trajectories, evenly spread over those with enough views; 0 = all. With
+    ids exactly these, in their order, and no count.
     """
     from data.stored.reader import TrajectorySet, decode_views
 
     if count < 0:
         raise ValueError(f"{name}: count must be at least 0 (all), got {count}")
+    if wanted is not None and count:
+        raise ValueError(
+            f"{name}: a split file says which trajectories, but count = {count}, not 0"
+        )
     stored = TrajectorySet(folder, split)
     names = [f"{scene}/{i}" for i, scene in enumerate(stored.scenes)]
     unknown = sorted(set(wanted or ()) - set(names))
@@ -103,14 +119,16 @@ def records_set(
         raise ValueError(f"{name}: the split file names {unknown[0]!r}, which {folder} lacks")
 
     def ids(num_inputs: int, num_targets: int) -> Sequence[str]:
-        eligible = [names[i] for i in stored.eligible(num_inputs, num_targets)]
-        chosen = [i for i in eligible if wanted is None or i in set(wanted)]
+        chosen = [names[i] for i in stored.eligible(num_inputs, num_targets)]
         if not chosen:
             raise ValueError(
                 f"{name}: none of {len(names)} trajectories has {num_inputs} input views and "
                 f"{num_targets} render-only views; they have up to {stored.inputs.shape[1]} and "
                 f"{stored.targets.shape[1]} (num_targets=0 leaves novel views out)"
             )
+        if wanted is not None:
+            _check_eligible(name, wanted, chosen, f"{num_inputs} input and {num_targets}")
+            return list(wanted)
         if 0 < count < len(chosen):
             chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, count).astype(int)]
         return chosen
@@ -138,7 +156,7 @@ def make_eval_set(name: str, source: str, split_file: str = "", **settings) -> E
     """
     if min(settings.get("height", 1), settings.get("width", 1)) < 1:
         raise ValueError(f"{name}: height and width must be positive, got {settings}")
-    wanted = read_split(Path(split_file)) if split_file else None
+    wanted = read_split(Path(split_file), name) if split_file else None
     if source == "rooms":
         return rooms_set(name, wanted, **settings)
     if source == "records":

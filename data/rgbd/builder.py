@@ -37,8 +37,10 @@ class Rgbd(SceneBuilder, skip_registration=True):
         """The choice, the raw files of its scenes, and the size of frames."""
         found = LAYOUTS[self.choice.layout].find(self.root)
         names = sorted({name for scenes in self.choice.scenes.values() for name in scenes})
-        files = {name: fingerprint(found[name]) for name in names if name in found}
-        told = {"short_side": self.short_side, "choice": self.choice.digest(), "files": files}
+        prints = {name: fingerprint(found[name]).split("-") for name in names if name in found}
+        told = {"short_side": self.short_side, "choice": self.choice.digest()}
+        for place, kind in enumerate(("files", "cameras")):
+            told[kind] = {name: sums[place] for name, sums in prints.items()}
         return super().made_from() | told
 
     def load_scene(self, split: str, name: str) -> Scene:

@@ -80,6 +80,16 @@ class Choice:
         sources = {name: tuple(told) for name, told in header.get("sources", {}).items()}
         return cls(header["layout"], Rule(**header["rule"]), header["seed"], scenes, sources)
 
+    def check_any(self, path: Path) -> None:
+        """ValueError where no scene has a trajectory; ``path``: the file, which is in the way."""
+        scenes = [scene for named in self.scenes.values() for scene in named.values()]
+        if not any(len(scene.trajectories) for scene in scenes):
+            raise ValueError(
+                f"{path}: no scene gives a trajectory with {self.rule}; remove it and choose anew: "
+                "a wider range of --lo and --hi, fewer --inputs and --targets or, of small images, "
+                "a smaller --step or a larger --radius may help"
+            )
+
     def digest(self) -> str:
         """What tells choices apart: equal ones have equal digests."""
         total = hashlib.sha256(repr((self.layout, self.rule, self.seed)).encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import multiprocessing
+import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ from data.overlap import Rule, choose_trajectories
 from data.rgbd.choice import Choice, SceneChoice, Task
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
-from data.rgbd.layouts import LAYOUTS
+from data.rgbd.layouts import LAYOUTS, FramePaths
 from data.rgbd.splits import ALL_TRAIN, Splits, room_of
+from data.stored.origin import moved, scene_origin
 from data.stored.schema import CorruptRecord, Trajectories
 from data.surfaces import Surfaces, world_points
 
@@ -35,8 +37,9 @@ def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
         paths, problems = task.frames()
     except CorruptRecord as error:
         return _empty(task.rule, [f"scene cannot be read: {error}"])
+    paths, far = _about_one_origin(paths)
     paths, depths, unreadable = check_frames(paths)
-    problems = [*problems, *unreadable]
+    problems = [*problems, *far, *unreadable]
     wanted = task.rule.num_inputs + task.rule.num_targets
     if len(paths) < wanted:
         reason = f"scene has {len(paths)} usable frames, a trajectory needs {wanted}"
@@ -51,6 +54,18 @@ def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
     if not len(trajectories):
         problems.append(f"scene gives no trajectory with {task.rule}")
     return SceneChoice(tuple(path.name for path in paths), trajectories, tuple(problems))
+
+
+def _about_one_origin(frames: Sequence[FramePaths]) -> tuple[list[FramePaths], list[str]]:
+    """The frames with poses as they will be stored, and lines on those that cannot be."""
+    near, problems = [], []
+    for frame in frames:
+        try:
+            pose = moved(frame.world_from_cam, scene_origin(frames[0].world_from_cam), frame.name)
+            near.append(dataclasses.replace(frame, world_from_cam=pose))
+        except CorruptRecord as error:
+            problems.append(str(error))
+    return near, problems
 
 
 def _empty(rule: Rule, problems: Sequence[str]) -> SceneChoice:
@@ -94,24 +109,26 @@ def choose(tasks: Sequence[Task], out: Path, *, processes: int = 1) -> Choice:
     """
     parts = out.with_name(out.name + ".parts")
     parts.mkdir(parents=True, exist_ok=True)
+    # Before the first scene is read: what changes later belongs to another choice.
+    prints = [fingerprint(task.path) for task in tasks]
+    places = [_part(parts, task, told) for task, told in zip(tasks, prints, strict=True)]
     workers = max(1, processes // max(len(tasks), 1))
-    missing = [task for task in tasks if not _part(parts, task).is_file()]
-    bar = tqdm.tqdm(total=len(tasks), initial=len(tasks) - len(missing), unit="scene")
-    work = [(task, _part(parts, task), workers) for task in missing]
-    with bar:
+    pairs = list(zip(tasks, places, strict=True))
+    work = [(task, place, workers) for task, place in pairs if not place.is_file()]
+    with tqdm.tqdm(total=len(tasks), initial=len(tasks) - len(work), unit="scene") as bar:
         for _ in _run(work, processes):
             bar.update()
     scenes: dict[str, dict[str, SceneChoice]] = {}
-    for task in tasks:
-        stored = Choice.load(_part(parts, task))
+    for task, place in pairs:
+        stored = Choice.load(place)
         scenes.setdefault(task.split, {})[task.name] = stored.scenes[task.split][task.name]
     first = tasks[0]
-    sources = {f"{t.split}/{t.name}": (t.begin, t.end, fingerprint(t.path)) for t in tasks}
+    told = zip(tasks, prints, strict=True)
+    sources = {f"{t.split}/{t.name}": (t.begin, t.end, files) for t, files in told}
     choice = Choice(first.layout, first.rule, first.seed, scenes, sources)
     choice.save(out)
-    for task in tasks:
-        _part(parts, task).unlink()
-    parts.rmdir()
+    # With what broken-off runs of other rules and files have left there.
+    shutil.rmtree(parts)
     return choice
 
 
@@ -127,9 +144,10 @@ def _run(work: Sequence[tuple], processes: int) -> Iterator[None]:
         yield from (future.result() for future in concurrent.futures.as_completed(futures))
 
 
-def _part(parts: Path, task: Task) -> Path:
-    """Where a finished scene is kept; another rule or seed has another file."""
-    key = zlib.crc32(repr(dataclasses.replace(task, path=Path())).encode())
+def _part(parts: Path, task: Task, files: str) -> Path:
+    """Where a finished scene is kept; another rule or seed, or other raw files, have another."""
+    told = dataclasses.replace(task, path=Path()), files
+    key = zlib.crc32(repr(told).encode())
     return parts / f"{task.split}-{task.name.replace('/', '_')}-{key:08x}.npz"
 
 

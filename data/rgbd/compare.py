@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data.rgbd.choice import Choice, Task
-from data.stored.builder import RECORD
+from data.stored.made_from import RECORD
 
 # Files of which a layout's scenes consist.
 _RAW_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".txt", ".bin"}
+# Poses and intrinsics: other numbers may have the same width, so these are read.
+_CAMERA_SUFFIXES = {".txt", ".bin"}
+# COLMAP's points are large, and no layout reads them.
+_UNREAD = {"points3d"}
 
 
 def differences(choice: Choice, tasks: Sequence[Task]) -> list[str]:
@@ -30,20 +34,34 @@ def differences(choice: Choice, tasks: Sequence[Task]) -> list[str]:
             found.append(f"with {name}")
         elif (begin, end) != (task.begin, task.end):
             found.append(f"another part of {name}")
-        elif files != fingerprint(task.path):
+        elif not _same(files, fingerprint(task.path)):
             found.append(f"other files in {name}")
     return found
 
 
+def _same(told: str, now: str) -> bool:
+    """Choices of earlier versions tell the listing only: of their cameras nothing is known."""
+    return told in (now, now.partition("-")[0])
+
+
 def fingerprint(scene: Path) -> str:
-    """What tells a scene's folder from another: names and sizes of its raw files."""
-    total = zlib.crc32(b"")
+    """What tells a scene's raw files from others, ``LISTING-CAMERAS``.
+
+    That is, check sums of the names and sizes of all, and of the contents of poses and intrinsics.
+    """
+    listing = cameras = zlib.crc32(b"")
+    for path in _raw_files(scene):
+        told = f"{path.relative_to(scene)} {path.stat().st_size}"
+        listing = zlib.crc32(os.fsencode(told), listing)
+        if path.suffix.lower() in _CAMERA_SUFFIXES and path.stem.lower() not in _UNREAD:
+            cameras = zlib.crc32(path.read_bytes(), cameras)
+    return f"{listing:08x}-{cameras:08x}"
+
+
+def _raw_files(scene: Path) -> Iterator[Path]:
     for folder, below, files in os.walk(scene):
         # Data sets that were written below the scene are no part of it.
         below[:] = sorted(name for name in below if not Path(folder, name, RECORD).is_file())
         for name in sorted(files):
             if Path(name).suffix.lower() in _RAW_SUFFIXES:
-                path = Path(folder, name)
-                told = f"{path.relative_to(scene)} {path.stat().st_size}"
-                total = zlib.crc32(os.fsencode(told), total)
-    return f"{total:08x}"
+                yield Path(folder, name)

@@ -18,6 +18,7 @@ reported with its reason.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,7 +117,9 @@ def _with_suffix(stem: Path) -> Path:
 
 
 def _scene_folders(root: Path, marker: str) -> list[Path]:
-    """Folders that contain the marker (a glob): the root itself, or some below it."""
+    """Folders that contain the marker (a glob): the root itself, or some below it; absolute."""
+    # ``.`` has no name of its own.
+    root = Path(os.path.abspath(root))
     if any(root.glob(marker)):
         return [root]
     # At fixed depths: a recursive search would list every frame of every scene.
@@ -129,6 +132,7 @@ def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
     """Scenes by the folder's name, or by the path below the root where names repeat."""
     if len({folder.name for folder in folders}) == len(folders):
         return {folder.name: folder for folder in folders}
+    root = Path(os.path.abspath(root))
     return {folder.relative_to(root).as_posix(): folder for folder in folders}
 
 
@@ -160,12 +164,16 @@ def _read_scannet(scene: Path):
         depth = base / "depth" / f"{name}.png"
         return FramePaths(name, _with_suffix(base / "color" / name), depth, pose, intrinsics)
 
-    return _collect(_stems(base / "color"), frame)
+    return _collect(_stems(base, "color", "depth", "pose"), frame)
 
 
-def _stems(folder: Path) -> list[str]:
-    """Names of a folder's files without endings; numbers, often without leading zeros, by value."""
-    stems = {path.stem for path in folder.glob("*") if not path.name.startswith(".")}
+def _stems(scene: Path, *folders: str) -> list[str]:
+    """Frames of which any of the folders has a file, so that one that lacks a part is told.
+
+    Numbers, often without leading zeros, are in the order of their values.
+    """
+    files = [path for folder in folders for path in (scene / folder).glob("*")]
+    stems = {path.stem for path in files if not path.name.startswith(".")}
     return sorted(stems, key=natural_key)
 
 
@@ -196,7 +204,7 @@ def _read_plain(scene: Path):
         depth = scene / "depth" / f"{name}.png"
         return FramePaths(name, _with_suffix(scene / "rgb" / name), depth, pose, intrinsics)
 
-    return _collect(_stems(scene / "rgb"), frame)
+    return _collect(_stems(scene, "rgb", "depth", "pose"), frame)
 
 
 def _find_scannet(root: Path) -> dict[str, Path]:

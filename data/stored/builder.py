@@ -12,12 +12,8 @@ listed in ``builder.skipped``, and the pipeline passes over the trajectories tha
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -25,6 +21,7 @@ from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data.stored import beam
+from data.stored.origin import moved, scene_origin
 from data.stored.schema import (
     NO_FRAME,
     CorruptRecord,
@@ -37,16 +34,10 @@ from data.stored.schema import (
 )
 
 FRAMES, TRAJECTORIES = "frames", "trajectories"
-# In a data set's folder: what it was made from.
-RECORD = "made_from.json"
 # Keys of frames: the scene's number times this, plus the frame's number.
 _MAX_FRAMES = 1_000_000
 # The name of an empty record says why it is empty.
-_UNREADABLE = "unreadable:"
-
-
-class StaleDataError(ValueError):
-    """What lies there was made from other options or other files; the message says from which."""
+UNREADABLE = "unreadable:"
 
 
 class _StableWriter(tfds_writer.ExampleWriter):
@@ -162,13 +153,18 @@ def scene_frames(
     scene = builder.load_scene(split, name)
     if scene.num_frames > _MAX_FRAMES:
         raise ValueError(f"{name}: at most {_MAX_FRAMES} frames, got {scene.num_frames}")
+    origin_m = None
     for index in range(scene.num_frames):
         problem = None
         try:
             frame = scene.frame(index)
+            if origin_m is None:
+                origin_m = scene_origin(frame.world_from_cam)
+            pose = moved(frame.world_from_cam, origin_m, frame.name)
+            frame = dataclasses.replace(frame, world_from_cam=pose)
         except CorruptRecord as error:
             problem = f"{name}: {error}"
-            frame = _placeholder(f"{_UNREADABLE} {problem}")
+            frame = _placeholder(f"{UNREADABLE} {problem}")
         yield number * _MAX_FRAMES + index, _frame_example(name, frame), problem
 
 
@@ -206,69 +202,3 @@ def _table_example(scene: Scene, first_frame: int) -> dict:
         "targets": targets.astype(np.int32),
         "needs": needs.astype(np.int32),
     }
-
-
-def _check_record(folder: Path, made_from: dict) -> None:
-    """Keep what the data set is made from; StaleDataError where one made otherwise lies there."""
-    path, wanted = folder / RECORD, json.loads(json.dumps(made_from))
-    built = any((folder / config).exists() for config in (FRAMES, TRAJECTORIES))
-    if built and not path.is_file():
-        raise StaleDataError(
-            f"{folder} does not say what it was made from; remove it, or choose another place"
-        )
-    found = json.loads(path.read_text()) if built else wanted
-    changed = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
-    if changed:
-        told = [
-            f"{name} {_short(found.get(name))} -> {_short(wanted.get(name))}" for name in changed
-        ]
-        raise StaleDataError(
-            f"{folder} was made otherwise ({'; '.join(told)}); remove it, or choose another place"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=1) + "\n")
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _parts_by_beam(builder: SceneBuilder, options: Any) -> Path:
-    """Frames of all scenes, loaded by Beam's workers; a broken-off call goes on with the rest."""
-    folder = Path(builder.data_dir).parents[1] / ".frames"
-    tasks = [
-        (split, number, name)
-        for split, names in builder.scene_names().items()
-        for number, name in enumerate(names)
-    ]
-    beam.make_parts(functools.partial(scene_frames, builder), folder.absolute(), tasks, options)
-    return folder
-
-
-def write_dataset(builder_of_config, *, beam_options=None) -> tuple[Path, list[str]]:
-    """Builds both configs; returns the data set's folder and the frames that were passed over.
-
-    builder_of_config: from "frames" or "trajectories" to a ``SceneBuilder``. The list is also
-    written to ``skipped.txt`` in the frames' folder. What is complete already is left as it is.
-
-    Raises:
-      StaleDataError: what is there already was made from something else.
-    """
-    skipped: list[str] = []
-    for config in (FRAMES, TRAJECTORIES):
-        builder = builder_of_config(config)
-        if config == FRAMES:
-            _check_record(Path(builder.data_dir).parents[1], builder.made_from())
-        done = Path(builder.data_dir).exists()
-        if config == FRAMES and beam_options is not None and not done:
-            builder.parts = _parts_by_beam(builder, beam_options)
-        builder.download_and_prepare(file_format="array_record")
-        note = Path(builder.data_dir) / "skipped.txt"
-        if config == FRAMES and not done:
-            note.write_text("".join(f"{line}\n" for line in builder.skipped))
-            if builder.parts is not None:
-                shutil.rmtree(builder.parts)
-        if config == FRAMES:
-            skipped = note.read_text().splitlines()
-    return Path(builder.data_dir).parents[1], skipped

@@ -1,6 +1,6 @@
 """Stored data sets read back: trajectories by number, frames by record, views as arrays.
 
-A data set's folder is what ``data.stored.builder.write_dataset`` returns; it holds the TFDS configs
+A data set's folder is what ``data.stored.write.write_dataset`` returns; it holds the TFDS configs
 ``frames`` and ``trajectories``. Frames stay encoded until a sample needs them, and only a sample's
 own frames are read: one record each, wherever they lie.
 """
@@ -41,7 +41,9 @@ class Views:
 
 
 def _version_folder(root: Path, config: str) -> Path:
-    versions = sorted((root / config).glob("*/dataset_info.json"))
+    found = sorted((root / config).glob("*/dataset_info.json"))
+    # TFDS calls a folder so until it is complete.
+    versions = [path for path in found if not path.parent.name.startswith("incomplete.")]
     if not versions:
         raise FileNotFoundError(
             f"{root} is no data set: expected {config}/VERSION/dataset_info.json below it"

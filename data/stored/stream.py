@@ -23,6 +23,7 @@ import numpy as np
 
 from data.mixture import MixedIterator
 from data.stored.config import DataConfig
+from data.stored.made_from import digest
 from data.stored.reader import TrajectorySet, decode_views
 from data.stored.schedule import Schedule, Ticket
 from data.stored.schema import CorruptRecord
@@ -102,6 +103,7 @@ class RecordsIterator:
         named = [(s.root.name, len(s), w) for s, w in zip(sets, weights, strict=True)]
         ordering = named, cfg.split, cfg.num_inputs, cfg.num_targets
         self._key = zlib.crc32(repr((ordering, seed)).encode())
+        self._made_from = [digest(s.root) for s in sets]
         self._start(None)
 
     def _start(self, position: dict[str, Any] | None) -> None:
@@ -125,18 +127,26 @@ class RecordsIterator:
     def get_state(self) -> dict[str, Any]:
         """Position before the next batch, of the whole run but for ``skipped``."""
         position = self._order.position(self._batches)
-        return position | {"skipped": self.skipped, "key": self._key}
+        told = {"skipped": self.skipped, "key": self._key, "made_from": self._made_from}
+        return position | told
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a position, whatever number of processes and batch size it comes from.
 
         Raises:
-          ValueError: it belongs to other data sets, views or another seed.
+          ValueError: it belongs to other data sets, views or another seed, or to data sets that
+          were built anew from something else since.
         """
         if state["key"] != self._key or "slots" not in state:
             raise ValueError(
                 "this position in the data belongs to other sources, another split, other numbers "
                 "of views or another seed; a new workdir (with init_from) starts from the first"
+            )
+        # Positions of earlier versions do not say it.
+        if state.get("made_from", self._made_from) != self._made_from:
+            raise ValueError(
+                "the data sets were built anew since this position in the data, from other files "
+                "or with other options; a new workdir (with init_from) starts from the first sample"
             )
         self._start({name: state[name] for name in ("next", "sample", "slots")})
         self.skipped = state["skipped"]

@@ -22,6 +22,8 @@ from mvdust3r_jax.storage.atomic import whole_file
 Record = dict[str, Any]
 KEYS = ("dataset", "views", "method", "id")
 _RUN = "eval.json"
+# Facts of which evaluations of earlier versions say nothing.
+_LATER = ("data",)
 
 
 def encode(value: float) -> float | str | None:
@@ -114,7 +116,8 @@ def check_same_run(workdir: Path, facts: Mapping[str, Any], targets: Mapping[str
     if not before:
         return
     known = before.get("targets", {})
-    pairs = {k: (before.get(k), v) for k, v in facts.items()}
+    told = {k: v for k, v in facts.items() if k in before or k not in _LATER}
+    pairs = {k: (before.get(k), v) for k, v in told.items()}
     pairs |= {f"num_targets of {v} views": (known.get(v, t), t) for v, t in targets.items()}
     changed = [f"{k}: {old} there, {new} here" for k, (old, new) in pairs.items() if old != new]
     if changed:

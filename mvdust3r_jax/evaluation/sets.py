@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,9 +72,25 @@ def save_split(path: Path, name: str, ids: Sequence[str]) -> None:
     path.write_text(json.dumps({"dataset": name, "ids": list(ids)}, indent=1) + "\n")
 
 
-def read_split(path: Path) -> list[str]:
-    """The ids in a split file. ValueError if it is none."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+def read_split(path: Path, name: str = "") -> list[str]:
+    """The ids in a split file, in its order.
+
+    name: the set that the file must be of, if it says of which it is.
+
+    Raises:
+      ValueError: no split file, that of another set, or an id that stands there twice.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no split file: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("ids"), list):
         raise ValueError(f"{path} is no split file: expected an object with a list 'ids'")
-    return [str(i) for i in content["ids"]]
+    of = content.get("dataset", name)
+    if name and of != name:
+        raise ValueError(f"{path} is of the data set {of!r}, expected one of {name!r}")
+    ids = [str(i) for i in content["ids"]]
+    twice = [i for i, count in collections.Counter(ids).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} lists {twice[0]!r} more than once")
+    return ids

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mvdust3r_jax import pytrees
 from mvdust3r_jax.geometry.transforms import safe_norm
 
 # Smallest total weight and source variance that a similarity is divided by.
@@ -23,7 +24,11 @@ def similarity(
     target: Float[Array, "*batch n 3"],
     weights: Float[Array, "*batch n"],
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch 3 3"], Float[Array, "*batch 3"]]:
-    """Weighted least-squares similarity (Umeyama 1991, eq. 40-42); reflections are excluded."""
+    """Weighted least-squares similarity (Umeyama 1991, eq. 40-42); reflections are excluded.
+
+    Half precision is taken as float32.
+    """
+    source, target, weights = pytrees.full_precision((source, target, weights))
     weights = weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), _EPS)
     source_mean = jnp.einsum("...n,...ni->...i", weights, source)
     target_mean = jnp.einsum("...n,...ni->...i", weights, target)
@@ -47,8 +52,13 @@ def robust_similarity(
 ) -> tuple[Float[Array, ""], Float[Array, "3 3"], Float[Array, "3"]]:
     """A `similarity` with little regard to outliers.
 
-    Least squares, reweighted by Geman and McClure's loss as wide as the usual residual.
+    Least squares, reweighted by Geman and McClure's loss as wide as the usual residual. The
+    identity where no weight is positive. Half precision is taken as float32.
     """
+    source, target, weights = pytrees.full_precision((source, target, weights))
+    known = jnp.any(weights > 0)
+    # Any weights do where the result is not used; without any there is no median.
+    weights = jnp.where(known, weights, 1.0)
 
     def step(reweighted: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
         scale, rotation, translation = similarity(source, target, reweighted)
@@ -58,7 +68,11 @@ def robust_similarity(
 
     found = jax.lax.scan(step, weights, None, length=_ROUNDS)[1]
     scale, rotation, translation = (x[-1] for x in found)
-    return scale, rotation, translation
+    return (
+        jnp.where(known, scale, 1.0),
+        jnp.where(known, rotation, jnp.eye(3)),
+        jnp.where(known, translation, 0.0),
+    )
 
 
 def lower_median(values: Float[Array, "*batch n"], valid: Bool[Array, "*batch n"]) -> Array:

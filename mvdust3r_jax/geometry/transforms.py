@@ -108,8 +108,10 @@ def rotation_angle_deg(
     """Angle between two rotations in [0, 180] degrees, accurate near 0 as well.
 
     The Frobenius distance is 2 sqrt(2) sin(angle / 2); arcsin of it does not lose the small angles
-    that the arccos of a trace would.
+    that the arccos of a trace would. The gradient is 0 at 180 degrees, where it has no direction.
     """
     difference = rotation_1 - rotation_2
     chord = safe_norm(difference.reshape(*difference.shape[:-2], 9)) / (2 * jnp.sqrt(2.0))
-    return jnp.rad2deg(2 * jnp.arcsin(jnp.clip(chord, 0, 1)))
+    below = chord < 1
+    half = jnp.where(below, jnp.arcsin(jnp.where(below, chord, 0.0)), jnp.pi / 2)
+    return jnp.rad2deg(2 * half)

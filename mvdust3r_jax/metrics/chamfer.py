@@ -7,6 +7,8 @@ of the two mean squared nearest-neighbor distances, in squared units of the poin
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,11 +22,11 @@ _LEAF = 64
 
 
 def _blocks(points: Float[Array, "n 3"], fill: float) -> Float[Array, "b k 3"]:
-    """Points in equal blocks, the last one filled up."""
-    block = min(_BLOCK, points.shape[0])
+    """Points in equal blocks, the last one filled up; no block of no points."""
+    block = max(min(_BLOCK, points.shape[0]), 1)
     missing = -points.shape[0] % block
     padded = jnp.pad(points, ((0, missing), (0, 0)), constant_values=fill)
-    return padded.reshape(-1, block, 3)
+    return padded.reshape(padded.shape[0] // block, block, 3)
 
 
 def squared_nearest(
@@ -74,11 +76,13 @@ def chamfer_distance(
         distance = _mean_over(forward, valid) + _mean_over(backward, true_valid)
         return distance + jnp.where(jnp.any(valid & ~finite), jnp.inf, 0.0)
 
+    # Not -1: that has no value where a cloud has no points.
+    count = math.prod(valid.shape[:-1])
     flat = [
-        points.reshape(-1, *points.shape[-2:]),
-        valid.reshape(-1, valid.shape[-1]),
-        true_points.reshape(-1, *true_points.shape[-2:]),
-        true_valid.reshape(-1, true_valid.shape[-1]),
+        points.reshape(count, *points.shape[-2:]),
+        valid.reshape(count, valid.shape[-1]),
+        true_points.reshape(count, *true_points.shape[-2:]),
+        true_valid.reshape(count, true_valid.shape[-1]),
     ]
     return jax.lax.map(one, tuple(flat)).reshape(valid.shape[:-1])
 

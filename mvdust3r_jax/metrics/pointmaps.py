@@ -90,8 +90,10 @@ def similarity_error(
     """Mean point distance after the least-squares similarity of the prediction onto the truth.
 
     Any similarity of the prediction leaves it unchanged. All valid pixels of a sample weigh the
-    same. Infinite for a non-finite prediction, NaN for an empty sample.
+    same. Infinite for a non-finite prediction, NaN for an empty sample. Half precision is taken as
+    float32.
     """
+    points, true_points = pytrees.full_precision((points, true_points))
     flat = (*valid.shape[:-3], -1)
     wrong = jnp.any(valid & ~jnp.isfinite(points).all(axis=-1), axis=(-3, -2, -1))
     source = masked(jnp.nan_to_num(points), valid).reshape(*flat, 3)

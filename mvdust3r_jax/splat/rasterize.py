@@ -219,19 +219,22 @@ def rasterize(
     test. capacity: intersections held per camera, static (``capacity_for``, or the default of
     ``default_capacity``); what exceeds it is counted in ``info.overflow``.
 
-    Differentiable in all arrays. Raises ValueError on shapes or sizes that do not fit together.
+    Differentiable in all arrays; those of half precision are taken as float32, in which all is
+    computed. Raises ValueError on shapes or sizes that do not fit together.
     """
     view = View(width, height, float(near_plane), float(far_plane), float(eps2d), sh_degree)
     arrays = dict(means=means, quats=quats, scales=scales, opacities=opacities, colors=colors)
-    _check_shapes(arrays | dict(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds), sh_degree)
+    cameras = dict(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds)
+    _check_shapes(arrays | cameras, sh_degree)
     _check_view(view)
+    arrays, (viewmats, Ks, backgrounds) = pytrees.full_precision((arrays, tuple(cameras.values())))
     count, cameras = means.shape[0], viewmats.shape[0]
     if capacity is None:
         capacity = default_capacity(count, width, height)
     if capacity < 1:
         raise ValueError(f"capacity: expected at least 1, got {capacity}")
     if count and cameras:
-        gaussians = _prepare(means, quats, scales, opacities, colors, sh_degree)
+        gaussians = _prepare(**arrays, sh_degree=sh_degree)
         outputs = _render(view, capacity, gaussians, Camera(viewmats, Ks))
     else:
         size, counts = (cameras, height, width), jnp.zeros((cameras, height, width), jnp.int32)
@@ -276,7 +279,8 @@ def capacity_for(
     arrays = dict(means=means, quats=quats, scales=scales, opacities=opacities, colors=means)
     _check_shapes(arrays | dict(viewmats=viewmats, Ks=Ks), None)
     _check_view(view)
+    arrays, viewmats, Ks = pytrees.full_precision((arrays, viewmats, Ks))
     if not (means.shape[0] and viewmats.shape[0]):
         return 1
-    gaussians = _prepare(means, quats, scales, opacities, means, None)
+    gaussians = _prepare(**arrays, sh_degree=None)
     return max(1, math.ceil(int(_largest_total(view, gaussians, Camera(viewmats, Ks))) * margin))

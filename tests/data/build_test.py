@@ -1,21 +1,19 @@
 import dataclasses
 import filecmp
-import shutil
 
 import numpy as np
 import pytest
 
 from data import build
 from data.overlap import Rule
-from data.rgbd import choose as choose_module
 from data.rgbd.builder import Rgbd
 from data.rgbd.choice import Choice
-from data.rgbd.choose import choose, choose_scene, plan
+from data.rgbd.choose import choose_scene, plan
 from data.rgbd.layouts import LAYOUTS, checked_pose
 from data.rgbd.splits import Splits
-from data.stored.builder import write_dataset
 from data.stored.reader import TrajectorySet
 from data.stored.schema import CorruptRecord
+from data.stored.write import write_dataset
 from tests.posed_folders import (
     WRITERS,
     box_scene,
@@ -143,24 +141,6 @@ def test_rebuild_is_byte_identical(scene, tmp_path):
     assert len(same) == len(files)
 
 
-def test_broken_off_choice_goes_on_where_it_stopped(scene, tmp_path):
-    """A finished scene is not computed again: its files may be gone. The file's name is kept."""
-    for name in ("a", "b"):
-        write_seven_scenes(tmp_path / "raw", scene, name)
-    tasks = plan("7scenes", tmp_path / "raw", RULE, splits=Splits(test_scenes=["b"]))
-    assert [(t.name, t.split) for t in tasks] == [("a", "train"), ("b", "test")]
-    # What a first run leaves that dies in the second scene.
-    part = choose_module._part(tmp_path / "choice.split.parts", tasks[0])
-    part.parent.mkdir()
-    choose_module._finish(tasks[0], part, 1)
-    shutil.rmtree(tmp_path / "raw" / "a")
-    choice = choose(tasks, tmp_path / "choice.split")
-    assert len(choice.scenes["train"]["a"].trajectories) == RULE.max_trajectories
-    assert len(choice.scenes["test"]["b"].trajectories) == RULE.max_trajectories
-    stored = Choice.load(tmp_path / "choice.split")
-    assert stored.scenes["test"]["b"].frames == choice.scenes["test"]["b"].frames
-
-
 def test_bad_frames_are_left_out_counted_and_named(scene, tmp_path):
     """Infinite pose, missing and empty files, unreadable image, depth of another size."""
     write_seven_scenes(tmp_path, scene)
@@ -201,8 +181,26 @@ def test_a_split_without_trajectories_is_left_out(scene, tmp_path):
     with pytest.raises(ValueError, match=r"splits \['train'\], not 'test'"):
         TrajectorySet(folder, "test")
     argv = f"rgbd --layout 7scenes --root {tmp_path}/raw/tiny --out {tmp_path}/none".split()
-    with pytest.raises(ValueError, match="no scene of any split has a trajectory"):
+    with pytest.raises(SystemExit, match="choice.npz: no scene gives a trajectory.*--lo.*--step"):
         build.main([*argv, *RULE_FLAGS])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--root nowhere", "no scene of layout '7scenes' below .*nowhere"),
+        ("--lo 0.9 --hi 0.3", "expected 0 <= lo < hi <= 1, got lo=0.9, hi=0.3"),
+        ("--validation-share 1.5", ".*below 1 together, got 1.5"),
+        ("--validation-scenes r", r"validation scenes \['r'\] are not among \['room'\]"),
+    ],
+)
+def test_what_users_get_wrong_is_one_line(tmp_path, more, said):
+    """And no traceback; as of training and evaluation the exit code is 1."""
+    write_seven_scenes(tmp_path / "raw", box_scene(num_views=3))
+    argv = f"rgbd --layout 7scenes --root {tmp_path}/raw --out {tmp_path}/out {more}".split()
+    with pytest.raises(SystemExit, match=f"error: {said}") as ended:
+        build.main(argv)
+    assert len(str(ended.value).splitlines()) == 1
 
 
 def test_a_tail_of_every_scene_can_be_the_test_split(scene, tmp_path):

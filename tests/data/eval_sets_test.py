@@ -24,8 +24,30 @@ def test_stored_sets_give_the_published_order(folder, tmp_path):
         data.ids(7, 1)
     with pytest.raises(ValueError, match="up to 6 and 2"):
         data.ids(6, 3)
-    save_split(tmp_path / "split.json", "stored", ["2/3", "2/7"])
-    assert stored_set(folder, str(tmp_path / "split.json")).ids(4, 1) == ["2/3", "2/7"]
+
+
+def test_a_split_file_gives_exactly_its_trajectories(folder, tmp_path):
+    """In its order; a count beside it, another set's file and an unknown id are refused."""
+    path = tmp_path / "split.json"
+    save_split(path, "stored", ["2/7", "2/3"])
+    assert stored_set(folder, str(path)).ids(4, 1) == ["2/7", "2/3"]
+    with pytest.raises(ValueError, match="a split file says which .* count = 1, not 0"):
+        stored_set(folder, str(path), count=1)
+    save_split(path, "rooms", ["2/7"])
+    with pytest.raises(ValueError, match="split.json is of the data set 'rooms', .* 'stored'"):
+        stored_set(folder, str(path))
+    save_split(path, "stored", ["2/10"])
+    with pytest.raises(ValueError, match="names '2/10', which .* lacks"):
+        stored_set(folder, str(path))
+
+
+def test_listed_trajectories_of_too_few_views_are_named(folder, tmp_path, monkeypatch):
+    """They do not vanish from the round."""
+    path = tmp_path / "split.json"
+    save_split(path, "stored", ["2/7", "2/3", "2/4"])
+    monkeypatch.setattr(TrajectorySet, "eligible", lambda *_: np.array([2, 3]))
+    with pytest.raises(ValueError, match="2/7, 2/4 .2 of 3., which have not 4 input and 1 render"):
+        stored_set(folder, str(path)).ids(4, 1)
 
 
 def test_a_count_takes_that_many_stored_trajectories_evenly_spread(folder):
@@ -66,9 +88,12 @@ def test_wrong_settings_are_named(changes, said):
 
 
 def test_split_files_are_read_back(tmp_path):
-    """What was saved comes back; another JSON file is refused."""
+    """What was saved comes back; another JSON file is refused, and an id that is there twice."""
     save_split(tmp_path / "split.json", "x", ["1"])
     assert read_split(tmp_path / "split.json") == ["1"]
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(ValueError, match="no split file"):
         read_split(tmp_path / "other.json")
+    save_split(tmp_path / "split.json", "x", ["1", "2", "1"])
+    with pytest.raises(ValueError, match="lists '1' more than once"):
+        read_split(tmp_path / "split.json")

@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import Splits
 from data.stored.schema import CorruptRecord, decode_image, encode_depth_units
 from mvdust3r_jax.media import orientation
-from tests.posed_folders import box_scene, write_plain, write_scannetpp
+from tests.posed_folders import WRITERS, box_scene, write_plain, write_scannetpp
 
 SIZE = (48, 64)
 PICTURE = (np.add.outer(np.arange(48), 2 * np.arange(64))[..., None] * [1, 1.2, 0.5]).astype(
@@ -162,8 +163,6 @@ def test_endings_in_capitals(tmp_path):
 @pytest.mark.parametrize("layout", ["plain", "7scenes", "scannet", "scannetpp"])
 def test_frames_are_in_the_order_of_their_numbers(tmp_path, layout):
     """2 before 10, so that the test's tail lies behind all training frames."""
-    from tests.posed_folders import WRITERS
-
     WRITERS[layout](tmp_path, box_scene(num_views=12))
     for path in sorted(tmp_path.rglob("*0*.*"), reverse=True):
         digits = path.name.replace("frame-0000", "frame-").replace("frame_0000", "frame_")
@@ -189,3 +188,28 @@ def test_hidden_files_are_no_frames(tmp_path):
     assert len(frames) == 3 and not problems
     choice = choose_scene(plan("plain", tmp_path, Rule())[0])
     assert "3 usable frames" in choice.problems[-1]
+
+
+@pytest.mark.parametrize(
+    ("layout", "lost"), [("plain", "rgb/0001.jpg"), ("scannet", "color/1.jpg"), ("plain", "pose")]
+)
+def test_a_frame_that_lacks_a_part_is_listed(tmp_path, layout, lost):
+    """Whichever part it is: color, as well as depth or pose."""
+    WRITERS[layout](tmp_path, box_scene(num_views=3))
+    ((_, scene),) = LAYOUTS[layout].find(tmp_path).items()
+    (path,) = tmp_path.rglob(lost if lost != "pose" else "pose/0001.txt")
+    path.unlink()
+    frames, problems = LAYOUTS[layout].read(scene)
+    assert len(frames) == 2 and len(problems) == 1
+    assert path.name in problems[0]
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_the_root_may_be_where_one_stands(tmp_path, monkeypatch, layout):
+    """A scene has its folder's name, however the way there is written."""
+    WRITERS[layout](tmp_path, box_scene(num_views=2))
+    (scene,) = LAYOUTS[layout].find(tmp_path).values()
+    (scene / "below").mkdir()
+    for place, root in ((scene, "."), (scene / "below", "..")):
+        monkeypatch.chdir(place)
+        assert list(LAYOUTS[layout].find(Path(root))) == ["room"]

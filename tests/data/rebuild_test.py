@@ -1,13 +1,16 @@
 """A second build does what was asked for, or says what lies in its way; it never serves the old."""
 
+import dataclasses
 import json
 import shutil
 
-import numpy as np
 import pytest
 
 from data import build
 from data.rgbd.choice import Choice
+from data.stored.made_from import RECORD, StaleDataError, check_record
+from data.stored.reader import _version_folder
+from data.stored.write import _alone_in
 from tests.posed_folders import box_scene, write_seven_scenes
 
 FLAGS = "--inputs 3 --targets 1 --step 2 --radius 0.1 --trajectories 6 --processes 1".split()
@@ -97,15 +100,64 @@ def test_another_choice_is_another_data_set(place):
     assert Choice.load(place / "out/choice.npz").rule.max_trajectories == 5
 
 
-def test_rooms_of_another_size(tmp_path, monkeypatch):
+def test_rooms_of_another_size(tmp_path):
     """The same for generated rooms; nothing is rendered to find out."""
-    from data.stored import builder
-
-    record = tmp_path / "rooms" / builder.RECORD
     made = {"inputs": 8, "targets": 2, "scenes": None, "version": "v", "size": [32, 32]}
-    builder._check_record(record.parent, made)
-    (record.parent / "frames").mkdir()
-    builder._check_record(record.parent, made)
-    with pytest.raises(builder.StaleDataError, match=r"size \[32, 32\] -> \[48, 48\]"):
-        builder._check_record(record.parent, made | {"size": [48, 48]})
-    assert json.loads(record.read_text()) == made and np.size(made["size"]) == 2
+    check_record(tmp_path, made, begun=False)
+    check_record(tmp_path, made, begun=True)
+    with pytest.raises(StaleDataError, match=r"size \[32, 32\] -> \[48, 48\]"):
+        check_record(tmp_path, made | {"size": [48, 48]}, begun=True)
+    assert json.loads((tmp_path / RECORD).read_text()) == made
+
+
+def test_new_poses_of_the_same_width_are_noticed(place):
+    """By our own choice and, where that is given or made anew, by the data set."""
+    shutil.copy(place / "out/choice.npz", place / "split.npz")
+    pose = place / "raw/s0/frame-000003.pose.txt"
+    digits = pose.read_text()
+    pose.write_text(digits[:-3] + ("1" if digits[-3] != "1" else "2") + digits[-2:])
+    assert pose.stat().st_size == len(digits)
+    with pytest.raises(SystemExit, match="other files in train/s0"):
+        run(place)
+    with pytest.raises(SystemExit, match="cameras .* -> .*remove it"):
+        run(place, "--choice", str(place / "split.npz"))
+
+
+def test_choices_and_data_sets_of_earlier_versions_are_known_by_the_listing(place):
+    """They say nothing of what is in the files of cameras; another listing is refused."""
+    choice = Choice.load(place / "out/choice.npz")
+    begin, end, files = choice.sources["train/s0"]
+    earlier = {"train/s0": (begin, end, files.partition("-")[0])}
+    dataclasses.replace(choice, sources=earlier).save(place / "out/choice.npz")
+    record = place / "out/rgbd" / RECORD
+    made = json.loads(record.read_text())
+    del made["cameras"]
+    record.write_text(json.dumps(made))
+    run(place)
+    assert json.loads(record.read_text()) == made
+    (place / "raw/s0/frame-000099.pose.txt").write_text("1")
+    with pytest.raises(SystemExit, match="other files in train/s0"):
+        run(place)
+
+
+def test_a_killed_build_is_finished(place):
+    """The list of empty frames comes back out of their records; unfinished folders go."""
+    (place / "raw/s0/frame-000001.color.jpg").write_bytes(b"")
+    shutil.rmtree(place / "out/rgbd")
+    run(place, "--choice", str(place / "out/choice.npz"))
+    note = place / "out/rgbd/frames/1.0.0/skipped.txt"
+    told = note.read_text()
+    assert told.count("\n") == 1 and "frame-000001" in told
+    note.unlink()
+    unfinished = shutil.copytree(note.parent, note.parents[1] / "incomplete.ABC_1.0.0")
+    assert _version_folder(place / "out/rgbd", "frames") == note.parent
+    run(place, "--choice", str(place / "out/choice.npz"))
+    assert note.read_text() == told and not unfinished.exists()
+
+
+def test_two_builds_in_one_folder(place):
+    """The second is refused: it would remove the first one's unfinished files."""
+    with _alone_in(place / "out/rgbd") as alone:
+        assert alone
+        with pytest.raises(SystemExit, match="another build is writing there"):
+            run(place)

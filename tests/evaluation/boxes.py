@@ -37,7 +37,7 @@ def tiny_network():
     return Network(config, jax.jit(MVDust3r(config).init)(jax.random.key(0), images))
 
 
-def stored_set(folder, split_file=""):
+def stored_set(folder, split_file="", **changes):
     """A stored data set of boxes."""
     settings = dict(source="records", folder=str(folder), split="test", height=SIZE, width=SIZE)
-    return make_eval_set("stored", split_file=split_file, **settings)
+    return make_eval_set("stored", split_file=split_file, **settings | changes)

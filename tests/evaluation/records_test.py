@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 
+import eval as program
+from configs import eval_records
+from data.stored.made_from import RECORD
 from mvdust3r_jax.evaluation import records
 
 
@@ -29,6 +32,20 @@ def test_a_folder_takes_no_other_evaluation(tmp_path):
         records.check_same_run(tmp_path, {"weights": "b"}, {})
     with pytest.raises(ValueError, match="num_targets of 8 views: 2 there, 3 here"):
         records.check_same_run(tmp_path, {"weights": "a"}, {"4": 1, "8": 3})
+
+
+def test_data_that_was_built_anew_is_another_evaluation(tmp_path):
+    """Of the same path; records of versions that did not say what the data were go on."""
+    config = eval_records.get_config()
+    config.datasets.held_out.folder = str(tmp_path)
+    records.claim(with_records(tmp_path), program.facts_of(config, ""), {}, {})
+    (tmp_path / RECORD).write_text("{}")
+    with pytest.raises(ValueError, match="data: {'held_out': ''} there, {'held_out': '.+'} here"):
+        records.check_same_run(tmp_path, program.facts_of(config, ""), {})
+    facts = json.loads((tmp_path / "eval.json").read_text())
+    del facts["data"]
+    (tmp_path / "eval.json").write_text(json.dumps(facts))
+    records.check_same_run(tmp_path, program.facts_of(config, ""), {})
 
 
 def test_a_folder_without_records_is_nobodys(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.eval_sets import EvalSet
-from data.stored.builder import write_dataset
+from data.stored.write import write_dataset
 from mvdust3r_jax.evaluation import pictures, records
 from mvdust3r_jax.evaluation.devices import Devices
 from mvdust3r_jax.evaluation.estimate import ground_truth

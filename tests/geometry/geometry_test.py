@@ -49,6 +49,16 @@ def test_axis_angle_has_its_angle(angle):
     np.testing.assert_allclose(got, np.rad2deg(angle), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("angle", [1e-3, 1.0, 3.1, np.pi])
+def test_the_angle_has_a_finite_gradient(angle):
+    """At a half turn too, where it is 180 exactly."""
+    c, s = np.cos(angle), np.sin(angle)
+    turned = jnp.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], jnp.float32)
+    value, grad = jax.value_and_grad(tf.rotation_angle_deg)(turned, jnp.eye(3))
+    np.testing.assert_allclose(value, np.rad2deg(angle), rtol=1e-3)
+    assert np.isfinite(grad).all() and (angle == np.pi) == (not grad.any())
+
+
 def test_norm_gradient_at_zero_is_zero():
     """The guarded norm has value and gradient 0 at the origin."""
     value, grad = jax.value_and_grad(tf.safe_norm)(jnp.zeros(3))
@@ -80,6 +90,18 @@ def test_similarity_is_recovered(key, batch):
     np.testing.assert_allclose(scale, np.full(batch, 1.7), rtol=1e-5)
     np.testing.assert_allclose(rotation, target_from_source[..., :3, :3], atol=1e-5)
     np.testing.assert_allclose(translation, 1.7 * target_from_source[..., :3, 3], atol=1e-5)
+
+
+def test_a_robust_similarity_of_nothing_is_the_identity(key):
+    """No weight is positive; with weights the outlier is passed over, in half precision too."""
+    source = jax.random.normal(key, (20, 3)).astype(jnp.bfloat16)
+    target = (2 * source).at[0].set(100.0)
+    scale, rotation, translation = align.robust_similarity(source, target, jnp.zeros(20))
+    assert scale == 1 and (rotation == jnp.eye(3)).all() and (translation == 0).all()
+    weights = jnp.ones(20, jnp.bfloat16)
+    scale, rotation, _ = align.robust_similarity(source, target, weights)
+    np.testing.assert_allclose(scale, 2.0, rtol=1e-3)
+    np.testing.assert_allclose(rotation, np.eye(3), atol=1e-3)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, np.nan), (1, 3.0), (2, 1.0), (3, 2.0)])

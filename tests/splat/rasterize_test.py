@@ -164,3 +164,18 @@ def test_running_sums_of_accelerators_equal_those_of_cpus(count):
     expected = np.minimum(np.cumsum(counts.astype(np.int64)), SATURATED)
     np.testing.assert_array_equal(jax.jit(saturating_cumsum)(counts), expected)
     np.testing.assert_array_equal(jax.jit(sum_by_rows)(counts), expected)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_taken_as_float32(dtype):
+    """The image of the rounded arrays, gradients in their own precision, and the same capacity."""
+    half = [a.astype(dtype) for a in _scene(0)]
+    full = [a.astype(jnp.float32) for a in half]
+    cameras = VIEWMATS.astype(dtype), KS.astype(dtype)
+    image = rasterize(*half, *cameras, WIDTH, HEIGHT)[0]
+    assert image.dtype == jnp.float32
+    np.testing.assert_array_equal(image, _rasterize(*full)[0])
+    grad = jax.grad(lambda colors: _rasterize(*half[:4], colors)[0].sum())(half[4])
+    assert grad.dtype == dtype and grad.any()
+    sizes = [capacity_for(*a[:4], VIEWMATS, KS, WIDTH, HEIGHT) for a in (half, full)]
+    assert sizes[0] == sizes[1]

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from data.stored.builder import SceneBuilder, write_dataset
+from data.stored.builder import SceneBuilder
 from data.stored.config import DataConfig
 from data.stored.schema import CorruptRecord, Frame, Scene, Trajectories, encode_depth
+from data.stored.write import write_dataset
 from tests.posed_folders import box_scene
 
 FRAMES, TRAJECTORIES = 12, 10

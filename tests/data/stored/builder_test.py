@@ -11,10 +11,10 @@ from data.rgbd.choice import Choice
 from data.rgbd.choose import choose_scene, plan
 from data.rooms import sample_trajectory
 from data.rooms.builder import RoomsDataset
-from data.stored.builder import write_dataset
 from data.stored.config import DataConfig
 from data.stored.reader import TrajectorySet
 from data.stored.stream import make_train_iterator
+from data.stored.write import write_dataset
 from mvdust3r_jax.geometry.camera import depth_to_world, project
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from tests.posed_folders import WRITERS, PosedScene, released_entry, write_h5

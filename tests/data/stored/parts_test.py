@@ -6,7 +6,7 @@ import pytest
 
 from data import build
 from data.stored import beam, builder
-from data.stored.builder import write_dataset
+from data.stored.write import write_dataset
 from tests.data.stored.boxes_set import Boxes
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from data.stored.made_from import RECORD
 from data.stored.schedule import slot_of_step
 from data.stored.stream import make_train_iterator
 from tests.data.stored.boxes_set import TRAJECTORIES, assert_equal, config, take
@@ -58,6 +59,19 @@ def test_position_goes_on_where_a_data_set_was_moved_to(folder, tmp_path, monkey
     )
     with pytest.raises(ValueError, match="other sources"):
         make_train_iterator(config(moved), seed=1, batch_size=3).set_state(state)
+
+
+def test_a_data_set_that_was_built_anew_is_another(folder, tmp_path):
+    """Of the same name and length; positions that do not say what theirs was are taken."""
+    state = make_train_iterator(config(folder), seed=1, batch_size=3).get_state()
+    again = shutil.copytree(folder, tmp_path / folder.name)
+    made_from = json.loads((again / RECORD).read_text())
+    (again / RECORD).write_text(json.dumps(made_from | {"files": {"0": "another"}}))
+    rebuilt = make_train_iterator(config(again), seed=1, batch_size=3)
+    with pytest.raises(ValueError, match="were built anew since"):
+        rebuilt.set_state(state)
+    del state["made_from"]
+    rebuilt.set_state(state)
 
 
 def test_every_trajectory_once_before_any_twice(folder):

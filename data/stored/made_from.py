@@ -1,0 +1,53 @@
+"""What a stored data set was made from: kept beside it, compared when it is built or read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+# In a data set's folder.
+RECORD = "made_from.json"
+# Names of which records of earlier versions say nothing.
+_LATER = {"cameras"}
+
+
+class StaleDataError(ValueError):
+    """What lies there was made from other options or other files; the message says from which."""
+
+
+def check_record(folder: Path, made_from: dict, begun: bool) -> None:
+    """Keep what the data set is made from; StaleDataError where one made otherwise lies there.
+
+    begun: whether anything of a data set lies in the folder.
+    """
+    path, wanted = folder / RECORD, json.loads(json.dumps(made_from))
+    if not begun:
+        path.write_text(json.dumps(wanted, indent=1) + "\n")
+        return
+    if not path.is_file():
+        raise StaleDataError(
+            f"{folder} does not say what it was made from; remove it, or choose another place"
+        )
+    found = json.loads(path.read_text())
+    names = [name for name in {**found, **wanted} if name in found or name not in _LATER]
+    told = [
+        f"{name} {_short(found.get(name))} -> {_short(wanted.get(name))}"
+        for name in names
+        if found.get(name) != wanted.get(name)
+    ]
+    if told:
+        raise StaleDataError(
+            f"{folder} was made otherwise ({'; '.join(told)}); remove it, or choose another place"
+        )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def digest(folder: Path) -> str:
+    """Tells data sets made from other things apart; '' for one that does not say from what."""
+    path = folder / RECORD
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""

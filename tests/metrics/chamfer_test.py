@@ -1,0 +1,63 @@
+"""The chamfer distance: blocks, tree and cap agree; what is empty or not finite."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvdust3r_jax.metrics import chamfer
+from mvdust3r_jax.metrics import pointmaps as metrics
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
+
+
+def test_chamfer_matches_golden():
+    """Shifted, single-point and empty clouds; empty is NaN."""
+    golden = np.load(GOLDEN / "chamfer.npz")
+    mask = jnp.asarray(golden["mask"])
+    found = chamfer.chamfer_distance(
+        jnp.asarray(golden["pts1"]), mask, jnp.asarray(golden["pts2"]), mask
+    )
+    np.testing.assert_allclose(found, golden["cd_raw"], rtol=1e-5)
+    capped = jnp.where(jnp.isnan(found), found, jnp.minimum(found, metrics.ERROR_CAP))
+    np.testing.assert_allclose(capped, golden["cd_clipped"], rtol=1e-5)
+
+
+def test_chamfer_blocks_agree_with_kdtree(key):
+    """Several uneven blocks give the same nearest neighbors as the KD-tree."""
+    a, b = jax.random.normal(key, (5000, 3)), jax.random.normal(jax.random.key(1), (3001, 3))
+    blocked = chamfer.chamfer_distance(a, jnp.ones(5000, bool), b, jnp.ones(3001, bool))
+    tree = chamfer.chamfer_distance_kdtree(np.asarray(a), np.asarray(b))
+    np.testing.assert_allclose(blocked, tree, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_prediction_that_is_not_finite_is_infinitely_far(wrong):
+    """On the devices as by the KD-tree; not where it is masked, nor from a truth that is empty."""
+    truth, known = jnp.arange(12.0).reshape(4, 3), jnp.ones(4, bool)
+    broken = truth.at[1, 2].set(wrong)
+    assert chamfer.chamfer_distance(broken, known, truth, known) == np.inf
+    assert chamfer.chamfer_distance_kdtree(np.asarray(broken), np.asarray(truth)) == np.inf
+    assert chamfer.chamfer_distance(broken, known.at[1].set(False), truth, known) == 27 / 4
+    assert np.isnan(chamfer.chamfer_distance(broken, known, truth, ~known))
+
+
+@pytest.mark.parametrize(("count", "true_count"), [(0, 4), (4, 0), (0, 0)])
+def test_a_cloud_without_points_has_no_distance(count, true_count):
+    """NaN as for one whose points are all masked, over a batch."""
+    clouds = [(jnp.ones((2, n, 3)), jnp.ones((2, n), bool)) for n in (count, true_count)]
+    assert np.isnan(chamfer.chamfer_distance(*clouds[0], *clouds[1])).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.5, 4.0])
+def test_capped_chamfer_is_the_capped_distance(shift):
+    """Clouds apart enough are not searched, and the answer is the same; the bound is below."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(200, 3)), shift + rng.normal(size=(150, 3))
+    distance = chamfer.chamfer_distance_kdtree(a, b)
+    assert chamfer.box_bound(a, b) <= distance
+    assert chamfer.capped_chamfer_kdtree(a, b, 10.0) == min(distance, 10.0)
+    assert np.isnan(chamfer.capped_chamfer_kdtree(a, b[:0], 10.0))
+    assert chamfer.capped_chamfer_kdtree(a + np.inf, b, 10.0) == 10.0
