@@ -10,7 +10,7 @@ from mvdust3r_jax.training.metric_log import MetricLog
 
 
 class NonFiniteError(FloatingPointError):
-    """Too many steps in a row whose loss or gradient was not finite."""
+    """Too many steps in a row whose loss, gradient or update was not finite."""
 
 
 class SkippedSteps:

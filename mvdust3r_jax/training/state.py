@@ -19,8 +19,8 @@ class TrainState:
     """All that a step reads and writes.
 
     step: batches seen, skipped ones too. average: moving average of the parameters, {} when off.
-    skipped, skipped_in_row: steps whose loss or gradient was not finite. rng: seed of the run's
-    randomness; step k uses ``fold_in(rng, k)``, so nothing else need be remembered.
+    skipped, skipped_in_row: steps whose loss, gradient or update was not finite. rng: seed of the
+    run's randomness; step k uses ``fold_in(rng, k)``, so nothing else need be remembered.
     """
 
     step: Int[Array, ""]

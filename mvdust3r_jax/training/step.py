@@ -2,8 +2,8 @@
 
 `train_step` is three functions in a row: `forward_and_loss` of a micro-batch, `accumulate` over all
 of them, `apply_update`. Losses are shares of the whole batch's (see ``losses``), so gradients of
-micro-batches and of chips add up to the gradient of the whole batch. A step whose loss or gradient
-is not finite leaves everything but the counters as it was.
+micro-batches and of chips add up to the gradient of the whole batch. A step whose loss, gradient
+or update is not finite leaves everything but the counters as it was.
 """
 
 from __future__ import annotations
@@ -165,8 +165,11 @@ def apply_update(
     metrics["grad_norm"] = optax.tree.norm(gradients)
     metrics["arrays_without_gradient"] = arrays_without_gradient(gradients, recipe.frozen)
     metrics["learning_rate"] = learning_rate(recipe.schedule, state.step - state.skipped)
-    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
+    # Of finite gradients too an update may be none: the optimizer divides, and applies a rate.
+    metrics["update_norm"] = optax.tree.norm(updates)
+    looked_at = (metrics[name] for name in ("loss", "grad_norm", "update_norm"))
+    finite = jnp.isfinite(jnp.stack(list(looked_at))).all()
     params = optax.apply_updates(state.params, updates)
     average, decay = state.average, recipe.config.average_decay
     if decay:

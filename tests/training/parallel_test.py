@@ -82,6 +82,13 @@ def on_one_device(rendering):
     return one_step("1 device", **({} if rendering else POINTS))
 
 
+def assert_same_metrics(metrics, expected):
+    """Within 1e-5; less for the update, which Adam makes as large where gradients are rounding."""
+    for name in expected:
+        rtol = 1e-2 if name == "update_norm" else 1e-5
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=rtol, atol=1e-6)
+
+
 def assert_same_gradients(state, expected):
     """Moments (Adam's first is the gradient) and batch statistics."""
     for part in ("opt_state", "batch_stats"):
@@ -97,8 +104,7 @@ def test_spread_step_equals_the_step_of_one_device(way, rendering):
     """Loss terms, gradients (Adam's first moment) and batch statistics agree within 1e-5."""
     expected, one = on_one_device(rendering)
     metrics, state = one_step(way, **({} if rendering else POINTS))
-    for name in expected:
-        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert_same_metrics(metrics, expected)
     assert_same_gradients(state, one)
     # Where a gradient is only rounding, Adam's first step may go either way by the learning rate.
     moved = [
@@ -114,8 +120,7 @@ def test_accumulated_step_with_sharded_state_equals_that_of_one_device():
     expected, one = on_one_device(False)
     accumulated = dataclasses.replace(STEP, accumulation=2)
     metrics, state = one_step("fsdp 8", **POINTS, config=accumulated)
-    for name in expected:
-        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert_same_metrics(metrics, expected)
     assert_same_gradients(state, one)
 
 
@@ -128,8 +133,7 @@ def test_step_that_gathers_layer_by_layer_equals_that_of_one_device(monkeypatch)
     expected, one = on_one_device(False)
     accumulated = dataclasses.replace(STEP, accumulation=2)
     metrics, state = one_step("2 slices by layer", **BY_LAYER, config=accumulated)
-    for name in expected:
-        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert_same_metrics(metrics, expected)
     assert_same_gradients(state, one)
 
 

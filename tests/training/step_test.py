@@ -146,6 +146,18 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters():
     assert np.isfinite(float(metrics["loss"]))
 
 
+def test_an_update_that_is_not_finite_changes_no_parameter():
+    """Loss and gradient are finite, the moments are not: the step is skipped, and shows why."""
+    state, step = build(config=AVERAGED)
+    lost = state.replace(
+        opt_state=jax.tree.map(lambda x: x if x.ndim == 0 else x * jnp.nan, state.opt_state)
+    )
+    skipped, metrics = step(lost, batch_of())
+    assert np.isfinite(float(metrics["grad_norm"])) and np.isnan(float(metrics["update_norm"]))
+    assert differences(state.params, skipped.params) == 0
+    assert int(skipped.skipped) == 1
+
+
 def test_no_known_depth_at_all_is_a_harmless_step():
     """Without any valid pixel loss and gradient are finite (0), and it shows."""
     state, step = build()
