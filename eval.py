@@ -69,7 +69,7 @@ def facts_of(config: ml_collections.ConfigDict, weights: str) -> dict[str, Any]:
     facts |= {"weights": weights and digest(find_weights(weights)), "lpips": lpips.available()}
     stored = {name: c.folder for name, c in config.datasets.items() if c.source == "records"}
     if stored:
-        facts["data"] = {name: data_digest(Path(folder)) for name, folder in stored.items()}
+        facts["data"] = {name: data_digest(folder) for name, folder in stored.items()}
     if config.pairwise_weights:
         facts["pairwise_weights"] = digest(find_weights(config.pairwise_weights))
     return facts

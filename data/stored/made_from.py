@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from mvdust3r_jax.storage.places import local_path
+
 # In a data set's folder.
 RECORD = "made_from.json"
 # Names of which records of earlier versions say nothing.
@@ -47,7 +49,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def digest(folder: Path) -> str:
+def digest(folder: str | Path) -> str:
     """Tells data sets made from other things apart; '' for one that does not say from what."""
-    path = folder / RECORD
+    path = local_path(folder) / RECORD
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""

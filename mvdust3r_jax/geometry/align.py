@@ -56,7 +56,8 @@ def robust_similarity(
     identity where no weight is positive. Half precision is taken as float32.
     """
     source, target, weights = pytrees.full_precision((source, target, weights))
-    known = jnp.any(weights > 0)
+    # So written, NaN stays NaN.
+    known = ~jnp.all(weights <= 0)
     # Any weights do where the result is not used; without any there is no median.
     weights = jnp.where(known, weights, 1.0)
 

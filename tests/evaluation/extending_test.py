@@ -1,11 +1,15 @@
 """The recipes of docs/extending.md, followed as they stand there."""
 
+import functools
 import re
 import textwrap
 from pathlib import Path
 
 import pytest
 
+from configs import build, defaults
+from data import training_batches
+from data.box import BoxSource
 from mvdust3r_jax.evaluation import methods, report, scores
 from mvdust3r_jax.evaluation.plan import Options, make_plan
 from mvdust3r_jax.evaluation.runner import Evaluation, write_report
@@ -21,6 +25,30 @@ def page():
     for block in re.findall(r"^( *)```python\n(.*?)^ *```", PAGE.read_text(), re.M | re.S):
         exec(compile(textwrap.dedent(block[1]), PAGE.name, "exec"), names)
     return names
+
+
+class ShiftedSource(BoxSource):
+    """Boxes, and a field of its own."""
+
+    def __init__(self, *, shift, **fields):
+        self.shift = shift
+        super().__init__(**fields)
+
+
+def test_a_data_source_is_added_as_the_page_says(page, monkeypatch):
+    """One row: it gets its own field and none that it does not take; other sources refuse it."""
+    kind = page["kind"]._replace(place=f"{__name__}.ShiftedSource")
+    monkeypatch.setitem(training_batches.SOURCES, "shifted", kind)
+    config = defaults.get_config()
+    with config.data.unlocked():
+        config.data.update({"shift": 0.5, "height": 16, "width": 16})
+    opened = functools.partial(training_batches.make_source, process_index=0, process_count=1)
+    source = opened(**build.data_settings(config, source="shifted"))
+    batch, _ = next(source)
+    assert source.shift == 0.5 and batch.images.shape[2:4] == (16, 16)
+    assert opened(**build.data_settings(config, source="box", shift=0.0))
+    with pytest.raises(ValueError, match="data.shift is for data.source 'shifted', got 'box'"):
+        opened(**build.data_settings(config, source="box"))
 
 
 def test_a_metric_and_a_method_are_added_as_the_page_says(page, monkeypatch, tmp_path):

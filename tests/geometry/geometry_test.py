@@ -98,6 +98,7 @@ def test_a_robust_similarity_of_nothing_is_the_identity(key):
     target = (2 * source).at[0].set(100.0)
     scale, rotation, translation = align.robust_similarity(source, target, jnp.zeros(20))
     assert scale == 1 and (rotation == jnp.eye(3)).all() and (translation == 0).all()
+    assert np.isnan(align.robust_similarity(source, target, jnp.full(20, jnp.nan))[0])
     weights = jnp.ones(20, jnp.bfloat16)
     scale, rotation, _ = align.robust_similarity(source, target, weights)
     np.testing.assert_allclose(scale, 2.0, rtol=1e-3)

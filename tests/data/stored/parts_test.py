@@ -6,6 +6,7 @@ import pytest
 
 from data import build
 from data.stored import beam, builder
+from data.stored.made_from import RECORD, StaleDataError
 from data.stored.write import write_dataset
 from tests.data.stored.boxes_set import Boxes
 
@@ -65,3 +66,12 @@ def test_options_are_given_once(capsys):
 def test_the_builder_uses_parts_of_this_module():
     """The name that the first test replaces is the one that is called."""
     assert builder.beam is beam
+
+
+def test_parts_of_another_build_are_not_taken(tmp_path):
+    """One that was broken off before its frames were joined was asked for something else."""
+    folder = tmp_path / "boxes"
+    (folder / ".frames" / "train").mkdir(parents=True)
+    (folder / RECORD).write_text('{"inputs": 5}')
+    with pytest.raises(StaleDataError, match="inputs 5 -> 6"):
+        write_dataset(lambda config: Boxes(data_dir=tmp_path, config=config))
