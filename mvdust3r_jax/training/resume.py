@@ -49,7 +49,7 @@ def resume(
 
 
 def go_to(source: Positioned, position: Any, step: int) -> None:
-    """Data go on where they were at this step; RunError if that was another kind of source."""
+    """Data go on where they were at this step; RunError if that was in another source."""
     try:
         source.set_state(position)
     # Each kind has other fields in its positions.
@@ -59,3 +59,5 @@ def go_to(source: Positioned, position: Any, step: int) -> None:
             f"{type(source).__name__}: it has no {error}; a new workdir (with init_from) starts "
             "from the first sample"
         ) from error
+    except ValueError as error:
+        raise RunError(f"step {step}: {error}") from error

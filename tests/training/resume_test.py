@@ -13,3 +13,14 @@ def test_a_position_of_another_kind_of_source_is_an_error_of_one_line():
     source = BoxSource(batch_size=2, num_inputs=(2,), num_targets=0, height=8, width=8, seed=0)
     with pytest.raises(RunError, match="at step 7 is that of another kind of .* than BoxSource"):
         go_to(source, MixedIterator([source], [1.0], seed=0).get_state(), step=7)
+
+
+def test_what_a_source_refuses_is_an_error_of_one_line():
+    """Its own words, and the step."""
+
+    class Stored:
+        def set_state(self, position):
+            raise ValueError("the data sets were built anew")
+
+    with pytest.raises(RunError, match="^step 7: the data sets were built anew$"):
+        go_to(Stored(), {}, step=7)
