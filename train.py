@@ -209,8 +209,8 @@ def _train(
                 with report.aside():
                     keeper.newest(step, state)
 
-            # Evaluation, pictures and the best state
-            if due(config.eval_every, step):
+            # Evaluation, pictures and the best state; who is sent away does it when it goes on
+            if due(config.eval_every, step) and not stop.reached:
                 jax.block_until_ready(metrics)
                 with report.aside():
                     keeper.best(step, state)

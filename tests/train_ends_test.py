@@ -93,7 +93,7 @@ def test_a_state_that_is_lost_hides_no_error(tmp_path, prepared, monkeypatch, ca
 
 
 def test_the_first_ctrl_c_saves_and_the_second_ends_at_once(tmp_path, monkeypatch):
-    """As SIGTERM does, with its exit code; outside of training Ctrl-C is what it was."""
+    """As SIGTERM does, with its code and without evaluating first; outside it is what it was."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     keep = SkippedSteps.keep
 
@@ -103,8 +103,8 @@ def test_the_first_ctrl_c_saves_and_the_second_ends_at_once(tmp_path, monkeypatc
         keep(self, step, *rest)
 
     monkeypatch.setattr(SkippedSteps, "keep", pressed)
-    assert run(tmp_path) == train.INTERRUPTED
-    assert saved(tmp_path / "checkpoints") == [2]
+    assert run(tmp_path, eval_every=2, eval_batches=1) == train.INTERRUPTED
+    assert saved(tmp_path / "checkpoints") == [2] and not saved(tmp_path / "best")
     with pytest.raises(KeyboardInterrupt), Preemption() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.after(1)
