@@ -92,6 +92,15 @@ def test_a_state_that_is_lost_hides_no_error(tmp_path, prepared, monkeypatch, ca
     assert "newest state could not be saved" in caplog.text
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is not ignored, as it is where somebody runs the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_the_first_ctrl_c_saves_and_the_second_ends_at_once(tmp_path, monkeypatch):
     """As SIGTERM does, with its code and without evaluating first; outside it is what it was."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)

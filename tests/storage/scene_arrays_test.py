@@ -79,7 +79,15 @@ def test_edited_files_are_named_with_what_is_wrong(saved, tmp_path, name, change
 
 
 @pytest.mark.parametrize(
-    "changes", [{"names": ["a"]}, {"names": "ab"}, {"metric": 3}, {"x": 1}, {"timings": {"a": "1"}}]
+    "changes",
+    [
+        {"names": ["a"]},
+        {"names": "ab"},
+        {"metric": 3},
+        {"x": 1},
+        {"timings": {"a": "1"}},
+        {"reference": 2},
+    ],
 )
 def test_edited_texts_are_named(saved, tmp_path, changes):
     """Names for each view, true or false, and nothing unknown."""

@@ -219,6 +219,8 @@ jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
 sys.path[:0] = [sys.argv[3]]
 from jax.experimental import multihost_utils
 from mvdust3r_jax.training.preemption import Preemption
+# Whoever started the tests in the background has these ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Preemption() as stop:
     for step in range(1, 200):
         # Stands for the training step: it waits for the other process.
