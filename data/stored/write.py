@@ -18,12 +18,8 @@ import tensorflow_datasets as tfds
 from data.stored import beam
 from data.stored.builder import FRAMES, TRAJECTORIES, UNREADABLE, SceneBuilder, scene_frames
 from data.stored.made_from import check_record
+from mvdust3r_jax.storage import locks
 from mvdust3r_jax.storage.atomic import whole_file
-
-try:
-    import fcntl
-except ImportError:  # no such locks on this system
-    fcntl = None
 
 # In a data set's folder: what Beam's workers have loaded; in the frames' folder: what they lack.
 _PARTS, _NOTE = ".frames", "skipped.txt"
@@ -48,26 +44,21 @@ def _alone_in(folder: Path) -> Iterator[bool]:
     Raises:
       ValueError: another build holds it.
     """
-    if fcntl is None:
+    if not locks.EXIST:
         yield False
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        yield _locked(handle, folder)
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int, folder: Path) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = locks.lock(handle)
     except BlockingIOError as error:
+        os.close(handle)
         raise ValueError(
             f"{folder}: another build is writing there; wait for its end, or choose another place"
         ) from error
-    except OSError:  # a file system without locks
-        return False
-    return True
+    try:
+        yield alone
+    finally:
+        os.close(handle)
 
 
 def _remove_leftovers(folder: Path) -> None:

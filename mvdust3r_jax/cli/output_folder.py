@@ -37,18 +37,15 @@ def check_inputs(folder: Path, inputs: Iterable[Path]) -> None:
     """That no input is a result of an earlier run in the folder: the next one takes these away.
 
     Raises:
-      ValueError: naming the first one that is.
+      ValueError: naming the first one that is, or that is a folder in there with results.
     """
-    own = {file.resolve() for file in files_of(folder)}
+    out, own = folder.resolve(), {file.resolve() for file in files_of(folder)}
     for path in inputs:
         place = path.resolve()
-        if place in own or any(place in file.parents for file in own):
+        # Of a folder only what lies directly in it is read: one around ``--out`` is another's.
+        inside = out in (place, *place.parents)
+        if place in own or (inside and any(place in file.parents for file in own)):
             raise ValueError(
                 f"{path} is a result of the run whose folder is {folder}, and would be replaced; "
                 "choose another --out"
             )
-
-
-def parts_of(folder: Path) -> list[str]:
-    """Names directly below the folder that runs have written."""
-    return sorted({file.relative_to(folder).parts[0] for file in files_of(folder)})

@@ -15,7 +15,7 @@ from mvdust3r_jax.cameras.features import import_pycolmap
 from mvdust3r_jax.cameras.known import KnownCameras, read_cameras
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.cli.output_folder import check_inputs, check_output_folder, parts_of
+from mvdust3r_jax.cli.output_folder import check_inputs, check_output_folder
 from mvdust3r_jax.cli.values import UsageError
 from mvdust3r_jax.export.point_filter import Kept
 from mvdust3r_jax.media.mask_files import masks_of
@@ -27,7 +27,7 @@ from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import LENSES
-from mvdust3r_jax.storage.results import results_folder
+from mvdust3r_jax.storage.results import parts_of, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, Refinement
 
 _GIB = 1 << 30
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     seconds, peak = time.perf_counter() - begin, memory.peak_bytes()
     written = [args.out / path.relative_to(folder) for path in files]
     console.say("\n".join(f"wrote {path}" for path in written))
-    if gone := [name for name in before if name not in parts_of(args.out)]:
+    if gone := sorted(before - parts_of(args.out)):
         console.say(f"removed what an earlier run had written: {', '.join(gone)}")
     console.say("\n".join(report(scene, seconds, peak)))
     console.say(f"next: mvdust3r view {shlex.quote(str(args.out))}")

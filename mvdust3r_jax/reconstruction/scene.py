@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvdust3r_jax import export
-from mvdust3r_jax.storage.results import files_of, results_folder
+from mvdust3r_jax.storage.results import parts_of, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, SceneArrays
 
 
@@ -34,7 +34,7 @@ class Scene(SceneArrays):
         with results_folder(folder, parts=replaced) as stage:
             self.save_arrays(stage / SCENE_FILE)
             if not _is_same(folder / SCENE_FILE, stage / SCENE_FILE):
-                replaced |= {file.relative_to(folder).parts[0] for file in files_of(folder)}
+                replaced |= parts_of(folder)
             export.write(self, stage, formats)
         return [folder / name for name in (SCENE_FILE, *names)]
 

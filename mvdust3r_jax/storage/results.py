@@ -17,12 +17,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from mvdust3r_jax.storage import locks
 from mvdust3r_jax.storage.atomic import umask, whole_file, writable
-
-try:
-    import fcntl
-except ImportError:  # Windows: folders are not locked there
-    fcntl = None
 
 MANIFEST = ".mvdust3r.json"
 _FORMAT = 1
@@ -95,6 +91,11 @@ def files_of(folder: str | os.PathLike) -> list[Path]:
     return [Path(folder) / name for name in _read_manifest(Path(folder))]
 
 
+def parts_of(folder: str | os.PathLike) -> set[str]:
+    """Names directly below the folder that earlier runs have written."""
+    return {file.relative_to(folder).parts[0] for file in files_of(folder)}
+
+
 def abandon_stages() -> None:
     """Removes what is staged: for a process that ends without leaving its blocks."""
     for stage in list(_stages):
@@ -130,7 +131,7 @@ def _remove_empty(folders: Collection[Path]) -> None:
 
 def _remove_stale(place: Path, own: Path) -> None:
     """Stages of runs that were killed: whoever holds the lock is alone here."""
-    for stage in place.glob(f"{_STAGE_PREFIX}*") if fcntl else ():
+    for stage in place.glob(f"{_STAGE_PREFIX}*") if locks.EXIST else ():
         if stage != own and stage.is_dir() and not stage.is_symlink():
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -138,19 +139,17 @@ def _remove_stale(place: Path, own: Path) -> None:
 @contextmanager
 def _locked(place: Path, told: Path) -> Iterator[None]:
     """Holds the folder's lock, which ends with the process; where there is none, without."""
-    if fcntl is None:
+    if not locks.EXIST:
         yield
         return
     handle = os.open(place, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.lock(handle)
         except BlockingIOError:
             raise ResultsError(
                 f"another run is writing into {told}; wait for it, or choose another folder"
             ) from None
-        except OSError:
-            pass  # a file system without locks
         yield
     finally:
         os.close(handle)

@@ -12,13 +12,9 @@ from typing import IO
 
 import jax
 
+from mvdust3r_jax.storage import locks
 from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.training import processes
-
-try:
-    import fcntl
-except ImportError:  # no such locks on this system
-    fcntl = None
 
 LOCK = ".running"
 
@@ -45,18 +41,18 @@ def alone_in(folder: AnyPath) -> Iterator[None]:
 
 def _lock(folder: AnyPath) -> tuple[IO[str] | None, str]:
     """An open file that holds the lock, if there can be one; or who holds it."""
-    if fcntl is None or not isinstance(folder, Path):
+    if not locks.EXIST or not isinstance(folder, Path):
         return None, ""
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / LOCK).open("a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = locks.lock(file)
     except BlockingIOError:
         file.seek(0)
         told = file.read().strip()
         file.close()
         return None, told or "it has not told who it is"
-    except OSError:  # a file system without locks
+    if not held:
         file.close()
         return None, ""
     file.truncate(0)

@@ -17,6 +17,10 @@ from mvdust3r_jax.weights.shapes import variable_shapes
 Variables = dict[str, Any]
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 class TrainedOn(NamedTuple):
     """What weights were trained on, None where their file does not say it.
 
@@ -33,13 +37,14 @@ class TrainedOn(NamedTuple):
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> TrainedOn:
         """The inverse of `texts`; other names are passed over."""
-        known = {name: json.loads(texts[name]) for name in cls._fields if texts.get(name)}
-        size, views = known.get("image_size"), known.get("views")
-        for name, given, count in (("image_size", size or [1, 1], 2), ("views", [views or 1], 1)):
-            whole = isinstance(given, list) and all(type(x) is int and x > 0 for x in given)
-            if not whole or len(given) != count:
-                raise ValueError(f"{name} should be positive whole numbers, got {texts[name]}")
-        return cls(size and tuple(size), views)
+        size, views = (json.loads(texts.get(name) or "null") for name in cls._fields)
+        if size is not None:
+            if not isinstance(size, list) or len(size) != 2 or not all(map(_is_count, size)):
+                raise ValueError(f"image_size should be a height and a width, got {size!r:.60}")
+            size = (size[0], size[1])
+        if views is not None and not _is_count(views):
+            raise ValueError(f"views should be a positive whole number, got {views!r:.60}")
+        return cls(size, views)
 
 
 class WeightsError(ValueError):

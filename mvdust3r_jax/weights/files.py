@@ -8,10 +8,11 @@ so is the folder of a training run. Saved in half precision or not, weights load
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -103,10 +104,14 @@ def _read_file(path: AnyPath, ignore_objects: bool) -> tuple[ModelConfig, Variab
 def trained_on(path: str | os.PathLike, ignore_objects: bool = False) -> TrainedOn:
     """What the weights were trained on, as far as the file says so (PyTorch's: the size alone)."""
     path = places.as_path(path)
-    if path.is_dir():
-        return folders.trained_on(path)
-    with places.local_copy(path) as file:
-        return _told_by_file(file, ignore_objects)
+    try:
+        if path.is_dir():
+            return folders.trained_on(path)
+        with places.local_copy(path) as file:
+            return _told_by_file(file, ignore_objects)
+    except ValueError as error:
+        told = str(error)
+        raise WeightsError(told if str(path) in told else f"{path}: {told}") from error
 
 
 def _told_by_file(path: AnyPath, ignore_objects: bool) -> TrainedOn:
@@ -186,8 +191,8 @@ def save_weights(
 ) -> None:
     """Write a network's weights; the name's ending decides the format (none: an orbax folder).
 
-    The file or folder appears only when it is complete; a file is replaced, a folder of weights
-    only if ``replace`` says so. ``dtype`` is that of the stored
+    The file or folder appears only when it is complete; a file is replaced, a folder only if
+    ``replace`` says so and nothing but weights lies in it. ``dtype`` is that of the stored
     parameters; batch statistics stay float32. ``image_size`` (height, width) and the number of
     ``views``, what the network was trained on (`TrainedOn`), are kept with them. ``.pth`` files
     have the layout of the releases, which has no place for the views.
@@ -216,13 +221,28 @@ def _write_whole(path: AnyPath, write: Callable, *content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(partial, *content)
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(partial, path)
+        with _moved_aside(path):
+            os.replace(partial, path)
     finally:
         if partial.is_dir():
             shutil.rmtree(partial)
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _moved_aside(path: AnyPath) -> Iterator[None]:
+    """A folder of that name makes room: gone if the block succeeds, else back in its place."""
+    if not path.is_dir():
+        yield
+        return
+    earlier = path.with_name(f".earlier-{os.getpid()}-{path.name}")
+    os.replace(path, earlier)
+    try:
+        yield
+    except BaseException:
+        os.replace(earlier, path)
+        raise
+    shutil.rmtree(earlier)
 
 
 def _writer_for(path: AnyPath, replace: bool):
@@ -235,7 +255,7 @@ def _writer_for(path: AnyPath, replace: bool):
     if path.suffix:
         known = ", ".join([*TORCH_SUFFIXES, ".safetensors"])
         raise ValueError(f"{path}: weights are written as {known}, or a folder (no ending)")
-    if path.exists() and not (replace and folders.holds_weights(path)):
+    if path.exists() and not (replace and not places.is_remote(path) and folders.is_ours(path)):
         raise FileExistsError(f"{path} exists; an orbax folder is written to a new place")
     return folders.write
 

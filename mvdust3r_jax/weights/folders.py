@@ -36,13 +36,15 @@ def read(path: AnyPath) -> tuple[ModelConfig, Variables]:
     return config, checked(variables, config)
 
 
-def holds_weights(path: AnyPath) -> bool:
-    """Whether `write` has written the folder, which lies on this machine."""
-    return not places.is_remote(path) and (path / _CONFIG_FILE).is_file()
+def is_ours(path: AnyPath) -> bool:
+    """Whether the folder is what `write` writes and nothing else lies in it."""
+    own = {_CONFIG_FILE, _VARIABLES_FOLDER, *(f"{name}.json" for name in TrainedOn._fields)}
+    found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    return {_CONFIG_FILE, _VARIABLES_FOLDER} <= found <= own
 
 
-def hold_any(path: AnyPath) -> bool:
-    """Whether `read` finds weights in the folder."""
+def has_weights(path: AnyPath) -> bool:
+    """Whether `read` would find weights in the folder."""
     return (path / _CONFIG_FILE).is_file() or checkpoint_of_run(path) is not None
 
 

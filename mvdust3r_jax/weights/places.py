@@ -42,7 +42,7 @@ def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _
     source = hub.published(os.fspath(path_or_name))
     # A folder of results that is called as a network is does not hide the network.
     is_known = bool(found or source)
-    if given.exists() and not (is_known and given.is_dir() and not folders.hold_any(given)):
+    if given.exists() and not (is_known and given.is_dir() and not folders.has_weights(given)):
         return given
     if found:
         return found[0]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mvdust3r_jax.cameras.entries import CameraError
-from mvdust3r_jax.cameras.known import read_cameras
+from mvdust3r_jax.cameras.known import KnownCameras, read_cameras
 from mvdust3r_jax.media import orientation
 from mvdust3r_jax.media.picture import Header
 from tests.cameras import camera_files
@@ -46,6 +46,29 @@ def test_composed_and_decomposed_letters_are_the_same(tmp_path, form):
     path = write_json(tmp_path / "t.json", content)
     known = read_cameras(path, [unicodedata.normalize(other, name) for name in names])
     np.testing.assert_allclose(known.intrinsics[:, 0, 0], [200, 210])
+
+
+@pytest.mark.parametrize(
+    "given, written",
+    [
+        (["x/a/1.jpg", "x/b/1.jpg"], ["a_1.jpg", "b_1.jpg"]),
+        (["x/a/1.jpg", "y/a/1.jpg"], ["0000_a_1.jpg", "0001_a_1.jpg"]),
+    ],
+)
+def test_names_that_were_made_distinct_are_found_again(tmp_path, given, written):
+    """Of photographs of one name: our exports have their folder's name before it, or a number."""
+    content = transforms(POSES[:2], written, **FIELDS)
+    content["frames"][1]["fl_x"] = 210.0
+    known = read_cameras(write_json(tmp_path / "t.json", content), given)
+    np.testing.assert_allclose(known.intrinsics[:, 0, 0], [200, 210])
+
+
+def test_cameras_may_be_lists():
+    """They are arrays afterwards, and checked as such."""
+    known = KnownCameras(intrinsics=np.eye(3)[None].tolist(), world_from_cam=[np.eye(4)])
+    assert known.intrinsics.shape == (1, 3, 3) and known.world_from_cam.shape == (1, 4, 4)
+    with pytest.raises(CameraError, match=r"intrinsics \[V, 3, 3\] is expected, got \(3, 3\)"):
+        KnownCameras(intrinsics=np.eye(3).tolist())
 
 
 def test_field_of_view_holds_whatever_the_size(tmp_path):

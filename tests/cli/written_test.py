@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mvdust3r_jax import cli
-from mvdust3r_jax.cli.output_folder import check_output_folder
+from mvdust3r_jax.cli.output_folder import check_inputs, check_output_folder
 from mvdust3r_jax.media import photographs
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.weights import files as weight_files
@@ -95,6 +95,7 @@ def test_results_that_are_inputs_stay(place, tmp_path, capsys):
         assert run(place, *given, *again) == cli.EXIT_INPUT
         assert "is a result of the run whose folder is" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    check_inputs(out, [tmp_path, photos])  # a folder around it is no result
     assert run(place, photos, *again) == 0
     told = "removed what an earlier run had written: cameras.json, colmap, images"
     assert told in capsys.readouterr().err
@@ -112,6 +113,9 @@ def test_results_again_leave_the_users_files(place, tmp_path, capsys):
         (out / "nerfstudio" / "mine.jpg").read_text() == "user" == (out / "notes.txt").read_text()
     )
     assert not (out / "scene.ply").exists(), "a format of the earlier scene"
+    along = ["--path", out / "notes.txt", "--export", "ply"]
+    assert run(place, out, *along, command="render") == cli.EXIT_USAGE
+    assert "--path is about the format mp4; --export has ply" in capsys.readouterr().err
     (out / "scene.glb").write_text("user")
     assert run(place, out, "--export", "glb", command="render") == cli.EXIT_INPUT
     assert "scene.glb: not written by this program" in capsys.readouterr().err
@@ -147,11 +151,16 @@ def test_convert_replaces_a_folder_of_weights_only(place, tmp_path):
     argv = ["convert", str(place / "w.safetensors"), str(tmp_path / "orbax")]
     assert [cli.main(argv), cli.main(argv), cli.main([*argv, "--force"])] == [0, cli.EXIT_INPUT, 0]
     assert weight_files.load_weights(tmp_path / "orbax")[0] == CONFIG
+    assert [p.name for p in tmp_path.iterdir()] == ["orbax"]
     for name in ("album", "album.pth"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "a.jpg").write_text("user")
+    (tmp_path / "album.pth" / "a.jpg").write_text("user")
+    (tmp_path / "album" / "config.json").write_text("another program's")
+    (tmp_path / "orbax" / "notes.txt").write_text("user")
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("album", "album.pth", "orbax"):
         assert cli.main([*argv[:2], str(tmp_path / name), "--force"]) == cli.EXIT_INPUT
-        assert [p.name for p in (tmp_path / name).iterdir()] == ["a.jpg"]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_convert_replaces_nothing_unasked(place, tmp_path, capsys):

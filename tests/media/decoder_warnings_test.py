@@ -8,6 +8,7 @@ from mvdust3r_jax.media import decoder_warnings
 
 def test_threads_that_overlap_restore_what_was_set():
     """The first thread leaves while the second is inside: afterwards warnings are shown again."""
+    warnings.simplefilter("error")
     before = list(warnings.filters)
     second_inside, first_left = threading.Event(), threading.Event()
 
@@ -20,7 +21,7 @@ def test_threads_that_overlap_restore_what_was_set():
     with decoder_warnings.ignored():
         thread.start()
         assert second_inside.wait(10)
-    assert warnings.filters[0][0] == "ignore", "one is still inside"
+    assert warnings.filters[0][0] == "ignore", "the second is still inside"
     first_left.set()
     thread.join()
     assert warnings.filters == before

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,32 @@ def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
     assert_equal(
         weight_files.load_weights(tmp_path / "checkpoints" / "5")[1]["params"], newer["params"]
     )
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, variables, monkeypatch):
+    """The last move fails: the earlier weights are back, and nothing else lies there."""
+    weight_files.save_weights(tmp_path / "w", variables, CONFIG)
+    replace = os.replace
+
+    def fails(source, target):
+        if Path(source).name.startswith(".partial-"):
+            raise OSError("the disk is gone")
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is gone"):
+        patch.setattr(os, "replace", fails)
+        weight_files.save_weights(tmp_path / "w", random_variables(seed=1), CONFIG, replace=True)
+    assert_equal(weight_files.load_weights(tmp_path / "w")[1], variables)
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]
+
+
+@pytest.mark.parametrize("text", ['"ab"', "[64]", "[0, 64]", "[true, 64]", "64", "{"])
+def test_an_impossible_size_is_an_error_that_names_the_file(tmp_path, text):
+    """Of images, in the metadata of a file."""
+    path = tmp_path / "odd.safetensors"
+    safetensors_file.write(path, {}, {"image_size": text})
+    with pytest.raises(weight_files.WeightsError, match="odd.safetensors: "):
+        weight_files.trained_on(path)
 
 
 def test_a_training_run_says_what_it_was_trained_on(tmp_path):
