@@ -34,12 +34,25 @@ def _bytes_of(line: str) -> float:
     return total * (2 if match[2] == "all-reduce" else 1)
 
 
+def _trips(loop: str, lines_of: dict[str, list[str]]) -> int:
+    """How often a ``while`` runs, 1 where that cannot be told."""
+    if known := re.search(r'known_trip_count[^}]*?"n":"(\d+)"', loop):
+        return int(known[1])
+    condition = "\n".join(lines_of[re.search(r"condition=%?([\w.\-]+)", loop)[1]])
+    limit = re.search(r"ROOT .* compare\(.*?%?([\w.\-]+)\), direction=LT", condition)
+    value = limit and re.search(
+        rf"%?{re.escape(limit[1])} = s32\[\]\S* constant\((\d+)\)", condition
+    )
+    return int(value[1]) if value else 1
+
+
 def interconnect_bytes(program: str) -> float:
     """Bytes that one device sends for all collectives of a compiled program.
 
-    Loop bodies count as often as the compiler knows they run. A ring sends about the whole array
-    once for a gather or scatter and twice for an all-reduce. What goes between slices is a transfer
-    by their hosts, and not in here.
+    Loop bodies count as often as they run, where the compiler says so or the condition compares a
+    counter with a constant, as those of `jax.lax.scan` do; else once. A ring sends about the whole
+    array once for a gather or scatter and twice for an all-reduce. What goes between slices is a
+    transfer by their hosts, and not in here.
     """
     lines_of: dict[str, list[str]] = {}
     entry = name = ""
@@ -57,8 +70,7 @@ def interconnect_bytes(program: str) -> float:
             total += _bytes_of(line)
             if " while(" in line:
                 body = re.search(r"body=%?([\w.\-]+)", line)
-                trips = re.search(r'known_trip_count[^}]*?"n":"(\d+)"', line)
-                total += sent(body[1]) * (int(trips[1]) if trips else 1)
+                total += sent(body[1]) * _trips(line, lines_of)
             elif called := re.search(r"(?:calls|to_apply)=%?([\w.\-]+)", line):
                 total += sent(called[1])
         return total
