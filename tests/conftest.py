@@ -30,6 +30,9 @@ import jaxtyping._import_hook
 import pytest
 from jax._src import compiler
 
+# Until all tests are imported there is nothing to collect.
+gc.disable()
+
 UNCHECKED = {
     # These say themselves what is wrong with their arguments, which tests want to read.
     "MVDust3r.__call__",
@@ -100,10 +103,12 @@ _hook = jaxtyping.install_import_hook(
 )
 
 from mvdust3r_jax.reconstruction import machine  # noqa: E402
+from mvdust3r_jax.reconstruction import programs as kept_programs  # noqa: E402
 from mvdust3r_jax.storage import user_cache  # noqa: E402
 
-# Tests run in float32 on every CPU.
+# Tests run in float32 on every CPU, and no program is compiled with more effort than said above.
 machine.WORTH_BFLOAT16 = float("inf")
+kept_programs._QUICK_BELOW_FLOPS = 0.0
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "float32")
@@ -117,6 +122,7 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture

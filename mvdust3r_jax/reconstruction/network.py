@@ -105,7 +105,15 @@ def compiled_program(model: Model, shape: tuple[int, int, int, int], num_refs: i
     """`traced.forward` for one shape: a function of (variables, pixels, reference)."""
     facts = (model.config, num_refs)
     pixels, reference = Leaf(shape, "uint8"), Leaf((), "int32")
-    return program("forward_arrays", facts, (abstract(model.variables), pixels, reference))
+    given = abstract(model.variables), pixels, reference
+    return program("forward_arrays", facts, given, _flops(model, shape, num_refs))
+
+
+def _flops(model: Model, shape: tuple[int, int, int, int], num_refs: int) -> float:
+    """Of one pass; what encodes or tries candidates takes about as many."""
+    views, height, width = shape[:3]
+    size = dict(views=views, num_refs=num_refs, height=height, width=width)
+    return float(forward_flops(model.config, **size)["total"])
 
 
 def features_of(
@@ -113,9 +121,8 @@ def features_of(
 ) -> Float[np.ndarray, "V D"]:
     """What the encoder alone says of each photograph, ``at_once`` of them at a time."""
     views, shape = len(pixels), (at_once, *pixels.shape[1:])
-    encode = program(
-        "view_features", (model.config,), (abstract(model.variables), Leaf(shape, "uint8"))
-    )
+    given = abstract(model.variables), Leaf(shape, "uint8")
+    encode = program("view_features", (model.config,), given, _flops(model, shape, 1))
     found = []
     for start in range(0, views, at_once):
         # The last ones are filled up with photographs from the beginning.
@@ -127,7 +134,9 @@ def features_of(
 def _middle_view(model: Model, shape, num_refs: int) -> Ask:
     """One pass; its reference is the photograph that is most like all others."""
     given = abstract(model.variables), Leaf(shape, "uint8")
-    middle = program("middle_arrays", (model.config, num_refs), given)
+    middle = program(
+        "middle_arrays", (model.config, num_refs), given, _flops(model, shape, num_refs)
+    )
 
     def ask(variables: dict, pixels: np.ndarray) -> Answer:
         found = jax.device_get(middle(variables, pixels))
@@ -139,7 +148,9 @@ def _middle_view(model: Model, shape, num_refs: int) -> Ask:
 def _surest_path(model: Model, shape, num_refs: int) -> Ask:
     """One pass; candidates are the photographs that the network is given first."""
     given = abstract(model.variables), Leaf(shape, "uint8")
-    surest = program("surest_arrays", (model.config, num_refs), given)
+    surest = program(
+        "surest_arrays", (model.config, num_refs), given, _flops(model, shape, num_refs)
+    )
     candidates = network_order(shape[0])[:num_refs]
 
     def ask(variables: dict, pixels: np.ndarray) -> Answer:
@@ -158,13 +169,13 @@ def _surest_view(model: Model, shape, memory_limit: int | None, advance) -> Ask:
     views, config = shape[0], model.config
     at_once = _candidates_at_once(config, shape, memory_limit)
     variables, pixels = abstract(model.variables), Leaf(shape, "uint8")
-    encode = program("encode", (config,), (variables, pixels))
+    flops = _flops(model, shape, at_once)
+    encode = program("encode", (config,), (variables, pixels), flops)
     tokens = Leaf(
         (views, (shape[1] // config.patch) * (shape[2] // config.patch), config.enc_dim), "float32"
     )
-    group = program(
-        "surest_of_group_arrays", (config, at_once), (variables, pixels, tokens, Leaf((), "int32"))
-    )
+    given = variables, pixels, tokens, Leaf((), "int32")
+    group = program("surest_of_group_arrays", (config, at_once), given, flops)
 
     def ask(variables: dict, pixels: np.ndarray) -> Answer:
         encoded = encode(variables, pixels)["tokens"]
@@ -198,7 +209,8 @@ def _candidates_at_once(config: ModelConfig, shape, memory_limit: int | None) ->
 def _answer(
     found: dict[str, Any], reference: int, scores: dict[int, float] | None = None
 ) -> Answer:
-    found = jax.device_get(found)
+    # Copies: what JAX hands out cannot be written to, and a scene is its user's.
+    found = jax.tree.map(np.array, jax.device_get(found))
     named = {name: found[name] for name in gaussian_names() if name in found}
     gaussians = Gaussians(**named) if named else None
     return Answer(

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import ModelConfig
+from mvdust3r_jax import VARIANTS, ModelConfig
+from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction import network, programs, traced
 from mvdust3r_jax.reconstruction.model import Model
@@ -19,6 +20,7 @@ from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import shapes
 
 CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
+AS_USERS = 5e10  # tests compile with even less effort (conftest)
 PIXELS = np.random.default_rng(1).integers(0, 255, (3, 16, 24, 3), np.uint8)
 
 
@@ -166,8 +168,28 @@ def test_keys_follow_every_module_that_is_traced():
     assert set(done.stdout.split()) - {"storage"} <= known
 
 
-def test_an_xla_without_the_option_compiles_all_the_same(monkeypatch):
-    monkeypatch.setattr(programs, "_SMALL_LOOPS_OPTIONS", {"xla_no_such_option": False})
+def test_programs_of_little_work_are_compiled_with_little_effort(monkeypatch):
+    """The small network of eight photographs is one, a published one of two is not."""
+    monkeypatch.setattr(programs, "_QUICK_BELOW_FLOPS", AS_USERS)
+    flops = [
+        forward_flops(VARIANTS[name], views=views, num_refs=1, height=size, width=size)["total"]
+        for name, views, size in (("room_mvd", 8, 128), ("mvd", 2, 224))
+    ]
+    told, compile_it = [], jax.stages.Lowered.compile
+
+    def compiled(self, options=None):
+        told.append(options)
+        return compile_it(self)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
+    for count in flops:
+        programs._compiled(jax.jit(jnp.sin).lower(1.0), count)
+    assert told == [programs._QUICK_OPTIONS, None]
+
+
+def test_an_xla_without_the_options_compiles_all_the_same(monkeypatch):
+    monkeypatch.setattr(programs, "_QUICK_BELOW_FLOPS", AS_USERS)
+    monkeypatch.setattr(programs, "_QUICK_OPTIONS", {"xla_no_such_option": False})
     lowered = jax.jit(jnp.sin).lower(1.0)
-    for name in ("found_cameras", "forward_arrays"):
-        assert programs._compiled(lowered, name)(1.0) == jnp.sin(1.0)
+    for flops in (1.0, 1e15):
+        assert programs._compiled(lowered, flops)(1.0) == jnp.sin(1.0)

@@ -91,7 +91,9 @@ def test_scene_of_photographs(model):
     assert scene.names == ["image_0000", "image_0001", "image_0002"]
     np.testing.assert_array_equal(scene.world_from_cam[scene.reference], np.eye(4))
     assert scene.pose_ok[scene.reference] and scene.cameras.world_from_cam.shape == (3, 4, 4)
-    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(scene.gaussians))
+    arrays = [x for x in jax.tree.leaves(vars(scene)) if hasattr(x, "shape")]
+    arrays += jax.tree.leaves(scene.gaussians)
+    assert all(isinstance(x, np.ndarray) and x.flags.writeable for x in arrays)
 
 
 def test_a_second_scene_of_the_same_shape_is_not_compiled(model):
@@ -159,7 +161,7 @@ def test_model_from_a_file(model, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="'mvdp'.*" + str(tmp_path)):
         load_model("mvdp")
     with pytest.raises(FileNotFoundError) as missing:
-        load_model("small")
+        load_model(places.SHIPPED[0])
     assert "clone of the repository" in missing.value.__notes__[0]
     assert reconstruct_function is reconstruct
 
