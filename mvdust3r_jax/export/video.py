@@ -25,10 +25,11 @@ ORBIT_FRAMES = 120
 FRAMES_PER_VIEW, MAX_FLIGHT_FRAMES = 30, 360
 # From keyframe to keyframe of a path made by hand.
 KEYFRAME_FRAMES = 60
-# A pixel of the network's images becomes this many at most when Gaussians are drawn; what is to be
-# larger is enlarged (Lanczos), which differs from drawing it so by no more than encoding does
-# (43 dB, small network): a Gaussian is about a pixel wide and blurs the rest.
-_DRAWN_PER_PIXEL = 3
+# Gaussians are drawn at this many pixels for one of the network's images, and at no less than the
+# second number on the longer side; what is to be larger is enlarged (Lanczos), which differs from
+# drawing it so by no more than encoding does (43 dB with either of the networks that ship): a
+# Gaussian is at least a pixel wide and blurs the rest.
+_DRAWN_PER_PIXEL, _DRAWN_AT_LEAST = 2, 192
 
 
 def write_mp4(
@@ -130,7 +131,8 @@ def write_path_video(
 def _write_along(path: Path, scene: SceneArrays, poses, fovs_deg, longest_px: int, told) -> None:
     """One video; ``told`` is called after each frame."""
     height, width = np.asarray(scene.images_01).shape[1:3]
-    drawn_px = min(longest_px, _DRAWN_PER_PIXEL * max(height, width))
+    enough_px = max(_DRAWN_PER_PIXEL * max(height, width), _DRAWN_AT_LEAST)
+    drawn_px = min(longest_px, enough_px)
 
     def frames() -> Iterator[np.ndarray]:
         for frame in render_path(scene, poses, drawn_px, fovs_deg):

@@ -42,7 +42,7 @@ def test_video_says_its_colors_and_has_the_size_asked_for(tmp_path):
 
 
 def test_frames_are_drawn_in_parts_and_enlarged(tmp_path, monkeypatch):
-    """As many frames as poses, each as if drawn alone; a video is not drawn beyond 3 times."""
+    """As many frames as poses, each as if drawn alone; a video is drawn no larger than need be."""
     small = box_room(2, height=16, width=24)
     poses = camera_paths.fly_through(small, 4)
     monkeypatch.setattr(drawing, "cameras_at_once", lambda height, width: 3)
@@ -57,8 +57,10 @@ def test_frames_are_drawn_in_parts_and_enlarged(tmp_path, monkeypatch):
         return frames[: len(poses)]
 
     monkeypatch.setattr(video, "render_path", draw)
-    video.write_videos(tmp_path / "v", small, num_frames=2, longest_px=480)
-    assert drawn == [72, 72]
+    larger = box_room(2, height=80, width=120)
+    for number, (scene, asked) in enumerate(((small, 480), (small, 64), (larger, 480))):
+        video.write_videos(tmp_path / f"{number}", scene, num_frames=2, longest_px=asked)
+    assert drawn[::2] == [192, 64, 240]
 
 
 def test_failed_encoding_leaves_no_file(tmp_path):
