@@ -25,7 +25,7 @@ from mvdust3r_jax.metrics.poses import pair_errors
 from mvdust3r_jax.reconstruction.scene import Scene
 
 ROOM = Path(__file__).parents[1] / "examples" / "room"
-SCALE = 4  # the photographs are as many times as large as the network's images
+SCALE = 2  # the photographs are as many times as large as the network's images
 
 
 def true_scene(noise: float, seed: int = 0) -> Scene:

@@ -1,6 +1,6 @@
 """The experiments of docs/experiments.md, each trained, evaluated and kept by one command.
 
-    python -m benchmarks.experiments card views --weights weights/small.safetensors
+    python -m benchmarks.experiments card views              # what the network that ships can do
     python -m benchmarks.experiments pairs ablation          # these train what they compare
     python -m benchmarks.experiments --tables                # writes them into the page again
 
@@ -28,16 +28,16 @@ from mvdust3r_jax.evaluation import report as eval_report
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
 CARD = ROOT / "weights" / "README.md"
-NAMES = ("card", "views", "view_times", "other_rooms", "kitchen", "ablation", "pairs", "paths")
+SHIPS, SMALL = "weights/room_mvd.safetensors", "weights/small.safetensors"
+NAMES = ("card", "views", "other_rooms", "card_small", "kitchen", "ablation", "pairs", "paths")
 TABLES = (*NAMES, "references")  # the last one by benchmarks.references
 PARTS = ("points", "gaussians", "skip_cnn", "refs4")
 # Plots of an evaluation that the page shows: name in docs/images -> (experiment, file in plots/).
 FIGURES = {
-    "small_best.jpg": ("card", "rooms_8_mvdp_best0.png"),
-    "small_typical.jpg": ("card", "rooms_8_mvdp_middle0.png"),
-    "small_worst.jpg": ("card", "rooms_8_mvdp_worst0.png"),
-    "small_views.jpg": ("views", "rooms_errors.png"),
-    "small_times.jpg": ("view_times", "rooms_times.png"),
+    "room_best.jpg": ("card", "rooms_8_mvd_best0.png"),
+    "room_typical.jpg": ("card", "rooms_8_mvd_middle0.png"),
+    "room_worst.jpg": ("card", "rooms_8_mvd_worst0.png"),
+    "room_views.jpg": ("views", "rooms_errors.png"),
 }
 _KEPT = tuple(column.name for column in eval_report.COLUMNS) + (
     "similarity_error_m",
@@ -69,8 +69,8 @@ def of_part(part: str, runs: Path) -> list[str]:
     return evaluation("eval_small", str(runs / part), methods=method, num_refs=4)
 
 
-def paths_plan(weights: str, runs: Path) -> tuple:
-    """One path and four, trained equally long; the second, and what ships, with other numbers."""
+def paths_plan(runs: Path) -> tuple:
+    """One path and four, trained equally long; the second, and `small`, with other numbers."""
     few = {"views": "12", "num_targets": "0", "datasets.rooms.count": 50}
     one = evaluation("eval_rooms", str(runs / "one_path"), **few, methods="mean,mvd")
     several = {
@@ -80,27 +80,25 @@ def paths_plan(weights: str, runs: Path) -> tuple:
         )
         for refs in (1, 2, 4, 8)
     }  # fmt: skip
-    shipped = {
-        f"shipped, R = {refs}": evaluation(
-            "eval_rooms", weights, **few, num_refs=refs, methods="mvdp"
-        )
+    small = {
+        f"small, R = {refs}": evaluation("eval_rooms", SMALL, **few, num_refs=refs, methods="mvdp")
         for refs in (1, 4)
     }
     parts = ("gaussians", "refs4", "one_path", "four_paths")
-    return [trained(part, runs) for part in parts], {"": one} | several | shipped
+    return [trained(part, runs) for part in parts], {"": one} | several | small
 
 
-def kitchen_plan(weights: str, runs: Path, kitchen: str) -> tuple:
+def kitchen_plan(runs: Path, kitchen: str) -> tuple:
     """The held-out frames of a real room before and after training on its other frames."""
     held_out = {"datasets.held_out.folder": kitchen, "datasets.held_out.count": 100, "num_refs": 4}
     tuned = runs / "kitchen"
     train = [
         "train.py", "--config", "configs/scene.py", "--workdir", str(tuned),
-        f"--config.data.mixture=(('{kitchen}',1.0),)", f"--config.init_from={weights}",
+        f"--config.data.mixture=(('{kitchen}',1.0),)", f"--config.init_from={SMALL}",
         "--config.total_steps=400", "--config.peak_lr=3e-4", "--config.average_decay=0.99",
     ]  # fmt: skip
     return [train], {
-        "": evaluation("eval_records", weights, **held_out, methods="constant,mean,mvdp"),
+        "": evaluation("eval_records", SMALL, **held_out, methods="constant,mean,mvdp"),
         "fine-tuned": evaluation("eval_records", str(tuned), **held_out, methods="mvd"),
     }
 
@@ -112,13 +110,12 @@ def plan(
     pairs = str(runs / "pairs")
     few = dict(views="4", num_targets="0")
     plans = {
-        "card": ([], {"": evaluation("eval_small", weights)}),
+        "card": ([], {"": evaluation("eval_room", weights)}),
         "views": ([], {"": evaluation("eval_views", weights)}),
-        # Alone on the machine: only its times count.
-        "view_times": ([], {"": evaluation("eval_views", weights, **{"datasets.rooms.count": 8})}),
-        "other_rooms": ([], {"": evaluation("eval_other_rooms", weights)}),
-        "paths": paths_plan(weights, runs),
-        "kitchen": kitchen_plan(weights, runs, kitchen),
+        "card_small": ([], {"": evaluation("eval_small", SMALL)}),
+        "other_rooms": ([], {"": evaluation("eval_other_rooms", SMALL)}),
+        "paths": paths_plan(runs),
+        "kitchen": kitchen_plan(runs, kitchen),
         "pairs": (
             [trained("multi", runs), trained("pairs", runs)],
             {
@@ -209,7 +206,7 @@ def with_tables(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--weights", default="weights/small.safetensors")
+    parser.add_argument("--weights", default=SHIPS)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--kitchen", help="a built set of a real room (docs/training.md)")
     parser.add_argument("--keep", action="store_true", help="only keep what was evaluated before")

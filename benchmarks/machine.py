@@ -30,7 +30,7 @@ def machine() -> dict:
 
 
 def of_network(name: str, weights: str | os.PathLike) -> str:
-    """``name`` for the network that ships; with the weights' own name for any other."""
+    """``name`` for `small`; with the weights' own name for any other."""
     network = Path(weights).stem
     return name if network == "small" else f"{name}_{network}"
 

@@ -195,7 +195,7 @@ as in float32 (once a machine, kept beside the compiled programs). Products leav
 float32 before they are rounded, without which XLA does not use a processor's bfloat16 instructions.
 On an AMD EPYC with avx512_bf16, in processor time beside other work, a product of 1568x1024 by
 1024x4096 ran at 168 GFLOP/s with that, 83 without, at the same error, and at 95 in float32. A pass
-of the full-size network of two views took 8.7 s against 10.4 s in float32, of the small network the
+of the full-size network of two views took 8.7 s against 10.4 s in float32, of `small` the
 same (`mvdust3r bench --dtype bfloat16` shows it for a machine): not worth its error, so float32 is
 taken there. Intel processors with AMX have not been measured with this change.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.machine import write_results
 
 ROOT = Path(__file__).parents[1]
-PHOTOGRAPHS, WEIGHTS = ROOT / "examples/room/photographs", ROOT / "weights/small.safetensors"
+PHOTOGRAPHS, WEIGHTS = ROOT / "examples/room/photographs", ROOT / "weights/room_mvd.safetensors"
 # What the parts of a run are, in order.
 PARTS = ("import", "weights", "read", "trace", "compile or load", "network", "cameras", "write")
 # Parts of one run, one after the other where the command does two at a time.
@@ -44,11 +44,12 @@ from mvdust3r_jax.reconstruction import scene_cameras
 ends("import")
 programs.keep_programs()
 model = load_model(sys.argv[2])
-memory.check(model.config, 8, 4, 64, 64)
+size, refs = model.image_size, 4 if model.config.cross_ref else 1
+memory.check(model.config, 8, refs, *size)
 machine.flops_per_second()
 ends("weights")
 files = sorted(Path(sys.argv[3]).iterdir())
-photos, fitted = run._read(files, 64, 64, "crop", run.KnownCameras(), None)
+photos, fitted = run._read(files, *size, "crop", run.KnownCameras(), None)
 pixels = run.np.stack([f.pixels for f in fitted])
 ends("read")
 traced = programs._traced
@@ -58,12 +59,13 @@ def told(*given):
     ends("trace")
     return result
 programs._traced = told
-ask = network.asking(model, pixels.shape, 4, "auto")
+reference = network.default_reference(model.config, 8, refs, *size)
+ask = network.asking(model, pixels.shape, refs, reference)
 cameras = scene_cameras.camera_programs(*pixels.shape[:3], "auto")
 ends("compile or load")
 answer = ask(model.variables, pixels)
 ends("network")
-scene = run._scene(photos, fitted, answer, None, cameras, "auto")
+scene = run._scene(photos, [p.name for p in photos], fitted, answer, None, cameras, "auto")
 ends("cameras")
 with tempfile.TemporaryDirectory() as folder:
     scene.save(folder, ["ply", "glb", "cameras", "preview"])

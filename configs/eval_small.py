@@ -1,4 +1,4 @@
-"""The model card's table: `small` on test rooms of 4 to 8 m, 8 views of 64x64 and 2 new ones.
+"""`small` on test rooms of 4 to 8 m, 8 views of 64x64 and 2 new ones.
 
 python eval.py --config configs/eval_small.py --weights weights/small.safetensors --workdir DIR
 """

@@ -1,16 +1,16 @@
-"""Accuracy and time against the number of views, 2 to 32, for a network trained on 4 and 8.
+"""Accuracy and time of `room_mvd` against the number of views, 2 to 12 as in training.
 
-python eval.py --config configs/eval_views.py --weights weights/small.safetensors --workdir DIR
+python eval.py --config configs/eval_views.py --weights weights/room_mvd.safetensors --workdir DIR
 """
 
-from configs import eval_rooms
+from configs import eval_room, eval_rooms
 
 
 def get_config():
-    """The same 50 rooms at every number of views; the more views, the more of a room they show."""
-    config = eval_rooms.get_config()
-    config.datasets.rooms.count = 50
-    config.views = "2,4,8,12,16,24,32"
-    config.num_targets = "2"
-    config.methods = "mean,mvdp"
+    """The same 40 rooms at every number of views; the more views, the more of a room they show."""
+    config = eval_room.at_128(eval_rooms.get_config())
+    config.datasets.rooms.count = 40
+    config.views = "2,4,8,12"
+    config.num_targets = "0"
+    config.methods = "mean,mvd,mvd_middle,mvd_windows"
     return config

@@ -181,7 +181,7 @@ def place(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     tree = abstract_variables(CONFIG)
     variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
-    for name in ("small.safetensors", "MVDp_s2.pth", "runs/small"):
+    for name in ("room_mvd.safetensors", "MVDp_s2.pth", "runs/small"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         weight_files.save_weights(tmp_path / name, variables, CONFIG, image_size=(16, 24))
     (tmp_path / "photos").mkdir()
@@ -192,7 +192,7 @@ def place(tmp_path, monkeypatch):
     for name in CLONE:
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(shared, "DEFAULT_WEIGHTS", str(tmp_path / "small.safetensors"))
+    monkeypatch.setattr(shared, "DEFAULT_WEIGHTS", str(tmp_path / "room_mvd.safetensors"))
     monkeypatch.chdir(tmp_path)
     return {
         "variables": variables,

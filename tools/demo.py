@@ -1,4 +1,4 @@
-"""`make demo`: eight photographs of a room that training never saw, by the small network.
+"""`make demo`: eight photographs of a room that training never saw, by the network that ships.
 
     python -m tools.demo --out demo_out
 
@@ -31,7 +31,7 @@ from mvdust3r_jax.types import Batch, images_01_from, images_from_01
 from mvdust3r_jax.weights.files import load_weights
 
 EXAMPLE = Path("examples/room")
-WEIGHTS = Path("weights/small.safetensors")
+WEIGHTS = Path("weights/room_mvd.safetensors")
 EXPORTS = "ply,glb,3dgs,cameras,preview,html,mp4"
 # What is printed: number, words, factor.
 ROWS = (
@@ -116,11 +116,11 @@ def table(numbers: dict[str, dict[str, float]]) -> str:
 
 
 def write_new_views(path: Path, pictures: np.ndarray) -> None:
-    """The rendered views over the true ones, `judge`'s pictures, enlarged four times."""
+    """The rendered views over the true ones, `judge`'s pictures, enlarged twice."""
     halves = np.split(images_from_01(pictures), 2)
     sheet = contact_sheet(dict(zip(("rendered", "truth"), halves, strict=True)))
     image = Image.fromarray(np.rint(255 * sheet).astype(np.uint8))
-    image = image.resize((4 * image.width, 4 * image.height), Image.Resampling.NEAREST)
+    image = image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST)
     with whole_file(path) as partial:
         image.save(partial)
 

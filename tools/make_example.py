@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--targets", type=int, default=2, help="render-only views")
     parser.add_argument("--size", type=int, default=256, help="of the photographs, square pixels")
-    parser.add_argument("--network_size", type=int, default=64, help="of the truth")
+    parser.add_argument("--network_size", type=int, default=128, help="of the truth")
     parser.add_argument("--baseline", type=float, default=1.0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

@@ -16,10 +16,10 @@ from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.programs import keep_programs
 from mvdust3r_jax.storage.places import local_path
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
-from mvdust3r_jax.weights.places import SMALL, find_weights
+from mvdust3r_jax.weights.places import SHIPPED, find_weights
 
-_ABOUT_SMALL = (
-    "the small network has seen generated rooms only; for photographs of the world take the "
+_ABOUT_SHIPPED = (
+    "this network has seen generated rooms only; for photographs of the world take the "
     "published one: --weights MVDp_s2 (for non-commercial use)"
 )
 
@@ -117,8 +117,8 @@ def open_model(args: argparse.Namespace, console: Console) -> Model:
     except FileNotFoundError as error:
         error.add_note("give a file with --weights, or set MVDUST3R_WEIGHTS")
         raise
-    if args.weights == SMALL:
-        console.say(_ABOUT_SMALL)
+    if args.weights in SHIPPED:
+        console.say(_ABOUT_SHIPPED)
     with console.stage(f"weights {args.weights}"):
         return load_model(path, args.dtype, args.ignore_objects)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from mvdust3r_jax.storage.places import AnyPath, as_path, is_remote
 from mvdust3r_jax.weights import folders, hub
 
-# The network that comes with a clone of the repository, but not with an installed package.
-SMALL = "small"
+# What comes with a clone of the repository, but not with an installed package; the best one first.
+SHIPPED = ("room_mvd", "small")
 _SUFFIXES = (".safetensors", ".pth", "")
 
 
@@ -53,6 +53,6 @@ def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _
         f"there are no weights {str(given)!r}, here or in {looked}; published ones are "
         f"{', '.join(hub.PUBLISHED)}"
     )
-    if str(given) == SMALL:
-        error.add_note(f"a clone of the repository holds {SMALL!r}, in its folder weights/")
+    if str(given) in SHIPPED:
+        error.add_note(f"a clone of the repository holds '{given}', in its folder weights/")
     raise error

@@ -16,7 +16,7 @@ from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
 from mvdust3r_jax.types import Gaussians
 
 ROOM = Path(__file__).parents[2] / "examples" / "room"
-VIEWS, SCALE = 4, 4  # the photographs are four times as large as the network's images
+VIEWS, SCALE = 4, 2  # the photographs are twice as large as the network's images
 
 
 def room() -> Scene:

@@ -28,7 +28,7 @@ def test_photographs_are_the_views_of_the_truth():
     difference = np.abs(small[:, None] - truth[None]).mean(axis=(2, 3, 4))
     assert len(small) == 8 and len(truth) == 10
     np.testing.assert_array_equal(difference.argmin(axis=1), np.arange(8))
-    # Edges are not anti-aliased, so that one pixel of 64 and the mean of 16 of 256 differ there.
+    # Edges are not anti-aliased, so that one pixel of 128 and the mean of 4 of 256 differ there.
     assert difference.diagonal().max() < 0.08
 
 
@@ -57,7 +57,7 @@ def test_the_truth_is_judged_perfect():
     ours, wall, pictures = judge(scene, truth, max_scale=1.0)
     assert ours["nd"] < 1e-4 and ours["rra15"] == 1 and ours["rta15"] == 1
     assert wall["nd"] > 0.5 and wall["rta15"] < 0.5
-    assert pictures.shape == (2, 64, 64, 3)
+    assert pictures.shape == (2, 128, 128, 3)
 
 
 def test_a_number_that_a_result_lacks_is_left_empty():

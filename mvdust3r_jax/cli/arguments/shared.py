@@ -8,7 +8,7 @@ import os
 from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.arguments import words
 
-DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", words.SMALL)
+DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", words.SHIPPED[0])
 DEFAULT_FRAMES = 12
 # What arguments are added to: a command's parser, or one of its groups.
 Parser = argparse._ActionsContainer
@@ -22,7 +22,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_WEIGHTS,
         metavar="W",
         help="a .pth or .safetensors file, an orbax folder, a training run, hf:OWNER/REPO/FILE, or "
-        f"a name: small, {', '.join(words.PUBLISHED)} "
+        f"a name: {', '.join((*words.SHIPPED, *words.PUBLISHED))} "
         "(default: $MVDUST3R_WEIGHTS, else %(default)s)",
     )
     group.add_argument(

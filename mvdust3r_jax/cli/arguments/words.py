@@ -9,8 +9,8 @@ from __future__ import annotations
 FITS = ("crop", "pad")
 FRAME_CHOICES = ("even", "sharp")
 USES = ("all", "intrinsics", "poses")
-# weights.places.SMALL, weights.hub.PUBLISHED, weights.files.DTYPES
-SMALL = "small"
+# weights.places.SHIPPED, weights.hub.PUBLISHED, weights.files.DTYPES
+SHIPPED = ("room_mvd", "small")
 PUBLISHED = ("MVD", "MVDp_s1", "MVDp_s2", "DUSt3R_224", "DUSt3R_512_dpt")
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 # models.config.VARIANTS, in alphabetical order
