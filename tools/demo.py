@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from mvdust3r_jax import Scene
+from mvdust3r_jax import Scene, load_model
 from mvdust3r_jax.evaluation import scores
 from mvdust3r_jax.evaluation.baselines import constant_prediction
 from mvdust3r_jax.evaluation.estimate import Estimate, add_poses
@@ -28,7 +28,6 @@ from mvdust3r_jax.metrics.images import psnr
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.training.progress_pictures import contact_sheet
 from mvdust3r_jax.types import Batch, images_01_from, images_from_01
-from mvdust3r_jax.weights.files import load_weights
 
 EXAMPLE = Path("examples/room")
 WEIGHTS = Path("weights/room_mvd.safetensors")
@@ -135,14 +134,19 @@ def main() -> None:
     parser.add_argument("--example", type=Path, default=EXAMPLE)
     args = parser.parse_args()
     example, weights = args.example, args.weights
+    truth, trained = read_truth(example / "truth.npz"), load_model(weights)
+    if truth.images.shape[2:4] != trained.image_size:
+        parser.error(
+            f"{example}/truth.npz has {truth.images.shape[2:4]} pixels, {weights} was trained on "
+            f"{trained.image_size}: make another example (python -m tools.make_example --help)"
+        )
     scene = reconstructed(example, weights, args.out / "network", "--export", "preview")
     folder = args.out / "scene"
     refined = reconstructed(example, weights, folder, "--refine", "--export", EXPORTS)
 
-    truth, max_scale = read_truth(example / "truth.npz"), load_weights(weights)[0].max_scale
     numbers, pictures = {}, {}
     for name, found in (("network", scene), ("refined", refined)):
-        numbers[name], wall, pictures[name] = judge(found, truth, max_scale)
+        numbers[name], wall, pictures[name] = judge(found, truth, trained.config.max_scale)
     print(f"\n{table(numbers | {'a wall': wall})}")
     if refined.gaussians is not None:
         write_new_views(args.out / "new_views.png", pictures["refined"])
