@@ -25,7 +25,7 @@ from mvdust3r_jax.metrics.poses import pair_errors
 from mvdust3r_jax.reconstruction.scene import Scene
 
 ROOM = Path(__file__).parents[1] / "examples" / "room"
-SCALE = 2  # the photographs are as many times as large as the network's images
+SCALE = 2  # the photographs are as many times as large as the images of the truth
 
 
 def true_scene(noise: float, seed: int = 0) -> Scene:
@@ -67,7 +67,8 @@ def adjusted(scene: Scene) -> tuple[np.ndarray, int]:
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_focal_length = options.refine_extra_params = options.print_summary = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-    options.ceres.loss_function_scale = float(SCALE)
+    # A pixel of the network's images.
+    options.ceres.loss_function_scale = scene.original_sizes[0, 0] / scene.points.shape[1]
     pycolmap.bundle_adjustment(model, options)
     poses = [model.images[i + 1].cam_from_world().matrix() for i in range(len(scene.names))]
     return np.linalg.inv([np.vstack([pose, [0, 0, 0, 1]]) for pose in poses]), len(model.points3D)

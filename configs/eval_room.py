@@ -3,7 +3,7 @@
 python eval.py --config configs/eval_room.py --weights weights/room_mvd.safetensors --workdir DIR
 """
 
-from configs import eval_rooms
+from configs import eval_small
 
 # Views at once in windows.
 WINDOW = 3
@@ -19,10 +19,6 @@ def at_128(config):
 
 def get_config():
     """100 rooms that no training saw; the average of training rooms beside the network."""
-    config = at_128(eval_rooms.get_config())
-    config.datasets.rooms.options = {"room_min": 4.0}
-    config.views = "8"
-    config.num_targets = "2"
+    config = at_128(eval_small.get_config())
     config.methods = "constant,mean,oracle,mvd,mvd_middle,mvd_windows,points"
-    config.pictures = 3
     return config

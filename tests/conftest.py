@@ -108,7 +108,7 @@ from mvdust3r_jax.storage import user_cache  # noqa: E402
 
 # Tests run in float32 on every CPU, and no program is compiled with more effort than said above.
 machine.WORTH_BFLOAT16 = float("inf")
-kept_programs._QUICK_BELOW_FLOPS = 0.0
+kept_programs._QUICK_OPTIONS = {}
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "float32")

@@ -115,7 +115,7 @@ def table(numbers: dict[str, dict[str, float]]) -> str:
 
 
 def write_new_views(path: Path, pictures: np.ndarray) -> None:
-    """The rendered views over the true ones, `judge`'s pictures, enlarged twice."""
+    """The rendered views over the true ones, `judge`'s pictures, at twice their size."""
     halves = np.split(images_from_01(pictures), 2)
     sheet = contact_sheet(dict(zip(("rendered", "truth"), halves, strict=True)))
     image = Image.fromarray(np.rint(255 * sheet).astype(np.uint8))

@@ -20,7 +20,6 @@ from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import shapes
 
 CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
-AS_USERS = 5e10  # tests compile with even less effort (conftest)
 PIXELS = np.random.default_rng(1).integers(0, 255, (3, 16, 24, 3), np.uint8)
 
 
@@ -170,7 +169,7 @@ def test_keys_follow_every_module_that_is_traced():
 
 def test_programs_of_little_work_are_compiled_with_little_effort(monkeypatch):
     """The small network of eight photographs is one, a published one of two is not."""
-    monkeypatch.setattr(programs, "_QUICK_BELOW_FLOPS", AS_USERS)
+    monkeypatch.setattr(programs, "_QUICK_OPTIONS", {"quick": True})  # none in tests (conftest)
     flops = [
         forward_flops(VARIANTS[name], views=views, num_refs=1, height=size, width=size)["total"]
         for name, views, size in (("room_mvd", 8, 128), ("mvd", 2, 224))
@@ -184,11 +183,24 @@ def test_programs_of_little_work_are_compiled_with_little_effort(monkeypatch):
     monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
     for count in flops:
         programs._compiled(jax.jit(jnp.sin).lower(1.0), count)
-    assert told == [programs._QUICK_OPTIONS, None]
+    assert told == [{"quick": True}, None]
+
+
+@pytest.mark.parametrize("reference", ["first", "middle", "auto"])
+def test_networks_say_how_much_they_compute(model, monkeypatch, reference):
+    """Else a large one would be compiled with little effort."""
+    told = []
+
+    def program(name, facts, shapes, flops=0.0):
+        told.append(flops)
+        return lambda *arrays: {}
+
+    monkeypatch.setattr(network, "program", program)
+    network.asking(model, PIXELS.shape, 2, reference)
+    assert told and all(flops > 0 for flops in told)
 
 
 def test_an_xla_without_the_options_compiles_all_the_same(monkeypatch):
-    monkeypatch.setattr(programs, "_QUICK_BELOW_FLOPS", AS_USERS)
     monkeypatch.setattr(programs, "_QUICK_OPTIONS", {"xla_no_such_option": False})
     lowered = jax.jit(jnp.sin).lower(1.0)
     for flops in (1.0, 1e15):
