@@ -1,5 +1,6 @@
 """Kept programs: the same numbers without tracing; what does not fit is traced anew."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -186,8 +187,9 @@ def test_programs_of_little_work_are_compiled_with_little_effort(monkeypatch):
     assert told == [{"quick": True}, None]
 
 
+@pytest.mark.parametrize("cross_ref", [False, True])
 @pytest.mark.parametrize("reference", ["first", "middle", "auto"])
-def test_networks_say_how_much_they_compute(model, monkeypatch, reference):
+def test_networks_say_how_much_they_compute(model, monkeypatch, reference, cross_ref):
     """Else a large one would be compiled with little effort."""
     told = []
 
@@ -196,7 +198,8 @@ def test_networks_say_how_much_they_compute(model, monkeypatch, reference):
         return lambda *arrays: {}
 
     monkeypatch.setattr(network, "program", program)
-    network.asking(model, PIXELS.shape, 2, reference)
+    one = dataclasses.replace(model, config=dataclasses.replace(CONFIG, cross_ref=cross_ref))
+    network.asking(one, PIXELS.shape, 2, reference)
     assert told and all(flops > 0 for flops in told)
 
 
