@@ -11,43 +11,23 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvdust3r_jax import ModelConfig
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import port, safetensors_file, torch_args, torch_file, torch_writer
+from tests.weights import small_network
+from tests.weights.small_network import assert_equal, numbers
 
-# Small, but with every part that a file can hold: batch statistics, Gaussians, cross references.
-CONFIG = ModelConfig(
-    *(16, 2, 2, 16, 2, 4),
-    patch=4,
-    skip_width=8,
-    gaussian_hidden=8,
-    cross_ref=True,
-    sh_degree=1,
-    conf_max=1e4,
-)
-
-
-def random_variables(config=CONFIG, seed=0):
-    """Random numbers in the shape of the network's variables; nothing is compiled."""
-    rng = np.random.default_rng(seed)
-    tree = abstract_variables(config)
-    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), tree)
+CONFIG = dataclasses.replace(small_network.CONFIG, dec_heads=4, conf_max=1e4)
 
 
 @pytest.fixture(scope="module")
 def variables():
-    return random_variables()
-
-
-def assert_equal(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+    return numbers(CONFIG, 0)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w"])
@@ -137,27 +117,6 @@ def test_safetensors_with_pytorch_names(tmp_path, variables):
     assert_equal(loaded, variables)
 
 
-def test_a_training_run_gives_its_averaged_weights(tmp_path, variables):
-    """The best checkpoint goes before the newest, averages before the last step's parameters."""
-    checkpoint = pytest.importorskip("mvdust3r_jax.training.checkpoint")
-    from mvdust3r_jax.training.state import StepConfig, init_state
-
-    run = checkpoint.Checkpoints(tmp_path, CONFIG, "{}")
-    newer = random_variables(seed=1)
-    plain = init_state(newer, optax.sgd(0.1), StepConfig(average_decay=0.0), 0)
-    assert run.save(5, plain, {})
-    averaged = init_state(variables, optax.sgd(0.1), StepConfig(average_decay=0.9), 0)
-    best = dataclasses.replace(averaged, params=newer["params"])
-    assert run.save_if_best(5, lambda: best, {}, "loss", 1.0)
-    run.close()
-    config, loaded = weight_files.load_weights(tmp_path)
-    assert config == CONFIG
-    assert_equal(loaded, variables)
-    assert_equal(
-        weight_files.load_weights(tmp_path / "checkpoints" / "5")[1]["params"], newer["params"]
-    )
-
-
 def test_a_folder_that_cannot_be_replaced_stays(tmp_path, variables, monkeypatch):
     """The last move fails: the earlier weights are back, and nothing else lies there."""
     weight_files.save_weights(tmp_path / "w", variables, CONFIG)
@@ -170,7 +129,7 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, variables, monkeypatch
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is gone"):
         patch.setattr(os, "replace", fails)
-        weight_files.save_weights(tmp_path / "w", random_variables(seed=1), CONFIG, replace=True)
+        weight_files.save_weights(tmp_path / "w", numbers(CONFIG, 1), CONFIG, replace=True)
     assert_equal(weight_files.load_weights(tmp_path / "w")[1], variables)
     assert [p.name for p in tmp_path.iterdir()] == ["w"]
 
@@ -182,26 +141,6 @@ def test_an_impossible_size_is_an_error_that_names_the_file(tmp_path, text):
     safetensors_file.write(path, {}, {"image_size": text})
     with pytest.raises(weight_files.WeightsError, match="odd.safetensors: "):
         weight_files.trained_on(path)
-
-
-def test_a_training_run_says_what_it_was_trained_on(tmp_path):
-    """The size of its images, and the most views of its batches."""
-    (tmp_path / "checkpoints/20/meta").mkdir(parents=True)
-    config = {"data": {"height": 32, "width": 48, "num_inputs": [4, 12, 8]}}
-    meta = tmp_path / "checkpoints/20/meta/metadata"
-    meta.write_text(json.dumps({"config": json.dumps(config)}))
-    assert weight_files.trained_on(tmp_path) == ((32, 48), 12)
-
-
-@pytest.mark.parametrize("split, chosen", [("test", "checkpoints/20"), ("validation", "best/10")])
-def test_what_was_selected_on_test_is_passed_over(tmp_path, split, chosen):
-    """The newest is taken then: the best one has seen what it will be tested on."""
-    for step in ("best/10", "checkpoints/20"):
-        folder = tmp_path / step / "meta"
-        folder.mkdir(parents=True)
-        config = {"eval": {"held_out": {"split": split}, "other": {"split": "test"}}}
-        (folder / "metadata").write_text(json.dumps({"config": json.dumps(config), "at": step}))
-    assert weight_files.digest(tmp_path) == weight_files.digest(tmp_path / chosen)
 
 
 def test_digest_is_that_of_the_content(tmp_path):

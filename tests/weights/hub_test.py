@@ -13,7 +13,7 @@ import eval as eval_program
 from mvdust3r_jax import ModelConfig, load_model
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import hub, places, port, safetensors_file
-from tests.weights.files_test import assert_equal, random_variables
+from tests.weights.small_network import assert_equal, numbers
 
 CONFIG = ModelConfig(16, 1, 2, 16, 2, 4, patch=4, skip=False, gaussians=False, conf_max=1e4)
 COMMIT, LATER = "a" * 40, "b" * 40
@@ -81,7 +81,7 @@ def server(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def variables():
-    return random_variables(CONFIG)
+    return numbers(CONFIG, 0)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_cache_that_was_changed_is_refused(release):
 def test_hub_files_with_arguments_beside_them(server, tmp_path):
     """PyTorch's names in safetensors: heads, clip and image size come from config.json."""
     config = ModelConfig(128, 2, 4, 64, 2, 2, patch=4, skip=False, gaussians=False)
-    variables = random_variables(config)
+    variables = numbers(config, 0)
     safetensors_file.write(tmp_path / "m.safetensors", port.flax_to_torch(variables, config), {})
     repository = "naver/DUSt3R_ViTLarge_BaseDecoder_224_linear"
     server.add(f"{repository}/model.safetensors", (tmp_path / "m.safetensors").read_bytes())

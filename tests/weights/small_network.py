@@ -21,3 +21,7 @@ def numbers(config, seed):
 
 def dust3r(config):
     return dataclasses.replace(config, skip=False, gaussians=False, cross_ref=False)
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
