@@ -248,7 +248,9 @@ def rasterize(
 
 
 @partial(jax.jit, static_argnums=0)
-def _largest_total(view, gaussians, cameras):
+def _largest_total(view, arrays, cameras):
+    gaussians = _prepare(**arrays, sh_degree=None)
+
     def one_camera(camera):
         shape, splats = _see(gaussians, camera, view)
         return saturating_cumsum(block_spans(splats, shape, view)[1])[-1]
@@ -282,5 +284,5 @@ def capacity_for(
     arrays, viewmats, Ks = pytrees.full_precision((arrays, viewmats, Ks))
     if not (means.shape[0] and viewmats.shape[0]):
         return 1
-    gaussians = _prepare(**arrays, sh_degree=None)
-    return max(1, math.ceil(int(_largest_total(view, gaussians, Camera(viewmats, Ks))) * margin))
+    largest = int(_largest_total(view, arrays, Camera(viewmats, Ks)))
+    return max(1, math.ceil(largest * margin))

@@ -1,6 +1,8 @@
 """Videos: the frames that were drawn, in their colors and size, or an error in words."""
 
+import itertools
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -61,6 +63,24 @@ def test_frames_are_drawn_in_parts_and_enlarged(tmp_path, monkeypatch):
     for number, (scene, asked) in enumerate(((small, 480), (small, 64), (larger, 480))):
         video.write_videos(tmp_path / f"{number}", scene, num_frames=2, longest_px=asked)
     assert drawn[::2] == [192, 64, 240]
+
+
+def test_frames_are_drawn_a_few_ahead_in_order_and_an_error_arrives():
+    """However long each takes; what is not asked for is not begun."""
+    begun = []
+
+    def slow_at_first(number):
+        begun.append(number)
+        time.sleep(0.1 * (number == 0))
+        if number == 6:
+            raise RuntimeError("the seventh")
+        return number
+
+    results = drawing._called_at_once(slow_at_first, [(i,) for i in range(9)], 3)
+    assert next(results) == 0 and max(begun) <= 3
+    assert list(itertools.islice(results, 5)) == [1, 2, 3, 4, 5]
+    with pytest.raises(RuntimeError, match="the seventh"):
+        next(results)
 
 
 def test_failed_encoding_leaves_no_file(tmp_path):
