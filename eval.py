@@ -62,6 +62,11 @@ def data_sets(config: ml_collections.ConfigDict, **changes: Any) -> dict[str, Ev
     return {name: make_eval_set(name, **given) for name, given in fields.items()}
 
 
+def _training_sets(config: ml_collections.ConfigDict) -> dict[str, EvalSet]:
+    """What 'mean' averages over: as many, however many are evaluated of the other split."""
+    return data_sets(config, split="train", split_file="", count=config.mean_samples)
+
+
 def facts_of(config: ml_collections.ConfigDict, weights: str) -> dict[str, Any]:
     """What tells this evaluation from another one: settings, and what weights and data are."""
     settings = json.loads(config.to_json())
@@ -87,7 +92,7 @@ def plan_of(config: ml_collections.ConfigDict, weights: str) -> Plan:
         counts,
         network=load_network(weights, config.dtype),
         pairs=load_network(config.pairwise_weights, config.dtype),
-        training=data_sets(config, split="train", split_file="") if "mean" in methods else {},
+        training=_training_sets(config) if "mean" in methods else {},
         options=options,
         facts=facts_of(config, weights),
     )

@@ -171,7 +171,7 @@ def _train(
         cost=Cost(network, config.num_refs, config.data.num_targets),
     )
     skipped = SkippedSteps(log, config.max_skipped_in_row)
-    left_out = LeftOut(log, epoch_samples, seen.get("sample", 0))
+    left_out = LeftOut(log, epoch_samples, seen.get("sample", 0), first_step)
     judge = Judge(run, log, held_out, batches=config.eval_batches, after_each=watchdog.alive)
 
     keeper = Keeper(

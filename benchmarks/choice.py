@@ -27,11 +27,12 @@ _TRAJECTORIES = 200
 def scene_points(task):
     """Points of every usable frame, as ``choose_scene`` takes them."""
     paths, _ = task.frames()
-    good, depths, _ = check_frames(paths)
-    return [
-        world_points(depth, path.intrinsics, path.world_from_cam, task.rule.step)
-        for path, depth in zip(good, depths, strict=True)
-    ]
+    step = task.rule.step
+
+    def points(path, depth_m):
+        return world_points(depth_m, path.intrinsics, path.world_from_cam, step)
+
+    return check_frames(paths, points)[1]
 
 
 def possible(overlap, rule, rng):

@@ -110,7 +110,9 @@ def eval_settings(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]
     decides which state is the best.
     """
     written = json.loads(config.eval.to_json_best_effort()) if config.eval_every else ()
-    return {name: data_settings(config, **config.eval[name].to_dict()) for name in written}
+    plain = {"augment": False, "reuse": 1}
+    fields = {name: plain | config.eval[name].to_dict() for name in written}
+    return {name: data_settings(config, **given) for name, given in fields.items()}
 
 
 def evaluation_options(config: ml_collections.ConfigDict) -> Options:

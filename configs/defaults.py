@@ -40,6 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.prefetch = 2  # batches put on the chips ahead of time, at least 1
     config.data.threads = 4  # records: that decode, in each process
     config.data.read_ahead = 16  # records: samples decoded in advance, 16 bytes a pixel and view
+    config.data.augment = True  # records: colors, zoom, order of views vary in split 'train'
     config.data.split = "train"  # or 'validation', 'test': other rooms, other scenes
     config.data.baseline = (0.5, 1.5)  # rooms: how far apart views are; 1 = a few steps
     config.data.reuse = 1  # rooms: steps that see a batch, each time another view is the reference
@@ -90,7 +91,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.pictures_every = 1_000
     config.eval_every = 1_000
     config.eval_batches = 8
-    # Sets to evaluate on: name -> fields of data that differ; best_metric of the first decides
+    # Sets to evaluate on: name -> fields of data that differ; best_metric of the first decides.
+    # Where they do not say otherwise they are not augmented, and reuse is 1.
     config.eval = ml_collections.ConfigDict({"held_out": {"split": "validation"}})
     config.best_metric = "nd"
     config.checkpoint_every = 1_000

@@ -43,7 +43,7 @@ class Kind(NamedTuple):
     unused: tuple[str, ...] = ()
 
 
-_STORED = ("mixture", "threads", "read_ahead")
+_STORED = ("mixture", "threads", "read_ahead", "augment")
 # A new source is a row here; its fields stand in configs/defaults.py.
 SOURCES = {
     "rooms": Kind(

@@ -24,6 +24,14 @@ def dataclass(cls: type[T]) -> type[T]:
     return jax.tree_util.register_dataclass(made, data_fields=names, meta_fields=[])
 
 
+def single_precision(tree: T) -> T:
+    """Floating-point arrays as float32, all others as they are."""
+    wanted = jnp.floating
+    return jax.tree.map(
+        lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, wanted) else x, tree
+    )
+
+
 def full_precision(tree: T) -> T:
     """Arrays of half precision (float16, bfloat16) as float32, all others as they are."""
     halves = (jnp.float16, jnp.bfloat16)

@@ -17,9 +17,10 @@ from data.released.reader import (
     parse_trajectory,
     read_strings,
 )
-from data.rgbd.splits import Splits, room_of
+from data.rgbd.splits import Splits
 from data.stored.builder import SceneBuilder
 from data.stored.schema import NO_FRAME, CorruptRecord, Scene, Trajectories
+from mvdust3r_jax.evaluation.rooms import room_of_scan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Listing:
         if not share:
             return self
         scenes = self.trajectories.get("train", {})
-        rooms = {name: room_of("scannet", name) for name in scenes}
+        rooms = {name: room_of_scan(name) for name in scenes}
         where = Splits(validation_share=share).of_scenes(rooms, seed=0)
         parts = {
             split: {name: rows for name, rows in scenes.items() if where[name] == split}

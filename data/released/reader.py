@@ -24,7 +24,7 @@ from data.rgbd.layouts import checked_pose, read_matrix
 from data.stored.schema import (
     CorruptRecord,
     Frame,
-    decode_depth_units,
+    decode_sensor_depth,
     encode_depth,
     encode_depth_units,
 )
@@ -153,7 +153,7 @@ def _depth(path: Path, key: FrameKey) -> tuple[bytes, tuple[int, int]]:
             raise CorruptRecord(f"{key.depth}: {error}") from error
         depth_m = _column(np.squeeze(depth_m), key)
         return encode_depth(depth_m), depth_m.shape
-    units = _column(decode_depth_units(path.read_bytes(), key.depth), key)
+    units = _column(decode_sensor_depth(path.read_bytes(), key.depth), key)
     return encode_depth_units(units), units.shape
 
 

@@ -22,10 +22,11 @@ from data.rgbd.choice import Choice, SceneChoice, Task
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
 from data.rgbd.layouts import LAYOUTS, FramePaths
-from data.rgbd.splits import ALL_TRAIN, Splits, room_of
+from data.rgbd.splits import ALL_TRAIN, Splits
 from data.stored.origin import moved, scene_origin
 from data.stored.schema import CorruptRecord, Trajectories
 from data.surfaces import Surfaces, world_points
+from mvdust3r_jax.evaluation.rooms import room_of_scan
 
 
 def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
@@ -38,16 +39,16 @@ def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
     except CorruptRecord as error:
         return _empty(task.rule, [f"scene cannot be read: {error}"])
     paths, far = _about_one_origin(paths)
-    paths, depths, unreadable = check_frames(paths)
+    step = task.rule.step
+    paths, points, unreadable = check_frames(
+        paths,
+        lambda path, depth_m: world_points(depth_m, path.intrinsics, path.world_from_cam, step),
+    )
     problems = [*problems, *far, *unreadable]
     wanted = task.rule.num_inputs + task.rule.num_targets
     if len(paths) < wanted:
         reason = f"scene has {len(paths)} usable frames, a trajectory needs {wanted}"
         return _empty(task.rule, [*problems, reason])
-    points = [
-        world_points(depth, path.intrinsics, path.world_from_cam, task.rule.step)
-        for depth, path in zip(depths, paths, strict=True)
-    ]
     surfaces = Surfaces(points, task.rule.radius_m, workers)
     seed = [task.seed, zlib.crc32(f"{task.split}/{task.name}".encode())]
     trajectories = choose_trajectories(surfaces, surfaces.shares(), task.rule, seed)
@@ -90,7 +91,7 @@ def plan(
     found = LAYOUTS[layout].find(root)
     if not found:
         raise FileNotFoundError(f"no scene of layout {layout!r} below {root}")
-    rooms = {name: room_of(layout, name) for name in found}
+    rooms = {name: room_of_scan(name) for name in found}
     where = splits.of_scenes(rooms, seed)
     tasks = []
     for name, path in found.items():

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -20,15 +21,14 @@ from data.rgbd.layouts import FramePaths
 from data.stored.schema import (
     CorruptRecord,
     Frame,
-    decode_depth_units,
+    decode_sensor_depth,
     encode_depth_units,
     encode_jpeg,
 )
 from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.picture import read_header
 
-# Some recorders write this for "no measurement".
-_NO_DEPTH = 65535
+Taken = TypeVar("Taken")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,40 +55,40 @@ def read_frame(paths: FramePaths) -> ReadFrame:
 
 
 def _depth_units(data: bytes, name: str) -> np.ndarray:
-    depth = decode_depth_units(data, name)
+    depth = decode_sensor_depth(data, name)
     try:
         tag = read_header(data, name).tag
     except ImageError as error:
         raise CorruptRecord(str(error)) from error
     if tag != 1:
         raise CorruptRecord(f"{name}: depth with EXIF orientation {tag}; save it without the tag")
-    return np.where(depth == _NO_DEPTH, 0, depth).astype(np.uint16)
+    return depth
 
 
 def check_frames(
-    frames: Sequence[FramePaths],
-) -> tuple[list[FramePaths], list[np.ndarray], list[str]]:
-    """Decodes every frame: the good ones, their depth in meters, and what was wrong.
+    frames: Sequence[FramePaths], take: Callable[[FramePaths, np.ndarray], Taken]
+) -> tuple[list[FramePaths], list[Taken], list[str]]:
+    """Decodes every frame: the good ones, what ``take`` makes of them, and what was wrong.
 
-    The intrinsics of the good ones belong to their depth image, whatever they were given for.
-    Depth must have the size that most frames of the scene have.
+    take: of a frame and its depth in meters, which is not kept. The intrinsics of the good ones
+    belong to their depth image, whatever they were given for. Depth must have the size that most
+    frames of the scene have.
     """
-    depths, problems = {}, []
-    for number, paths in enumerate(frames):
+    found, problems = [], []
+    for paths in frames:
         try:
-            depths[number] = _checked(paths)
+            own, depth_m = _checked(paths)
+            found.append((own, depth_m.shape, take(own, depth_m)))
         except CorruptRecord as error:
             problems.append(f"{paths.name}: {error}")
-    if not depths:
-        return [], [], problems
-    shapes = collections.Counter(depth.shape for _, depth in depths.values())
-    usual = shapes.most_common(1)[0][0]
-    good = [pair for pair in depths.values() if pair[1].shape == usual]
-    for number, (_, depth) in depths.items():
-        if depth.shape != usual:
-            name = frames[number].name
-            problems.append(f"{name}: depth of size {depth.shape}, the scene has {usual}")
-    return [paths for paths, _ in good], [depth for _, depth in good], problems
+    usual = collections.Counter(shape for _, shape, _ in found).most_common(1)
+    good = [(own, taken) for own, shape, taken in found if shape == usual[0][0]]
+    problems += [
+        f"{own.name}: depth of size {shape}, the scene has {usual[0][0]}"
+        for own, shape, _ in found
+        if shape != usual[0][0]
+    ]
+    return [own for own, _ in good], [taken for _, taken in good], problems
 
 
 def _checked(paths: FramePaths) -> tuple[FramePaths, np.ndarray]:

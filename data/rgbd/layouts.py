@@ -136,6 +136,14 @@ def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
     return {folder.relative_to(root).as_posix(): folder for folder in folders}
 
 
+def _find_seven_scenes(root: Path) -> dict[str, Path]:
+    """Sequences with their room's name, ``chess/seq-01``, even if there is only one room."""
+    folders = _scene_folders(root, "frame-*.pose.txt")
+    named = {f"{folder.parent.name}/{folder.name}": folder for folder in folders}
+    sequences = all(folder.name.startswith("seq-") for folder in folders)
+    return named if sequences and len(named) == len(folders) else _named(root, folders)
+
+
 def _finder(marker: str) -> Callable[[Path], dict[str, Path]]:
     return lambda root: _named(root, _scene_folders(root, marker))
 
@@ -214,7 +222,7 @@ def _find_scannet(root: Path) -> dict[str, Path]:
 
 
 LAYOUTS = {
-    "7scenes": Layout(_finder("frame-*.pose.txt"), _read_seven_scenes),
+    "7scenes": Layout(_find_seven_scenes, _read_seven_scenes),
     "scannet": Layout(_find_scannet, _read_scannet),
     "scannetpp": Layout(_finder("iphone/colmap/images.*"), _read_scannetpp),
     "plain": Layout(_finder("rgb"), _read_plain),

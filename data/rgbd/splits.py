@@ -7,23 +7,9 @@ one room is cut within it, by the ends of its frames.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-
-# Names of scans -> what all scans of one room have in common; other layouts have one scan a room.
-_ROOMS = {
-    "scannet": re.compile(r"(.*scene\d+)_\d+"),
-    "7scenes": re.compile(r"(.+)/seq-\d+"),
-}
-
-
-def room_of(layout: str, scene: str) -> str:
-    """The room that a scan shows, by its name: scene0000_01 is a scan of scene0000."""
-    pattern = _ROOMS.get(layout)
-    match = pattern.fullmatch(scene) if pattern else None
-    return match[1] if match else scene
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +58,10 @@ class Splits:
         if cut:
             raise ValueError(f"scenes {cut} show a room of which another scan is in another split")
         if "train" not in found.values():
-            raise ValueError(f"all of {sorted(rooms)} are held out, nothing is left to train on")
+            raise ValueError(
+                f"all of {sorted(rooms)} are held out, nothing is left to train on; of a single "
+                "room the ends of its frames can be (validation and test tails)"
+            )
         return found
 
     def _drawn(self, rooms: Sequence[str], seed: int) -> dict[str, str]:

@@ -24,6 +24,7 @@ from data.stored.schema import (
     decode_depth_units,
     decode_image,
     decode_image_half,
+    is_jpeg,
 )
 from mvdust3r_jax.storage.places import local_path
 
@@ -179,8 +180,8 @@ def _decode_color(frame: dict, name: str, size: tuple[int, int]) -> UInt8[np.nda
 def _resample_fast(
     frame: dict, name: str, size: tuple[int, int], window: Window
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The window of the frame's image; what shrinks to less than half is decoded at half size."""
-    if min(window.step_x, window.step_y) < 2:
+    """The window of the frame's image; a JPEG that shrinks to less than half is decoded at half."""
+    if min(window.step_x, window.step_y) < 2 or not is_jpeg(frame["image"]):
         return resample_image(_decode_color(frame, name, size), window)
     image = decode_image_half(frame["image"], name)
     if image.shape[:2] != tuple((side + 1) // 2 for side in size):

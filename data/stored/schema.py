@@ -167,8 +167,13 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
     return image
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Other formats are halved another way by OpenCV: odd sides rounded down, all stretched."""
+    return data.startswith(b"\xff\xd8")
+
+
 def decode_image_half(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
-    """The same at half the size, rounded up: each pixel the mean of four; much faster for JPEG."""
+    """A JPEG at half its size, rounded up: each pixel the mean of four; much faster."""
     image = _decode(data, _READ_HALF)
     if image is None:
         raise CorruptRecord(f"{name}: the image cannot be decoded ({len(data)} bytes)")
@@ -182,6 +187,12 @@ def decode_depth_units(data: bytes, name: str) -> np.ndarray:
         found = "nothing" if depth is None else f"{depth.dtype} {depth.shape}"
         raise CorruptRecord(f"{name}: expected a 16-bit one-channel depth image, found {found}")
     return depth
+
+
+def decode_sensor_depth(data: bytes, name: str) -> np.ndarray:
+    """The same of a sensor's file: what some recorders write for "no measurement" is 0 as well."""
+    depth = decode_depth_units(data, name)
+    return np.where(depth == _UINT16_MAX, np.uint16(0), depth)
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:

@@ -198,25 +198,27 @@ def records_source(
     num_inputs: Sequence[int],
     num_targets: int,
     baseline: Sequence[float],
+    augment: bool = True,
     threads: int = DataConfig.threads,
     read_ahead: int = DataConfig.read_ahead,
     **place: int,
 ):
-    """``make_train_iterator`` from plain values; only the training split is augmented.
+    """``make_train_iterator`` from plain values.
 
+    augment: vary colors, zoom and the order of views of the training split; others never are.
     place: seed, batch_size (of this process), process_index, process_count.
     """
     if not mixture:
         raise ValueError("data.mixture names no data set: expected (folder, weight) pairs")
-    training = split == "train"
+    varied = augment and split == "train"
     cfg = DataConfig(
         sources=tuple((str(name), float(weight)) for name, weight in mixture),
         split=split,
         num_inputs=tuple(num_inputs),
         num_targets=num_targets,
         image_size=(height, width),
-        augment=training,
-        shuffle_views=training,
+        augment=varied,
+        shuffle_views=varied,
         baseline=tuple(baseline),
         threads=threads,
         read_ahead=read_ahead,

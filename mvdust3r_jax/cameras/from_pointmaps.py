@@ -199,13 +199,15 @@ def poses_from_pointmaps(
     focal_px: Float[Array, "*batch"],
     *,
     principal_px: Float[Array, "*batch V 2"] | None = None,
+    aspect: Float[Array, "*batch"] | None = None,
     threshold_px: float = 5.0,
     min_inlier_share: float = 0.05,
 ) -> PoseEstimate:
     """Pose of every view from its pixels and its pointmap (robust PnP, deterministic).
 
     Pixels weigh ``log(1 + confidence)``; those with confidence <= 0 or a non-finite point do not
-    count. Hypotheses come from minimal samples, are scored by their reprojection errors and
+    count. focal_px: along x; aspect: by it over the one along y, where pixels are not square.
+    Hypotheses come from minimal samples, are scored by their reprojection errors and
     refined by Levenberg-Marquardt on all pixels. Views below ``min_inlier_share`` are not ``ok``.
     """
     if points.shape[:-1] != confidence.shape or focal_px.shape != confidence.shape[:-3]:
@@ -221,14 +223,18 @@ def poses_from_pointmaps(
     weights = jnp.where(usable, jnp.log1p(jnp.where(usable, confidence, 0.0)), 0.0)
     points = jnp.where(usable[..., None], points, 0.0)
     focals = jnp.broadcast_to(focal_px[..., None], confidence.shape[:-2])
+    aspect = jnp.ones_like(focal_px) if aspect is None else aspect
+    aspects = jnp.broadcast_to(aspect[..., None], focals.shape)
 
     def one(camera):
-        points, weights, focal_px, principal_px = camera
+        points, weights, focal_px, principal_px, aspect = camera
         pixels = centered_pixels(height, width, principal_px).reshape(-1, 2)
+        # As a camera with the focal length of x for both would have seen it.
+        pixels = pixels * jnp.stack([jnp.ones_like(aspect), aspect])[None]
         return _pose_of_camera(points, pixels, weights, focal_px, threshold_px)
 
     cameras = (points.reshape(-1, height * width, 3), weights.reshape(-1, height * width))
-    cameras += (focals.reshape(-1), principal_px.reshape(-1, 2))
+    cameras += (focals.reshape(-1), principal_px.reshape(-1, 2), aspects.reshape(-1))
     rotation, translation, share = map_in_chunks(one, cameras, _CAMERAS_AT_ONCE)
     share = share.reshape(focals.shape)
     ok = share >= min_inlier_share

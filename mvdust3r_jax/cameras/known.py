@@ -64,6 +64,8 @@ class KnownCameras:
                     check(matrix)
                 except ValueError as error:
                     raise CameraError(f"{name} of view {view}: {error}") from error
+        if self.image_sizes is not None:
+            object.__setattr__(self, "image_sizes", np.asarray(self.image_sizes, np.int64))
 
     def intrinsics_of(
         self, view: int, original_size: tuple[int, int], name: str

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvdust3r_jax.evaluation.records import KEYS, Record, decode, encode
+from mvdust3r_jax.evaluation.rooms import room_of_scan
 
 _BOOTSTRAP_SEED = 0
 # The number by which the best method is found.
@@ -58,9 +59,9 @@ def _values(records: Sequence[Record], name: str) -> Float[np.ndarray, "n"]:
 
 
 def room_of(record: Record) -> str:
-    """The room of a trajectory: ids are ``SCENE/NUMBER``, or the number of a generated room."""
+    """The room of a trajectory: ids are ``SCAN/NUMBER``, or the number of a generated room."""
     name = str(record["id"])
-    return name.rpartition("/")[0] or name
+    return room_of_scan(name.rpartition("/")[0]) or name
 
 
 def _with_interval(values: Float[np.ndarray, "n"], rooms: Sequence[str]) -> dict[str, Any]:

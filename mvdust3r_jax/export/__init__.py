@@ -27,6 +27,7 @@ from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, k
 from mvdust3r_jax.export.preview import write_preview
 from mvdust3r_jax.export.splat_ply import write_splat_ply
 from mvdust3r_jax.export.video import write_path_video, write_videos
+from mvdust3r_jax.media import ffmpeg
 from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
@@ -93,7 +94,7 @@ def check(formats: Sequence[str], exporters: Mapping[str, Exporter] = EXPORTERS)
 
     Raises:
       ValueError: an unknown one, naming those that exist. ModuleNotFoundError: one that takes a
-      package which is not installed.
+      package which is not installed; FileNotFoundError: or ffmpeg, which is not there.
     """
     for name in formats:
         if name not in exporters:
@@ -103,6 +104,8 @@ def check(formats: Sequence[str], exporters: Mapping[str, Exporter] = EXPORTERS)
             error = ModuleNotFoundError(f"the format {name} needs the package {module}")
             error.add_note(f"pip install 'mvdust3r-jax[{exporters[name].extra}]'")
             raise error
+        if module == "imageio_ffmpeg":
+            ffmpeg.program()
 
 
 def write(

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from mvdust3r_jax.media.kinds import ImageError
@@ -20,7 +22,7 @@ from mvdust3r_jax.media.photographs import Photo, read_photo
 from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.storage.results import where_it_stands
-from mvdust3r_jax.storage.scene_arrays import SceneArrays
+from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, SceneArrays
 
 FOLDER = "images"
 # Formats that refer to image files.
@@ -40,8 +42,11 @@ _MAX_STEM_BYTES = 230
 
 
 def spaceless_names(scene: SceneArrays) -> list[str]:
-    """The views' names without white space, which COLMAP's text format cannot hold."""
-    return ["_".join(str(name).split()) for name in scene.names]
+    """The views' names without white space, which COLMAP's text format cannot hold; distinct."""
+    names = ["_".join(str(name).split()) for name in scene.names]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{i:04d}_{name}" for i, name in enumerate(names)]
 
 
 def file_names(scene: SceneArrays) -> list[str]:
@@ -49,7 +54,8 @@ def file_names(scene: SceneArrays) -> list[str]:
 
     What file systems would find too long is cut.
     """
-    names = [_jpeg_name(Path(name).name) for name in spaceless_names(scene)]
+    spaceless = ("_".join(str(name).split()) for name in scene.names)
+    names = [_jpeg_name(Path(name).name) for name in spaceless]
     distinct = len({name.lower() for name in names}) == len(names)
     return names if distinct else [f"{i:04d}_{name}" for i, name in enumerate(names)]
 
@@ -67,7 +73,8 @@ def _jpeg_name(name: str) -> str:
 def written_names(scene: SceneArrays, folder: Path) -> list[str] | None:
     """Names of the views' files in the output folder's ``images/`` if all are there, else None.
 
-    Files that are not upright, or of another size than the cameras', are somebody else's.
+    Files that are not upright, of another size than the cameras', or beside a scene of other
+    pictures, are somebody else's.
     """
     for names in (file_names(scene), spaceless_names(scene)):
         places = [where_it_stands(folder / FOLDER / name) for name in names]
@@ -75,8 +82,19 @@ def written_names(scene: SceneArrays, folder: Path) -> list[str] | None:
         if all(os.path.isfile(place) for place in places):
             sizes = scene.original_sizes.tolist()
             fits = all(_is_upright(p, tuple(s)) for p, s in zip(places, sizes, strict=True))
-            return names if fits else None
+            return names if fits and _is_beside(scene, places[0].parents[1]) else None
     return None
+
+
+def _is_beside(scene: SceneArrays, folder: Path) -> bool:
+    """Whether the scene that is kept in the folder, if one is, has the same pictures."""
+    if not (folder / SCENE_FILE).is_file():
+        return True
+    try:
+        with np.load(folder / SCENE_FILE) as kept:
+            return np.array_equal(kept["images_01"], np.asarray(scene.images_01, np.float32))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return False
 
 
 def serve_as_they_are(scene: SceneArrays, sources: Sequence[Path | Photo]) -> bool:

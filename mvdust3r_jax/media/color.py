@@ -19,7 +19,9 @@ from mvdust3r_jax.media.kinds import ImageError
 _SAME_LEVELS = 2
 # Modes that the color engine takes as they are.
 _MANAGED = ("RGB", "L", "CMYK", "LAB")
-_WORD = 65535
+_BYTE, _WORD = 255.0, 65535.0
+# Above 1, up to here, floats are of a picture that has something brighter than white.
+_BRIGHTEST = 16.0
 
 
 def srgb_and_alpha(
@@ -93,9 +95,18 @@ def eight_bit(image: Image.Image) -> Image.Image:
     highest = float(finite.max())
     if image.mode.startswith("I") and highest > _WORD:
         raise ImageError(f"it has values up to {highest:.0f}; gray of 8 or 16 bits is expected")
-    full = _WORD if image.mode.startswith("I") else max(1.0, highest)
+    full = _full_scale(image.mode, highest)
     gray = np.nan_to_num(gray, posinf=highest)
     return _with_info(Image.fromarray(to_uint8(gray / full)), image)
+
+
+def _full_scale(mode: str, highest: float) -> float:
+    """White, of the scales that are in use: photographs of one camera get the same one."""
+    scales = {"I": (_BYTE, _WORD), "F": (1.0, _BYTE, _WORD)}.get(mode, (_WORD,))
+    # Floats little above 1 are brighter than white; an almost black picture of bytes has more.
+    if mode == "F" and 1 < highest <= _BRIGHTEST:
+        return highest
+    return next((scale for scale in scales if highest <= scale), highest)
 
 
 def to_uint8(image_01: np.ndarray) -> np.ndarray:

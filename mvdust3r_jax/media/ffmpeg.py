@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -68,11 +69,18 @@ def complaints(said: str) -> list[str]:
 
 
 def program() -> str:
-    """Path of ffmpeg. It is run directly: the package's own writer forks, which JAX warns of."""
+    """Path of ffmpeg. It is run directly: the package's own writer forks, which JAX warns of.
+
+    Raises:
+      ModuleNotFoundError: without imageio-ffmpeg. FileNotFoundError: it names no program.
+    """
     try:
         import imageio_ffmpeg
     except ImportError as error:
         raise ModuleNotFoundError(
             "videos need ffmpeg: pip install 'mvdust3r-jax[demo]' (or imageio-ffmpeg)"
         ) from error
-    return imageio_ffmpeg.get_ffmpeg_exe()
+    found = imageio_ffmpeg.get_ffmpeg_exe()
+    if shutil.which(found) is None:
+        raise FileNotFoundError(f"{found} ($IMAGEIO_FFMPEG_EXE) is no ffmpeg that can be run")
+    return found

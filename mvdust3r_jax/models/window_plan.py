@@ -43,6 +43,12 @@ def in_order(views: int, window: int | None) -> Plan:
     return [list(range(start, start + window)) for start in starts]
 
 
+def begun_with(plan: Plan, view: int) -> Plan:
+    """The windows of `in_order`, to both sides of one that has the view, as they follow it."""
+    first = next(number for number, window in enumerate(plan) if view in window)
+    return plan[first:] + plan[:first][::-1]
+
+
 def likeness(features: Float[AnyArray, "*batch V D"]) -> Float[AnyArray, "*batch V V"]:
     """How alike views are, -1 to 1: cosines between their features' directions from the mean."""
     centered = features - features.mean(axis=-2, keepdims=True)
@@ -51,13 +57,14 @@ def likeness(features: Float[AnyArray, "*batch V D"]) -> Float[AnyArray, "*batch
     return directions @ directions.swapaxes(-1, -2)
 
 
-def by_likeness(features: Float[np.ndarray, "V D"], window: int) -> Plan:
+def by_likeness(features: Float[np.ndarray, "V D"], window: int, begin: int | None = None) -> Plan:
     """Windows that grow from the view that is most like others; as many as `in_order` has.
 
     Each takes the view that is most like one that was taken before, those that are most like it,
     and `common_views` or more of the earlier ones, those that are most like the new ones.
 
-    features: of each view; only their directions from the mean of all count.
+    features: of each view; only their directions from the mean of all count. begin: another view
+    to grow from, which is the first one of the first window.
     """
     views, common = len(features), common_views(window)
     if views <= window:
@@ -65,7 +72,8 @@ def by_likeness(features: Float[np.ndarray, "V D"], window: int) -> Plan:
     alike = likeness(features)
     np.fill_diagonal(alike, np.inf)  # a view is most like itself
     nearest = np.sort(alike, axis=1)[:, -window:-1]
-    plan = [_most(alike[nearest.mean(axis=1).argmax()], range(views), window)]
+    seed = nearest.mean(axis=1).argmax() if begin is None else begin
+    plan = [_most(alike[seed], range(views), window)]
     taken = set(plan[0])
     while len(taken) < views:
         left = [view for view in range(views) if view not in taken]

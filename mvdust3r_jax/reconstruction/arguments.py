@@ -24,7 +24,13 @@ Source = str | os.PathLike | SupportsArray | Image.Image | Photo
 
 
 def as_list(images: object) -> list:
-    """The photographs, at least two; a stack of arrays is as many as it is long."""
+    """The photographs, at least two; a stack [V, h, w, 3] is as many as it is long."""
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) in (1, 2) or (len(shape) == 3 and shape[2] <= 4):
+        raise ValueError(
+            "images must be a list of photographs, or a stack [V, h, w, 3] of them, got one array "
+            f"of the shape {shape}"
+        )
     try:
         listed = None if isinstance(images, str | bytes | os.PathLike) else list(images)
     except TypeError:
@@ -79,6 +85,8 @@ def check_focal(focal_px: Any, views: int, cameras: KnownCameras) -> None:
         if focal_px not in words:
             raise ValueError(f"focal_px is a number or one of {words}, got {focal_px!r}")
         return
+    if isinstance(focal_px, bool):
+        raise ValueError(f"focal_px is a number or one of {words}, got {focal_px}")
     shape = np.shape(focal_px)
     if shape not in ((), (views,)):
         raise ValueError(f"focal_px is one number or one for each of {views} images, got {shape}")

@@ -9,6 +9,7 @@ are off in a library until `keep_programs`; the command line calls it.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
@@ -59,18 +60,22 @@ def keep_programs(say: Callable[[str], None] = lambda text: None) -> None:
     user_cache.switch_on()
     if jax.config.jax_compilation_cache_dir:
         return
-    new = not (user_cache.base_folder() / COMPILED).exists()
-    folder = user_cache.safe_folder(COMPILED)
+    try:
+        place = user_cache.base_folder()
+    except RuntimeError as error:
+        say(f"compiled programs are not kept: {error} ($XDG_CACHE_HOME names a place for them)")
+        return
+    new = not os.path.exists(place / COMPILED)
+    # Machine code of another processor, in a home that several machines share, is not ours.
+    folder = user_cache.safe_folder(f"{COMPILED}/{machine_key()}")
     if folder is None:
         say(
-            f"compiled programs are not kept: {user_cache.base_folder()} cannot be made, or others "
+            f"compiled programs are not kept: {place} cannot be made, or others "
             "may write there (chmod -R go-w mends that)"
         )
         return
     if new:
-        say(f"compiled programs are kept in {folder} ($JAX_COMPILATION_CACHE_DIR moves it)")
-    # Machine code of another processor, in a home that several machines share, is not ours.
-    folder = user_cache.safe_folder(f"{COMPILED}/{machine_key()}")
+        say(f"compiled programs are kept in {folder.parent} ($JAX_COMPILATION_CACHE_DIR moves it)")
     user_cache.shrink(folder, MAX_COMPILED_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING_S)

@@ -80,7 +80,7 @@ def reconstruct(
         of all photographs, tried in turn. By default "auto" where that costs little (MV-DUSt3R+),
         else "middle".
       window: of more photographs than this, so many at a time (`windows`); memory does not grow
-        with their number, and the reference is the first window's.
+        with their number, and a reference by a word is one of the first window.
       window_by: which are taken together: those that follow each other, "order", or those that are
         alike to the encoder, "likeness", where the order says nothing.
       kept_in: a folder in which windows' answers are kept, for a run that is begun again.
@@ -120,7 +120,13 @@ def reconstruct(
     num_refs = min(num_refs, at_once) if model.config.cross_ref else 1
     if reference is None:
         reference = default_reference(model.config, at_once, num_refs, height, width)
-    reference = arguments.as_reference(reference, at_once)
+    reference = arguments.as_reference(reference, views)
+    begin = 0 if reference == "first" else reference
+    begin = begin if isinstance(begin, int) and at_once < views else None
+    if begin is not None:
+        # The network is told its place in the first window; by likeness, that begins with it.
+        windows = window_plan.begun_with(windows, begin)
+        reference = windows[0].index(begin) if window_by == "order" else 0
     memory.check(model.config, at_once, num_refs, height, width, memory_limit)
     clock = _Clock(progress)
     clock.begin("read")
@@ -140,7 +146,8 @@ def reconstruct(
         if at_once < views:
             told = dict(kept_in=kept_in, facts=(model.config, num_refs, reference))
             if window_by == "likeness":
-                windows = window_plan.by_likeness(features_of(model, pixels, at_once), at_once)
+                features = features_of(model, pixels, at_once)
+                windows = window_plan.by_likeness(features, at_once, begin)
             answer = ask_in_windows(ask, model.variables, pixels, windows, **told, advance=advance)
         else:
             answer = ask(model.variables, pixels)

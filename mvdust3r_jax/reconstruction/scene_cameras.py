@@ -67,7 +67,7 @@ class CameraPrograms(NamedTuple):
 def camera_programs(views: int, height: int, width: int, lenses: Lenses) -> CameraPrograms:
     """For pointmaps of one shape."""
     maps = [(views, height, width, 3), (views, height, width)]
-    leaves = [Leaf(shape, "float32") for shape in (*maps, (views,), (views, 2))]
+    leaves = [Leaf(shape, "float32") for shape in (*maps, (views,), (views, 2), (views,))]
     find = program("found_cameras", (), (*leaves, Leaf((), "int32")))
     if lenses in ("known", "one"):
         return CameraPrograms(find, None)
@@ -87,12 +87,13 @@ def find_cameras(
 
     The reference's pose is the identity by definition, as is one that was not found.
     """
-    focal_px = np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1]).astype(np.float32)
+    focal_px = intrinsics[:, 0, 0].astype(np.float32)
+    aspect = (intrinsics[:, 0, 0] / intrinsics[:, 1, 1]).astype(np.float32)
     principal_px = intrinsics[:, :2, 2].astype(np.float32)
     maps = np.asarray(points, np.float32), np.asarray(confidence, np.float32)
 
     def find(focal_px):
-        return programs.find(*maps, focal_px, principal_px, np.int32(reference))
+        return programs.find(*maps, focal_px, principal_px, aspect, np.int32(reference))
 
     found = find(focal_px * np.float32(lenses == "known"))
     if programs.own is not None:

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,7 @@ class Served:
 
     def __call__(self, pixels: UInt8[np.ndarray, "V H W 3"]) -> dict[str, np.ndarray]:
         """Run it; ServingError if the photographs have another shape or type."""
+        pixels = np.asarray(pixels)
         if pixels.shape != self.shape or pixels.dtype != np.uint8:
             raise ServingError(
                 f"uint8 photographs of shape {self.shape} are expected, got {pixels.dtype} "
@@ -163,6 +165,10 @@ def load_program(folder: str | os.PathLike) -> Served:
     return Served(shape, variables, compiled)
 
 
+# The settings are those of the process.
+_one_at_a_time = threading.Lock()
+
+
 @contextmanager
 def _compilation_cache(folder: Path) -> Iterator[None]:
     """Programs compiled meanwhile are looked for, and kept, in this folder.
@@ -176,13 +182,14 @@ def _compilation_cache(folder: Path) -> Iterator[None]:
         "jax_persistent_cache_min_entry_size_bytes",
         "jax_persistent_cache_enable_xla_caches",
     )
-    before = {name: getattr(jax.config, name) for name in names}
-    try:
-        for name, value in zip(names, (str(folder), 0.0, 0, "none"), strict=True):
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
+    with _one_at_a_time:
+        before = {name: getattr(jax.config, name) for name in names}
+        try:
+            for name, value in zip(names, (str(folder), 0.0, 0, "none"), strict=True):
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()
+            yield
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()

@@ -154,13 +154,15 @@ def found_cameras(
     confidence: Float[Array, "V H W"],
     focal_px: Float[Array, "V"],
     principal_px: Float[Array, "V 2"],
+    aspect: Float[Array, "V"],
     reference: Int[Array, ""],
 ) -> dict[str, Array]:
     """Focal lengths ``focal_px [V]``, ``world_from_cam [V, 4, 4]`` and ``ok [V]``.
 
-    A focal length of 0 is not known: it is found from the reference view's pointmap (as in
-    training), else that of a usual phone is assumed. Each view is a batch of its own, so that each
-    has its own focal length and principal point. Poses that are not ok are NaN.
+    Focal lengths are those along x, ``aspect`` times those along y. One of 0 is not known: it is
+    found from the reference view's pointmap (as in training), else a usual phone's is taken. Each
+    view is a batch of its own, so that each has its own focal length and principal point. Poses
+    that are not ok are NaN.
     """
     own = points[reference], confidence[reference]
     found = from_pointmaps.confident_focal(*own, principal_px=principal_px[reference])
@@ -168,7 +170,9 @@ def found_cameras(
     found = jnp.where(usable, found, _FALLBACK_FOCAL_PER_WIDTH * max(confidence.shape[1:]))
     focal_px = jnp.where(focal_px > 0, focal_px, found)
     poses = from_pointmaps.poses_from_pointmaps(
-        points[:, None], confidence[:, None], focal_px, principal_px=principal_px[:, None]
+        *(points[:, None], confidence[:, None], focal_px),
+        principal_px=principal_px[:, None],
+        aspect=aspect,
     )
     world_from_cam = poses.ref_from_cam[:, 0]
     return {"focal_px": focal_px, "world_from_cam": world_from_cam, "ok": poses.ok[:, 0]}

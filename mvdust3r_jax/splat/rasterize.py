@@ -9,6 +9,7 @@ and so are the scenes of a ``vmap``: each alone is parallel enough, and memory s
 from __future__ import annotations
 
 import math
+import operator
 from functools import partial
 
 import jax
@@ -132,7 +133,8 @@ def _render_forward(view, capacity, gaussians, cameras):
 
 def _render_backward(view, capacity, saved, cotangents):
     del capacity
-    return sequential_vmap(partial(_backward, view))(*saved, cotangents[:2])
+    with jax.enable_x64(False):
+        return sequential_vmap(partial(_backward, view))(*saved, cotangents[:2])
 
 
 _render.defvjp(_render_forward, _render_backward)
@@ -219,15 +221,25 @@ def rasterize(
     test. capacity: intersections held per camera, static (``capacity_for``, or the default of
     ``default_capacity``); what exceeds it is counted in ``info.overflow``.
 
-    Differentiable in all arrays; those of half precision are taken as float32, in which all is
-    computed. Raises ValueError on shapes or sizes that do not fit together.
+    Differentiable in all arrays; all are taken as float32, in which all is computed, also where
+    JAX is told to use float64. Raises ValueError on shapes or sizes that do not fit together.
     """
+    width, height = operator.index(width), operator.index(height)
     view = View(width, height, float(near_plane), float(far_plane), float(eps2d), sh_degree)
     arrays = dict(means=means, quats=quats, scales=scales, opacities=opacities, colors=colors)
     cameras = dict(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds)
     _check_shapes(arrays | cameras, sh_degree)
     _check_view(view)
-    arrays, (viewmats, Ks, backgrounds) = pytrees.full_precision((arrays, tuple(cameras.values())))
+    arrays, cameras = pytrees.single_precision((arrays, tuple(cameras.values())))
+    with jax.enable_x64(False):
+        return _images(view, arrays, cameras, capacity)
+
+
+def _images(view, arrays, cameras, capacity):
+    """`rasterize` of float32 arrays that fit together."""
+    (viewmats, Ks, backgrounds), sh_degree = cameras, view.sh_degree
+    width, height = view.width, view.height
+    means = arrays["means"]
     count, cameras = means.shape[0], viewmats.shape[0]
     if capacity is None:
         capacity = default_capacity(count, width, height)
@@ -277,12 +289,14 @@ def capacity_for(
 
     Call it outside ``jit``: it waits for the result. The count stops at 2^30.
     """
+    width, height = operator.index(width), operator.index(height)
     view = View(width, height, float(near_plane), float(far_plane), float(eps2d), None)
     arrays = dict(means=means, quats=quats, scales=scales, opacities=opacities, colors=means)
     _check_shapes(arrays | dict(viewmats=viewmats, Ks=Ks), None)
     _check_view(view)
-    arrays, viewmats, Ks = pytrees.full_precision((arrays, viewmats, Ks))
+    arrays, viewmats, Ks = pytrees.single_precision((arrays, viewmats, Ks))
     if not (means.shape[0] and viewmats.shape[0]):
         return 1
-    largest = int(_largest_total(view, arrays, Camera(viewmats, Ks)))
+    with jax.enable_x64(False):
+        largest = int(_largest_total(view, arrays, Camera(viewmats, Ks)))
     return max(1, math.ceil(largest * margin))

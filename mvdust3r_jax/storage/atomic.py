@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Two threads at once would each take the other's for the process's.
+_reading = threading.Lock()
 
 
 @contextmanager
@@ -43,6 +47,7 @@ def writable(path: Path) -> Iterator[None]:
 
 def umask() -> int:
     """The process's umask; reading it means setting it, so it is set straight back."""
-    mask = os.umask(0)
-    os.umask(mask)
+    with _reading:
+        mask = os.umask(0o077)
+        os.umask(mask)
     return mask

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from mvdust3r_jax.storage import locks
 from mvdust3r_jax.storage.atomic import umask, whole_file, writable
@@ -24,8 +25,16 @@ MANIFEST = ".mvdust3r.json"
 _FORMAT = 1
 _STAGE_PREFIX = ".partial-"
 
-# Stages in use by this process -> the folders whose results they will become.
-_stages: dict[Path, Path] = {}
+
+class _Stage(NamedTuple):
+    """place: the folder whose results it will become. parts: as of `results_folder`."""
+
+    place: Path
+    parts: Collection[str] | None
+
+
+# Stages in use by this process.
+_stages: dict[Path, _Stage] = {}
 
 
 class ResultsError(ValueError):
@@ -61,7 +70,7 @@ def results_folder(folder: str | os.PathLike, parts: Collection[str] | None = No
     try:
         with _locked(place, folder):
             _remove_stale(place, stage)
-            _stages[stage] = place
+            _stages[stage] = _Stage(place, parts)
             yield stage
             _join(stage, place, folder, parts)
     finally:
@@ -103,15 +112,18 @@ def abandon_stages() -> None:
 
 
 def where_it_stands(path: Path) -> Path:
-    """A path inside a stage: the same one if it exists, else where it would be once all is done."""
+    """A path inside a stage; what is not there, but stays in the folder itself, is found there."""
     stage = _stage_of(path)
     if stage is None or os.path.exists(path):
         return path
-    return _stages[stage] / path.relative_to(stage)
+    place, parts = _stages[stage]
+    name = path.relative_to(stage)
+    return path if parts is None or name.parts[0] in parts else place / name
 
 
 def _stage_of(path: Path) -> Path | None:
-    return next((stage for stage in _stages if stage in (path, *path.parents)), None)
+    # Other threads may begin and end stages of theirs meanwhile.
+    return next((stage for stage in list(_stages) if stage in (path, *path.parents)), None)
 
 
 def _make_folders(place: Path) -> list[Path]:

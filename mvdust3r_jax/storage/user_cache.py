@@ -8,10 +8,12 @@ that it is not there; it is made anew and replaced.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from mvdust3r_jax.storage.atomic import whole_file
@@ -30,7 +32,7 @@ def switch_on(on: bool = True) -> None:
 
 
 def base_folder() -> Path:
-    """This package's folder in the user's cache; it need not exist."""
+    """This package's folder in the user's cache; it need not exist. RuntimeError without a home."""
     told = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(told) if os.path.isabs(told) else Path.home() / ".cache"
     return base / "mvdust3r_jax"
@@ -38,9 +40,9 @@ def base_folder() -> Path:
 
 def safe_folder(name: str) -> Path | None:
     """The folder ``name`` in there, made if it is missing; None where it cannot be trusted."""
-    base = base_folder()
-    folder = base / name
     try:
+        base = base_folder()
+        folder = base / name
         base.parent.mkdir(parents=True, exist_ok=True)
         base.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,9 +115,17 @@ def write(kind: str, key: str, content: bytes | bytearray) -> None:
         return
 
 
+def _files(folder: Path) -> Iterator[tuple[os.stat_result, Path]]:
+    """All there are; others may remove some meanwhile."""
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                yield path.stat(), path
+
+
 def shrink(folder: Path, most_bytes: int) -> None:
     """Remove the files that were not used for longest until at most ``most_bytes`` are left."""
-    facts = [(path.stat(), path) for path in folder.iterdir() if path.is_file()]
+    facts = list(_files(folder))
     total = sum(fact.st_size for fact, _ in facts)
     for fact, path in sorted(facts, key=lambda fact: fact[0].st_mtime_ns):
         if total <= most_bytes:

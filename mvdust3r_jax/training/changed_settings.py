@@ -25,6 +25,8 @@ FREE = (
 )
 # Fields whose entries stand for a default where they are left out: compared as a whole.
 WHOLE = ("options",)
+# A field that a set to evaluate on does not have is that of ``data``.
+AS_TRAINED = "as in data"
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -32,8 +34,17 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     fields = {}
     for name, value in config.items():
         path, nested = prefix + name, isinstance(value, dict) and name not in WHOLE
+        if path == "eval":
+            fields[path] = list(value)  # in order: the first one decides
         fields |= _flat(value, f"{path}.") if nested else {path: value}
     return fields
+
+
+def _filled(fields: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """With what ``other`` has of sets to evaluate on that both know."""
+    sets = [f"eval.{name}." for name in fields.get("eval", ()) if name in other.get("eval", ())]
+    missing = (name for name in other if name.startswith(tuple(sets)) and name not in fields)
+    return fields | dict.fromkeys(missing, AS_TRAINED)
 
 
 def _told(field: str, value: Any) -> Any:
@@ -46,9 +57,11 @@ def _told(field: str, value: Any) -> Any:
 def changed_settings(saved: str, mine: str) -> dict[str, tuple[Any, Any]]:
     """Field -> (value in the checkpoint, value here), of two configurations as JSON.
 
-    Fields that only one of them has are another version's, and stand for what was done without.
+    Fields that only one of them has are another version's, and stand for what was done without;
+    but a set to evaluate on may have or lack any, and sets may come and go.
     """
     there, here = (_flat(json.loads(text)) for text in (saved, mine))
+    there, here = _filled(there, here), _filled(here, there)
     return {
         name: (there[name], here[name])
         for name in sorted(set(there) & set(here))
@@ -59,6 +72,15 @@ def changed_settings(saved: str, mine: str) -> dict[str, tuple[Any, Any]]:
 def not_free(changes: dict[str, tuple[Any, Any]]) -> list[str]:
     """The fields among them that change what the run's numbers mean."""
     return [name for name in changes if name not in FREE]
+
+
+def judged_alike(saved: str, mine: str) -> bool:
+    """Whether values of two runs on the set that decides, the first, may be compared."""
+    first, own = next(iter(json.loads(mine).get("eval", {}).items()), ("", {}))
+    changes = not_free(changed_settings(saved, mine))
+    of_set = any(name.startswith((f"eval.{first}.", "loss.")) for name in changes)
+    inherited = [name for name in changes if name.startswith("data.")]
+    return not of_set and all(name.removeprefix("data.") in own for name in inherited)
 
 
 def as_text(changes: dict[str, tuple[Any, Any]]) -> str:

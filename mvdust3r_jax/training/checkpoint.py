@@ -19,6 +19,7 @@ from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.storage import places
 from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.training import processes
+from mvdust3r_jax.training.changed_settings import judged_alike
 from mvdust3r_jax.training.checkpoint_folder import CheckpointFolder
 from mvdust3r_jax.training.checkpoint_identity import (
     check_same_model,
@@ -85,6 +86,8 @@ class Checkpoints:
         name: of the set and the metric; values of others say nothing about this one's.
         """
         least = self._best.get(name, float("inf"))
+        if not np.isfinite(value):
+            logging.warning("%s is %s at step %d: this state cannot be the best", name, value, step)
         if not processes.from_first(bool(np.isfinite(value) and value < least)):
             return False
         made = state()
@@ -112,8 +115,16 @@ class Checkpoints:
         """Name of the metric -> its least value; empty where there is no best state."""
         for step in self.best.steps():
             try:
-                told = self.best.read_meta(step)["best"]
-                return {told["name"]: float(told["value"])}
+                facts = self.best.read_meta(step)
+                told = facts["best"]
+                if judged_alike(facts["config"], self._config_json):
+                    return {told["name"]: float(told["value"])}
+                logging.warning(
+                    "the best state so far, of step %d, was judged otherwise than states are now: "
+                    "it is kept until the next evaluation",
+                    step,
+                )
+                return {}
             except (OSError, KeyError, ValueError, TypeError) as error:
                 logging.warning("best/%d cannot be read and is passed over: %s", step, error)
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +34,29 @@ def deciding(means: dict[str, dict[str, float]], metric: str) -> tuple[str, floa
     return f"{first}/{metric}", means[first][metric]
 
 
+def mean_of(terms: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over batches; of ND over all samples with depth, NaN where there is none."""
+    counts = np.array([each["samples"] for each in terms])
+    means = {name: float(np.mean([each[name] for each in terms])) for name in terms[0]}
+    total = np.sum([each["nd"] * count for each, count in zip(terms, counts, strict=True)])
+    means["nd"] = float(total / counts.sum()) if counts.any() else float("nan")
+    return {name: mean for name, mean in means.items() if name != "samples"}
+
+
+@functools.cache
+def _warn_once(words: str) -> None:
+    logging.warning(words)
+
+
+def _tell_repeated(name: str, ids: list[str]) -> None:
+    """Of a small set some samples may count twice."""
+    if repeated := len(ids) - len(set(ids)):
+        _warn_once(
+            f"config.eval.{name}: {repeated} of {len(ids)} samples are there twice; fewer "
+            "eval_batches would count each once"
+        )
+
+
 class Judge:
     """Evaluates on the same first ``batches`` batches of every set each time.
 
@@ -59,8 +83,9 @@ class Judge:
         means = {}
         for name, open_set in self._sets.items():
             source = open_set()
-            batches = [next(source)[0] for _ in range(self._batches)]
-            means[name] = self._mean(state, batches)
+            batches, infos = zip(*(next(source) for _ in range(self._batches)), strict=True)
+            _tell_repeated(name, [i for info in infos for i in info["ids"]])
+            means[name] = mean_of([self._terms(state, batch) for batch in batches])
             self._log.scalars(step, means[name], kind=f"eval_{name}")
             logging.info("eval %s at step %d: %s", name, step, means[name])
             if draw:
@@ -68,11 +93,8 @@ class Judge:
             self._after_each()
         return means
 
-    def _mean(self, state: Any, batches: list[Batch]) -> dict[str, float]:
-        run = self._run
-        terms = [run.evaluate(state, run.chips.put_batch(batch)) for batch in batches]
-        terms = jax.device_get(terms)
-        return {key: float(np.mean([t[key] for t in terms])) for key in terms[0]}
+    def _terms(self, state: Any, batch: Batch) -> dict[str, Any]:
+        return jax.device_get(self._run.evaluate(state, self._run.chips.put_batch(batch)))
 
     def _draw(self, step: int, state: Any, name: str, batch: Batch) -> None:
         rows = self._run.pictures(state, self._run.chips.put_batch(batch))

@@ -18,11 +18,13 @@ class LeftOut:
     """Counts what batches passed over, and tells it at the end of each epoch.
 
     epoch_samples: samples of all processes in an epoch; 0 where samples are made and never end.
-    seen: samples before the first step of this process.
+    seen: samples before the first step of this process. first_step: the step that the run goes on
+    from; what an epoch lacked before it is not known any more.
     """
 
-    def __init__(self, log: MetricLog, epoch_samples: int, seen: int = 0):
+    def __init__(self, log: MetricLog, epoch_samples: int, seen: int = 0, first_step: int = 0):
         self._log, self._epoch_samples, self._seen = log, epoch_samples, seen
+        self._since = first_step
         self._reasons: collections.Counter[str] = collections.Counter()
 
     def after(self, step: int, samples: int, info: dict[str, Any]) -> None:
@@ -40,6 +42,9 @@ class LeftOut:
             reasons.update(told)
         self._reasons.clear()
         count, top = sum(reasons.values()), dict(reasons.most_common(_TOLD))
-        self._log.event(step, "epoch", epoch=epoch, left_out=count, reasons=top)
+        since, self._since = self._since, step
+        self._log.event(step, "epoch", epoch=epoch, left_out=count, since=since, reasons=top)
         words = "".join(f"; {number} x {reason}" for reason, number in top.items())
-        logging.info("epoch %d ends: %d samples were left out%s", epoch, count, words)
+        logging.info(
+            "epoch %d ends: %d samples were left out since step %d%s", epoch, count, since, words
+        )

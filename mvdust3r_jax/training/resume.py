@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from absl import logging
 
-from mvdust3r_jax.training.changed_settings import compare_settings
+from mvdust3r_jax.training.changed_settings import compare_settings, not_free
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.processes import RunError
@@ -43,7 +43,13 @@ def resume(
     restored = checkpoints.restore(chips.abstract(state))
     saved = restored.meta["config"]
     changes = compare_settings(saved, settings, restored.step, allow_changes=allow_changes)
-    go_to(source, restored.data_state, restored.step)
+    try:
+        go_to(source, restored.data_state, restored.step)
+    except RunError as error:
+        # Whoever allows other data has allowed that they begin anew.
+        if not any(name.startswith("data.") for name in not_free(changes)):
+            raise
+        logging.warning("the data start from their first sample: %s", error)
     logging.info("going on after step %d", restored.step)
     return restored.step, chips.put_state(restored.state), changes
 

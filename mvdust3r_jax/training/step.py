@@ -217,8 +217,8 @@ def pool_of_step(batch: Batch, recipe: Recipe) -> Pool:
 def evaluate_step(state: TrainState, batch: Batch, *, recipe: Recipe) -> Metrics:
     """The same terms with averaged weights and statistics, in as many micro-batches.
 
-    The parameters themselves are used where no average is kept. ``nd`` is the normalized distance
-    of path 0 (see ``metrics``), over the samples that have any depth.
+    The parameters themselves are used where no average is kept. ``nd`` is the mean normalized
+    distance of path 0 (see ``metrics``) over the ``samples`` that have any depth, 0 of none.
     """
     variables = {"params": state.average or state.params, "batch_stats": state.batch_stats}
 
@@ -228,7 +228,7 @@ def evaluate_step(state: TrainState, batch: Batch, *, recipe: Recipe) -> Metrics
         shares = jax.lax.map(lambda part: _evaluate_part(variables, part, key, pool, recipe), parts)
         sums = jax.tree.map(lambda x: x.sum(0), shares)
         terms, (nd, counted) = global_sum(sums, recipe.spread.axis_name)
-        return {}, terms | {"nd": nd / counted}
+        return {}, terms | {"nd": nd / jnp.maximum(counted, 1), "samples": counted}
 
     return recipe.spread.on_chips(on_one_chip)(variables, batch, jax.random.key(0))[1]
 
@@ -246,6 +246,7 @@ def _evaluate_part(variables: dict, batch: Batch, key: Array, pool: Pool, recipe
         recipe.objective, prediction, batch, key, perceptual=recipe.perceptual, pool=pool
     )
     truth = true_pointmaps(batch, 1)[:, 0, :num_inputs]
-    nd = point_errors(prediction.points[:, 0], truth, known_depth(batch)[:, :num_inputs]).nd
-    counted = jnp.isfinite(nd)
+    known = known_depth(batch)[:, :num_inputs]
+    nd = point_errors(prediction.points[:, 0], truth, known).nd
+    counted = known.any((1, 2, 3))
     return {"loss": loss, **terms}, (jnp.where(counted, nd, 0.0).sum(), counted.sum())

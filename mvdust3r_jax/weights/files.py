@@ -96,7 +96,7 @@ def _read(path: AnyPath, ignore_objects: bool = False) -> tuple[ModelConfig, Var
 
 
 def _read_file(path: AnyPath, ignore_objects: bool) -> tuple[ModelConfig, Variables]:
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     return _from_torch(*port.load_torch_checkpoint(path, ignore_objects))
 
@@ -115,7 +115,7 @@ def trained_on(path: str | os.PathLike, ignore_objects: bool = False) -> Trained
 
 
 def _told_by_file(path: AnyPath, ignore_objects: bool) -> TrainedOn:
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         told = TrainedOn.from_texts(safetensors_file.read(path)[1])
         return told if told.image_size else told._replace(image_size=torch_args.image_size(path))
     return TrainedOn(torch_args.image_size(path, ignore_objects))
@@ -146,7 +146,7 @@ def load_source(path: str | os.PathLike) -> Mapping[str, Any]:
     if path.is_dir():
         return load_weights(path)[1]
     with places.local_copy(path) as file:
-        if file.suffix == ".safetensors" and _own_config(file) is not None:
+        if file.suffix.lower() == ".safetensors" and _own_config(file) is not None:
             return load_weights(file)[1]
         return torch_args.load_checkpoint(file)[0]
 
@@ -248,9 +248,9 @@ def _moved_aside(path: AnyPath) -> Iterator[None]:
 def _writer_for(path: AnyPath, replace: bool):
     if path.suffix and path.is_dir():
         raise FileExistsError(f"{path} is a folder; a file is to be written there")
-    if path.suffix in TORCH_SUFFIXES:
+    if path.suffix.lower() in TORCH_SUFFIXES:
         return _write_torch
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _write_safetensors
     if path.suffix:
         known = ", ".join([*TORCH_SUFFIXES, ".safetensors"])

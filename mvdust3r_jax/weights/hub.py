@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from mvdust3r_jax.storage import user_cache
 from mvdust3r_jax.weights import files as weight_files
 
 PREFIX = "hf:"
@@ -76,9 +77,8 @@ def published(name: str) -> Published | None:
 
 
 def cache_folder() -> Path:
-    """Where weights are found by name: the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mvdust3r_jax" / "weights"
+    """Where weights are found by name: the user's cache. RuntimeError without a home."""
+    return user_cache.base_folder() / "weights"
 
 
 def fetch(source: Published, say: Callable[[str], None]) -> Path:

@@ -17,7 +17,11 @@ _SUFFIXES = (".safetensors", ".pth", "")
 
 def _folders() -> tuple[Path, ...]:
     """Folders of weights by name, in the order in which they are looked at."""
-    return (Path(__file__).parents[2] / "weights", hub.cache_folder())
+    shipped = Path(__file__).parents[2] / "weights"
+    try:
+        return (shipped, hub.cache_folder())
+    except RuntimeError:
+        return (shipped,)
 
 
 def _tell(text: str) -> None:
@@ -38,7 +42,8 @@ def find_weights(path_or_name: str | os.PathLike, say: Callable[[str], None] = _
     if is_remote(given):
         raise FileNotFoundError(f"there are no weights at {given}")
     places = [folder / f"{given}{suffix}" for folder in _folders() for suffix in _SUFFIXES]
-    found = [place for place in places if len(given.parts) == 1 and place.exists()]
+    # Unlike `Path.exists`, this is no error in a folder that may not be read.
+    found = [place for place in places if len(given.parts) == 1 and os.path.exists(place)]
     source = hub.published(os.fspath(path_or_name))
     # A folder of results that is called as a network is does not hide the network.
     is_known = bool(found or source)

@@ -56,8 +56,8 @@ def load_checkpoint(
     ``.safetensors`` files from a JSON file `beside` them. Raises TorchFileError for files that
     hold no network. ignore_objects: see `torch_file.read`.
     """
-    if Path(path).suffix == ".safetensors":
-        return safetensors_file.read(path)[0], _fields_beside(Path(path))
+    if Path(path).suffix.lower() == ".safetensors":
+        return _unwrapped(safetensors_file.read(path)[0]), _fields_beside(Path(path))
     checkpoint = read(path, ignore_objects)
     if not isinstance(checkpoint, dict):
         raise TorchFileError(f"{path} holds a {type(checkpoint).__name__}, not a network's tensors")
@@ -67,17 +67,21 @@ def load_checkpoint(
     tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, np.ndarray)}
     if not tensors:
         raise TorchFileError(f"{path} holds no tensors; its keys are {sorted(map(str, state))[:8]}")
-    tensors = {_WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
     try:
         fields = config_fields(_constructor_arguments(checkpoint))
-        return tensors, fields | _fields_kept(checkpoint.get(_OWN_KEY))
+        return _unwrapped(tensors), fields | _fields_kept(checkpoint.get(_OWN_KEY))
     except ValueError as error:
         raise TorchFileError(f"{path}: {error}") from error
 
 
+def _unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Under the names that the network itself gives them."""
+    return {_WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
+
+
 def image_size(path: str | os.PathLike, ignore_objects: bool = False) -> tuple[int, int] | None:
     """The constructor's ``img_size`` (height, width), where the file says it, or one beside it."""
-    if Path(path).suffix == ".safetensors":
+    if Path(path).suffix.lower() == ".safetensors":
         arguments = beside(Path(path))
     else:
         checkpoint = read(path, ignore_objects)

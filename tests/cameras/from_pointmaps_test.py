@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 HEIGHT, WIDTH, FOCAL = 48, 64, 70.0
 
 
-def _views(num_views, noise=0.0, outliers=0.0, seed=0):
+def _views(num_views, noise=0.0, outliers=0.0, seed=0, aspect=1.0):
     """Pointmaps of wavy walls in a reference frame, and the true poses."""
     rng = np.random.default_rng(seed)
     pixels = np.asarray(
@@ -26,7 +26,8 @@ def _views(num_views, noise=0.0, outliers=0.0, seed=0):
     phase = np.arange(num_views)[:, None, None]
     wave = np.sin(pixels[None, ..., 0] / 12 + phase) + (pixels[None, ..., 1] > 4)
     depth = 3 + np.where(phase % 3 == 0, pixels[None, ..., 0] / 60, wave)
-    points = np.concatenate([pixels[None] / FOCAL * depth[..., None], depth[..., None]], axis=-1)
+    rays = pixels[None] * [1, aspect] / FOCAL
+    points = np.concatenate([rays * depth[..., None], depth[..., None]], axis=-1)
     axis_angle = jnp.asarray(rng.normal(size=(num_views, 3)), jnp.float32)
     rotation = transforms.rotation_from_axis_angle(axis_angle)
     translation = jnp.asarray(rng.normal(size=(num_views, 3)), jnp.float32)
@@ -38,13 +39,14 @@ def _views(num_views, noise=0.0, outliers=0.0, seed=0):
     return jnp.asarray(points, jnp.float32), ref_from_cam
 
 
-def _poses(points, confidence=None, focal_px=FOCAL):
+def _poses(points, confidence=None, focal_px=FOCAL, aspect=1.0):
     """Four views as two scenes of two, so that all tests share one compiled program."""
     confidence = jnp.ones(points.shape[:-1]) if confidence is None else confidence
     found = from_pointmaps.poses_from_pointmaps(
         points.reshape(2, 2, HEIGHT, WIDTH, 3),
         confidence.reshape(2, 2, HEIGHT, WIDTH),
         jnp.full(2, focal_px),
+        aspect=jnp.full(2, aspect),
     )
     return jax.tree.map(lambda x: x.reshape(4, *x.shape[2:]), found)
 
@@ -68,6 +70,14 @@ def test_focal_matches_golden():
     np.testing.assert_array_equal(mask, golden["conf_mask"])
     focal = from_pointmaps.focal_from_pointmap(golden["pts3d"], mask)
     np.testing.assert_allclose(focal, golden["focal_confmask"], rtol=2e-5)
+
+
+def test_each_axis_may_have_its_own_focal_length():
+    """Of pixels that are not square poses are exact; taken for square ones, they are not."""
+    points, truth = _views(4, aspect=1.3)
+    for aspect, exact in ((1.3, True), (1.0, False)):
+        angles, distances = _errors(_poses(points, aspect=aspect).ref_from_cam, truth)
+        assert (np.max(angles) < 0.05 and np.max(distances) < 5e-3) == exact
 
 
 def test_focal_rejects_another_mask():

@@ -65,8 +65,10 @@ def test_names_that_were_made_distinct_are_found_again(tmp_path, given, written)
 
 def test_cameras_may_be_lists():
     """They are arrays afterwards, and checked as such."""
-    known = KnownCameras(intrinsics=np.eye(3)[None].tolist(), world_from_cam=[np.eye(4)])
+    given = {"intrinsics": np.eye(3)[None].tolist(), "world_from_cam": [np.eye(4)]}
+    known = KnownCameras(**given, image_sizes=[(48, 64)])
     assert known.intrinsics.shape == (1, 3, 3) and known.world_from_cam.shape == (1, 4, 4)
+    assert known.intrinsics_of(0, (96, 128), "a")[0, 0] == 2
     with pytest.raises(CameraError, match=r"intrinsics \[V, 3, 3\] is expected, got \(3, 3\)"):
         KnownCameras(intrinsics=np.eye(3).tolist())
 

@@ -19,6 +19,13 @@ from mvdust3r_jax.media import orientation
 from tests.posed_folders import WRITERS, box_scene, write_plain, write_scannetpp
 
 SIZE = (48, 64)
+
+
+def as_read(frame, depth_m):
+    """What a choice takes of a frame: all of its depth."""
+    return depth_m
+
+
 PICTURE = (np.add.outer(np.arange(48), 2 * np.arange(64))[..., None] * [1, 1.2, 0.5]).astype(
     np.uint8
 )
@@ -58,7 +65,7 @@ def test_turned_color_lies_as_the_depth_does(tmp_path, tag, lies):
     expected = PICTURE if lies == "upright" else stored
     size = expected.shape[:2]
     frame = plain_frame(tmp_path, encoded(stored, tag=tag), size, pinhole(*size))
-    good, _, problems = check_frames([frame])
+    good, _, problems = check_frames([frame], as_read)
     assert len(good) == 1 and not problems
     built = encoded_frame(frame)
     seen = decode_image(built.image, "")
@@ -71,7 +78,7 @@ def test_turns_that_the_shape_does_not_tell_are_refused(tmp_path, tag, size):
     """By both, with the tag's name and a way out."""
     pixels = PICTURE[: size[0], : size[1]]
     frame = plain_frame(tmp_path, encoded(pixels, tag=tag), size, pinhole(*size))
-    good, _, problems = check_frames([frame])
+    good, _, problems = check_frames([frame], as_read)
     assert (
         not good and f"EXIF orientation {tag}" in problems[0] and "without the tag" in problems[0]
     )
@@ -103,7 +110,7 @@ def test_intrinsics_follow_the_depth_to_its_size(tmp_path):
     half[[0, 1], [0, 1]] /= 2
     half[:2, 2] = 0.5 * (half[:2, 2] + 0.5) - 0.5
     np.testing.assert_allclose(encoded_frame(frames[0]).intrinsics, half)
-    np.testing.assert_allclose(check_frames(frames)[0][0].intrinsics, half)
+    np.testing.assert_allclose(check_frames(frames, as_read)[0][0].intrinsics, half)
     reduced = encoded_frame(frames[0], short_side=24).intrinsics
     np.testing.assert_allclose(reduced[0, 0], half[0, 0] / 2)
 
@@ -116,7 +123,8 @@ def test_intrinsics_of_another_size_are_refused(tmp_path, factor, color_size):
     matrix = pinhole(*SIZE)
     matrix[:2, 2] = factor * (matrix[:2, 2] + 0.5) - 0.5
     frame = plain_frame(tmp_path, encoded(pixels), SIZE, matrix)
-    assert "the intrinsics belong to an image of another size" in check_frames([frame])[2][0]
+    (problem,) = check_frames([frame], as_read)[2]
+    assert "the intrinsics belong to an image of another size" in problem
 
 
 def test_intrinsics_of_the_color_image_are_noticed():
@@ -148,7 +156,7 @@ def test_intrinsics_that_are_no_cameras_are_named(tmp_path, row, values, flaw):
     plain_frame(tmp_path, encoded(PICTURE), SIZE, pinhole(*SIZE))
     np.savetxt(tmp_path / "s/intrinsics.txt", matrix)
     frames, problems = LAYOUTS["plain"].read(tmp_path / "s")
-    good, _, unreadable = check_frames(frames)
+    good, _, unreadable = check_frames(frames, as_read)
     assert not good and re.search(flaw, [*problems, *unreadable][0])
 
 

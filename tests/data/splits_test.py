@@ -2,23 +2,41 @@
 
 import pytest
 
+from data.overlap import Rule
 from data.released.builder import Listing
-from data.rgbd.splits import Splits, room_of
+from data.rgbd.choose import plan
+from data.rgbd.layouts import LAYOUTS
+from data.rgbd.splits import Splits
+from mvdust3r_jax.evaluation.rooms import room_of_scan
 
 SCANS = {f"scene{room:04d}_{scan:02d}": f"scene{room:04d}" for room in range(9) for scan in (0, 1)}
 
 
 @pytest.mark.parametrize(
-    "layout, scene, room",
+    "scan, room",
     [
-        ("scannet", "scene0707_02", "scene0707"),
-        ("7scenes", "chess/seq-03", "chess"),
-        ("7scenes", "seq-03", "seq-03"),
-        ("scannetpp", "a1b2_01", "a1b2_01"),
+        ("scene0707_02", "scene0707"),
+        ("scans/scene0707_02", "scans/scene0707"),
+        ("chess/seq-03", "chess"),
+        ("seq-03", "seq-03"),
+        ("a1b2_01", "a1b2_01"),
     ],
 )
-def test_scans_of_one_room_are_known_by_their_names(layout, scene, room):
-    assert room_of(layout, scene) == room
+def test_scans_of_one_room_are_known_by_their_names(scan, room):
+    assert room_of_scan(scan) == room
+
+
+@pytest.mark.parametrize("root", ["chess", "."], ids=["the room's folder", "that above"])
+def test_sequences_of_7_scenes_are_named_with_their_room(tmp_path, root):
+    """Also if only one room is there: its sequences would seem to be rooms of their own."""
+    for sequence in ("seq-01", "seq-02"):
+        folder = tmp_path / "chess" / sequence
+        folder.mkdir(parents=True)
+        (folder / "frame-000000.pose.txt").touch()
+    found = LAYOUTS["7scenes"].find(tmp_path / root)
+    assert list(found) == ["chess/seq-01", "chess/seq-02"]
+    with pytest.raises(ValueError, match="validation and test tails"):
+        plan("7scenes", tmp_path / root, Rule(), splits=Splits(validation_share=0.25))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,6 +1,7 @@
 """Statistics of records: intervals, scenes without a value, paired differences."""
 
 import numpy as np
+import pytest
 
 from mvdust3r_jax.evaluation.summary import interval, room_of, summarize
 
@@ -80,5 +81,17 @@ def test_intervals_are_over_rooms_not_over_walks_through_them():
     np.testing.assert_allclose(once, interval(values), atol=1e-12)
     alone = interval(values, ["kitchen"] * 12)
     assert alone[0] == values.mean() and np.isnan(alone[1])
-    assert room_of({"id": "chess/seq-01/17"}) == "chess/seq-01"
-    assert room_of({"id": "r3:1000017"}) == "r3:1000017"
+
+
+@pytest.mark.parametrize(
+    "trajectory, room",
+    [
+        ("chess/seq-01/17", "chess"),
+        ("scene0000_01/3", "scene0000"),
+        ("kitchen/3", "kitchen"),
+        ("r3:1000017", "r3:1000017"),
+    ],
+)
+def test_scans_of_one_room_are_no_independent_cases(trajectory, room):
+    """Two scans of it are one room of an interval."""
+    assert room_of({"id": trajectory}) == room

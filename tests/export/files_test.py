@@ -16,6 +16,7 @@ from mvdust3r_jax.export import cameras_json, frusta, glb, html, nerfstudio, pho
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage import atomic
+from mvdust3r_jax.storage.results import results_folder
 from tests.export_scene import box_room
 
 
@@ -144,6 +145,29 @@ def test_frames_of_videos_become_files(tmp_path, scene):
     same = dataclasses.replace(scene, names=["a b.jpg", "a_b.jpg", "c"])
     names = photographs.file_names(same)
     assert names == ["0000_a_b.jpg", "0001_a_b.jpg", "0002_c.jpg"]
+    assert photographs.spaceless_names(same) == ["0000_a_b.jpg", "0001_a_b.jpg", "0002_c"]
+
+
+@pytest.mark.parametrize("way", ["save", "write"])
+def test_another_scene_does_not_get_the_photographs_of_an_earlier_one(tmp_path, scene, way):
+    """Though names and sizes are the same: the formats name files as in an empty folder."""
+    frames = [
+        Photo(np.full((96, 162, 3), 80 * i, np.uint8), None, (96, 162), f"a_{i}.jpg")
+        for i in range(3)
+    ]
+    first = dataclasses.replace(scene, names=[frame.name for frame in frames])
+    with results_folder(tmp_path) as stage:
+        first.save_arrays(stage / "scene.npz")
+        photographs.write_photographs(stage, first, frames)
+    second = dataclasses.replace(first, images_01=first.images_01[:, ::-1].copy())
+    formats = ["colmap", "nerfstudio"]
+    _ = second.save(tmp_path, formats) if way == "save" else export.write(second, tmp_path, formats)
+    named = json.loads((tmp_path / "nerfstudio" / "transforms.json").read_text())["frames"]
+    assert [frame["file_path"] for frame in named] == first.names
+    assert not (tmp_path / "colmap" / "images").exists()
+    if way == "write":
+        export.write(first, tmp_path, formats)
+        assert len(list((tmp_path / "colmap" / "images").iterdir())) == 3
 
 
 def test_plain_photographs_serve_as_they_are(tmp_path, scene):

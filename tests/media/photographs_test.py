@@ -78,10 +78,13 @@ def test_exif_focal_length(tmp_path):
         (np.full((4, 5), 51 * 257, np.uint16), 51),
         (np.full((4, 5), 0.2, np.float32), 51),
         (np.full((4, 5), True), 255),
+        (np.full((4, 5), 51.0, np.float32), 51),
+        (np.full((4, 5), 51 * 257.0, np.float32), 51),
+        (np.full((4, 5), 51, np.int32), 51),
     ],
 )
 def test_gray_images_of_any_depth(tmp_path, array, expected):
-    """8-bit, 16-bit, float and one-bit gray are scaled, not clipped."""
+    """Of 8 or 16 bits, float or one bit, by what white is in them, not by the brightest pixel."""
     path = save(tmp_path / "a.tif", array)
     np.testing.assert_array_equal(photographs.read_photo(path).pixels, np.full((4, 5, 3), expected))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvdust3r_jax.models.window_plan import by_likeness, common_views, in_order
+from mvdust3r_jax.models.window_plan import begun_with, by_likeness, common_views, in_order
 
 
 def circle(views, seed=0):
@@ -36,6 +36,19 @@ def test_likeness_finds_the_walk():
     for views_of in by_likeness(features, 12):
         steps = np.abs(place[views_of][:, None] - place[views_of])
         assert np.minimum(steps, 60 - steps).max() == 11
+
+
+@pytest.mark.parametrize("view", [0, 3, 9])
+def test_windows_begin_with_the_view_that_is_asked_for(view):
+    """It is in the first; every other has something in common with those before it."""
+    plans = begun_with(in_order(10, 4), view), by_likeness(circle(10)[0], 4, view)
+    assert view in plans[0][0] and plans[1][0][0] == view
+    for plan in plans:
+        seen = set(plan[0])
+        for views_of in plan[1:]:
+            assert seen & set(views_of)
+            seen |= set(views_of)
+        assert seen == set(range(10))
 
 
 def test_all_at_once_is_one_window():

@@ -13,7 +13,7 @@ import pytest
 from mvdust3r_jax import VARIANTS, ModelConfig
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.mvdust3r import abstract_variables
-from mvdust3r_jax.reconstruction import network, programs, traced
+from mvdust3r_jax.reconstruction import machine, network, programs, traced
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.programs import Leaf
 from mvdust3r_jax.storage import user_cache
@@ -208,3 +208,31 @@ def test_an_xla_without_the_options_compiles_all_the_same(monkeypatch):
     lowered = jax.jit(jnp.sin).lower(1.0)
     for flops in (1.0, 1e15):
         assert programs._compiled(lowered, flops)(1.0) == jnp.sin(1.0)
+
+
+@pytest.mark.parametrize("why", ["no home", "not mine", "not writable"])
+def test_where_programs_cannot_be_kept_it_is_said(cache, monkeypatch, why):
+    """No home, a folder of the group, or one that cannot be made: a line, and nothing breaks."""
+    before = jax.config.jax_compilation_cache_dir
+    place = cache.parent / programs.COMPILED
+    if why == "no home":
+        monkeypatch.setattr(user_cache, "base_folder", no_home)
+    elif why == "not mine":
+        (place / machine.machine_key()).mkdir(parents=True, mode=0o700)
+        (place / machine.machine_key()).chmod(0o775)
+    else:
+        place.parent.mkdir(parents=True)
+        place.write_text("a file")
+    said = []
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        programs.keep_programs(said.append)
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert len(said) == 1 and said[0].startswith("compiled programs are not kept: ")
+
+
+def no_home():
+    """What `Path.home` does for a user whom the system does not know."""
+    raise RuntimeError("Could not determine home directory.")

@@ -15,7 +15,6 @@ from mvdust3r_jax import reconstruct as reconstruct_function
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.models.view_order import network_order
-from mvdust3r_jax.models.window_plan import by_likeness
 from mvdust3r_jax.reconstruction.model import Model, load_model
 from mvdust3r_jax.reconstruction.network import features_of
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
@@ -64,16 +63,21 @@ def test_features_are_a_photographs_own(model):
     assert np.abs(whole[0] - whole[1]).max() > 1e-3
 
 
-def test_windows_by_likeness_are_one_scene(model):
-    """Of all photographs, in the frame of the first window's reference."""
+@pytest.mark.parametrize("window_by", ["order", "likeness"])
+@pytest.mark.parametrize("reference", ["first", 3])
+def test_windows_are_one_scene_in_the_frame_of_the_reference(model, window_by, reference):
+    """Of all photographs; whichever is asked for, also one that the first window would lack."""
     images = photographs(5)
-    scene = reconstruct(images, model, window=3, window_by="likeness", reference="first")
-    pixels = np.uint8(np.rint(255 * scene.images_01))
-    assert scene.reference == by_likeness(features_of(model, pixels, 3), 3)[0][0]
+    scene = reconstruct(images, model, window=3, window_by=window_by, reference=reference)
+    assert scene.reference == (0 if reference == "first" else reference)
     np.testing.assert_array_equal(scene.world_from_cam[scene.reference], np.eye(4))
     assert np.isfinite(scene.points).all() and (np.abs(scene.points).max(axis=(1, 2, 3)) > 0).all()
+
+
+def test_a_misspelt_way_of_windows_is_refused(model):
+    """Before anything is read."""
     with pytest.raises(ValueError, match="'order' or 'likeness', got 'likenes'"):
-        reconstruct(images, model, window=3, window_by="likenes")
+        reconstruct(photographs(5), model, window=3, window_by="likenes")
 
 
 def test_scene_of_photographs(model):
@@ -181,6 +185,8 @@ def test_model_from_a_file(model, tmp_path, monkeypatch):
         (dict(fit="stretch"), "crop, pad"),
         (dict(masks=[np.ones((40, 50))]), "1 masks do not fit 2 images"),
         (dict(focal_px=-3.0), "positive"),
+        (dict(focal_px=True), "one of .*, got True"),
+        (dict(images=photographs(1)[0]), r"got one array of the shape \(\d+, \d+, 3\)"),
         (dict(focal_px="exif"), "no EXIF focal length in image_0000"),
         (dict(focal_px="auto"), "one of .*, got 'auto'"),
         (dict(focal_px=[30.0] * 3), r"one for each of 2 images, got \(3,\)"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -56,6 +57,14 @@ def test_loading_compiles_nothing(folder, tmp_path):
     assert "/jax/compilation_cache/cache_hits" in events
     assert "/jax/compilation_cache/cache_misses" not in events
     assert {p.name for p in (folder / "compiled").iterdir() if "atime" not in p.name} <= cached
+
+
+def test_programs_that_are_loaded_at_once_leave_the_settings_as_they_were(folder):
+    """Each has a compilation cache of its own meanwhile; those are the process's settings."""
+    before = jax.config.jax_compilation_cache_dir
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(serving.load_program, [folder] * 4))
+    assert jax.config.jax_compilation_cache_dir == before
 
 
 def test_what_does_not_fit_is_refused(model, folder, tmp_path):

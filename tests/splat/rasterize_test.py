@@ -166,6 +166,22 @@ def test_running_sums_of_accelerators_equal_those_of_cpus(count):
     np.testing.assert_array_equal(jax.jit(sum_by_rows)(counts), expected)
 
 
+def test_double_precision_is_taken_as_float32():
+    """Also where JAX uses float64; gradients have it; sizes may be integers of NumPy."""
+    single = _scene(0)
+    expected = rasterize(*single, VIEWMATS, KS, WIDTH, HEIGHT)[0]
+    size = np.int64(WIDTH), np.int64(HEIGHT)
+    with jax.enable_x64(True):
+        double = [np.asarray(a, np.float64) for a in single]
+        cameras = np.asarray(VIEWMATS, np.float64), np.asarray(KS, np.float64)
+        image, pull_back = jax.vjp(lambda *a: rasterize(*a, *cameras, *size)[0], *double)
+        gradients = pull_back(jnp.ones_like(image))
+        capacity = capacity_for(*double[:4], *cameras, *size)
+    assert image.dtype == np.float32 and {g.dtype for g in gradients} == {np.dtype(np.float64)}
+    np.testing.assert_array_equal(image, expected)
+    assert capacity == capacity_for(*single[:4], VIEWMATS, KS, WIDTH, HEIGHT)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_is_taken_as_float32(dtype):
     """The image of the rounded arrays, gradients in their own precision, and the same capacity."""

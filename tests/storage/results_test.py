@@ -53,6 +53,16 @@ def test_only_the_named_parts_lose_what_is_not_written_again(tmp_path):
     assert content(tmp_path / "out") == {"scene": "1", "model/a": "2"}
 
 
+@pytest.mark.parametrize("parts, stays", [(None, False), (["model"], True), (["images"], False)])
+def test_what_an_earlier_run_wrote_is_found_only_if_it_stays(tmp_path, parts, stays):
+    """What is about to be removed must not be named by what is written."""
+    write(tmp_path / "out", images__a="1")
+    with results_folder(tmp_path / "out", parts) as stage:
+        found = results.where_it_stands(stage / "images" / "a")
+        assert found.exists() == stays
+        assert results.where_it_stands(stage / "new") in (stage / "new", tmp_path / "out" / "new")
+
+
 @pytest.mark.parametrize("name", ["scene", "model__cameras"])
 def test_a_foreign_file_in_the_way_is_an_error_and_nothing_changes(tmp_path, name):
     """Also one of ours that was edited, though its size is the same."""

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from mvdust3r_jax.storage import user_cache
+from mvdust3r_jax.weights import places
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +84,19 @@ def test_a_full_or_closed_disk_loses_nothing_else(cache, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     user_cache.write("kind", "key", b"content")
     assert user_cache.read("kind", "key") is None
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch):
+    """A container's user whom nobody knows: no folder, no error, and weights by name are found."""
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(user_cache.Path, "home", no_home)
+    user_cache.write("kind", "key", b"content")
+    assert user_cache.safe_folder("kind") is user_cache.read("kind", "key") is None
+    assert places.find_weights("small").name == "small.safetensors"
 
 
 def test_relative_xdg_paths_are_passed_over(monkeypatch):

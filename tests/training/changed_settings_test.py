@@ -9,6 +9,7 @@ from mvdust3r_jax.training.changed_settings import (
     FREE,
     changed_settings,
     compare_settings,
+    judged_alike,
     not_free,
 )
 from mvdust3r_jax.training.processes import RunError
@@ -89,6 +90,44 @@ def test_options_with_names_of_their_own_are_compared_as_a_whole(place):
 
     changes = changed_settings(config({}), config({"room_max": 5.0}))
     assert changes == {place: ({}, {"room_max": 5.0})} and not_free(changes) == [place]
+
+
+def test_sets_to_evaluate_on_may_not_come_go_or_get_fields_unnoticed():
+    """One put in front decides from then on; a field that a set lacks is that of the training."""
+    held_out = {"held_out": {"split": "validation"}}
+    narrow = {"held_out": {"split": "validation", "num_inputs": (2,)}}
+    easy = {"easy": {"split": "train"}}
+    before = saved(eval=held_out)
+    changes = {
+        "added": changed_settings(before, saved(eval=easy | held_out)),
+        "instead": changed_settings(before, saved(eval=easy)),
+        "field": changed_settings(before, saved(eval=narrow)),
+    }
+    assert changes == {
+        "added": {"eval": (["held_out"], ["easy", "held_out"])},
+        "instead": {"eval": (["held_out"], ["easy"])},
+        "field": {"eval.held_out.num_inputs": ("as in data", [2])},
+    }
+    assert all(map(not_free, changes.values()))
+    assert changed_settings(saved(eval=held_out | easy), saved(eval=easy | held_out))
+
+
+@pytest.mark.parametrize(
+    "fields, alike",
+    [
+        ({"eval": {"held_out": {"split": "validation", "num_inputs": (2,)}}}, False),
+        ({"data.num_inputs": (2,)}, False),
+        ({"loss.rgb": 1.0}, False),
+        ({"data.threads": 3, "peak_lr": 1.0}, True),
+        ({"eval": {"held_out": {"split": "validation"}, "easy": {"split": "train"}}}, True),
+    ],
+    ids=["narrower", "training narrower", "loss", "computed otherwise", "another set behind"],
+)
+def test_values_on_the_first_set_are_compared_where_they_mean_the_same(fields, alike):
+    """What it inherits from the training counts, unless it has its own."""
+    assert judged_alike(saved(**fields), saved()) == alike
+    own = {"eval": {"held_out": {"split": "validation", "num_inputs": (4,)}}}
+    assert judged_alike(saved(**own), saved(**own | {"data.num_inputs": (2,)}))
 
 
 def sets(options):

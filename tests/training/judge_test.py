@@ -1,10 +1,11 @@
 """A set that cannot be opened is an error before the first step; the first one decides."""
 
+import numpy as np
 import pytest
 
 import train
 from configs import build, tiny
-from mvdust3r_jax.training.judge import deciding
+from mvdust3r_jax.training.judge import deciding, mean_of
 from mvdust3r_jax.training.processes import RunError
 
 
@@ -25,6 +26,18 @@ def test_evaluation_needs_a_set():
     config.eval = {}
     with pytest.raises(ValueError, match="eval names no set"):
         build.check(config)
+
+
+def test_nd_is_a_mean_over_samples_with_depth_and_the_rest_over_batches():
+    """A batch without any changes nothing; one whose prediction is no number does."""
+    batches = [
+        {"nd": 0.2, "samples": 1, "loss": 1.0},
+        {"nd": 0.4, "samples": 3, "loss": 2.0},
+        {"nd": 0.0, "samples": 0, "loss": 3.0},
+    ]
+    assert mean_of(batches) == pytest.approx({"nd": 0.35, "loss": 2.0})
+    assert np.isnan(mean_of(batches[2:])["nd"])
+    assert np.isnan(mean_of([*batches, {"nd": np.nan, "samples": 1, "loss": 0.0}])["nd"])
 
 
 def test_what_decides_is_named_by_set_and_metric():

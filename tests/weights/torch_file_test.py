@@ -16,6 +16,7 @@ from pathlib import Path, PureWindowsPath
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -321,5 +322,8 @@ def test_not_a_network(tmp_path):
 def test_wrapped_names_are_unwrapped(tmp_path):
     """Prefixes of DataParallel and torch.compile are removed, a bare state dict accepted."""
     names = ["module.a", "b", "_orig_mod.c", "module._orig_mod.d"]
-    torch_writer.write(tmp_path / "x.pth", {name: np.ones(2, np.float32) for name in names})
-    assert sorted(torch_args.load_checkpoint(tmp_path / "x.pth")[0]) == ["a", "b", "c", "d"]
+    tensors = {name: np.ones(2, np.float32) for name in names}
+    torch_writer.write(tmp_path / "x.pth", tensors)
+    safetensors.numpy.save_file(tensors, tmp_path / "X.SAFETENSORS")
+    for name in ("x.pth", "X.SAFETENSORS"):
+        assert sorted(torch_args.load_checkpoint(tmp_path / name)[0]) == ["a", "b", "c", "d"]

@@ -8,7 +8,7 @@ import os
 from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.arguments import words
 
-DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS", words.SHIPPED[0])
+DEFAULT_WEIGHTS = os.environ.get("MVDUST3R_WEIGHTS") or words.SHIPPED[0]
 DEFAULT_FRAMES = 12
 # What arguments are added to: a command's parser, or one of its groups.
 Parser = argparse._ActionsContainer
