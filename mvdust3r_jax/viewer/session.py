@@ -159,9 +159,9 @@ class Session:
             self._set("failed", 0.0, _with_labels(str(error) or type(error).__name__, job))
 
     def _give_back(self, every: list[Sent]) -> None:
-        """The files can be reconstructed again, in another way."""
+        """The files can be reconstructed again, in another way, with what has come meanwhile."""
         with self._lock:
-            self._photographs = every
+            self._photographs = [*every, *self._photographs]
 
     def _reconstruct(self, job: list[Sent], wishes: Wishes) -> int:
         """Reconstruct and show; how many views there are."""
