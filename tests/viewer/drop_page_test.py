@@ -41,20 +41,22 @@ def test_failed_job_is_told_and_the_next_one_runs(drop_page):
     assert drop_page.view.scene is not None
 
 
-def test_a_video_that_arrives_while_a_job_fails_is_not_lost(drop_page):
+def test_a_video_that_arrives_while_a_job_fails_is_not_lost(drop_page, tmp_path):
     """Its upload began before the job did; it stands behind what the job gives back."""
     session = drop_page.uploads.session
     for number in range(3):
         post(drop_page, "/photographs", jpeg(), f"{number}.jpg")
 
-    class Slow(io.BytesIO):
+    class Slow(io.FileIO):
         def read(self, size=-1):
             if self.tell() == 0:
                 drop_page.gate.clear()
                 session.start()
             return super().read(size)
 
-    session.add_video("walk.mp4", Slow(b"video"), 5)
+    (tmp_path / "walk.mp4").write_bytes(b"video")
+    with Slow(tmp_path / "walk.mp4") as stream:
+        session.add_video("walk.mp4", stream, 5)
     drop_page.gate.set()
     assert finish(drop_page)["state"] == "failed"
     assert session.status["photographs"] == 4
