@@ -18,6 +18,7 @@ import numpy as np
 import tqdm
 
 from data.overlap import Rule, choose_trajectories
+from data.rgbd.agreement import MOST, Sampled, depth_disagreement
 from data.rgbd.choice import Choice, SceneChoice, Task
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
@@ -40,21 +41,39 @@ def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
         return _empty(task.rule, [f"scene cannot be read: {error}"])
     paths, far = _about_one_origin(paths)
     step = task.rule.step
-    paths, points, unreadable = check_frames(
-        paths,
-        lambda path, depth_m: world_points(depth_m, path.intrinsics, path.world_from_cam, step),
-    )
+
+    def take(path: FramePaths, depth_m: np.ndarray):
+        camera = path.intrinsics, path.world_from_cam
+        return world_points(depth_m, *camera, step), Sampled(
+            depth_m[::step, ::step].copy(), *camera, step
+        )
+
+    paths, taken, unreadable = check_frames(paths, take)
     problems = [*problems, *far, *unreadable]
     wanted = task.rule.num_inputs + task.rule.num_targets
     if len(paths) < wanted:
         reason = f"scene has {len(paths)} usable frames, a trajectory needs {wanted}"
         return _empty(task.rule, [*problems, reason])
+    points, sampled = zip(*taken, strict=True)
+    problems += _misfits(sampled)
     surfaces = Surfaces(points, task.rule.radius_m, workers)
     seed = [task.seed, zlib.crc32(f"{task.split}/{task.name}".encode())]
     trajectories = choose_trajectories(surfaces, surfaces.shares(), task.rule, seed)
     if not len(trajectories):
         problems.append(f"scene gives no trajectory with {task.rule}")
     return SceneChoice(tuple(path.name for path in paths), trajectories, tuple(problems))
+
+
+def _misfits(frames: Sequence[Sampled]) -> list[str]:
+    """A line where depth, intrinsics and poses cannot all be right."""
+    disagreement = depth_disagreement(frames)
+    if disagreement is None or disagreement <= MOST:
+        return []
+    return [
+        f"two views of one place differ by {100 * disagreement:.0f} % in its depth: is depth in "
+        "millimeters (of the layout's unit), are poses camera-to-world with OpenCV axes in meters, "
+        "and do the intrinsics belong to these images?"
+    ]
 
 
 def _about_one_origin(frames: Sequence[FramePaths]) -> tuple[list[FramePaths], list[str]]:
