@@ -110,9 +110,13 @@ def eval_settings(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]
     decides which state is the best.
     """
     written = json.loads(config.eval.to_json_best_effort()) if config.eval_every else ()
-    plain = {"augment": False, "reuse": 1}
-    fields = {name: plain | config.eval[name].to_dict() for name in written}
-    return {name: data_settings(config, **given) for name, given in fields.items()}
+    sets = {}
+    for name in written:
+        fields = {"reuse": 1} | config.eval[name].to_dict()
+        if fields.get("source", config.data.source) == "records":
+            fields = {"augment": False} | fields
+        sets[name] = data_settings(config, **fields)
+    return sets
 
 
 def evaluation_options(config: ml_collections.ConfigDict) -> Options:

@@ -43,7 +43,7 @@ class Kind(NamedTuple):
     unused: tuple[str, ...] = ()
 
 
-_STORED = ("mixture", "threads", "read_ahead", "augment")
+_STORED = ("mixture", "threads", "read_ahead")
 # A new source is a row here; its fields stand in configs/defaults.py.
 SOURCES = {
     "rooms": Kind(
@@ -51,7 +51,7 @@ SOURCES = {
         own={"images_per_step": 0, "reuse": 1, "photographic": 0.0, "options": {}},
         unused=_STORED,
     ),
-    "records": Kind("data.stored.stream.records_source"),
+    "records": Kind("data.stored.stream.records_source", own={"augment": True}),
     "box": Kind("data.box.BoxSource", unused=(*_STORED, "baseline")),
 }
 

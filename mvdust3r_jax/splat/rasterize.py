@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from functools import partial
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -203,8 +204,8 @@ def rasterize(
     colors: Float[Array, "G 3"] | Float[Array, "G K 3"],
     viewmats: Float[Array, "C 4 4"],
     Ks: Float[Array, "C 3 3"],
-    width: int,
-    height: int,
+    width: SupportsIndex,
+    height: SupportsIndex,
     *,
     near_plane: float = 0.01,
     far_plane: float = 1e10,
@@ -277,8 +278,8 @@ def capacity_for(
     opacities: Float[AnyArray, "G"],
     viewmats: Float[AnyArray, "C 4 4"],
     Ks: Float[AnyArray, "C 3 3"],
-    width: int,
-    height: int,
+    width: SupportsIndex,
+    height: SupportsIndex,
     *,
     near_plane: float = 0.01,
     far_plane: float = 1e10,

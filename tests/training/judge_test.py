@@ -20,6 +20,17 @@ def test_wrong_evaluation_set_is_named(tmp_path):
         train.open_data(config)
 
 
+def test_sets_to_evaluate_on_are_plain_unless_they_say_so():
+    """Neither augmented, also of the training split, nor the same rooms again and again."""
+    config = tiny.get_config()
+    config.data.reuse, config.eval_every = 2, 1
+    stored = {"source": "records", "split": "train"}
+    config.eval = {"rooms": {}, "twice": {"reuse": 2}, "a": stored, "b": stored | {"augment": True}}
+    sets = build.eval_settings(config)
+    assert [sets[name]["reuse"] for name in ("rooms", "twice", "a")] == [1, 2, 1]
+    assert [sets[name]["augment"] for name in ("rooms", "a", "b")] == [True, False, True]
+
+
 def test_evaluation_needs_a_set():
     """Known before anything is opened."""
     config = tiny.get_config()
