@@ -10,7 +10,7 @@ of its steps: `python -m benchmarks.tiny_world` trains and compares, at equal st
 
 from configs import defaults
 
-STEPS = 8_000
+STEPS = 6_000
 OPTIONS = {"room_max": 5.0, "multi_room": 0.0, "density": (0.25, 0.45), "fov_deg": (65.0, 75.0)}
 RENDERED = {"loss.rgb": 1.0, "loss.scale_clip": 1.0, "loss.render_views": 2, "data.num_targets": 2}
 _PATHS = {"num_refs": 4, "data.num_inputs": (4, 8, 12)}
