@@ -43,15 +43,19 @@ def resume(
     restored = checkpoints.restore(chips.abstract(state))
     saved = restored.meta["config"]
     changes = compare_settings(saved, settings, restored.step, allow_changes=allow_changes)
-    try:
-        go_to(source, restored.data_state, restored.step)
-    except RunError as error:
-        # Whoever allows other data has allowed that they begin anew.
-        if not any(name.startswith("data.") for name in not_free(changes)):
-            raise
-        logging.warning("the data start from their first sample: %s", error)
+    go_on(source, restored.data_state, restored.step, not_free(changes))
     logging.info("going on after step %d", restored.step)
     return restored.step, chips.put_state(restored.state), changes
+
+
+def go_on(source: Positioned, position: Any, step: int, changed: list[str]) -> None:
+    """`go_to`; but whoever has allowed other data (``changed`` settings) has them begin anew."""
+    try:
+        go_to(source, position, step)
+    except RunError as error:
+        if not any(name.startswith("data.") for name in changed):
+            raise
+        logging.warning("the data start from their first sample: %s", error)
 
 
 def go_to(source: Positioned, position: Any, step: int) -> None:
