@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from data.surfaces import world_points
+
 # Pairs of frames that are tried, and how many that see the same are enough.
 _TRIED, _ENOUGH = 400, 40
 _FEWEST_PAIRS = 3
@@ -25,12 +27,29 @@ MOST = 0.04
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """Every ``step``-th pixel of a frame. depth_m: 0 where unknown; intrinsics: of all pixels."""
+    """Every ``step``-th pixel of a frame.
 
+    points: in the world, meters, of the pixels whose depth is known. depth_m: 0 where unknown.
+    intrinsics: of all pixels.
+    """
+
+    points: Float[np.ndarray, "n 3"]
     depth_m: Float[np.ndarray, "h w"]
     intrinsics: Float[np.ndarray, "3 3"]
     world_from_cam: Float[np.ndarray, "4 4"]
     step: int
+
+
+def sample(
+    depth_m: Float[np.ndarray, "H W"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    world_from_cam: Float[np.ndarray, "4 4"],
+    step: int,
+) -> Sampled:
+    """What is kept of a frame; not its whole depth."""
+    camera = intrinsics, world_from_cam
+    points = world_points(depth_m, *camera, step)
+    return Sampled(points, depth_m[::step, ::step].copy(), *camera, step)
 
 
 def depth_disagreement(frames: Sequence[Sampled], seed: int = 0) -> float | None:
@@ -54,11 +73,8 @@ def depth_disagreement(frames: Sequence[Sampled], seed: int = 0) -> float | None
 
 def _difference(one: Sampled, other: Sampled) -> float | None:
     """Median of |z - depth| / depth over what both see; None where that is too little."""
-    v, u = np.nonzero(one.depth_m > 0)
-    pixels = np.stack([u * one.step, v * one.step, np.ones(len(u))])
-    points = np.linalg.inv(one.intrinsics) @ pixels * one.depth_m[v, u]
-    other_from_one = np.linalg.inv(other.world_from_cam) @ one.world_from_cam
-    points = other_from_one[:3, :3] @ points + other_from_one[:3, 3:]
+    other_from_world = np.linalg.inv(other.world_from_cam)
+    points = other_from_world[:3, :3] @ one.points.T + other_from_world[:3, 3:]
     points = points[:, points[2] > 0]
     x, y = (other.intrinsics @ points)[:2] / points[2]
     # The nearest of the pixels that were sampled.
@@ -67,6 +83,6 @@ def _difference(one: Sampled, other: Sampled) -> float | None:
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     depth_m = other.depth_m[rows[inside], columns[inside]]
     known = depth_m > 0
-    if np.count_nonzero(known) < max(_SEEN_SHARE * len(u), 1):
+    if np.count_nonzero(known) < max(_SEEN_SHARE * len(one.points), 1):
         return None
     return float(np.median(np.abs(points[2, inside][known] / depth_m[known] - 1)))

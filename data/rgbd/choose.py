@@ -18,7 +18,7 @@ import numpy as np
 import tqdm
 
 from data.overlap import Rule, choose_trajectories
-from data.rgbd.agreement import MOST, Sampled, depth_disagreement
+from data.rgbd.agreement import MOST, Sampled, depth_disagreement, sample
 from data.rgbd.choice import Choice, SceneChoice, Task
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
@@ -26,7 +26,7 @@ from data.rgbd.layouts import LAYOUTS, FramePaths
 from data.rgbd.splits import ALL_TRAIN, Splits
 from data.stored.origin import moved, scene_origin
 from data.stored.schema import CorruptRecord, Trajectories
-from data.surfaces import Surfaces, world_points
+from data.surfaces import Surfaces
 from mvdust3r_jax.evaluation.rooms import room_of_scan
 
 
@@ -40,23 +40,18 @@ def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
     except CorruptRecord as error:
         return _empty(task.rule, [f"scene cannot be read: {error}"])
     paths, far = _about_one_origin(paths)
-    step = task.rule.step
 
-    def take(path: FramePaths, depth_m: np.ndarray):
-        camera = path.intrinsics, path.world_from_cam
-        return world_points(depth_m, *camera, step), Sampled(
-            depth_m[::step, ::step].copy(), *camera, step
-        )
+    def take(path: FramePaths, depth_m: np.ndarray) -> Sampled:
+        return sample(depth_m, path.intrinsics, path.world_from_cam, task.rule.step)
 
-    paths, taken, unreadable = check_frames(paths, take)
+    paths, sampled, unreadable = check_frames(paths, take)
     problems = [*problems, *far, *unreadable]
     wanted = task.rule.num_inputs + task.rule.num_targets
     if len(paths) < wanted:
         reason = f"scene has {len(paths)} usable frames, a trajectory needs {wanted}"
         return _empty(task.rule, [*problems, reason])
-    points, sampled = zip(*taken, strict=True)
     problems += _misfits(sampled)
-    surfaces = Surfaces(points, task.rule.radius_m, workers)
+    surfaces = Surfaces([frame.points for frame in sampled], task.rule.radius_m, workers)
     seed = [task.seed, zlib.crc32(f"{task.split}/{task.name}".encode())]
     trajectories = choose_trajectories(surfaces, surfaces.shares(), task.rule, seed)
     if not len(trajectories):

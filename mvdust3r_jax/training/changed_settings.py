@@ -76,11 +76,15 @@ def not_free(changes: dict[str, tuple[Any, Any]]) -> list[str]:
 
 def judged_alike(saved: str, mine: str) -> bool:
     """Whether values of two runs on the set that decides, the first, may be compared."""
-    first, own = next(iter(json.loads(mine).get("eval", {}).items()), ("", {}))
+    config = json.loads(mine)
+    first, own = next(iter(config.get("eval", {}).items()), ("", {}))
     changes = not_free(changed_settings(saved, mine))
-    of_set = any(name.startswith((f"eval.{first}.", "loss.")) for name in changes)
+    # ND does not depend on the weights of the loss; the loss does.
+    what = f"eval.{first}.", *(() if config.get("best_metric") == "nd" else ("loss.",))
     inherited = [name for name in changes if name.startswith("data.")]
-    return not of_set and all(name.removeprefix("data.") in own for name in inherited)
+    return not any(name.startswith(what) for name in changes) and all(
+        name.removeprefix("data.") in own for name in inherited
+    )
 
 
 def as_text(changes: dict[str, tuple[Any, Any]]) -> str:

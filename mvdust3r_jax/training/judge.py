@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -85,7 +85,7 @@ class Judge:
             source = open_set()
             batches, infos = zip(*(next(source) for _ in range(self._batches)), strict=True)
             _tell_repeated(name, [i for info in infos for i in info["ids"]])
-            means[name] = mean_of([self._terms(state, batch) for batch in batches])
+            means[name] = mean_of(self._terms(state, batches))
             self._log.scalars(step, means[name], kind=f"eval_{name}")
             logging.info("eval %s at step %d: %s", name, step, means[name])
             if draw:
@@ -93,8 +93,9 @@ class Judge:
             self._after_each()
         return means
 
-    def _terms(self, state: Any, batch: Batch) -> dict[str, Any]:
-        return jax.device_get(self._run.evaluate(state, self._run.chips.put_batch(batch)))
+    def _terms(self, state: Any, batches: Sequence[Batch]) -> list[dict[str, Any]]:
+        run = self._run
+        return jax.device_get([run.evaluate(state, run.chips.put_batch(b)) for b in batches])
 
     def _draw(self, step: int, state: Any, name: str, batch: Batch) -> None:
         rows = self._run.pictures(state, self._run.chips.put_batch(batch))

@@ -77,8 +77,13 @@ def published(name: str) -> Published | None:
 
 
 def cache_folder() -> Path:
-    """Where weights are found by name: the user's cache. RuntimeError without a home."""
-    return user_cache.base_folder() / "weights"
+    """Where weights are found by name: the user's cache. WeightsError without a home."""
+    try:
+        return user_cache.base_folder() / "weights"
+    except RuntimeError as error:
+        raise weight_files.WeightsError(
+            f"there is no folder for weights by name: {error} ($XDG_CACHE_HOME names one)"
+        ) from error
 
 
 def fetch(source: Published, say: Callable[[str], None]) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mvdust3r_jax.storage.places import AnyPath, as_path, is_remote
 from mvdust3r_jax.weights import folders, hub
+from mvdust3r_jax.weights.files import WeightsError
 
 # What comes with a clone of the repository, but not with an installed package; the best one first.
 SHIPPED = ("room_mvd", "small")
@@ -20,7 +21,7 @@ def _folders() -> tuple[Path, ...]:
     shipped = Path(__file__).parents[2] / "weights"
     try:
         return (shipped, hub.cache_folder())
-    except RuntimeError:
+    except WeightsError:  # without a home
         return (shipped,)
 
 

@@ -9,7 +9,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from configs import build, defaults, paper_mixture
+import eval as program
+from configs import build, defaults, eval_rooms, paper_mixture
 from data.training_batches import make_source
 from tests.train_test import smallest
 
@@ -170,3 +171,13 @@ def test_milestones_are_steps_that_are_saved():
     config.milestone_every = 150
     with pytest.raises(ValueError, match="multiple of checkpoint_every"):
         build.check(config)
+
+
+def test_the_mean_is_over_as_many_trajectories_however_few_are_evaluated():
+    """Else a short evaluation would compare with another baseline."""
+    config = eval_rooms.get_config()
+    config.datasets.rooms.count, config.mean_samples = 1, 7
+    (training,) = program._training_sets(config).values()
+    assert len(training.ids(4, 0)) == 7
+    (evaluated,) = program.data_sets(config).values()
+    assert len(evaluated.ids(4, 0)) == 1

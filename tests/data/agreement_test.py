@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.overlap import Rule
-from data.rgbd.agreement import MOST, Sampled, depth_disagreement
+from data.rgbd.agreement import MOST, depth_disagreement, sample
 from data.rgbd.choose import choose_scene, plan
 from tests.posed_folders import box_scene, write_plain
 
@@ -14,7 +14,7 @@ OPENCV_FROM_OPENGL = np.diag([1.0, -1, -1, 1])
 def sampled(depth_factor=1.0, pose_of=lambda pose: pose, step=2):
     scene = box_scene()
     return [
-        Sampled(depth_factor * depth[::step, ::step], scene.intrinsics, pose_of(pose), step)
+        sample(depth_factor * depth, scene.intrinsics, pose_of(pose), step)
         for depth, pose in zip(scene.depth_m, scene.poses, strict=True)
     ]
 

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from mvdust3r_jax import export
 from mvdust3r_jax.export import camera_paths, drawing, video
 from mvdust3r_jax.media import ffmpeg
 from tests.export_scene import box_room
@@ -88,3 +89,11 @@ def test_failed_encoding_leaves_no_file(tmp_path):
     with pytest.raises(RuntimeError, match="ffmpeg could not encode"):
         video.write_mp4(tmp_path / "v.mp4", [np.zeros((3, 5, 3), np.uint8)])
     assert not list(tmp_path.iterdir())
+
+
+def test_an_ffmpeg_that_cannot_be_run_is_told_before_anything_is_drawn(monkeypatch):
+    """`export.check` asks for it; the run would be lost at its end."""
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: "/nowhere/ffmpeg")
+    with pytest.raises(FileNotFoundError, match="/nowhere/ffmpeg .* is no ffmpeg"):
+        export.check(["mp4"])
+    export.check(["ply"])

@@ -6,6 +6,7 @@ import pytest
 
 from mvdust3r_jax.storage import user_cache
 from mvdust3r_jax.weights import places
+from mvdust3r_jax.weights.files import WeightsError
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +98,8 @@ def test_without_a_home_nothing_is_kept(monkeypatch):
     user_cache.write("kind", "key", b"content")
     assert user_cache.safe_folder("kind") is user_cache.read("kind", "key") is None
     assert places.find_weights("small").name == "small.safetensors"
+    with pytest.raises(WeightsError, match="no folder for weights.*XDG_CACHE_HOME"):
+        places.find_weights("MVD")
 
 
 def test_relative_xdg_paths_are_passed_over(monkeypatch):

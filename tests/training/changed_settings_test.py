@@ -117,15 +117,23 @@ def test_sets_to_evaluate_on_may_not_come_go_or_get_fields_unnoticed():
     [
         ({"eval": {"held_out": {"split": "validation", "num_inputs": (2,)}}}, False),
         ({"data.num_inputs": (2,)}, False),
-        ({"loss.rgb": 1.0}, False),
+        ({"loss.rgb": 1.0}, True),
         ({"data.threads": 3, "peak_lr": 1.0}, True),
         ({"eval": {"held_out": {"split": "validation"}, "easy": {"split": "train"}}}, True),
     ],
-    ids=["narrower", "training narrower", "loss", "computed otherwise", "another set behind"],
+    ids=[
+        "narrower",
+        "training narrower",
+        "weights of the loss",
+        "computed otherwise",
+        "another set behind",
+    ],
 )
 def test_values_on_the_first_set_are_compared_where_they_mean_the_same(fields, alike):
     """What it inherits from the training counts, unless it has its own."""
     assert judged_alike(saved(**fields), saved()) == alike
+    by_loss = {"best_metric": "loss"}
+    assert not judged_alike(saved(**by_loss, **{"loss.rgb": 1.0}), saved(**by_loss))
     own = {"eval": {"held_out": {"split": "validation", "num_inputs": (4,)}}}
     assert judged_alike(saved(**own), saved(**own | {"data.num_inputs": (2,)}))
 
