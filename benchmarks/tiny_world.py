@@ -6,6 +6,7 @@
 
 Arms are those of configs/tiny_world.py. Every row of a question is judged twice on the same unseen
 rooms: after equally many steps, and after as many as fit the time of the question's cheapest arm.
+All arms go on from one network of pairs (``start``), which is trained first and not counted.
 The learning rate is constant and weights are averaged, so a run that is stopped early is what a
 shorter one would have been. What was judged is kept in ``benchmarks/results/tiny_world``, one file
 an arm, seed and number of steps; a second call goes on behind it.
@@ -118,6 +119,14 @@ def read_kept(arm: str, seed: int, steps: int) -> dict[str, dict[str, list]]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def train(arm: str, seed: int, steps: int, workdir: Path, init_from: str = "") -> Path:
+    """An arm to this step, from where it is; returns its folder."""
+    config = f"configs/tiny_world.py:{arm},{seed}"
+    fields = [f"--config.stop_step={steps}", f"--config.init_from={init_from}"]
+    run(["train.py", "--config", config, "--workdir", str(workdir), *fields, "--allow_changes"])
+    return workdir
+
+
 def carry_out(question: Question, arm: str, seed: int, steps: int, runs: Path) -> None:
     """Trains an arm to this step, unless it is there, and judges what the question asks of it."""
     methods = [row.method for row in question.rows if row.arm == arm]
@@ -125,10 +134,7 @@ def carry_out(question: Question, arm: str, seed: int, steps: int, runs: Path) -
     methods = [m for m in methods if f"{m} {question.views}" not in kept]
     if not methods:
         return
-    workdir = runs / f"{arm}_{seed}"
-    trained = f"--config.stop_step={steps}"
-    config = f"configs/tiny_world.py:{arm},{seed}"
-    run(["train.py", "--config", config, "--workdir", str(workdir), trained, "--allow_changes"])
+    workdir = train(arm, seed, steps, runs / f"{arm}_{seed}", init_from=str(runs / "start"))
     judged = runs / "judged" / f"{arm}_{seed}_{steps}_{question.views}"
     run([
         "eval.py", "--config", "configs/eval_tiny_world.py", "--weights", str(workdir),
@@ -161,7 +167,7 @@ def scores(
     """One number of a row by seed and room; None while a seed is not judged."""
     found = [
         read_kept(row.arm, seed, steps).get(f"{row.method} {views}", {}).get(number)
-        for seed in range(seeds)
+        for seed in range(1, seeds + 1)
     ]
     if any(values is None for values in found):
         return None
@@ -235,6 +241,7 @@ def main() -> None:
     if unknown := [name for name in args.questions if name not in QUESTIONS]:
         parser.error(f"questions are {', '.join(QUESTIONS)}; got {unknown[0]!r}")
     if not args.tables:
+        train("start", 0, tiny_world.START_STEPS, args.runs / "start")
         for name in args.questions or QUESTIONS:
             answer(QUESTIONS[name], args.seeds, args.steps, args.runs)
     PAGE.write_text(with_tables(PAGE.read_text(), args.seeds, args.steps))
@@ -243,7 +250,7 @@ def main() -> None:
 def answer(question: Question, seeds: int, steps: int, runs: Path) -> None:
     """Seed by seed, so that a first answer is there early; shorter runs first, then on."""
     equal_time = steps_in_equal_time(question, costs(question.arms), steps)
-    for seed in range(seeds):
+    for seed in range(1, seeds + 1):
         for arm in question.arms:
             for stop in sorted({equal_time[arm], steps}):
                 carry_out(question, arm, seed, stop, runs)

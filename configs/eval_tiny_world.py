@@ -1,6 +1,6 @@
 """Unseen rooms of the tiny world, as configs/tiny_world.py makes them.
 
-python eval.py --config configs/eval_tiny_world.py --weights runs/tiny_world/one_path_0 \\
+python eval.py --config configs/eval_tiny_world.py --weights runs/tiny_world/one_path_1 \\
     --workdir DIR
 """
 

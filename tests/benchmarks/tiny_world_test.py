@@ -20,9 +20,11 @@ def test_every_arm_is_a_configuration(arm):
 
 
 def test_arms_of_a_question_exist():
-    """No question asks for an arm that nobody trains."""
+    """No question asks for an arm that nobody trains, and all of them have the same start."""
     asked = {row.arm for question in tiny_world.QUESTIONS.values() for row in question.rows}
-    assert asked == set(arms.ARMS)
+    assert asked == set(arms.ARMS) - {"start"}
+    begins = {arm: arms.get_config(arm).init_from for arm in arms.ARMS}
+    assert set(begins.values()) == {"", arms.START} and not begins["start"]
 
 
 def test_equal_time_is_the_cheapest_arms():
@@ -52,7 +54,7 @@ def test_table_shows_paired_differences(tmp_path, monkeypatch):
     question = tiny_world.QUESTIONS["pairs"]
     for arm, method, gain in (("pairs", "pairwise", 0.0), ("four_views", "mvd", 0.1)):
         scores = {name: list(hard - gain) for name in question.numbers}
-        path = tiny_world.kept_file(arm, 0, 500)
+        path = tiny_world.kept_file(arm, 1, 500)
         path.write_text(json.dumps({f"{method} 4": scores}))
     text = tiny_world.table(question, 1, {"pairs": 500, "four_views": 500})
     assert "(-0.1 [-0.1, -0.1])" in text
