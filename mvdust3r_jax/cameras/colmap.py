@@ -17,7 +17,7 @@ from mvdust3r_jax.cameras.entries import CameraError, Entry, whole_number
 from mvdust3r_jax.geometry.pixels import center_from_corner
 
 # Models by their number in binary files: how many focal lengths, and names of the parameters after
-# the principal point.
+# the principal point. Without focal lengths there is no principal point either.
 _MODELS = {
     "SIMPLE_PINHOLE": (1, ()),
     "PINHOLE": (2, ()),
@@ -31,15 +31,25 @@ _MODELS = {
     "RADIAL_FISHEYE": (1, ("k1", "k2")),
     "THIN_PRISM_FISHEYE": (2, ("k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1")),
     "RAD_TAN_THIN_PRISM_FISHEYE": (2, tuple(f"d{i}" for i in range(12))),
+    "SIMPLE_DIVISION": (1, ("k",)),
+    "DIVISION": (2, ("k",)),
+    "SIMPLE_FISHEYE": (1, ()),
+    "FISHEYE": (2, ()),
+    "EUCM": (2, ("alpha", "beta")),
+    "EQUIRECTANGULAR": (0, ("w", "h")),
 }
+# No pinhole, whatever their parameters are.
+_BENT = ("FISHEYE", "EUCM", "EQUIRECTANGULAR")
 _PARTS = ("cameras", "images")
+# What a model's files are called; only the first two are read.
+FILES = (*_PARTS, "points3D", "rigs", "frames")
 
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
     """size: (height, width). flaw: why a pinhole camera is not what took the images."""
 
-    intrinsics: Float[np.ndarray, "3 3"]
+    intrinsics: Float[np.ndarray, "3 3"] | None
     size: tuple[int, int]
     flaw: str | None
 
@@ -78,21 +88,28 @@ def _inverse(cam_from_world: np.ndarray) -> Float[np.ndarray, "4 4"]:
     return pose
 
 
-def _camera(model: str, width: int, height: int, values: list[float]) -> Camera:
-    """ValueError for an unknown model or another number of parameters."""
-    if model not in _MODELS:
-        raise ValueError(f"unknown camera model {model!r}")
+def _parameters(model: str) -> int:
+    """How many there are of a model."""
     count, names = _MODELS[model]
-    if len(values) != count + 2 + len(names):
-        expected = count + 2 + len(names)
-        raise ValueError(f"{model} has {expected} parameters, got {len(values)}")
+    return (count + 2 if count else 0) + len(names)
+
+
+def _camera(model: str, width: int, height: int, values: list[float]) -> Camera:
+    """ValueError for another number of parameters; an unknown model is a flaw."""
+    size = whole_number(height, "HEIGHT"), whole_number(width, "WIDTH")
+    if model not in _MODELS:
+        return Camera(None, size, f"the camera model {model}, which is not known here")
+    if len(values) != _parameters(model):
+        raise ValueError(f"{model} has {_parameters(model)} parameters, got {len(values)}")
+    count, names = _MODELS[model]
+    if not count:
+        return Camera(None, size, f"the camera model {model}")
     (fx, fy), (cx, cy) = (values[0], values[count - 1]), values[count : count + 2]
     u, v = center_from_corner(cx), center_from_corner(cy)
     matrix = np.array([[fx, 0, u], [0, fy, v], [0, 0, 1]], np.float64)
     bent = [f"{n} = {v:g}" for n, v in zip(names, values[count + 2 :], strict=True) if v != 0]
-    size = whole_number(height, "HEIGHT"), whole_number(width, "WIDTH")
     flaw = f"lens distortion ({', '.join(bent)})" if bent else None
-    if "FISHEYE" in model:
+    if any(word in model for word in _BENT):
         flaw = f"the camera model {model}"
     return Camera(matrix, size, flaw)
 
@@ -198,9 +215,10 @@ def _binary_cameras(path: Path) -> dict[int, Camera]:
     for _ in range(cursor.take("Q")[0]):
         number, model, width, height = cursor.take("iiQQ")
         if not 0 <= model < len(names):
-            raise CameraError(f"{path}: unknown camera model number {model}")
-        count, rest = _MODELS[names[model]]
-        values = cursor.take(f"{count + 2 + len(rest)}d")
+            error = CameraError(f"{path}: camera {number} has the unknown model number {model}")
+            error.add_note("save the model as text (colmap model_converter --output_type TXT)")
+            raise error
+        values = cursor.take(f"{_parameters(names[model])}d")
         try:
             cameras[number] = _camera(names[model], width, height, list(values))
         except ValueError as error:

@@ -16,6 +16,9 @@ from jaxtyping import Float
 _ROTATION_TOLERANCE = 1e-2
 # Calibrations leave a skew; as a share of the focal length this moves no pixel by a whole one.
 _SKEW_SHARE = 1e-3
+# Focal lengths that a photograph can have, in shares of its longer side: fields of view of 152 to
+# 0.06 degrees. What is shorter is a share itself, or millimeters.
+_SHORTEST, _LONGEST = 0.125, 1000.0
 
 
 class CameraError(ValueError):
@@ -29,7 +32,8 @@ class Entry:
     size: (height, width) of the image that the intrinsics belong to, 0 where not told. angles:
     fields of view (x, y) in radians where the file has no focal length in pixels. flaw: why its
     intrinsics cannot be used. upright: whether the file's convention is the upright photograph;
-    other programs' files may be about the pixels as they are stored.
+    other programs' files may be about the pixels as they are stored. mask: the file's mask of the
+    image, "" where it names none.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Entry:
     angles: tuple[float | None, float | None] = (None, None)
     flaw: str | None = None
     upright: bool = False
+    mask: str = ""
 
 
 def checked_pose(matrix: Any) -> Float[np.ndarray, "4 4"]:
@@ -76,6 +81,19 @@ def checked_intrinsics(matrix: Any) -> Float[np.ndarray, "3 3"]:
     if skew > _SKEW_SHARE * intrinsics[0, 0]:
         raise ValueError(f"intrinsics with a skew of {skew:g} pixels, which no camera here has")
     return intrinsics
+
+
+def check_focal(intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int], name: str) -> None:
+    """CameraError where no photograph of this (height, width) has such focal lengths."""
+    for focal in intrinsics[[0, 1], [0, 1]]:
+        if not _SHORTEST <= focal / max(size) <= _LONGEST:
+            angle = np.degrees(2 * np.arctan(max(size) / 2 / focal))
+            error = CameraError(
+                f"a focal length of {focal:.4g} pixels for {name} of {size[1]} x {size[0]} pixels "
+                f"would be a field of view of {angle:.3g} degrees"
+            )
+            error.add_note("it counts in pixels of the photograph, not in millimeters or shares")
+            raise error
 
 
 def whole_number(value: Any, field: str) -> int:

@@ -1,7 +1,9 @@
-"""Cameras in JSON: our ``cameras.json``, and ``transforms.json`` of nerfstudio and its relatives.
+"""Cameras in JSON: our ``cameras.json``, and those of other programs.
 
-The latter's cameras look along -z with y up, and its pixels are counted from the corner. NeRF's
-synthetic scenes and instant-ngp give a field of view, with or without the size of the images.
+The cameras of a ``transforms.json`` (nerfstudio and its relatives) look along -z with y up, and its
+pixels are counted from the corner. NeRF's synthetic scenes and instant-ngp give a field of view,
+with or without the size of the images. The ``cameras.json`` that programs for Gaussian splatting
+leave beside their results is a list.
 """
 
 from __future__ import annotations
@@ -26,15 +28,17 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
 
 def read(path: Path) -> list[Entry]:
-    """All cameras of the file; CameraError where it is none of the two kinds."""
+    """All cameras of the file; CameraError where it is of none of the three kinds."""
     try:
         # Bytes: a byte-order mark, and the encodings that Windows writes, are recognized.
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise CameraError(f"{path} is no JSON file: {error}") from error
     try:
+        if isinstance(content, list) and content:
+            return [_splatting_camera(camera) for camera in content]
         if not isinstance(content, dict):
-            kind = type(content).__name__
+            kind = "list without entries" if content == [] else type(content).__name__
             raise ValueError(f"expected an object with frames or views, got a {kind}")
         frames = content["frames"] if "frames" in content else content["views"]
         whole = {**content, "frames": None}
@@ -62,24 +66,36 @@ def _own_camera(view: Mapping[str, Any]) -> Entry:
     )
 
 
+def _splatting_camera(camera: Mapping[str, Any]) -> Entry:
+    """Of Kerbl et al.'s program and its relatives: camera-to-world in two parts, no center."""
+    height, width = size = tuple(whole_number(camera[key], key) for key in ("height", "width"))
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = _array(camera["rotation"]), _array(camera["position"])
+    fx, fy = float(camera["fx"]), float(camera["fy"])
+    u, v = center_from_corner(width / 2), center_from_corner(height / 2)
+    intrinsics = np.array([[fx, 0, u], [0, fy, v], [0, 0, 1]])
+    return Entry(str(camera["img_name"]), intrinsics, pose, size)
+
+
 def _transforms_camera(frame: Mapping[str, Any]) -> Entry:
     """Of a frame with the file's common values."""
     width, height = (whole_number(frame.get(key), key) for key in ("w", "h"))
     angles = tuple(_angle(frame, axis) for axis in "xy")
     focals = [_focal(frame, *x) for x in zip("xy", angles, (width, height), strict=True)]
+    focals = [next((f for f in order if f is not None), None) for order in (focals, focals[::-1])]
     center = [_number(frame, "cx", width / 2), _number(frame, "cy", height / 2)]
     sides = (("cx", width), ("cy", height))
     placed = all(side or frame.get(key) is not None for key, side in sides)
     intrinsics = None
     if placed and focals[0] is not None:
-        fy = focals[1] if focals[1] is not None else focals[0]
         u, v = map(center_from_corner, center)
-        intrinsics = np.array([[focals[0], 0, u], [0, fy, v], [0, 0, 1]], np.float64)
+        intrinsics = np.array([[focals[0], 0, u], [0, focals[1], v], [0, 0, 1]], np.float64)
     pose = _array(frame["transform_matrix"])
     if pose.ndim == 2 and pose.shape[1] == 4:
         pose = pose @ _OPENCV_FROM_OPENGL
     unsized = angles if intrinsics is None else (None, None)
-    return Entry(str(frame["file_path"]), intrinsics, pose, (height, width), unsized, _flaw(frame))
+    name, mask = str(frame["file_path"]), str(frame.get("mask_path") or "")
+    return Entry(name, intrinsics, pose, (height, width), unsized, _flaw(frame), mask=mask)
 
 
 def _array(values: Any) -> np.ndarray:
@@ -118,7 +134,7 @@ def _focal(frame: Mapping[str, Any], axis: str, angle: float | None, side: int) 
 
 def _flaw(frame: Mapping[str, Any]) -> str | None:
     """Why a pinhole camera is not what took the image."""
-    model = str(frame.get("camera_model", "OPENCV"))
+    model = str(frame.get("camera_model") or "OPENCV").upper()
     marked = [word for key, word in _MARKS.items() if frame.get(key)]
     marked += ["ftheta"] if frame.get(_F_THETA) is not None else []
     if model not in _PINHOLE_MODELS or marked:

@@ -19,6 +19,7 @@ from mvdust3r_jax.cameras import colmap, json_files
 from mvdust3r_jax.cameras.entries import (
     CameraError,
     Entry,
+    check_focal,
     checked_intrinsics,
     checked_pose,
 )
@@ -34,6 +35,7 @@ USES = ("all", "intrinsics", "poses")
 _JSON_FILES = ("cameras.json", "transforms.json")
 _SPLIT_FILES = tuple(f"transforms_{split}.json" for split in ("train", "val", "test"))
 _MODEL_FOLDERS = (".", "sparse", "colmap/sparse", "colmap")
+_MODEL_FILES = tuple(f"{part}.{kind}" for part in colmap.FILES for kind in ("bin", "txt"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,15 @@ class KnownCameras:
 
         Raises:
           CameraError: they belong to an image of another shape, or plainly of another size where
-          the file does not tell it.
+          the file does not tell it, or their focal length is none in pixels.
         """
+        intrinsics = self._in_pixels_of(view, original_size, name)
+        check_focal(intrinsics, original_size, name)
+        return intrinsics
+
+    def _in_pixels_of(
+        self, view: int, original_size: tuple[int, int], name: str
+    ) -> Float[np.ndarray, "3 3"]:
         known = np.array(self.intrinsics[view], np.float64)
         if self.image_sizes is None:
             return known
@@ -120,7 +129,8 @@ def read_cameras(
 
     Args:
       path: our ``cameras.json``, a ``transforms.json`` (nerfstudio, instant-ngp, NeRF's synthetic
-        scenes), or a folder that holds one of these or a COLMAP model, text or binary.
+        scenes), the ``cameras.json`` of 3-D Gaussian splatting, a file of a COLMAP model, text or
+        binary, or a folder that holds one of these.
       names: the photographs, as paths or bare names. They are found by the longest end of their
         path that a camera's name shares, file endings aside.
       use: what to take.
@@ -176,6 +186,9 @@ def _known(path: Path, names: Sequence[str], found: Sequence[Entry], use: Use) -
             fields["left_out"] += (told,)
         else:
             fields[key] = np.stack([_checked(path, entry, key) for entry in found])
+    if any(entry.mask for entry in found):
+        told = f"{path} names masks, which are not taken from it: give their files or folder"
+        fields["left_out"] += (told,)
     return KnownCameras(image_sizes=np.array([entry.size for entry in found], int), **fields)
 
 
@@ -189,6 +202,8 @@ def _checked(path: Path, entry: Entry, key: str) -> np.ndarray:
 
 def _entries(path: Path) -> list[Entry]:
     """All cameras of a file, or of what a folder holds."""
+    if path.name in _MODEL_FILES and colmap.is_model(path.parent):
+        return colmap.read(path.parent)
     if not path.is_dir():
         return json_files.read(path)
     for names in (*([name] for name in _JSON_FILES), _SPLIT_FILES):

@@ -1,7 +1,7 @@
 """Which camera of a file is a photograph's: the longest end of the path that both share.
 
 Endings do not count, composed and decomposed letters are the same, and so are the separators of
-Windows; exported names have "_" for white space, and are made distinct (`media.names.distinct`).
+Windows; exported names have "_" for white space, and are made distinct (`media.names`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+import numpy as np
+
 from mvdust3r_jax.cameras.entries import CameraError, Entry
-from mvdust3r_jax.media.names import distinct, path_parts, printable, without_ending
+from mvdust3r_jax.media.names import distinct, numbered, path_parts, printable, without_ending
 
 
 def matched(path: Path, names: Sequence[str], entries: Sequence[Entry]) -> list[Entry]:
@@ -24,9 +26,8 @@ def matched(path: Path, names: Sequence[str], entries: Sequence[Entry]) -> list[
     own = distinct([PurePath(n).name for n in names], [PurePath(n).parent.name for n in names])
     for k, name in enumerate(names):
         ours = _parts(name)
-        spelled = _spellings(ours[-1])
-        if not any(s in by_spelling for s in spelled):
-            spelled = _spellings(own[k])
+        named = (ours[-1], own[k], numbered(k, own[k]))
+        spelled = next((s for s in map(_spellings, named) if s & by_spelling.keys()), set())
         candidates = sorted({i for s in spelled for i in by_spelling.get(s, ())})
         if not candidates:
             missing.append(name)
@@ -45,10 +46,16 @@ def matched(path: Path, names: Sequence[str], entries: Sequence[Entry]) -> list[
 def _best(path, name, ours, candidates: list[int], parts, entries: Sequence[Entry]) -> int:
     scores = [_likeness(ours, parts[i]) for i in candidates]
     likely = [i for i, score in zip(candidates, scores, strict=True) if score == max(scores)]
-    if len(likely) > 1:
+    if not all(_equal(entries[likely[0]], entries[i]) for i in likely[1:]):
         several = ", ".join(entries[i].name for i in likely[:3])
         raise CameraError(f"{path}: the camera of {name} may be any of {several}")
     return likely[0]
+
+
+def _equal(a: Entry, b: Entry) -> bool:
+    """Whether two cameras are the same one, told twice."""
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    return all(np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y for x, y in pairs)
 
 
 def _likeness(ours: list[str], theirs: list[str]) -> tuple[int, bool]:

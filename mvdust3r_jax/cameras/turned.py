@@ -20,12 +20,15 @@ _ROUNDING_PX = 1.0
 
 def with_pixels(entry: Entry, header: Header | None) -> Entry:
     """The entry with its field of view in pixels of the photograph, whatever its size."""
-    angle_x, angle_y = entry.angles
-    if entry.intrinsics is not None or angle_x is None or header is None:
+    if entry.intrinsics is not None or entry.angles == (None, None) or header is None:
         return entry
     height, width = header.size
-    fx = 0.5 * width / np.tan(0.5 * angle_x)
-    fy = fx if angle_y is None else 0.5 * height / np.tan(0.5 * angle_y)
+    # Pixels are square where one angle alone is told.
+    of_sides = [
+        None if angle is None else 0.5 * side / np.tan(0.5 * angle)
+        for angle, side in zip(entry.angles, (width, height), strict=True)
+    ]
+    fx, fy = (of_sides[i] if of_sides[i] is not None else of_sides[1 - i] for i in (0, 1))
     matrix = np.array([[fx, 0, (width - 1) / 2], [0, fy, (height - 1) / 2], [0, 0, 1]])
     return dataclasses.replace(entry, intrinsics=matrix, size=header.size)
 

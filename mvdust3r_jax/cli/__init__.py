@@ -11,6 +11,7 @@ May use: cameras, export, media, models, reconstruction, storage, viewer, weight
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from mvdust3r_jax import __version__
-from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.cli.console import Console, open_streams
 from mvdust3r_jax.cli.signals import held, interruptible, leave
 from mvdust3r_jax.cli.values import UsageError
 
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> None:
     """``mvdust3r`` as a program: `main` with signals that clean up."""
+    open_streams()
     try:
         with interruptible():
             code = main()
@@ -107,6 +109,8 @@ def _explain(error: Exception, console: Console) -> int:
         console.fail("the device ran out of memory", "take fewer views: --max-views N")
         return EXIT_MEMORY
     if isinstance(error, OSError) and error.strerror:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hints.append("free some space; results go to --out, kept programs to the user's cache")
         console.fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "), *hints)
         return EXIT_INPUT
     if isinstance(error, _EXPECTED):

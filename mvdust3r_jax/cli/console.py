@@ -1,8 +1,14 @@
-"""What a command says: progress and messages on stderr, its result on stdout."""
+"""What a command says: progress and messages on stderr, its result on stdout.
+
+Messages that nobody can read (stderr is closed, or its reader has gone) end no work; a result that
+cannot be written is an error.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -14,6 +20,34 @@ _BAR_WIDTH = 20
 _TICK_S = 0.2
 # Without a terminal: a line when a stage has run so long, and then at each further one.
 _LINE_EVERY_S = 15.0
+
+
+def open_streams() -> None:
+    """Standard streams that a process was started without lead nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
+
+
+def _tell(text: str) -> None:
+    """Writes to stderr; once that fails, whatever comes is lost."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = open(os.devnull, "w")
+
+
+def _give(result: dict[str, Any]) -> None:
+    """Writes a line to stdout; OSError naming it."""
+    text = json.dumps(result, default=str, allow_nan=False)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is left of it would fail again when Python ends.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OSError(error.errno, error.strerror, "the result for stdout") from error
 
 
 class Console:
@@ -49,28 +83,28 @@ class Console:
         """A message for people."""
         if not self._quiet:
             self._end_line()
-            print(text, file=sys.stderr, flush=True)
+            _tell(f"{text}\n")
 
     def warn(self, text: str) -> None:
         """What a user must know though the command goes on; ``quiet`` does not silence it."""
         self._end_line()
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        _tell(f"warning: {text}\n")
 
     def fail(self, text: str, *hints: str) -> None:
         """An error: one sentence, then hints."""
         self.step("")
         self._end_line()
         if self._json:
-            print(json.dumps({"error": text, "hints": list(hints)}), flush=True)
-        print(f"error: {text}", file=sys.stderr)
-        for hint in hints:
-            print(f"hint: {hint}", file=sys.stderr, flush=True)
+            # Where the result itself could not be written, this cannot be, either.
+            with contextlib.suppress(OSError):
+                _give({"error": text, "hints": list(hints)})
+        _tell("".join([f"error: {text}\n", *(f"hint: {hint}\n" for hint in hints)]))
 
     def finish(self, result: dict[str, Any] | None) -> None:
         """The command's result."""
         self._end_line()
         if self._json and result is not None:
-            print(json.dumps(result, default=str, allow_nan=False), flush=True)
+            _give(result)
 
     @contextmanager
     def stage(self, name: str, expected_s: float | None = None) -> Iterator[None]:
@@ -92,8 +126,7 @@ class Console:
     def _tick(self, name: str, begin: float, expected_s: float | None, done) -> None:
         while not done.wait(_TICK_S if self._live else _LINE_EVERY_S):
             text = self._so_far(name, time.perf_counter() - begin, expected_s)
-            sys.stderr.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
-            sys.stderr.flush()
+            _tell(f"\r\x1b[K{text}" if self._live else f"{text}\n")
             self._line_open = self._live
 
     def _so_far(self, name: str, elapsed_s: float, expected_s: float | None) -> str:
@@ -107,5 +140,5 @@ class Console:
 
     def _end_line(self) -> None:
         if self._line_open:
-            sys.stderr.write("\r\x1b[K")
+            _tell("\r\x1b[K")
             self._line_open = False

@@ -62,8 +62,11 @@ def gather(
     for text in inputs:
         path = local_path(text)
         if not path.exists():
-            kind = "link to a missing file" if path.is_symlink() else "file or folder"
-            raise FileNotFoundError(f"there is no {kind} {text!r}")
+            if path.is_symlink():
+                raise FileNotFoundError(
+                    f"{text!r} is a link to {path.readlink()}, which is missing"
+                )
+            raise FileNotFoundError(f"there is no file or folder {text!r}")
         if path.is_dir():
             found += _folder(path, say)
         elif video_frames.is_video(path):

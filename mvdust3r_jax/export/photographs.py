@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.names import numbered
 from mvdust3r_jax.media.photographs import Photo, read_photo
 from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.storage.atomic import whole_file
@@ -46,7 +47,7 @@ def spaceless_names(scene: SceneArrays) -> list[str]:
     names = ["_".join(str(name).split()) for name in scene.names]
     if len(set(names)) == len(names):
         return names
-    return [f"{i:04d}_{name}" for i, name in enumerate(names)]
+    return [numbered(i, name) for i, name in enumerate(names)]
 
 
 def file_names(scene: SceneArrays) -> list[str]:
@@ -57,7 +58,7 @@ def file_names(scene: SceneArrays) -> list[str]:
     spaceless = ("_".join(str(name).split()) for name in scene.names)
     names = [_jpeg_name(Path(name).name) for name in spaceless]
     distinct = len({name.lower() for name in names}) == len(names)
-    return names if distinct else [f"{i:04d}_{name}" for i, name in enumerate(names)]
+    return names if distinct else [numbered(i, name) for i, name in enumerate(names)]
 
 
 def _jpeg_name(name: str) -> str:

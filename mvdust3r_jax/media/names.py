@@ -43,8 +43,13 @@ def distinct(names: Sequence[str], folders: Sequence[str]) -> list[str]:
             for folder, name in zip(folders, told, strict=True)
         ]
     if len(set(told)) < len(told):
-        told = [f"{i:04d}_{name}" for i, name in enumerate(told)]
+        told = [numbered(i, name) for i, name in enumerate(told)]
     return told
+
+
+def numbered(place: int, name: str) -> str:
+    """The name with its place in the list before it, which makes any names distinct."""
+    return f"{place:04d}_{name}"
 
 
 def printable(name: str) -> str:

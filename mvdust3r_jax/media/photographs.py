@@ -165,6 +165,8 @@ def _from_array(array: np.ndarray, name: str) -> Photo:
         raise ImageError(f"{name}: an image [h, w, 3] is expected, got shape {array.shape}")
     if array.dtype == np.uint16:
         array = array / 65535
+    elif array.dtype.name == "bfloat16":  # which NumPy does not know as a float
+        array = array.astype(np.float32)
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):

@@ -18,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from mvdust3r_jax.models import layers
+from mvdust3r_jax.models import layers, linear
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.rope import rope_table
 
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
             name: layers.layer_stack(self, name, init, self.gather_axis)
             for name, init in inits.items()
         }
-        x = layers.dense(self.dim, self.dtype, "embed")(tokens).astype(jnp.float32)
+        x = linear.dense(self.dim, self.dtype, "embed")(tokens).astype(jnp.float32)
         x = jnp.broadcast_to(x[:, None], (x.shape[0], num_refs, *x.shape[1:]))
         only_path_0 = num_refs > 1 and not all_paths
         tail = only_path_0 and self.cross_ref
@@ -135,7 +135,7 @@ class Decoder(nn.Module):
 
     def _block(self, name: str) -> layers.DecoderBlock:
         # Zero output projections: a fresh cross-reference block leaves its input as it is.
-        init = layers.zeros if name == "cross_ref_blocks" else layers.xavier
+        init = linear.zeros if name == "cross_ref_blocks" else linear.xavier
         return layers.DecoderBlock(self.heads, self.dtype, init, self.gelu, parent=None)
 
     def _init(self, name: str) -> Callable:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from mvdust3r_jax.models import layers
+from mvdust3r_jax.models import layers, linear
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.rope import rope_table
 
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
             return block.apply({"params": whole(params)}, x, table), None
 
         # This sum of 768 products, before all norms, would be the network's largest rounding error.
-        embed = layers.dense_in_parts(self.dim, self.dtype, "patch_embed", parts=self.patch)
+        embed = linear.dense_in_parts(self.dim, self.dtype, "patch_embed", parts=self.patch)
         x = embed(patchify(images, self.patch)).astype(jnp.float32)
         body = layers.rematerialized(body, self.remat)
         x, _ = layers.scan_layers(body, x, blocks, length=self.depth, unroll=self.unroll)

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.models import winograd
-from mvdust3r_jax.models.layers import dense, dense_in_parts, token_product, xavier, zeros
+from mvdust3r_jax.models.linear import dense, dense_in_parts, token_product, xavier, zeros
 from mvdust3r_jax.models.sizes import CELL, CONVOLUTIONS, MAP_BYTES
 from mvdust3r_jax.types import Gaussians
 
@@ -155,7 +155,9 @@ class LinearPointHead(nn.Module):
     def __call__(
         self, tokens: Float[Array, "*batch N D"], grid: tuple[int, int]
     ) -> Float[Array, "*batch H W 4"]:
-        raw = dense(4 * self.patch**2, "float32", "proj")(tokens)
+        # The points' own digits, for a hundredth of the operations: distances are exp of these.
+        with jax.default_matmul_precision("float32"):
+            raw = dense(4 * self.patch**2, "float32", "proj")(tokens)
         return pixel_shuffle(raw, grid, self.patch)
 
 

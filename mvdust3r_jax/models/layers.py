@@ -6,7 +6,6 @@ Tokens are ``[..., N, D]``; blocks that look across views take the view axis bef
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,87 +16,16 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.models.attention import attend_each, attend_other_views
+from mvdust3r_jax.models.linear import dense, xavier
 from mvdust3r_jax.models.rope import rotate
 
 Table = tuple[np.ndarray, np.ndarray]
 LAYER_NORM_EPS = 1e-6  # CroCo's and DUSt3R's, not the 1e-5 of most libraries
 
-xavier = nn.initializers.xavier_uniform()
-zeros = nn.initializers.zeros_init()
-
-
-@jax.custom_vjp
-def token_product(x: Float[Array, "*batch D"], kernel: Float[Array, "D E"]) -> Array:
-    """``x @ kernel`` in the type of ``x``, with a gradient of the kernel that is fast on CPUs.
-
-    Products are float32 before they are rounded to that type: XLA uses the bfloat16 instructions
-    that newer CPUs have only if it is asked for that.
-
-    For the gradient XLA on CPUs sums over several token axes by copying the wider operand
-    transposed first, which takes as long as the product itself; all tokens as one axis need no
-    copy. Elsewhere axes may be spread over chips and are left as they are.
-    """
-    return _product(x, kernel)
-
-
-def _product(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, preferred_element_type=jnp.float32).astype(a.dtype)
-
-
-def _token_product_forward(x: Array, kernel: Array):
-    return _product(x, kernel), (x, kernel)
-
-
-def _token_product_backward(kept: tuple[Array, Array], gradient: Array):
-    x, kernel = kept
-
-    def merged(x: Array, gradient: Array) -> Array:
-        return _product(x.reshape(-1, x.shape[-1]).T, gradient.reshape(-1, gradient.shape[-1]))
-
-    def separate(x: Array, gradient: Array) -> Array:
-        tokens = list(range(x.ndim - 1))
-        return jnp.tensordot(x, gradient, axes=(tokens, tokens))
-
-    of_kernel = jax.lax.platform_dependent(x, gradient, cpu=merged, default=separate)
-    return _product(gradient, kernel.T), of_kernel
-
-
-token_product.defvjp(_token_product_forward, _token_product_backward)
-
-
-def dense(width: int, dtype: str, name: str, init: Callable = xavier) -> nn.Dense:
-    """A linear layer with bias, float32 parameters and products in ``dtype``."""
-
-    def dot(x, kernel, dimension_numbers, precision=None):
-        del dimension_numbers, precision
-        return token_product(x, kernel)
-
-    return nn.Dense(width, dtype=dtype, kernel_init=init, name=name, dot_general=dot)
-
 
 def layer_norm(dtype: str, name: str) -> nn.LayerNorm:
     """Layer norm with float32 statistics and output in ``dtype``."""
     return nn.LayerNorm(LAYER_NORM_EPS, dtype=dtype, use_fast_variance=False, name=name)
-
-
-def dense_in_parts(width: int, dtype: str, name: str, *, parts: int, **options) -> nn.Dense:
-    """A linear layer whose sums are taken in ``parts`` partial sums, added at the end.
-
-    Rounding errors of one long running sum grow with its length; partial sums are more exact for
-    the price of ``parts`` results in memory.
-    """
-
-    def dot(x, kernel, dimension_numbers, precision=None):
-        del dimension_numbers
-        x = jnp.split(x, parts, axis=-1)
-        kernel = jnp.split(kernel, parts, axis=0)
-        # Not one batched product and a sum over its parts: XLA on CPUs takes ten times as long.
-        sums = [jnp.dot(a, b, precision=precision) for a, b in zip(x, kernel, strict=True)]
-        while len(sums) > 1:
-            sums = [a + b for a, b in itertools.zip_longest(sums[::2], sums[1::2], fillvalue=0)]
-        return sums[0]
-
-    return nn.Dense(width, dtype=dtype, kernel_init=xavier, name=name, dot_general=dot, **options)
 
 
 class Mlp(nn.Module):

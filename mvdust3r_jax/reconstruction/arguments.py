@@ -92,10 +92,10 @@ def check_focal(focal_px: Any, views: int, cameras: KnownCameras) -> None:
         raise ValueError(f"focal_px is one number or one for each of {views} images, got {shape}")
 
 
-def check_counts(views: int, num_refs: int, known: KnownCameras, masks: Any) -> None:
+def check_counts(views: int, num_refs: Any, known: KnownCameras, masks: Any) -> None:
     """References, and one of each thing that is given for each photograph."""
-    if num_refs < 1:
-        raise ValueError(f"num_refs must be at least 1, got {num_refs}")
+    if isinstance(num_refs, bool) or not hasattr(num_refs, "__index__") or num_refs < 1:
+        raise ValueError(f"num_refs must be a whole number of at least 1, got {num_refs!r}")
     for name, given in [
         ("masks", masks),
         ("intrinsics", known.intrinsics),

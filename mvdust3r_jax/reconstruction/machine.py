@@ -92,5 +92,5 @@ def measured_flops_per_second(dtype: str = "float32", size: int = 1024) -> float
 
 
 def _product(x: Array) -> Array:
-    """As dense layers ask for it (`models.layers.token_product`)."""
+    """As dense layers ask for it (`models.linear.token_product`)."""
     return jnp.matmul(x, x, preferred_element_type=jnp.float32).astype(x.dtype)

@@ -71,8 +71,8 @@ def reconstruct(
     """Points, Gaussians and cameras of a scene seen in at least two photographs.
 
     Args:
-      images: files, arrays [h, w, 3] (uint8, or float in [0, 1]; of NumPy, JAX or PyTorch), PIL
-        images or `Photo` objects.
+      images: files, arrays [h, w], [h, w, 3] or [h, w, 4] (uint8, uint16, or float in [0, 1]; of
+        NumPy, JAX or PyTorch), PIL images or `Photo` objects.
       model: from `load_model`.
       reference: the photograph in whose camera frame the points are: its number, "first",
         "middle", the one that to the encoder is most like all others, or "auto", the one on whose

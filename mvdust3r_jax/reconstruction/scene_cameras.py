@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mvdust3r_jax.cameras.entries import check_focal
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.media.fitting import Fitted
 from mvdust3r_jax.media.photographs import Photo
@@ -39,6 +40,8 @@ def known_intrinsics(
     focals = np.broadcast_to(np.asarray(focal_px, float), len(photos))
     if not (np.isfinite(focals) & (focals > 0)).all():
         raise ValueError(f"focal lengths must be positive numbers of pixels, got {focals.tolist()}")
+    for photo, focal in zip(photos, focals, strict=True):
+        check_focal(np.diag([focal, focal, 1]), photo.original_size, photo.name)
     matrices = centered_intrinsics(photos, maps)
     matrices[:, [0, 1], [0, 1]] = focals[:, None] * maps[:, [0, 1], [0, 1]]
     return matrices

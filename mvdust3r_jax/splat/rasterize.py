@@ -20,6 +20,7 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
 from mvdust3r_jax import pytrees
+from mvdust3r_jax.splat.arguments import check_shapes, check_view
 from mvdust3r_jax.splat.composite import (
     CPU_SCHEDULE,
     WIDE_SCHEDULE,
@@ -141,56 +142,6 @@ def _render_backward(view, capacity, saved, cotangents):
 _render.defvjp(_render_forward, _render_backward)
 
 
-def _check_shapes(arrays: dict, sh_degree: int | None) -> None:
-    """Raise ValueError naming the array, the expected shape and the one received."""
-    for name in ("means", "viewmats"):
-        if arrays[name].ndim == 0:
-            raise ValueError(f"{name}: expected an array, got a scalar")
-    count, cameras = arrays["means"].shape[0], arrays["viewmats"].shape[0]
-    expected = {
-        "means": (count, 3),
-        "quats": (count, 4),
-        "scales": (count, 3),
-        "opacities": (count,),
-        "viewmats": (cameras, 4, 4),
-        "Ks": (cameras, 3, 3),
-    }
-    if arrays.get("backgrounds") is not None:
-        expected["backgrounds"] = (cameras, 3)
-    if sh_degree is None:
-        expected["colors"] = (count, 3)
-    for name, shape in expected.items():
-        if arrays[name].shape != shape:
-            raise ValueError(
-                f"{name}: expected shape {shape} "
-                f"({count} Gaussians, {cameras} cameras), got {arrays[name].shape}"
-            )
-    if sh_degree is None:
-        return
-    if sh_degree not in (0, 1, 2, 3):
-        raise ValueError(f"sh_degree: expected 0, 1, 2, 3 or None, got {sh_degree}")
-    needed, shape = (sh_degree + 1) ** 2, arrays["colors"].shape
-    if len(shape) != 3 or shape[0] != count or shape[1] < needed or shape[2] != 3:
-        raise ValueError(
-            f"colors: expected shape ({count}, K >= {needed}, 3) "
-            f"for sh_degree {sh_degree}, got {shape}"
-        )
-
-
-def _check_view(view: View) -> None:
-    if view.width < 1 or view.height < 1:
-        raise ValueError(
-            f"width, height: expected a positive size, got {view.width}, {view.height}"
-        )
-    if not 0 <= view.near_plane < view.far_plane:
-        raise ValueError(
-            f"near_plane, far_plane: expected 0 <= near < far, "
-            f"got {view.near_plane}, {view.far_plane}"
-        )
-    if not (view.eps2d >= 0 and math.isfinite(view.eps2d)):
-        raise ValueError(f"eps2d: expected a finite number >= 0, got {view.eps2d}")
-
-
 def _prepare(means, quats, scales, opacities, colors, sh_degree):
     colors = colors[:, None] if sh_degree is None else colors[:, : (sh_degree + 1) ** 2]
     return gaussians_3d(means, quats, scales, opacities, colors)
@@ -212,7 +163,7 @@ def rasterize(
     eps2d: float = 0.3,
     backgrounds: Float[Array, "C 3"] | None = None,
     sh_degree: int | None = None,
-    capacity: int | None = None,
+    capacity: SupportsIndex | None = None,
 ) -> tuple[Float[Array, "C H W 3"], Float[Array, "C H W 1"], RasterInfo]:
     """Images, alpha (1 - transmittance) and ``RasterInfo`` of Gaussians in every camera.
 
@@ -222,15 +173,19 @@ def rasterize(
     test. capacity: intersections held per camera, static (``capacity_for``, or the default of
     ``default_capacity``); what exceeds it is counted in ``info.overflow``.
 
-    Differentiable in all arrays; all are taken as float32, in which all is computed, also where
-    JAX is told to use float64. Raises ValueError on shapes or sizes that do not fit together.
+    Differentiable once and in reverse mode (``grad``, ``vjp``) in all arrays; all are taken as
+    float32, in which all is computed, also where JAX is told to use float64. Raises ValueError on
+    shapes or sizes that do not fit together, TypeError on sizes that are no whole numbers.
     """
     width, height = operator.index(width), operator.index(height)
+    capacity = None if capacity is None else operator.index(capacity)
     view = View(width, height, float(near_plane), float(far_plane), float(eps2d), sh_degree)
     arrays = dict(means=means, quats=quats, scales=scales, opacities=opacities, colors=colors)
-    cameras = dict(viewmats=viewmats, Ks=Ks, backgrounds=backgrounds)
-    _check_shapes(arrays | cameras, sh_degree)
-    _check_view(view)
+    cameras = dict(viewmats=viewmats, Ks=Ks)
+    arrays, cameras = ({k: jnp.asarray(x) for k, x in d.items()} for d in (arrays, cameras))
+    cameras["backgrounds"] = None if backgrounds is None else jnp.asarray(backgrounds)
+    check_shapes(arrays | cameras, sh_degree)
+    check_view(view)
     arrays, cameras = pytrees.single_precision((arrays, tuple(cameras.values())))
     with jax.enable_x64(False):
         return _images(view, arrays, cameras, capacity)
@@ -293,10 +248,12 @@ def capacity_for(
     width, height = operator.index(width), operator.index(height)
     view = View(width, height, float(near_plane), float(far_plane), float(eps2d), None)
     arrays = dict(means=means, quats=quats, scales=scales, opacities=opacities, colors=means)
-    _check_shapes(arrays | dict(viewmats=viewmats, Ks=Ks), None)
-    _check_view(view)
+    arrays = {name: jnp.asarray(x) for name, x in arrays.items()}
+    viewmats, Ks = jnp.asarray(viewmats), jnp.asarray(Ks)
+    check_shapes(arrays | dict(viewmats=viewmats, Ks=Ks), None)
+    check_view(view)
     arrays, viewmats, Ks = pytrees.single_precision((arrays, viewmats, Ks))
-    if not (means.shape[0] and viewmats.shape[0]):
+    if not (arrays["means"].shape[0] and viewmats.shape[0]):
         return 1
     with jax.enable_x64(False):
         largest = int(_largest_total(view, arrays, Camera(viewmats, Ks)))

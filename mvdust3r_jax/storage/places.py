@@ -55,10 +55,17 @@ def as_path(path: str | os.PathLike) -> Any:
 def local_path(path: str | os.PathLike) -> Path:
     """A path of this machine; the type of command-line arguments.
 
+    "~" is the home folder also where a shell leaves it as it is (``--out=~/scene``).
+
     Raises:
-      PlaceError: an address, which would silently become a folder of this name.
+      PlaceError: an address, which would silently become a folder of this name, or no path at all,
+      which would be the current folder.
     """
     text = os.fspath(path)
+    if not text:
+        raise PlaceError("a path is expected, got '' (an empty variable?)")
+    if text == "~" or text.startswith("~/"):
+        return Path(text).expanduser()
     scheme, colon, rest = text.partition(":/")
     if colon and scheme.isalnum() and (rest.startswith("/") or scheme == "gs"):
         raise PlaceError(f"{text} is no folder or file of this machine; {RECIPE}")

@@ -8,6 +8,7 @@ import numpy as np
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 PARAMS = (70, 71, 33, 24)
 MODELS = {"SIMPLE_PINHOLE": 0, "PINHOLE": 1, "SIMPLE_RADIAL": 2, "OPENCV": 4, "OPENCV_FISHEYE": 5}
+MODELS |= {"DIVISION": 13, "FISHEYE": 15, "EUCM": 16, "EQUIRECTANGULAR": 17}
 
 
 def poses(count, seed=0, far=(0.0, 0.0, 0.0)):

@@ -1,6 +1,7 @@
 """Cameras of files: whichever program wrote them, they are those of the upright photographs."""
 
 import json
+import re
 import unicodedata
 
 import numpy as np
@@ -53,6 +54,8 @@ def test_composed_and_decomposed_letters_are_the_same(tmp_path, form):
     [
         (["x/a/1.jpg", "x/b/1.jpg"], ["a_1.jpg", "b_1.jpg"]),
         (["x/a/1.jpg", "y/a/1.jpg"], ["0000_a_1.jpg", "0001_a_1.jpg"]),
+        # Distinct, but no longer without their white space.
+        (["a b.jpg", "a_b.jpg"], ["0000_a_b.jpg", "0001_a_b.jpg"]),
     ],
 )
 def test_names_that_were_made_distinct_are_found_again(tmp_path, given, written):
@@ -63,12 +66,45 @@ def test_names_that_were_made_distinct_are_found_again(tmp_path, given, written)
     np.testing.assert_allclose(known.intrinsics[:, 0, 0], [200, 210])
 
 
+def test_a_camera_told_twice_is_one(tmp_path):
+    """As in two splits that a converter copied; two different cameras of a name are asked back."""
+    content = transforms(POSES[:2], ["./t/a.png"] * 2, **FIELDS)
+    (tmp_path / "transforms_train.json").write_text(json.dumps(content))
+    with pytest.raises(CameraError, match="may be any of"):
+        read_cameras(tmp_path, ["t/a.png"])
+    content["frames"] = content["frames"][:1]
+    for split in ("train", "val"):
+        write_json(tmp_path / f"transforms_{split}.json", content)
+    np.testing.assert_allclose(read_cameras(tmp_path, ["t/a.png"]).world_from_cam[0], POSES[0])
+
+
+@pytest.mark.parametrize("focal", [0.78, 4.2, 28.0, 1e9])
+def test_focal_lengths_that_are_no_pixels_are_asked_back(focal):
+    """Shares of the width and millimeters, for a photograph of 4000 x 3000 pixels."""
+    known = KnownCameras(intrinsics=[[[focal, 0, 2000], [0, focal, 1500], [0, 0, 1]]])
+    with pytest.raises(
+        CameraError, match=re.escape(f"{focal:.4g}") + " pixels for a.jpg of 4000 x 3000 .*field of"
+    ) as e:
+        known.intrinsics_of(0, (3000, 4000), "a.jpg")
+    assert "not in millimeters" in e.value.__notes__[0]
+
+
+def test_masks_that_a_file_names_are_told(tmp_path):
+    """They are not taken from it, and it is not passed over in silence."""
+    content = transforms(POSES, NAMES, **FIELDS)
+    path = write_json(tmp_path / "t.json", content)
+    assert not read_cameras(path, NAMES).left_out
+    content["frames"][1]["mask_path"] = "masks/b.png"
+    assert "names masks" in read_cameras(write_json(path, content), NAMES).left_out[0]
+
+
 def test_cameras_may_be_lists():
     """They are arrays afterwards, and checked as such."""
-    given = {"intrinsics": np.eye(3)[None].tolist(), "world_from_cam": [np.eye(4)]}
+    intrinsics = np.diag([64.0, 64.0, 1.0])[None].tolist()
+    given = {"intrinsics": intrinsics, "world_from_cam": [np.eye(4)]}
     known = KnownCameras(**given, image_sizes=[(48, 64)])
     assert known.intrinsics.shape == (1, 3, 3) and known.world_from_cam.shape == (1, 4, 4)
-    assert known.intrinsics_of(0, (96, 128), "a")[0, 0] == 2
+    assert known.intrinsics_of(0, (96, 128), "a")[0, 0] == 128
     with pytest.raises(CameraError, match=r"intrinsics \[V, 3, 3\] is expected, got \(3, 3\)"):
         KnownCameras(intrinsics=np.eye(3).tolist())
 
@@ -123,6 +159,10 @@ def test_colmap_models(tmp_path, write, place):
         ("SIMPLE_RADIAL", (70, 33, 24, 0.1), "k = 0.1"),
         ("OPENCV", (70, 70, 33, 24, 0, 0, 0.01, 0), "p1 = 0.01"),
         ("OPENCV_FISHEYE", (70, 70, 33, 24, 0, 0, 0, 0), "the camera model OPENCV_FISHEYE"),
+        ("DIVISION", (70, 70, 33, 24, 0.1), "k = 0.1"),
+        ("FISHEYE", (70, 70, 33, 24), "the camera model FISHEYE"),
+        ("EUCM", (70, 70, 33, 24, 0.5, 1.0), "the camera model EUCM"),
+        ("EQUIRECTANGULAR", (64, 48), "the camera model EQUIRECTANGULAR"),
     ],
 )
 def test_lenses_of_colmap(tmp_path, write, model, params, flaw):
@@ -182,7 +222,7 @@ def test_damaged_models_are_named(tmp_path, kind, form):
         cameras.write_bytes(
             data.replace(b"PINHOLE", b"PEEPHOLE").replace(b"\7\0\0\0\1", b"\7\0\0\0c")
         )
-    with pytest.raises(CameraError, match=rf"{tmp_path}.*(images|cameras|c\.jpg|b\.jpg)"):
+    with pytest.raises(CameraError, match=rf"{tmp_path}.*(images|cameras|PEEPHOLE|c\.jpg|b\.jpg)"):
         read_cameras(tmp_path, NAMES)
 
 

@@ -37,7 +37,11 @@ def test_cameras_are_found_by_the_longest_path(tmp_path):
     [
         (dict(fl_x=50, fl_y=60, cx=31.0, cy=20.0), (50, 60, 30.5, 19.5)),
         (dict(fl_x=50, w=64, h=48), (50, 50, 31.5, 23.5)),
+        (dict(fl_y=50, w=64, h=48), (50, 50, 31.5, 23.5)),
+        (dict(fl_x=50, w=64, h=48, camera_model=None), (50, 50, 31.5, 23.5)),
+        (dict(fl_x=50, w=64, h=48, camera_model="pinhole"), (50, 50, 31.5, 23.5)),
         (dict(camera_angle_x=np.pi / 2, w=64, h=48), (32, 32, 31.5, 23.5)),
+        (dict(camera_angle_y=np.pi / 2, w=64, h=48), (24, 24, 31.5, 23.5)),
         (dict(camera_angle_x=np.pi / 2), None),
         (dict(), None),
     ],

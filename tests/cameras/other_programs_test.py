@@ -59,11 +59,36 @@ def test_lenses_of_instant_ngp(tmp_path, lens):
 
 
 def test_other_json_is_named(tmp_path):
-    """3DGS writes a list as its cameras.json."""
-    for content in ([{"id": 0, "img_name": "a", "fx": 70.0}], "text", None):
+    """With what is wrong with it."""
+    cases = [("text", "got a str"), (None, "got a NoneType"), ([], "got a list without entries")]
+    cases += [([{"id": 0, "img_name": "a", "fx": 70.0}], "KeyError")]
+    for content, message in cases:
         path = write_json(tmp_path / "cameras.json", content)
-        with pytest.raises(CameraError, match=r"expected an object with frames or views, got a"):
+        with pytest.raises(CameraError, match=message):
             read_cameras(path, NAMES)
+
+
+def test_cameras_beside_trained_splats(tmp_path):
+    """A list of camera-to-world poses, names without endings; the center is the middle."""
+    cameras = [
+        {"id": i, "img_name": name[:-4], "width": 64, "height": 48, "fx": 70.0, "fy": 71.0}
+        | {"position": pose[:3, 3].tolist(), "rotation": pose[:3, :3].tolist()}
+        for i, (name, pose) in enumerate(zip(NAMES, POSES, strict=True))
+    ]
+    write_json(tmp_path / "cameras.json", cameras)
+    known = read_cameras(tmp_path, NAMES)
+    np.testing.assert_allclose(known.world_from_cam, POSES)
+    expected = [[70, 0, 31.5], [0, 71, 23.5], [0, 0, 1]]
+    np.testing.assert_allclose(known.intrinsics, np.tile(expected, (len(NAMES), 1, 1)))
+
+
+@pytest.mark.parametrize("name", ["images.txt", "cameras.txt"])
+def test_a_file_of_a_model_stands_for_it(tmp_path, name):
+    """Where COLMAP's own programs take the folder."""
+    camera_files.write_colmap_text(tmp_path, POSES, NAMES, (48, 64))
+    np.testing.assert_allclose(
+        read_cameras(tmp_path / name, NAMES).world_from_cam, POSES, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """A command while it runs: signals, what it says meanwhile, programs that it keeps, its speed."""
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -63,6 +65,46 @@ def test_signals_while_nothing_of_python_runs(tmp_path, number):
         process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert [p for p in (tmp_path / "out").rglob("*") if p.name == "half"] == []
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """A command that says something and has a result."""
+
+    def run(args, told):
+        told.say("working")
+        with told.stage("work"):
+            pass
+        return {"a": 1}
+
+    monkeypatch.setattr(cli, "_command", lambda name: SimpleNamespace(run=run))
+    return ["export", "out", "--views", "2", "--json"]
+
+
+# What leads nowhere is not closed before Python ends.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", ["closed", "full"])
+def test_messages_that_cannot_be_written_end_no_work(stub, monkeypatch, capsys, kind):
+    """The result is there; services are started without stderr, and readers of it may go away."""
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full if kind == "full" else None)
+        monkeypatch.setattr(sys, "argv", ["mvdust3r", *stub])
+        with pytest.raises(SystemExit) as ended:
+            cli.program()
+    assert ended.value.code == 0 and json.loads(capsys.readouterr().out) == {"a": 1}
+
+
+def test_a_result_that_cannot_be_written_is_one_error(stub, monkeypatch, capsys):
+    """Not one of its own on top of the first."""
+    # What could not be written fails again when it is closed.
+    closing = contextlib.suppress(OSError)
+    with closing, open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert cli.main(stub) == 1
+    told = capsys.readouterr().err.splitlines()[-2:]
+    assert told[0] == "error: the result for stdout: No space left on device"
+    assert told[1].startswith("hint: free some space")
 
 
 def test_long_stages_tell_how_far_they_are_without_a_terminal(monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """Flags and their values: help, what the parser refuses, names that are made of paths."""
 
+import argparse
+
 import pytest
 
 from mvdust3r_jax import cli
@@ -83,3 +85,12 @@ def test_names_stay_apart(tmp_path):
     assert scene_names([a, b], twice) == ["a_1.jpg", "b_1.jpg"]
     assert scene_names([a, a], twice) == ["0000_a_1.jpg", "0001_a_1.jpg"]
     assert scene_names([a], twice[:1]) == ["1.jpg"]
+
+
+def test_paths_are_taken_as_shells_would(monkeypatch, tmp_path):
+    """A home folder that the shell left as it is; an empty variable is not the current folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert values.local_path("~/a b") == tmp_path / "a b"
+    assert values.local_path("~backup.jpg").name == "~backup.jpg"
+    with pytest.raises(argparse.ArgumentTypeError, match="a path is expected, got ''"):
+        values.any_path("")

@@ -3,6 +3,7 @@
 import io
 import os
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -122,6 +123,8 @@ def test_arrays_and_pil_images():
     """Arrays and PIL images are taken as files are; wrong ones say what is expected."""
     for source in (GRADIENT, Image.fromarray(GRADIENT), GRADIENT / np.float32(255)):
         np.testing.assert_array_equal(photographs.read_photo(source).pixels, GRADIENT)
+    half = photographs.read_photo(jnp.asarray(GRADIENT / 255, jnp.bfloat16)).pixels
+    np.testing.assert_allclose(half, GRADIENT, atol=1)
     for wrong, message in [
         (np.zeros((2, 3, 5), np.uint8), r"\[h, w, 3\].*\(2, 3, 5\)"),
         (np.full((2, 3, 3), 7.0), r"\[0, 1\].*7"),

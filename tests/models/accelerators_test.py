@@ -65,7 +65,7 @@ def test_rasterizer_is_right_in_the_branches_of_accelerators(as_on_accelerators,
 
 def test_gradients_of_layers_are_right_in_the_branches_of_accelerators(as_on_accelerators):
     """The kernel's gradient of a dense layer, against NumPy."""
-    from mvdust3r_jax.models.layers import token_product
+    from mvdust3r_jax.models.linear import token_product
 
     rng = np.random.default_rng(0)
     x, kernel = rng.standard_normal((2, 5, 3)), rng.standard_normal((3, 4))

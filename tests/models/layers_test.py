@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from mvdust3r_jax.models import attention, decoder, layers, rope
+from mvdust3r_jax.models import attention, decoder, layers, linear, rope
 
 TABLE = rope.rope_table(2, 3, 8)
 
@@ -146,8 +147,29 @@ def test_gradients_of_the_token_product_are_those_of_autodiff():
     def gradients(product):
         return jax.grad(lambda x, k: (weights * product(x, k)).sum(), (0, 1))(x, kernel)
 
-    for own, plain in zip(gradients(layers.token_product), gradients(jnp.matmul), strict=True):
+    for own, plain in zip(gradients(linear.token_product), gradients(jnp.matmul), strict=True):
         np.testing.assert_allclose(own, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_biases_hold_in_bfloat16_whatever_the_number_of_tokens():
+    """A running sum in that type would stand still at a seventh of this one."""
+    layer = linear.dense(4, "bfloat16", "layer")
+    x = jnp.zeros((16, 4, 8, 196, 2))
+    params = layer.init(jax.random.key(0), x[0])
+
+    def loss(params):
+        return layer.apply(params, x).astype(jnp.float32).sum() / 2
+
+    bias = jax.jit(jax.grad(loss))(params)["params"]["bias"]
+    np.testing.assert_allclose(bias, x[..., 0].size / 2, rtol=1e-2)
+
+
+def test_first_weights_are_those_of_the_library():
+    """Names, shapes and values as `nn.Dense` draws them."""
+    x = normal(0, 3, 8)
+    own = linear.Dense(4, "float32").init(jax.random.key(1), x)
+    plain = nn.Dense(4, kernel_init=linear.xavier).init(jax.random.key(1), x)
+    jax.tree.map(np.testing.assert_array_equal, own, plain)
 
 
 @pytest.mark.parametrize("gelu", ["erf", "tanh"])

@@ -180,6 +180,7 @@ def test_model_from_a_file(model, tmp_path, monkeypatch):
         (dict(size=(20, 24)), "multiples of 8, got 20 x 24"),
         (dict(size=(16, 24, 3)), r"\(height, width\) in pixels, got \(16, 24, 3\)"),
         (dict(num_refs=0), "at least 1, got 0"),
+        (dict(num_refs=1.0), "a whole number of at least 1, got 1.0"),
         (dict(reference=1.0), "from 0 to 1, got 1.0"),
         (dict(reference=True), "from 0 to 1, got True"),
         (dict(fit="stretch"), "crop, pad"),

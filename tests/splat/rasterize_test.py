@@ -182,6 +182,17 @@ def test_double_precision_is_taken_as_float32():
     assert capacity == capacity_for(*single[:4], VIEWMATS, KS, WIDTH, HEIGHT)
 
 
+def test_lists_and_whole_numbers_of_any_kind_are_taken():
+    """As NumPy's functions would; a capacity of half an intersection is no number of them."""
+    arrays = [*_scene(0), VIEWMATS, KS]
+    expected = rasterize(*arrays, WIDTH, HEIGHT, capacity=4000)[0]
+    listed = [np.asarray(a).tolist() for a in arrays]
+    image = rasterize(*listed, WIDTH, HEIGHT, capacity=np.int64(4000))[0]
+    np.testing.assert_allclose(image, expected, atol=1e-6)
+    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        rasterize(*arrays, WIDTH, HEIGHT, capacity=1e4)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_is_taken_as_float32(dtype):
     """The image of the rounded arrays, gradients in their own precision, and the same capacity."""
