@@ -109,11 +109,15 @@ def _collect(names: list[str], frame_of: Callable[[str], FramePaths]):
     return frames, problems
 
 
-def _with_suffix(stem: Path) -> Path:
+def _with_suffix(stem: Path, suffixes: tuple[str, ...] = _IMAGE_SUFFIXES) -> Path:
     """The image file of this stem; the first spelling where there is none."""
-    spellings = [spelled for suffix in _IMAGE_SUFFIXES for spelled in (suffix, suffix.upper())]
+    spellings = [spelled for suffix in suffixes for spelled in (suffix, suffix.upper())]
     candidates = [stem.with_name(stem.name + suffix) for suffix in spellings]
     return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def _depth_image(stem: Path) -> Path:
+    return _with_suffix(stem, (".png",))
 
 
 def _scene_folders(root: Path, marker: str) -> list[Path]:
@@ -157,7 +161,9 @@ def _read_seven_scenes(scene: Path):
     def frame(name):
         pose = checked_pose(read_matrix(scene / f"{name}.pose.txt", 4), name)
         image = _with_suffix(scene / f"{name}.color")
-        return FramePaths(name, image, scene / f"{name}.depth.png", pose, intrinsics, size)
+        return FramePaths(
+            name, image, _depth_image(scene / f"{name}.depth"), pose, intrinsics, size
+        )
 
     names = {path.name.split(".")[0] for path in scene.glob("frame-*.*")}
     return _collect(sorted(names, key=natural_key), frame)
@@ -169,7 +175,7 @@ def _read_scannet(scene: Path):
 
     def frame(name):
         pose = checked_pose(read_matrix(base / "pose" / f"{name}.txt", 4), name)
-        depth = base / "depth" / f"{name}.png"
+        depth = _depth_image(base / "depth" / name)
         return FramePaths(name, _with_suffix(base / "color" / name), depth, pose, intrinsics)
 
     return _collect(_stems(base, "color", "depth", "pose"), frame)
@@ -196,7 +202,9 @@ def _read_scannetpp(scene: Path):
     def frame(name):
         entry = images[name]
         pose = checked_pose(entry.world_from_cam, name)
-        image, depth = _with_suffix(base / "rgb" / name), base / "render_depth" / f"{name}.png"
+        if entry.intrinsics is None:
+            raise CorruptRecord(f"{name} has {entry.flaw}")
+        image, depth = _with_suffix(base / "rgb" / name), _depth_image(base / "render_depth" / name)
         return FramePaths(name, image, depth, pose, entry.intrinsics, entry.size)
 
     return _collect(sorted(images, key=natural_key), frame)
@@ -209,7 +217,7 @@ def _read_plain(scene: Path):
         pose = checked_pose(read_matrix(scene / "pose" / f"{name}.txt", 4), name)
         own = scene / "intrinsics" / f"{name}.txt"
         intrinsics = read_intrinsics(own if own.is_file() else shared)
-        depth = scene / "depth" / f"{name}.png"
+        depth = _depth_image(scene / "depth" / name)
         return FramePaths(name, _with_suffix(scene / "rgb" / name), depth, pose, intrinsics)
 
     return _collect(_stems(scene, "rgb", "depth", "pose"), frame)

@@ -236,3 +236,12 @@ def test_no_measurement_is_unknown_in_published_files_too(tmp_path):
     key = FrameKey("i.jpg", "d.png", (), ())
     data, size = _depth(tmp_path / "d.png", key)
     assert size == (2, 2) and decode_depth_units(data, "d").tolist() == [[1000, 0], [0, 2000]]
+
+
+def test_endings_in_capitals_are_the_same_files(tmp_path):
+    """Of depth as of color."""
+    frame = plain_frame(tmp_path, encoded(PICTURE), SIZE, np.diag([60.0, 60, 1]))
+    for path in (frame.image, frame.depth):
+        path.rename(path.with_suffix(".PNG"))
+    (frame,), problems = LAYOUTS["plain"].read(tmp_path / "s")
+    assert not problems and (frame.image.name, frame.depth.name) == ("0.PNG", "0.PNG")
