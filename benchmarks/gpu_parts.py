@@ -84,8 +84,8 @@ TINY = Sizes(
     most=2,
     repeat=1,
     room="configs/tiny.py",
-    room_overrides=("data.num_inputs=(2,)", "data.height=16", "data.width=16", "total_steps=4")
-    + ("data.num_targets=0", "num_refs=1", "warmup_steps=2", "eval_every=0"),
+    room_overrides=("data.num_inputs=(2,)", "data.height=16", "data.width=16", "total_steps=8")
+    + ("data.num_targets=0", "num_refs=1", "warmup_steps=2", "eval_every=0", "average_decay=0.9"),
     room_s=300.0,
 )
 

@@ -24,6 +24,8 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # Modules forget their programs, and several processes need the same ones: keep even those of single
 # operations, which are most of what a test outside of jit costs.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Also in the processes that tests start, whose programs are then those of the tests.
+os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "float32"
 
 import jax
 import jaxtyping._import_hook
@@ -111,7 +113,6 @@ machine.WORTH_BFLOAT16 = float("inf")
 kept_programs._QUICK_OPTIONS = {}
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_default_matmul_precision", "float32")
 
 
 def pytest_collection_finish():
