@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from PIL import ExifTags, Image
 
-from mvdust3r_jax.media import decoder_warnings, kinds, orientation
+from mvdust3r_jax.media import decoder_warnings, kinds, orientation, panoramas
 from mvdust3r_jax.media.kinds import ImageError, Source
 from mvdust3r_jax.media.salvage import without_metadata
 
@@ -129,6 +129,7 @@ def _with_opened(source: Source, name: str | None, use: Callable[[Image.Image], 
                 Image.open(attempt, formats=kinds.readable_formats()) as image,
             ):
                 kinds.check(image, name)
+                panoramas.check_photo(image.info.get("xmp"), name)
                 return use(image)
         except ImageError:
             raise

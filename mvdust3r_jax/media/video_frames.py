@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from mvdust3r_jax.media import tone, video_file
-from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.names import printable
 from mvdust3r_jax.media.photographs import Photo
 
@@ -50,8 +49,6 @@ def read_frames(path: str | os.PathLike, count: int, choice: str = "sharp") -> l
     video = video_file.probe(path)
     step = -(-video.frames // _MAX_THUMBS)
     thumbs, times = video_file.thumbnails(video, _THUMB, step)
-    if not len(thumbs):
-        raise ImageError(f"{path} is damaged: none of its frames could be decoded")
     count = min(count, len(thumbs))
     chosen = even_in_time(times, count) if choice == "even" else choose_sharp(thumbs, count)
     return _photos(video, [number * step for number in chosen])
@@ -62,9 +59,6 @@ def _photos(video: video_file.Video, numbers: list[int]) -> list[Photo]:
     height, width = (max(1, round(side * scale)) for side in video.size)
     ordinary = tone.is_ordinary(video.primaries, video.transfer)
     frames = video_file.frames(video, numbers, height, width, deep=not ordinary)
-    if len(frames) != len(numbers):
-        found = f"{len(frames)} of {len(numbers)} frames could be decoded"
-        raise ImageError(f"{video.path} is damaged: {found}")
     stem = printable(video.path.stem)
     photos = []
     for number, frame in zip(numbers, frames, strict=True):

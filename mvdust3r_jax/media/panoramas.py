@@ -1,0 +1,45 @@
+"""Pictures that no pinhole camera took, by what a file says: panoramas, 360 degrees, stereo pairs.
+
+The network and the poses take every picture for that of one pinhole camera, so these are refused.
+A stereo file whose frames are each one eye's whole picture is none of them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mvdust3r_jax.media.kinds import ImageError
+
+# Google's description of panoramas, as an attribute or as an element of XMP.
+_PHOTO = re.compile(rb"GPano:ProjectionType\s*(?:=\s*[\"']|>)\s*([\w ]+)")
+# How ffmpeg names two pictures within one frame, and what maps a sphere to it.
+_STEREO = re.compile(r"Stereo 3D: (side by side|top and bottom|checkerboard|interleaved \w+)")
+_SPHERE = re.compile(
+    r"[Ss]pherical(?: Mapping)?: ((?:tiled |half )?equirectangular|cubemap|fisheye|parametric)"
+)
+# A projection that is a pinhole's.
+_FLAT = "rectilinear"
+
+
+def check_photo(xmp: bytes | str | None, name: str) -> None:
+    """ImageError where a photograph's XMP states a projection that is no pinhole's."""
+    found = _PHOTO.search(xmp.encode() if isinstance(xmp, str) else xmp or b"")
+    if found is not None and found[1].decode().strip().lower() != _FLAT:
+        projection = found[1].decode().strip()
+        error = ImageError(f"{name} is a panorama ({projection}); a flat photograph is expected")
+        error.add_note("cut flat views out of it, as programs for panoramas do, and give these")
+        raise error
+
+
+def check_video(path: Path, said: str) -> None:
+    """ImageError where ffmpeg tells of stereo pairs within a frame, or of a sphere."""
+    if (stereo := _STEREO.search(said)) is not None:
+        error = ImageError(f"{path} holds two pictures in each frame (stereo, {stereo[1]})")
+        error.add_note("cut one eye's picture out of it (ffmpeg -vf crop), or give one eye's video")
+        raise error
+    sphere = _SPHERE.search(said)
+    if sphere is not None:
+        error = ImageError(f"{path} is a 360-degree video ({sphere[1]}); a flat one is expected")
+        error.add_note("make a flat video of it, as the camera's program does ('reframe')")
+        raise error
