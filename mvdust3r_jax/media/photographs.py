@@ -142,7 +142,8 @@ def read_photo(
 
 def _from_picture(picture: Picture, name: str) -> Photo:
     try:
-        pixels, mask = _on_background(*color.srgb_and_alpha(picture.image))
+        colors = color.srgb_and_alpha(picture.image, picture.colors)
+        pixels, mask = _on_background(*colors)
     except ImageError as error:
         raise ImageError(f"{name} cannot be read as a photograph: {error}") from error
     header = picture.header

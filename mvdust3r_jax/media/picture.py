@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from PIL import ExifTags, Image
 
-from mvdust3r_jax.media import decoder_warnings, kinds, orientation, panoramas
+from mvdust3r_jax.media import decoder_warnings, kinds, named_colors, orientation, panoramas
 from mvdust3r_jax.media.kinds import ImageError, Source
 from mvdust3r_jax.media.salvage import without_metadata
 
@@ -42,12 +42,14 @@ class Header:
 class Picture:
     """An upright picture in the file's own mode and values, perhaps decoded at a reduced size.
 
-    film_focal_mm: EXIF's 35 mm equivalent focal length, None where unknown.
+    film_focal_mm: EXIF's 35 mm equivalent focal length, None where unknown. colors: those that the
+    file names, None where its profile counts.
     """
 
     image: Image.Image
     header: Header
     film_focal_mm: float | None
+    colors: named_colors.Named | None = None
 
 
 def read_header(source: Source, name: str | None = None) -> Header:
@@ -75,6 +77,8 @@ def read_picture(source: Source, name: str | None = None, reduced_to: int | None
 
 def decoded(image: Image.Image, reduced_to: int | None = None) -> Picture:
     """The picture of an opened image, upright."""
+    # First: where a PNG has no EXIF before its pixels, to look for it decodes and closes the file.
+    colors = named_colors.stated(image)
     header, focal = _header(image), _film_focal_mm(image)
     if reduced_to is not None:
         _reduce(image, reduced_to)
@@ -82,7 +86,7 @@ def decoded(image: Image.Image, reduced_to: int | None = None) -> Picture:
     # Pillow turns TIFFs itself when it decodes them.
     turned = image if image.format == "TIFF" else orientation.upright(image, header.tag)
     turned.info = image.info
-    return Picture(turned, header, focal)
+    return Picture(turned, header, focal, colors)
 
 
 def _header(image: Image.Image) -> Header:
