@@ -14,7 +14,14 @@ from typing import TypeVar
 
 from PIL import ExifTags, Image
 
-from mvdust3r_jax.media import decoder_warnings, kinds, named_colors, orientation, panoramas
+from mvdust3r_jax.media import (
+    decoder_warnings,
+    kinds,
+    named_colors,
+    orientation,
+    panoramas,
+    transparency,
+)
 from mvdust3r_jax.media.kinds import ImageError, Source
 from mvdust3r_jax.media.salvage import without_metadata
 
@@ -78,14 +85,15 @@ def read_picture(source: Source, name: str | None = None, reduced_to: int | None
 def decoded(image: Image.Image, reduced_to: int | None = None) -> Picture:
     """The picture of an opened image, upright."""
     # First: where a PNG has no EXIF before its pixels, to look for it decodes and closes the file.
-    colors = named_colors.stated(image)
+    colors, coding = named_colors.stated(image), transparency.coding(image)
     header, focal = _header(image), _film_focal_mm(image)
     if reduced_to is not None:
         _reduce(image, reduced_to)
     image.load()
+    meant = transparency.as_meant(image, coding)
     # Pillow turns TIFFs itself when it decodes them.
-    turned = image if image.format == "TIFF" else orientation.upright(image, header.tag)
-    turned.info = image.info
+    turned = meant if image.format == "TIFF" else orientation.upright(meant, header.tag)
+    turned.info = meant.info
     return Picture(turned, header, focal, colors)
 
 
