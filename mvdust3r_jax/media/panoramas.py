@@ -18,12 +18,18 @@ _STEREO = re.compile(r"Stereo 3D: (side by side|top and bottom|checkerboard|inte
 _SPHERE = re.compile(
     r"[Ss]pherical(?: Mapping)?: ((?:tiled |half )?equirectangular|cubemap|fisheye|parametric)"
 )
+# Endings of cameras with two fisheye lenses: always, or where the frame is a circle's or two's.
+_ALWAYS, _BY_SHAPE = (".360",), (".insv", ".insp")
 # A projection that is a pinhole's.
 _FLAT = "rectilinear"
 
 
-def check_photo(xmp: bytes | str | None, name: str) -> None:
-    """ImageError where a photograph's XMP states a projection that is no pinhole's."""
+def check_photo(xmp: bytes | str | None, size: tuple[int, int], name: str) -> None:
+    """ImageError where a photograph's XMP, or its ending, tells of no pinhole camera.
+
+    size: (height, width).
+    """
+    _check_lenses(name, size)
     found = _PHOTO.search(xmp.encode() if isinstance(xmp, str) else xmp or b"")
     if found is not None and found[1].decode().strip().lower() != _FLAT:
         projection = found[1].decode().strip()
@@ -32,8 +38,12 @@ def check_photo(xmp: bytes | str | None, name: str) -> None:
         raise error
 
 
-def check_video(path: Path, said: str) -> None:
-    """ImageError where ffmpeg tells of stereo pairs within a frame, or of a sphere."""
+def check_video(path: Path, size: tuple[int, int], said: str) -> None:
+    """ImageError where ffmpeg tells of stereo pairs within a frame, or of a sphere.
+
+    size: (height, width).
+    """
+    _check_lenses(str(path), size)
     if (stereo := _STEREO.search(said)) is not None:
         error = ImageError(f"{path} holds two pictures in each frame (stereo, {stereo[1]})")
         error.add_note("cut one eye's picture out of it (ffmpeg -vf crop), or give one eye's video")
@@ -42,4 +52,12 @@ def check_video(path: Path, said: str) -> None:
     if sphere is not None:
         error = ImageError(f"{path} is a 360-degree video ({sphere[1]}); a flat one is expected")
         error.add_note("make a flat video of it, as the camera's program does ('reframe')")
+        raise error
+
+
+def _check_lenses(name: str, size: tuple[int, int]) -> None:
+    suffix, (height, width) = Path(name).suffix.lower(), size
+    if suffix in _ALWAYS or (suffix in _BY_SHAPE and width in (height, 2 * height)):
+        error = ImageError(f"{name} shows the fisheye views of a 360-degree camera")
+        error.add_note("make flat pictures of it, as the camera's program does ('reframe')")
         raise error

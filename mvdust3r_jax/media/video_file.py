@@ -59,10 +59,10 @@ def probe(path: Path) -> Video:
         told.add_note("convert it to MP4, or give its frames as images")
         raise told
     _check_colors(path, said)
-    panoramas.check_video(path, said)
     kind, num, den, width, height, interlaced = shown.groups()
     stretch = int(num) / int(den) if int(num) and int(den) else 1.0
     size = int(height), max(1, round(int(width) * stretch))
+    panoramas.check_video(path, size, said)
     deinterlace = ("yadif=deint=interlaced",) if interlaced in "TB" else ()
     matrix = ""
     if _told(said, "color_space") == "unknown" and "yuv" in kind:

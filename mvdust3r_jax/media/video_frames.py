@@ -10,14 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.media import tone, video_file
+from mvdust3r_jax.media import signatures, tone, video_file
 from mvdust3r_jax.media.names import printable
 from mvdust3r_jax.media.photographs import Photo
 
 CHOICES = ("even", "sharp")
 SUFFIXES = {
-    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp"),
+    *(".mp4", ".mov", ".m4v", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".vob", ".3gp"),
+    *(".3g2", ".ts", ".m2t", ".mts", ".m2ts", ".insv", ".lrv", ".360", ".wmv", ".asf", ".flv"),
+    *(".ogv",),
 }
+# Endings that do not tell: ".ts" is TypeScript as well.
+_UNTELLING = ("", ".ts")
 # Frames are compared at this size; longer videos than the limit are thinned out before.
 _THUMB = 96
 _MAX_THUMBS = 3000
@@ -26,8 +30,11 @@ _MAX_SIDE = 1920
 
 
 def is_video(path: str | os.PathLike) -> bool:
-    """By its ending."""
-    return Path(path).suffix.lower() in SUFFIXES
+    """By its ending, or by its content where the ending does not tell."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _UNTELLING:
+        return signatures.video_kind(signatures.start_of(path)) is not None
+    return suffix in SUFFIXES
 
 
 def read_frames(path: str | os.PathLike, count: int, choice: str = "sharp") -> list[Photo]:

@@ -79,3 +79,25 @@ def test_videos_of_a_sphere_are_refused(tmp_path):
     path.write_bytes(with_sphere(path.read_bytes()))
     with pytest.raises(ImageError, match=r"a\.mp4 is a 360-degree video \(equirectangular\)"):
         video_frames.read_frames(path, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "refused"),
+    [("a.insp", (16, 32), True), ("a.insp", (24, 32), False), ("a.jpg", (16, 32), False)],
+)
+def test_fisheye_pairs_of_360_degree_cameras(tmp_path, name, size, refused):
+    """By their ending and shape; the same camera's flat photographs have another shape."""
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / name, "JPEG")
+    if refused:
+        with pytest.raises(ImageError, match=r"a\.insp shows the fisheye views"):
+            photographs.read_photo(tmp_path / name)
+    else:
+        assert photographs.read_photo(tmp_path / name).original_size == size
+
+
+def test_videos_of_360_degree_cameras(tmp_path):
+    """All with GoPro's ending; Insta360's where a frame is as wide as high, one circle's."""
+    for name in ("a.360", "a.insv"):
+        path = encoded(tmp_path / "a.mp4").rename(tmp_path / name)
+        with pytest.raises(ImageError, match=rf"{name} shows the fisheye views"):
+            video_frames.read_frames(path, 2)

@@ -60,3 +60,28 @@ def test_a_half_copied_video_is_called_incomplete(tmp_path, box):
     (tmp_path / "a.mp4").write_bytes(data[: data.index(box)])
     with pytest.raises(ImageError, match=r"a\.mp4 cannot be read as a video: it is incomplete"):
         video_frames.read_frames(tmp_path / "a.mp4", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("a.ts", "mpegts"), ("a.TS", "mpegts"), ("a.m2t", "mpegts"), ("a", "mp4")),
+        *(("a.insv", "mp4"), ("a.lrv", "mp4"), ("a.3g2", "mp4"), ("a", "matroska"), ("a", "avi")),
+        *(("a.wmv", "asf"), ("a.flv", "flv"), ("a.ogv", "ogg"), ("a.vob", "vob"), ("a", "mpegts")),
+    ],
+)
+def test_endings_of_videos(tmp_path, name, kind):
+    """By ending, or by content where it does not tell; all are decoded."""
+    coder = {"ogg": "libtheora", "asf": "wmv2", "flv": "flv", "vob": "mpeg2video"}
+    options = ["-vf", "scale=64:48", "-c:v", coder.get(kind, "mpeg4"), "-r", "25", "-f", kind]
+    path = encoded(tmp_path / name, options=options)
+    assert video_frames.is_video(path)
+    assert len(video_frames.read_frames(path, 2)) == 2
+
+
+def test_what_is_no_video_by_its_content(tmp_path):
+    """TypeScript has the ending of a transport stream; files without an ending may be anything."""
+    for name, content in (("a.ts", b"export const a = 1\n" * 40), ("a", b""), ("b", b"GIF89a")):
+        (tmp_path / name).write_bytes(content)
+        assert not video_frames.is_video(tmp_path / name)
+    assert not video_frames.is_video(tmp_path)
