@@ -55,9 +55,7 @@ def probe(path: Path) -> Video:
         stream, said = chosen, _first_frame(path, chosen)
     shown = re.search(r"fmt:(\S+).*? sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(\w)", said)
     if shown is None:
-        told = ImageError(f"{path} cannot be read as a video: {_why(said)}")
-        told.add_note("convert it to MP4, or give its frames as images")
-        raise told
+        raise _unreadable(path, said)
     _check_colors(path, said)
     kind, num, den, width, height, interlaced = shown.groups()
     stretch = int(num) / int(den) if int(num) and int(den) else 1.0
@@ -87,15 +85,21 @@ def _default_stream(said: str) -> str | None:
     return marked[0] if marked and marked[0] != films[0][0] else None
 
 
-def _why(said: str) -> str:
+def _unreadable(path: Path, said: str) -> ImageError:
     """Why there is no first frame; of several complaints the last is about all of the file."""
+    way_out = "convert it to MP4, or give its frames as images"
     if any(sign in said for sign in _SIGNS_OF_CUT):
-        return "it is incomplete, as after a copy or recording that was broken off"
-    if "matches no streams" in said:
-        return "it holds no picture, perhaps only sound"
-    if "Format not on whitelist" in said:
-        return f"it is no container of videos that is read ({ffmpeg.DEMUXERS})"
-    return (ffmpeg.complaints(said) or ["it holds no picture"])[-1]
+        why = "it is incomplete, as after a copy or recording that was broken off"
+        way_out = "copy it once more from where it was recorded"
+    elif "matches no streams" in said:
+        why = "it holds no picture, perhaps only sound"
+    elif "Format not on whitelist" in said:
+        why = f"it is no container of videos that is read ({ffmpeg.DEMUXERS})"
+    else:
+        why = (ffmpeg.complaints(said) or ["it holds no picture"])[-1]
+    error = ImageError(f"{path} cannot be read as a video: {why}")
+    error.add_note(way_out)
+    return error
 
 
 def _told(said: str, field: str) -> str:
