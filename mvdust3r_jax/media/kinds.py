@@ -141,7 +141,14 @@ def reason(source: Source, name: str, error: Exception | None) -> str:
     if (video := signatures.video_kind(start)) is not None:
         return f"it is a video ({video}); give it an ending of one, such as .mp4"
     if isinstance(error, Image.UnidentifiedImageError):
-        picture = signatures.picture_kind(start) or suffix.lstrip(".").upper()
-        unread = suffix in UNREAD_SUFFIXES or picture in signatures.UNREAD
-        return f"{picture} is not read" if unread else "it is no photograph of a known format"
+        return _unidentified(start, suffix)
     return str(error) or type(error).__name__
+
+
+def _unidentified(start: bytes, suffix: str) -> str:
+    kind = signatures.picture_kind(start)
+    if kind in signatures.UNREAD:
+        return f"{kind} is not read"
+    if suffix in UNREAD_SUFFIXES:
+        return f"{suffix.lstrip('.').upper()} is not read"
+    return "it is no photograph of a known format"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from PIL import Image
+
 from mvdust3r_jax.media.kinds import ImageError
 
 # Google's description of panoramas, as an attribute or as an element of XMP.
@@ -24,13 +26,13 @@ _ALWAYS, _BY_SHAPE = (".360",), (".insv", ".insp")
 _FLAT = "rectilinear"
 
 
-def check_photo(xmp: bytes | str | None, size: tuple[int, int], name: str) -> None:
-    """ImageError where a photograph's XMP, or its ending, tells of no pinhole camera.
-
-    size: (height, width).
-    """
-    _check_lenses(name, size)
-    found = _PHOTO.search(xmp.encode() if isinstance(xmp, str) else xmp or b"")
+def check_photo(image: Image.Image, name: str) -> None:
+    """ImageError where an opened photograph's XMP, or its ending, tells of no pinhole camera."""
+    _check_lenses(name, image.size[::-1])
+    xmp = image.info.get("xmp")
+    xmp = xmp.encode(errors="replace") if isinstance(xmp, str) else xmp
+    # Damaged files have numbers there.
+    found = _PHOTO.search(xmp if isinstance(xmp, bytes) else b"")
     if found is not None and found[1].decode().strip().lower() != _FLAT:
         projection = found[1].decode().strip()
         error = ImageError(f"{name} is a panorama ({projection}); a flat photograph is expected")

@@ -141,7 +141,7 @@ def _with_opened(source: Source, name: str | None, use: Callable[[Image.Image], 
                 Image.open(attempt, formats=kinds.readable_formats()) as image,
             ):
                 kinds.check(image, name)
-                panoramas.check_photo(image.info.get("xmp"), image.size[::-1], name)
+                panoramas.check_photo(image, name)
                 return use(image)
         except ImageError:
             raise

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from mvdust3r_jax.media import photographs, video_frames
 from mvdust3r_jax.media.kinds import ImageError
@@ -34,11 +34,17 @@ def test_panoramas_are_refused_and_flat_photographs_are_not(tmp_path, suffix, to
 def save(path, xmp):
     options = {"xmp": xmp.encode()}
     if path.suffix == ".png":
-        from PIL import PngImagePlugin
-
         options = {"pnginfo": PngImagePlugin.PngInfo()}
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp)
     Image.fromarray(np.full((16, 32, 3), 90, np.uint8)).save(path, **options)
+
+
+def test_a_number_in_the_place_of_text_is_passed_over(tmp_path):
+    """A damaged TIFF is read as before."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory[700], directory.tagtype[700] = 7, 4
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.tif", tiffinfo=directory)
+    assert photographs.read_photo(tmp_path / "a.tif").mask.all()
 
 
 @pytest.mark.parametrize("mode", ["left_right", "top_bottom", "mono", "block_lr"])
