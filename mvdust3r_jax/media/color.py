@@ -1,4 +1,4 @@
-"""Colors of pictures as sRGB, 8 bits: profiles (ICC) are honored, other depths are scaled.
+"""Colors of pictures as sRGB, 8 bits: profiles (ICC) and named colors count, depths are scaled.
 
 A profile that cannot be used (damaged, or of other channels than the picture's) is passed over, as
 viewers do; one that is sRGB's to within rounding leaves the values as they are.
@@ -13,21 +13,27 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
+from mvdust3r_jax.media import tone
 from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.named_colors import Named
 
 # A profile that moves no color by more than this many of 255 levels is taken for sRGB.
 _SAME_LEVELS = 2
 # Modes that the color engine takes as they are.
 _MANAGED = ("RGB", "L", "CMYK", "LAB")
+_PART_VALUES = 6_000_000
 _BYTE, _WORD = 255.0, 65535.0
 # Above 1, up to here, floats are of a picture that has something brighter than white.
 _BRIGHTEST = 16.0
 
 
 def srgb_and_alpha(
-    image: Image.Image,
+    image: Image.Image, named: Named | None = None
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"] | None]:
-    """SRGB values and the opacity, None where the picture has none."""
+    """SRGB values and the opacity, None where the picture has none.
+
+    named: colors that hold instead of the picture's profile.
+    """
     image = eight_bit(image)
     alpha = None
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -36,7 +42,17 @@ def srgb_and_alpha(
         image = image.convert("L") if image.mode == "LA" else _with_info(rgba.convert("RGB"), image)
     elif image.mode not in _MANAGED:
         image = _with_info(image.convert("L" if image.mode == "1" else "RGB"), image)
-    return np.asarray(_managed(image)), alpha
+    return np.asarray(_managed(image)) if named is None else _by_name(image, named), alpha
+
+
+def _by_name(image: Image.Image, named: Named) -> UInt8[np.ndarray, "h w 3"]:
+    pixels = np.asarray(image.convert("RGB"))
+    if tone.is_ordinary(*named):
+        return pixels
+    # In parts: floats of a large photograph would need gigabytes.
+    parts = np.array_split(pixels, -(-pixels.size // _PART_VALUES))
+    wide = (part.astype(np.uint16) * (65535 // 255) for part in parts)
+    return np.concatenate([tone.to_srgb(part, *named) for part in wide])
 
 
 def _with_info(image: Image.Image, source: Image.Image) -> Image.Image:

@@ -17,23 +17,24 @@ from mvdust3r_jax.media.kinds import ImageError
 
 # ffmpeg's names of these containers. Others (concat lists, playlists) can name further files, and
 # ffmpeg goes by the content, whatever the file is called.
-DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo"
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
+# The first stream of moving pictures; covers are none.
+FIRST_VIDEO = "V:0"
 # Every decoding is stopped after this.
 _TIMEOUT_S = 300
 _MAX_FRAME_PIXELS = 64_000_000
 _LONGEST_COMPLAINT = 200
 
 
-def read(path: Path, *options: str) -> subprocess.CompletedProcess:
-    """Run ffmpeg on one input; it may read nothing but that file. Its output is bytes.
+def read(path: Path, *options: str, stream: str = FIRST_VIDEO) -> subprocess.CompletedProcess:
+    """Run ffmpeg on one stream of a file; it may read nothing but that file. Its output is bytes.
 
     Raises:
       ImageError: it took too long. ModuleNotFoundError: without imageio-ffmpeg.
     """
     command = [program(), "-nostdin", "-hide_banner", "-protocol_whitelist", "file,pipe"]
     command += ["-format_whitelist", DEMUXERS, "-max_pixels", str(_MAX_FRAME_PIXELS)]
-    # The first stream of moving pictures; covers are none.
-    command += ["-i", f"file:{path}", "-map", "0:V:0", *options, "-"]
+    command += ["-i", f"file:{path}", "-map", f"0:{stream}", *options, "-"]
     try:
         return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:

@@ -11,25 +11,32 @@ from pathlib import Path
 
 from PIL import Image
 
+from mvdust3r_jax.media import signatures
+
 # Endings by Pillow's name of the format. What starts other programs (PostScript) or holds no
 # photographs is not read.
 FORMATS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".insp"),
     "MPO": (".mpo",),
-    "PNG": (".png",),
+    "PNG": (".png", ".apng"),
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp",),
     "GIF": (".gif",),
-    "PPM": (".ppm", ".pgm", ".pnm"),
-    "JPEG2000": (".jp2",),
-    "AVIF": (".avif",),
-    "HEIF": (".heic", ".heif"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heif", ".hif", ".heics", ".heifs"),
 }
 SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 RAW_SUFFIXES = {
     *(".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".srf", ".orf", ".rw2"),
     *(".raf", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".rwl", ".mrw", ".x3f", ".erf", ".kdc"),
+}
+# Pictures that are not read, or (PFM) are depth as often as a photograph.
+UNREAD_SUFFIXES = {
+    *(".jxl", ".exr", ".hdr", ".tga", ".psd", ".psb", ".pfm", ".avci", ".avcs", ".jxr", ".wdp"),
+    *(".qoi", ".dds", ".xcf"),
 }
 # A file whose header promises more is not decoded: it would need gigabytes.
 MAX_PIXELS = 150_000_000
@@ -121,7 +128,7 @@ def _full_pages(image: Image.Image, count: int) -> list[int]:
 
 def reason(source: Source, name: str, error: Exception | None) -> str:
     """Why a file cannot be opened, by what it begins with and what the decoder said."""
-    start = source[:64] if isinstance(source, bytes) else _start(Path(source))
+    start = source[:1000] if isinstance(source, bytes) else signatures.start_of(source)
     suffix = Path(name).suffix.lower()
     if not start:
         return "it is empty"
@@ -131,11 +138,17 @@ def reason(source: Source, name: str, error: Exception | None) -> str:
         return "HEIC files need another package: pip install 'mvdust3r-jax[heic]'"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels; make it smaller"
+    if (video := signatures.video_kind(start)) is not None:
+        return f"it is a video ({video}); give it an ending of one, such as .mp4"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "it is no photograph of a known format"
+        return _unidentified(start, suffix)
     return str(error) or type(error).__name__
 
 
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(64)
+def _unidentified(start: bytes, suffix: str) -> str:
+    kind = signatures.picture_kind(start)
+    if kind in signatures.UNREAD:
+        return f"{kind} is not read"
+    if suffix in UNREAD_SUFFIXES:
+        return f"{suffix.lstrip('.').upper()} is not read"
+    return "it is no photograph of a known format"

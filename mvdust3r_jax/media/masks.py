@@ -2,7 +2,8 @@
 
 1. Transparency, where the file has any: what is at least half opaque is kept (cut-outs); where
    nothing is, everything that is not wholly transparent.
-2. Colors (palettes, labels in color): everything but black is kept.
+2. Colors (palettes, labels in color): everything but black is kept. Several colors without black
+   (color maps of plotting programs) do not say what is kept, which is asked back.
 3. Gray: what is at least half of white is kept. Where nothing is that bright (0/1, labels 1, 2, 3,
    8-bit values in a 16-bit file), everything but 0 is kept.
 
@@ -77,8 +78,21 @@ def _kept(image: Image.Image, name: str, lossy: bool) -> np.ndarray:
     colors = np.asarray(image.convert("RGB"))
     brightest = colors.max(axis=-1)
     if not lossy and (colors != colors[..., :1]).any():
+        _check_black(colors, brightest, name)
         return brightest > 0
     return _by_brightness(brightest, 255, name, lossy)
+
+
+def _check_black(colors: np.ndarray, brightest: np.ndarray, name: str) -> None:
+    """ImageError where a mask in colors has several of them, none of which is the background's."""
+    if not brightest.all():
+        return
+    found = np.unique(colors.reshape(-1, 3), axis=0)
+    if len(found) > 1:
+        shown = ", ".join(str(tuple(color)) for color in found[:3].tolist())
+        error = ImageError(f"the mask {name} has {len(found)} colors ({shown}) and no black")
+        error.add_note("save what is to be kept as white, all else as black")
+        raise error
 
 
 def _alpha(image: Image.Image) -> np.ndarray | None:

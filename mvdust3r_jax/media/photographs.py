@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from mvdust3r_jax.media import color
-from mvdust3r_jax.media.kinds import RAW_SUFFIXES, SUFFIXES, ImageError
+from mvdust3r_jax.media import color, companions, signatures
+from mvdust3r_jax.media.kinds import RAW_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES, ImageError
 from mvdust3r_jax.media.names import natural_key, printable
 from mvdust3r_jax.media.picture import Picture, decoded, read_picture
 
@@ -63,14 +63,15 @@ class Photo:
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:
-    """Image files of a folder (not below it) in natural order: 2.jpg before 10.jpg.
+    """Photographs of a folder (not below it) in natural order: 2.jpg before 10.jpg.
+
+    Depth maps, normals and masks that belong to one of them by their names are left out.
 
     Raises:
       ImageError: there is none, with what there is instead.
     """
     folder = Path(folder)
-    paths = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
-    found = [path for path in paths if path.is_file()]
+    found = companions.split(_pictures(folder))[0]
     if not found:
         error = ImageError(f"{folder} holds no images (looked for {', '.join(sorted(SUFFIXES))})")
         for sentence in passed_over(folder):
@@ -79,22 +80,41 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
     return found
 
 
+def _pictures(folder: Path) -> list[Path]:
+    paths = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
+    return [path for path in paths if path.is_file()]
+
+
 def passed_over(folder: str | os.PathLike) -> list[str]:
     """Sentences on what a folder holds that looks like photographs but is not taken."""
-    raw, broken, odd = [], [], []
-    for path in _visible(Path(folder)):
+    folder = Path(folder)
+    raw, broken, odd, unread, nameless = [], [], [], [], []
+    for path in _visible(folder):
         suffix = path.suffix.lower()
         if suffix in RAW_SUFFIXES:
             raw.append(path)
+        elif suffix in UNREAD_SUFFIXES:
+            unread.append(path)
         elif suffix in SUFFIXES and not path.is_file():
             (broken if path.is_symlink() else odd).append(path)
+        elif not suffix and signatures.picture_kind(signatures.start_of(path)):
+            nameless.append(path)
     reasons = {"raw files, which must be developed first": raw}
     reasons |= {"broken links": broken, "no regular files": odd}
-    return [
+    reasons |= {"kinds of pictures that are not read; convert them": unread}
+    reasons |= {"pictures without an ending, such as .jpg": nameless}
+    told = [
         f"passed over in {folder}: {_listed(paths)} ({reason})"
         for reason, paths in reasons.items()
         if paths
     ]
+    if beside := companions.split(_pictures(folder))[1]:
+        example = printable(beside[0].name)
+        told.append(
+            f"passed over in {folder}: {len(beside)} depth maps, normals or masks of its "
+            f"photographs, such as {example} (give them by their names to take them)"
+        )
+    return told
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -142,7 +162,8 @@ def read_photo(
 
 def _from_picture(picture: Picture, name: str) -> Photo:
     try:
-        pixels, mask = _on_background(*color.srgb_and_alpha(picture.image))
+        colors = color.srgb_and_alpha(picture.image, picture.colors)
+        pixels, mask = _on_background(*colors)
     except ImageError as error:
         raise ImageError(f"{name} cannot be read as a photograph: {error}") from error
     header = picture.header

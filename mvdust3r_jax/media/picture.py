@@ -14,7 +14,14 @@ from typing import TypeVar
 
 from PIL import ExifTags, Image
 
-from mvdust3r_jax.media import decoder_warnings, kinds, orientation
+from mvdust3r_jax.media import (
+    decoder_warnings,
+    kinds,
+    named_colors,
+    orientation,
+    panoramas,
+    transparency,
+)
 from mvdust3r_jax.media.kinds import ImageError, Source
 from mvdust3r_jax.media.salvage import without_metadata
 
@@ -42,12 +49,14 @@ class Header:
 class Picture:
     """An upright picture in the file's own mode and values, perhaps decoded at a reduced size.
 
-    film_focal_mm: EXIF's 35 mm equivalent focal length, None where unknown.
+    film_focal_mm: EXIF's 35 mm equivalent focal length, None where unknown. colors: those that the
+    file names, None where its profile counts.
     """
 
     image: Image.Image
     header: Header
     film_focal_mm: float | None
+    colors: named_colors.Named | None = None
 
 
 def read_header(source: Source, name: str | None = None) -> Header:
@@ -75,14 +84,17 @@ def read_picture(source: Source, name: str | None = None, reduced_to: int | None
 
 def decoded(image: Image.Image, reduced_to: int | None = None) -> Picture:
     """The picture of an opened image, upright."""
+    # First: where a PNG has no EXIF before its pixels, to look for it decodes and closes the file.
+    colors, coding = named_colors.stated(image), transparency.coding(image)
     header, focal = _header(image), _film_focal_mm(image)
     if reduced_to is not None:
         _reduce(image, reduced_to)
     image.load()
+    meant = transparency.as_meant(image, coding)
     # Pillow turns TIFFs itself when it decodes them.
-    turned = image if image.format == "TIFF" else orientation.upright(image, header.tag)
-    turned.info = image.info
-    return Picture(turned, header, focal)
+    turned = meant if image.format == "TIFF" else orientation.upright(meant, header.tag)
+    turned.info = meant.info
+    return Picture(turned, header, focal, colors)
 
 
 def _header(image: Image.Image) -> Header:
@@ -129,6 +141,7 @@ def _with_opened(source: Source, name: str | None, use: Callable[[Image.Image], 
                 Image.open(attempt, formats=kinds.readable_formats()) as image,
             ):
                 kinds.check(image, name)
+                panoramas.check_photo(image, name)
                 return use(image)
         except ImageError:
             raise

@@ -1,8 +1,9 @@
-"""Colors of videos as sRGB: high dynamic range (HLG, PQ) and wide primaries brought to a screen.
+"""Named colors as sRGB: high dynamic range (HLG, PQ) and wide primaries brought to a screen.
 
 Light is display light, linear, with 1 for the white of an ordinary video: 203 nits of HDR
 (ITU-R BT.2408). Above four fifths of it bright colors are pressed together, hue kept. Ordinary
-videos (BT.601, BT.709) are taken as they are: what their curve says is what screens show.
+videos (BT.601, BT.709) are taken as they are: what their curve says is what screens show. Stills
+that have such names instead of a profile are brought to sRGB the same way.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 
-_HLG, _PQ = "arib-std-b67", "smpte2084"
+_HLG, _PQ, _SRGB = "arib-std-b67", "smpte2084", "iec61966-2-1"
+# A name of our own, of primaries and curve: ffmpeg has none for the colors of cameras' stills.
+ADOBE_RGB = "adobe-rgb"
+_ADOBE_GAMMA = 563 / 256
 _WHITE_NITS, _HLG_PEAK_NITS, _PQ_PEAK_NITS = 203.0, 1000.0, 10000.0
 # HLG's system gamma for a display of 1000 nits, and the constants of its curve (BT.2100).
 _HLG_GAMMA = 1.2
@@ -28,20 +32,24 @@ _WIDE = {
     "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     "smpte431": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     "smpte432": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    ADOBE_RGB: ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)),
 }
 _LUMA_2020 = (0.2627, 0.6780, 0.0593)
 
 
 def is_ordinary(primaries: str, transfer: str) -> bool:
-    """Whether a video's values are sRGB's as they are."""
+    """Whether the values are sRGB's as they are."""
     return transfer not in (_HLG, _PQ) and primaries not in _WIDE
 
 
 def to_srgb(
     coded: UInt16[np.ndarray, "*n 3"], primaries: str, transfer: str
 ) -> UInt8[np.ndarray, "*n 3"]:
-    """RGB of a video, 16 bits, as 8-bit sRGB."""
+    """RGB of the named colors, 16 bits, as 8-bit sRGB."""
     values = coded.astype(np.float32) / 65535
+    if transfer in (_SRGB, ADOBE_RGB):
+        light = _srgb_light(values) if transfer == _SRGB else values**_ADOBE_GAMMA
+        return _rounded(_srgb_curve(np.clip(light @ _to_rec709(primaries).T, 0, 1)))
     if transfer not in (_HLG, _PQ):
         wide = np.maximum(values**_SCREEN_GAMMA @ _to_rec709(primaries).T, 0)
         return _rounded(np.minimum(wide, 1) ** (1 / _SCREEN_GAMMA))
@@ -49,6 +57,10 @@ def to_srgb(
     matrix = _to_rec709(primaries if primaries in _WIDE or primaries == "bt709" else "bt2020")
     light = _hlg_light(values) if transfer == _HLG else _pq_light(values)
     return _rounded(_srgb_curve(_pressed(np.maximum(light @ matrix.T, 0))))
+
+
+def _srgb_light(values: np.ndarray) -> Float[np.ndarray, "*n 3"]:
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def _hlg_light(values: np.ndarray) -> Float[np.ndarray, "*n 3"]:

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mvdust3r_jax.media import tone, video_file
-from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media import signatures, tone, video_file
 from mvdust3r_jax.media.names import printable
 from mvdust3r_jax.media.photographs import Photo
 
 CHOICES = ("even", "sharp")
 SUFFIXES = {
-    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp"),
+    *(".mp4", ".mov", ".m4v", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".vob", ".3gp"),
+    *(".3g2", ".ts", ".m2t", ".mts", ".m2ts", ".insv", ".lrv", ".360", ".wmv", ".asf", ".flv"),
+    *(".ogv",),
 }
+# Endings that do not tell: ".ts" is TypeScript as well.
+_UNTELLING = ("", ".ts")
 # Frames are compared at this size; longer videos than the limit are thinned out before.
 _THUMB = 96
 _MAX_THUMBS = 3000
@@ -27,8 +30,11 @@ _MAX_SIDE = 1920
 
 
 def is_video(path: str | os.PathLike) -> bool:
-    """By its ending."""
-    return Path(path).suffix.lower() in SUFFIXES
+    """By its ending, or by its content where the ending does not tell."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _UNTELLING:
+        return signatures.video_kind(signatures.start_of(path)) is not None
+    return suffix in SUFFIXES
 
 
 def read_frames(path: str | os.PathLike, count: int, choice: str = "sharp") -> list[Photo]:
@@ -50,8 +56,6 @@ def read_frames(path: str | os.PathLike, count: int, choice: str = "sharp") -> l
     video = video_file.probe(path)
     step = -(-video.frames // _MAX_THUMBS)
     thumbs, times = video_file.thumbnails(video, _THUMB, step)
-    if not len(thumbs):
-        raise ImageError(f"{path} is damaged: none of its frames could be decoded")
     count = min(count, len(thumbs))
     chosen = even_in_time(times, count) if choice == "even" else choose_sharp(thumbs, count)
     return _photos(video, [number * step for number in chosen])
@@ -62,9 +66,6 @@ def _photos(video: video_file.Video, numbers: list[int]) -> list[Photo]:
     height, width = (max(1, round(side * scale)) for side in video.size)
     ordinary = tone.is_ordinary(video.primaries, video.transfer)
     frames = video_file.frames(video, numbers, height, width, deep=not ordinary)
-    if len(frames) != len(numbers):
-        found = f"{len(frames)} of {len(numbers)} frames could be decoded"
-        raise ImageError(f"{video.path} is damaged: {found}")
     stem = printable(video.path.stem)
     photos = []
     for number, frame in zip(numbers, frames, strict=True):

@@ -188,6 +188,7 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
         if not isinstance(source, Photo):
             name = None if isinstance(source, str | os.PathLike) else f"image_{i:04d}"
             photo = read_photo(source, name=name, target=(height, width))
+        _check_visible(photo)
         if masks is not None and masks[i] is not None:
             photo = with_mask(photo, masks[i])
         center = None
@@ -196,11 +197,20 @@ def _read(images, height, width, fit, known: KnownCameras, masks):
         fitted.append(fit_photo(photo, height, width, fit, center))
         if not fitted[-1].mask.any():
             raise ImageError(
-                f"nothing of {photo.name} is left by its mask in the part that is used"
+                f"nothing of {photo.name} is left by its mask or transparency in the part that "
+                "is used"
             )
         # The decoded pixels are not needed any more; with many views they would be a lot.
         photos.append(dataclasses.replace(photo, pixels=fitted[-1].pixels, mask=fitted[-1].mask))
     return photos, fitted
+
+
+def _check_visible(photo: Photo) -> None:
+    """ImageError where the photograph itself, before any mask is given, shows nothing."""
+    if not photo.mask.any():
+        error = ImageError(f"{photo.name} is transparent everywhere: no pixel of it is shown")
+        error.add_note("save it without transparency (its alpha channel), or leave it out")
+        raise error
 
 
 # ---------------------------------------------------------------- the scene

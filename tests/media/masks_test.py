@@ -117,6 +117,23 @@ def test_labels_with_a_bright_one_are_asked_back(tmp_path):
         masks.read_mask(tmp_path / "m.png")
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(np.where(KEEP[..., None], [253, 231, 36], [68, 1, 84]).astype(np.uint8)),
+        palette(KEEP * 1, [30, 30, 30, 128, 0, 0] * 128),
+    ],
+    ids=["viridis", "palette"],
+)
+def test_colors_without_black_are_asked_back(tmp_path, image):
+    """Which of them is the background is not said: everything was kept."""
+    image.save(tmp_path / "m.png")
+    with pytest.raises(ImageError, match=r"m\.png has 2 colors \(.*\) and no black"):
+        masks.read_mask(tmp_path / "m.png")
+    Image.new("RGB", (30, 20), (128, 0, 0)).save(tmp_path / "one.png")
+    assert masks.read_mask(tmp_path / "one.png").all()
+
+
 def test_masks_turn_with_their_photograph(tmp_path):
     """A mask with the tag, one made of the upright picture, one of the stored pixels."""
     keep = np.zeros((20, 30), bool)

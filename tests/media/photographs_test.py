@@ -201,6 +201,38 @@ def test_natural_order_and_hidden_files(tmp_path):
     assert [p.name for p in photographs.list_images(tmp_path)] == ["2.JPG", "10.jpg", "a b.png"]
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.HIF", "HEIF"), ("a.insp", "JPEG"), ("a.j2k", "JPEG2000"), ("a.pbm", "PPM")],
+)
+def test_other_endings_of_what_is_read(tmp_path, name, kind):
+    """Cameras and phones call them so; they were dropped from a folder without a word."""
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    image = Image.fromarray(GRADIENT).convert("1" if kind == "PPM" else "RGB")
+    image.save(tmp_path / name, kind)
+    assert photographs.list_images(tmp_path) == [tmp_path / name]
+    assert photographs.read_photo(tmp_path / name).original_size == (40, 60)
+
+
+def test_pictures_that_are_not_read_are_named(tmp_path):
+    """By kind, in a folder and given by name; a picture without an ending, too."""
+    save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").rename(tmp_path / "picture")
+    (tmp_path / "b.jxl").write_bytes(b"\xff\x0a\xfa")
+    (tmp_path / "c.tga").write_bytes(b"x")
+    (tmp_path / "notes").write_text("none")
+    told = "\n".join(photographs.passed_over(tmp_path))
+    assert "b.jxl, c.tga (kinds of pictures that are not read" in told
+    assert "picture (pictures without an ending" in told and "notes" not in told
+    for name, what in (("b.jxl", "JPEG XL"), ("c.tga", "TGA")):
+        with pytest.raises(ImageError, match=rf"{name} cannot be read .*: {what} is not read"):
+            photographs.read_photo(tmp_path / name)
+    (tmp_path / "d.jpg").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
+    with pytest.raises(ImageError, match=r"d\.jpg .* is a video \(MP4\); give it an ending"):
+        photographs.read_photo(tmp_path / "d.jpg")
+
+
 # ---------------------------------------------------------------- fitting
 
 

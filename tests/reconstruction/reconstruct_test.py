@@ -100,6 +100,17 @@ def test_scene_of_photographs(model):
     assert all(isinstance(x, np.ndarray) and x.flags.writeable for x in arrays)
 
 
+def test_a_transparent_photograph_is_called_so(model):
+    """No mask was given, so the message is about none."""
+    images = [
+        np.dstack([photo, np.full((40, 50), 255 * i, np.uint8)])
+        for i, photo in enumerate(photographs(2))
+    ]
+    with pytest.raises(ValueError, match="image_0000 is transparent everywhere") as caught:
+        reconstruct(images, model)
+    assert "mask" not in str(caught.value)
+
+
 def test_a_second_scene_of_the_same_shape_is_not_compiled(model):
     """One program per number of views, whatever the photographs."""
     reconstruct(photographs(3), model)
