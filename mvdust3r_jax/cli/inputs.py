@@ -96,7 +96,8 @@ def _folder(path: Path, say: Callable[[str], None]) -> list[Path]:
     for sentence in photographs.passed_over(path):
         say(sentence)
     if videos:
-        say(f"passed over in {path}: {len(videos)} videos (give them by their names)")
+        count = "1 video" if len(videos) == 1 else f"{len(videos)} videos"
+        say(f"passed over in {path}: {count} (give them by their names)")
     return found
 
 

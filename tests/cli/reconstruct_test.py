@@ -151,7 +151,7 @@ def test_what_is_passed_over_is_told(place, tmp_path, capsys):
     (mixed / "a.nef").write_bytes(b"x")
     assert run(place, mixed, "--out", tmp_path / "o", "--export", "npz") == 0
     told = capsys.readouterr().err
-    for word in ("gone.jpg (broken links)", "a.nef (raw files", "1 videos (give them by their"):
+    for word in ("gone.jpg (broken links)", "a.nef (raw files", "1 video (give them by their"):
         assert word in told
     assert run(place, videos, "--out", tmp_path / "p") == cli.EXIT_INPUT
     assert "holds no images" in (told := capsys.readouterr().err)
