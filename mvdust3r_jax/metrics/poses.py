@@ -52,7 +52,7 @@ def _direction_angle_deg(t: Float[Array, "*batch 3"], u: Float[Array, "*batch 3"
     """Angle between two directions regardless of sign, in [0, 90], accurate at both ends."""
     sine, cosine = safe_norm(jnp.cross(t, u)), jnp.abs(jnp.sum(t * u, axis=-1))
     # Of no direction the arctangent is 0, but its gradient NaN.
-    cosine = jnp.where((sine > 0) | (cosine > 0), cosine, 1.0)
+    cosine = jnp.where((sine == 0) & (cosine == 0), 1.0, cosine)
     return jnp.rad2deg(jnp.arctan2(sine, cosine))
 
 
