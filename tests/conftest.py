@@ -42,9 +42,12 @@ UNCHECKED = {
     "fit_photo",
     "focal_from_pointmap",
     "poses_from_pointmaps",
+    "psnr",
     "rasterize",
     "read_photo",
     "reconstruct",
+    "ssim",
+    "ssim_release",
     "with_mask",
     # beartype knows `Self` only in classes that it checks as a whole.
     "SceneArrays.load",
@@ -96,7 +99,7 @@ jaxtyping._import_hook.JaxtypingTransformer = Checks
 # Where a float is wanted, an int will do.
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 CHECKED = [
-    *("chunked", "pytrees", "types"),
+    *("chunked", "products", "pytrees", "types"),
     *("cameras", "cli", "evaluation", "export", "geometry", "media", "metrics", "models"),
     *("pairwise", "reconstruction", "splat", "storage", "training", "viewer", "weights"),
 ]

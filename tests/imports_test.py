@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Rooms of the package from the ground up, each with the rooms that it may use. ``pytrees``,
-# ``types`` and ``chunked`` lie below all.
+# Rooms of the package from the ground up, each with the rooms that it may use. ``GROUND``
+# lies below all.
 ROOMS = {
     "storage": (),
     "media": (),
@@ -33,7 +33,7 @@ ROOMS = {
     "cli": ("cameras", "export", "media", "models", "reconstruction", "storage", "viewer"),
 }
 ROOMS["cli"] += ("weights",)
-GROUND = ("pytrees", "types", "chunked")
+GROUND = ("pytrees", "types", "chunked", "products")
 # Outside the package, from the ground up: a folder may use the package and the folders before it.
 OUTSIDE = ("configs", "data", "tools", "benchmarks", "train", "eval")
 

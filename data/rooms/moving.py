@@ -22,6 +22,7 @@ from data.rooms.scene import DEFAULT_OPTIONS, FIXED_ROWS, Scene, make_scene, sce
 from data.rooms.vec import fetch
 from data.rooms.walk import CLEARANCE_M, choose_poses
 from mvdust3r_jax import pytrees
+from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.types import AnyArray, Batch, images_from_01
 
 DIRECTIONS = 16
@@ -129,6 +130,7 @@ def _sample(seed, num_inputs, height, width, path_m, options):
 
 
 @partial(jax.jit, static_argnames=("num_inputs", "height", "width", "options"))
+@exact_products
 def moving_batch(
     seeds: Integer[AnyArray, "B"],
     num_inputs: int,

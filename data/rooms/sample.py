@@ -12,6 +12,7 @@ from data.rooms.layout import Options
 from data.rooms.render import render
 from data.rooms.scene import DEFAULT_OPTIONS, Scene, make_scene, scene_key
 from data.rooms.walk import choose_poses
+from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.types import AnyArray, Batch, images_from_01
 
 
@@ -45,6 +46,7 @@ def _sample(seed, baseline, num_inputs, num_targets, height, width, options):
         "scenes_at_once",
     ),
 )
+@exact_products
 def sample_batch(
     seeds: Integer[AnyArray, "B"],
     num_inputs: int,

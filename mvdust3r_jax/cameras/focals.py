@@ -20,6 +20,7 @@ from mvdust3r_jax.cameras import pnp
 from mvdust3r_jax.cameras.from_pointmaps import centered_pixels
 from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry.transforms import invert_rigid, rigid, rotation_from_axis_angle
+from mvdust3r_jax.products import exact_products
 
 # Points drawn of a view, and refinement steps on them.
 _DRAWN, _STEPS = 2048, 30
@@ -124,6 +125,7 @@ def _one_view(points, rays, weights, ref_from_cam):
 
 
 @jax.jit
+@exact_products
 def own_focals(
     points: Float[Array, "V H W 3"],
     confidence: Float[Array, "V H W"],

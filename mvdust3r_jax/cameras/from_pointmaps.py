@@ -8,6 +8,7 @@ the published recipe (and ``data.augment``) moves it by cropping. Lengths keep t
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -28,6 +29,7 @@ from mvdust3r_jax.geometry.transforms import (
     rotation_from_quat,
     safe_norm,
 )
+from mvdust3r_jax.products import exact_products
 
 # Weiszfeld's reweighting steps after the least-squares start, and the smallest residual in pixels.
 _WEISZFELD_STEPS, _WEISZFELD_EPS = 10, 1e-8
@@ -82,6 +84,16 @@ def confident_mask(
     return confidence >= threshold[..., None, None]
 
 
+def _finite_rays(
+    points: Float[Array, "*grid 3"], mask: Bool[Array, "*grid"]
+) -> Float[Array, "*grid 2"]:
+    """``(x/z, y/z)``, and 0 with gradient 0 for what is masked or not finite."""
+    x_y, z = points[..., :2], points[..., 2:]
+    defined = mask[..., None] & jnp.isfinite(x_y / z) & jnp.isfinite(1 / z)
+    # Divided is only what is defined: else a gradient of 0 would be multiplied by infinity.
+    return jnp.where(defined, x_y, 0.0) / jnp.where(defined, z, 1.0)
+
+
 @jax.jit
 def focal_from_pointmap(
     points: Float[Array, "*batch H W 3"],
@@ -100,20 +112,21 @@ def focal_from_pointmap(
         principal_px = published_principal(*mask.shape[-2:])
     principal_px = jnp.broadcast_to(principal_px, (*mask.shape[:-2], 2))
     pixels = centered_pixels(*mask.shape[-2:], principal_px)
-    rays = points[..., :2] / points[..., 2:]
-    rays = jnp.where(mask[..., None] & jnp.isfinite(rays), rays, 0.0)
+    rays = _finite_rays(points, mask)
     dots, squares = jnp.sum(rays * pixels, axis=-1), jnp.sum(rays * rays, axis=-1)
 
     def solve(weights):
         weights = jnp.where(mask, weights, 0.0)
-        return jnp.sum(weights * dots, axis=(-2, -1)) / jnp.sum(weights * squares, axis=(-2, -1))
+        total = jnp.sum(weights * squares, axis=(-2, -1))
+        return jnp.sum(weights * dots, axis=(-2, -1)) / jnp.where(total > 0, total, 1.0)
 
     def reweight(focal_px, _):
         residual = safe_norm(pixels - focal_px[..., None, None, None] * rays)
         return solve(1 / jnp.maximum(residual, _WEISZFELD_EPS)), None
 
     start = solve(jnp.ones_like(dots))
-    return jax.lax.scan(reweight, start, None, length=_WEISZFELD_STEPS)[0]
+    found = jax.lax.scan(reweight, start, None, length=_WEISZFELD_STEPS)[0]
+    return jnp.where(jnp.any(mask & (squares > 0), axis=(-2, -1)), found, jnp.nan)
 
 
 def confident_focal(
@@ -137,7 +150,7 @@ def _drawn_indices(weights: Float[Array, "n"], count: int) -> Int[Array, "count"
 def _robust_width(distances: Float[Array, "n"]) -> Float[Array, ""]:
     """Width of the robust loss from a low quantile of the squared distances (scaled points)."""
     low = jnp.sqrt(jnp.sort(distances)[int(_WIDTH_QUANTILE * distances.shape[0])])
-    sigma = low / np.sqrt(-2 * np.log(1 - _WIDTH_QUANTILE))
+    sigma = low / math.sqrt(-2 * math.log(1 - _WIDTH_QUANTILE))
     return jnp.clip(_WIDTH_SIGMAS * sigma, _MIN_WIDTH, _MAX_WIDTH)
 
 
@@ -151,7 +164,7 @@ def _refined(rotation, translation, points, rays, drawn, weights, steps):
 def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
     """Pose by P3P on fixed random triplets, the best few refined; correspondences weigh equally."""
     count, everything = points.shape[0], slice(None)
-    rays, ones = pixels / focal_px, jnp.ones(count)
+    rays, ones = pixels / focal_px, jnp.ones(count, points.dtype)
     triplets = np.random.default_rng(0).integers(count, size=(_TRIPLETS, 3))
     rotations, translations = jax.vmap(pnp.p3p)(rays[triplets], points[triplets])
     rotations, translations = rotations.reshape(-1, 3, 3), translations.reshape(-1, 3)
@@ -168,7 +181,7 @@ def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
         return *pose, score(*pose, step=1)
 
     defined = jnp.isfinite(rotations).all((1, 2))
-    rotations = jnp.where(defined[:, None, None], rotations, jnp.eye(3)[None])
+    rotations = jnp.where(defined[:, None, None], rotations, jnp.eye(3, dtype=points.dtype)[None])
     translations = jnp.where(defined[:, None], translations, 0.0)
     rotations, translations, scores = jax.vmap(refined)(rotations[best], translations[best])
     winner = jnp.argmin(scores)
@@ -189,10 +202,11 @@ def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
     translation = spread * translation - rotation @ center
     possible = (spread > 0) & (jnp.sum(valid) >= _MIN_PIXELS)
     possible &= jnp.isfinite(rotation).all() & jnp.isfinite(translation).all()
-    return rotation, translation, jnp.where(possible, share, 0.0)
+    return rotation, translation, jnp.where(possible, share, 0.0).astype(points.dtype)
 
 
 @partial(jax.jit, static_argnames=("threshold_px", "min_inlier_share"))
+@exact_products
 def poses_from_pointmaps(
     points: Float[Array, "*batch V H W 3"],
     confidence: Float[Array, "*batch V H W"],
@@ -209,6 +223,7 @@ def poses_from_pointmaps(
     count. focal_px: along x; aspect: by it over the one along y, where pixels are not square.
     Hypotheses come from minimal samples, are scored by their reprojection errors and
     refined by Levenberg-Marquardt on all pixels. Views below ``min_inlier_share`` are not ``ok``.
+    Not to be differentiated: poses are chosen among hypotheses, and gradients may be NaN.
     """
     if points.shape[:-1] != confidence.shape or focal_px.shape != confidence.shape[:-3]:
         raise ValueError(

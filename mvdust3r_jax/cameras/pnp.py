@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.geometry.transforms import normalize, rotation_from_axis_angle
+from mvdust3r_jax.products import exact_products
 
 # Depths below this (points are scaled to unit spread) count as lying behind the camera.
 MIN_DEPTH = 1e-3
@@ -58,7 +59,7 @@ def _line_pair(conic: Float[Array, "3 3"]) -> Float[Array, "2 3"]:
     small = minors / large
 
     def eigenvector(value):
-        normals = _adjugate_rows(conic - value * jnp.eye(3))
+        normals = _adjugate_rows(conic - value * jnp.eye(3, dtype=conic.dtype))
         return normalize(normals[jnp.argmax(jnp.sum(normals**2, axis=-1))])
 
     # large (e.x)^2 + small (g.x)^2 = 0 splits where the eigenvalues differ in sign, else NaN.
@@ -100,6 +101,7 @@ def _frame(points: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
     return jnp.stack([side, normal, jnp.cross(side, normal)], axis=-1)
 
 
+@exact_products
 def p3p(
     rays: Float[Array, "3 2"], points: Float[Array, "3 3"]
 ) -> tuple[Float[Array, "4 3 3"], Float[Array, "4 3"]]:
@@ -113,7 +115,7 @@ def p3p(
     squares = jnp.sum((points[first] - points[second]) ** 2, axis=-1)
     cosines = jnp.sum(bearings[first] * bearings[second], axis=-1)
 
-    eye = jnp.eye(3)
+    eye = jnp.eye(3, dtype=points.dtype)
     outer = eye[first][:, :, None] * eye[second][:, None, :]
     diagonal = eye[first] + eye[second]
     sides = diagonal[:, :, None] * eye[None] - cosines[:, None, None] * (
@@ -133,8 +135,8 @@ def p3p(
     planes = _line_pair(one + root * two)
 
     def depths_on(plane):
-        base = jnp.stack([-plane[1] / plane[0], jnp.ones(()), jnp.zeros(())])
-        slope = jnp.stack([-plane[2] / plane[0], jnp.zeros(()), jnp.ones(())])
+        base = jnp.stack([-plane[1] / plane[0], 1.0, 0.0])
+        slope = jnp.stack([-plane[2] / plane[0], 0.0, 1.0])
         a, half_b, c = slope @ two @ slope, base @ two @ slope, base @ two @ base
         root = jnp.sqrt(half_b * half_b - a * c)
         stable = -half_b - jnp.where(half_b >= 0, root, -root)
@@ -239,6 +241,7 @@ def solve_positive(matrix: Float[Array, "n n"], vector: Float[Array, "n"]) -> Fl
     return jax.lax.fori_loop(0, size, eliminate, rows)[:, size]
 
 
+@exact_products
 def refine(
     rotation: Float[Array, "3 3"],
     translation: Float[Array, "3"],
@@ -272,6 +275,7 @@ def refine(
         )
         return kept, None
 
-    start = (rotation, translation, jnp.asarray(_DAMPING), *evaluate(rotation, translation))
+    damping = jnp.asarray(_DAMPING, points.dtype)
+    start = (rotation, translation, damping, *evaluate(rotation, translation))
     (rotation, translation, *_), _ = jax.lax.scan(step, start, None, length=steps)
     return rotation, translation

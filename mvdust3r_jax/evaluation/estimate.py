@@ -14,6 +14,7 @@ from mvdust3r_jax.geometry.camera import unproject
 from mvdust3r_jax.geometry.pointmaps import take_view
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from mvdust3r_jax.geometry.truth import known_depth
+from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
 
 
@@ -47,6 +48,7 @@ def first_view(batch: Batch) -> Int[Array, "B"]:
     return jnp.zeros(len(batch.images), jnp.int32)
 
 
+@exact_products
 def ground_truth(batch: Batch, num_inputs: int, reference: Int[Array, "B"]) -> Truth:
     """Pointmaps of the input views and all cameras, seen from the reference view."""
     ref_from_world = invert_rigid(take_view(batch.world_from_cam, reference))

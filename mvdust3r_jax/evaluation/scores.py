@@ -26,6 +26,7 @@ from mvdust3r_jax.metrics.poses import (
     pair_errors_release,
     share_below,
 )
+from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
 from mvdust3r_jax.types import Batch, Prediction, images_01_from
 
@@ -115,6 +116,7 @@ def score_and_clouds(estimate: Estimate, batch: Batch):
     return score(estimate, batch), aligned_clouds(estimate, batch)
 
 
+@exact_products
 def novel_views(
     estimate: Estimate, batch: Batch, *, sh_degree: int, max_scale: float
 ) -> Float[Array, "B T H W 3"]:

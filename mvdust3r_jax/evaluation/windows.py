@@ -17,6 +17,7 @@ from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.mvdust3r import MVDust3r
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.models.window_plan import in_order
+from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.types import Batch, Prediction
 
 
@@ -85,6 +86,7 @@ def _joined(
     return whole.points, whole.confidence
 
 
+@exact_products
 def _moved(window: _Window, whole: _Whole, common: Bool[Array, "n"]) -> Float[Array, "n H W 3"]:
     """The window's points in the frame of the whole; as they are where nothing is in common."""
     sure = jnp.minimum(window.confidence, whole.confidence[window.views])

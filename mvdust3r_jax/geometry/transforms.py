@@ -6,12 +6,17 @@ q and -q are the same rotation.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from mvdust3r_jax.products import exact_products
 
 # Below this squared length a vector has no direction; the guarded square root stays at its root,
 # which keeps both value and gradient finite at zero.
 _TINY_SQUARED = 1e-24
+# Sums of singular values below so many roundings of the largest one are 0.
+_ROUNDINGS = 8
 
 
 def safe_norm(x: Float[Array, "*batch n"], keepdims: bool = False) -> Array:
@@ -36,6 +41,7 @@ def rigid(
     return jnp.concatenate([top, bottom], axis=-2)
 
 
+@exact_products
 def invert_rigid(a_from_b: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 4 4"]:
     """``b_from_a``; the upper 3x3 must be a rotation (this is not checked)."""
     b_from_a_rotation = jnp.swapaxes(a_from_b[..., :3, :3], -1, -2)
@@ -43,6 +49,7 @@ def invert_rigid(a_from_b: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 4
     return rigid(b_from_a_rotation, origin)
 
 
+@exact_products
 def transform_points(
     a_from_b: Float[Array, "*batch 4 4"], points_b: Float[Array, "*batch *grid 3"]
 ) -> Float[Array, "*batch *grid 3"]:
@@ -100,6 +107,44 @@ def rotation_from_axis_angle(axis_angle: Float[Array, "*batch 3"]) -> Float[Arra
         small, 0.5 - angle**2 / 48, jnp.sin(half) / jnp.where(small, jnp.ones_like(angle), angle)
     )
     return rotation_from_quat(jnp.concatenate([jnp.cos(half), factor * axis_angle], axis=-1))
+
+
+@jax.custom_jvp
+@exact_products
+def nearest_rotation(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3"]:
+    """The rotation R for which ``trace(R^T matrix)`` is largest; reflections are excluded.
+
+    First derivatives are finite everywhere; second ones where the singular values differ. They are
+    0 in directions in which R is not determined, as about the line of a matrix of rank 1.
+    """
+    return _signed_svd(matrix)[0]
+
+
+def _signed_svd(matrix: Float[Array, "*batch 3 3"]) -> tuple[Array, Array, Array]:
+    """R, d and V of ``matrix = R V diag(d) V^T``, d descending, whose last entry may be < 0."""
+    u, singular, vt = jnp.linalg.svd(matrix)
+    sign = jnp.sign(jnp.linalg.det(u) * jnp.linalg.det(vt))
+    signs = jnp.stack([jnp.ones_like(sign), jnp.ones_like(sign), sign], axis=-1)
+    rotation = jnp.einsum("...ik,...k,...kj->...ij", u, signs, vt)
+    return rotation, singular * signs, jnp.swapaxes(vt, -1, -2)
+
+
+@nearest_rotation.defjvp
+@exact_products
+def _nearest_rotation_jvp(primals, tangents):
+    """``dR = R X``: X is antisymmetric, and ``X P + P X = R^T dM - dM^T R`` for ``P = R^T M``.
+
+    In the basis of V each entry of X is that of the right side over the sum of two of d. The SVD's
+    own derivative divides by differences, which are 0 for what is equally long in two directions.
+    """
+    rotation, d, v = _signed_svd(primals[0])
+    turned = rotation @ v
+    side = jnp.swapaxes(turned, -1, -2) @ tangents[0] @ v
+    side = side - jnp.swapaxes(side, -1, -2)
+    sums = d[..., :, None] + d[..., None, :]
+    determined = sums > _ROUNDINGS * jnp.finfo(d.dtype).eps * d[..., :1, None]
+    x = jnp.where(determined, side / jnp.where(determined, sums, 1.0), 0.0)
+    return rotation, turned @ x @ jnp.swapaxes(v, -1, -2)
 
 
 def rotation_angle_deg(

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from mvdust3r_jax.geometry.camera import unproject
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.types import Batch
 
 
@@ -15,6 +16,7 @@ def known_depth(batch: Batch) -> Bool[Array, "B S H W"]:
     return (batch.depth_m > 0) & jnp.isfinite(batch.depth_m)
 
 
+@exact_products
 def reference_from_cameras(
     world_from_cam: Float[Array, "B S 4 4"], num_refs: int
 ) -> Float[Array, "B R S 4 4"]:

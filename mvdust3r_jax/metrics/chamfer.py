@@ -12,7 +12,9 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
+
+from mvdust3r_jax.geometry.pointmaps import masked
 
 # Points per block on either side; a block of distances then takes 16 MB.
 _BLOCK = 2048
@@ -21,12 +23,12 @@ _BLOCK = 2048
 _LEAF = 64
 
 
-def _blocks(points: Float[Array, "n 3"], fill: float) -> Float[Array, "b k 3"]:
-    """Points in equal blocks, the last one filled up; no block of no points."""
-    block = max(min(_BLOCK, points.shape[0]), 1)
-    missing = -points.shape[0] % block
-    padded = jnp.pad(points, ((0, missing), (0, 0)), constant_values=fill)
-    return padded.reshape(padded.shape[0] // block, block, 3)
+def _blocks(rows: Shaped[Array, "n *rest"]) -> Shaped[Array, "b k *rest"]:
+    """Rows in equal blocks, the last one filled up with 0 or False; no block of no rows."""
+    block = max(min(_BLOCK, rows.shape[0]), 1)
+    missing = -rows.shape[0] % block
+    padded = jnp.pad(rows, ((0, missing),) + ((0, 0),) * (rows.ndim - 1))
+    return padded.reshape(padded.shape[0] // block, block, *rows.shape[1:])
 
 
 def squared_nearest(
@@ -36,22 +38,26 @@ def squared_nearest(
 
     Distances are sums of squared differences: the shorter ``a^2 + b^2 - 2 a b`` cancels badly.
     """
-    targets = _blocks(jnp.where(target_valid[:, None], targets, jnp.inf), jnp.inf)
+    # Squares of infinite differences would have gradients of NaN: distances are masked, not points.
+    targets = _blocks(masked(targets, target_valid)), _blocks(target_valid)
 
     def nearest(block):
-        def closer(best, others):
+        def closer(best, some):
+            others, valid = some
             squared = sum((block[:, None, k] - others[None, :, k]) ** 2 for k in range(3))
+            squared = jnp.where(valid[None], squared, jnp.inf)
             return jnp.minimum(best, squared.min(axis=1)), None
 
-        start = jnp.full(block.shape[0], jnp.inf)
+        start = jnp.full(block.shape[0], jnp.inf, block.dtype)
         return jax.lax.scan(closer, start, targets)[0]
 
-    return jax.lax.map(nearest, _blocks(queries, 0.0)).reshape(-1)[: queries.shape[0]]
+    return jax.lax.map(nearest, _blocks(queries)).reshape(-1)[: queries.shape[0]]
 
 
 def _mean_over(values: Float[Array, "n"], valid: Bool[Array, "n"]) -> Float[Array, ""]:
     count = valid.sum()
-    return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.where(count > 0, count, jnp.nan)
+    mean = jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(count, 1)
+    return jnp.where(count > 0, mean, jnp.nan)
 
 
 @jax.jit
@@ -69,8 +75,7 @@ def chamfer_distance(
     def one(clouds):
         points, valid, true_points, true_valid = clouds
         finite = jnp.isfinite(points).all(axis=1)
-        points = jnp.where((valid & finite)[:, None], points, 0.0)
-        true_points = jnp.where(true_valid[:, None], true_points, 0.0)
+        points, true_points = masked(points, valid & finite), masked(true_points, true_valid)
         forward = squared_nearest(points, true_points, true_valid)
         backward = squared_nearest(true_points, points, valid)
         distance = _mean_over(forward, valid) + _mean_over(backward, true_valid)

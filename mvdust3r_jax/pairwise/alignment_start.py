@@ -19,6 +19,7 @@ from mvdust3r_jax.cameras.from_pointmaps import (
 )
 from mvdust3r_jax.geometry.align import similarity
 from mvdust3r_jax.geometry.transforms import invert_rigid, rigid, safe_norm, transform_points
+from mvdust3r_jax.products import exact_products
 
 GRAPHS = ("complete", "window", "reference")
 # The world's scale is fixed by this geometric mean of the pairs' scales.
@@ -84,6 +85,7 @@ def _registered(source, target, confidence):
     return similarity(*flat)
 
 
+@exact_products
 def _moved(transform, points):
     scale, rotation, translation = transform
     offset = translation.reshape((1,) * (points.ndim - 1) + (3,))
@@ -95,7 +97,7 @@ def spread_over_tree(pairs: Pairs, num_views: int) -> Float[Array, "V H W 3"]:
     score = pairs.confidence.mean(axis=(-2, -1)).prod(axis=-1)
     root = jnp.argmax(score)
     ends = jnp.stack([pairs.first, pairs.second], axis=1)
-    world = jnp.zeros((num_views, *pairs.points.shape[2:]))
+    world = jnp.zeros((num_views, *pairs.points.shape[2:]), pairs.points.dtype)
     world = world.at[ends[root]].set(pairs.points[root])
     known = jnp.zeros(num_views, bool).at[ends[root]].set(True)
 

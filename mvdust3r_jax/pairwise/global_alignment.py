@@ -31,6 +31,7 @@ from mvdust3r_jax.pairwise.alignment_start import (
     normalized_pairs,
     spanning_tree_start,
 )
+from mvdust3r_jax.products import exact_products
 
 # Adam's decay rates, and the cosine schedule's ends.
 _B1, _B2, _PEAK_LR, _FINAL_LR = 0.9, 0.9, 0.01, 1e-6
@@ -139,14 +140,14 @@ def _make_loss(pairs: Pairs, start: Start, principal_px):
         def add(total, chunk):
             return total + of_chunk(world, *chunk), None
 
-        return jax.lax.scan(add, jnp.zeros(()), (scale, pose, chunks))[0] / count
+        return jax.lax.scan(add, jnp.zeros((), world.dtype), (scale, pose, chunks))[0] / count
 
     return loss
 
 
 def _largest_confidence(pairs: Pairs, num_views: int) -> Float[Array, "V H W"]:
     shape = (num_views, *pairs.confidence.shape[2:])
-    best = jnp.ones(shape).at[pairs.first].max(pairs.confidence[:, 0])
+    best = jnp.ones(shape, pairs.confidence.dtype).at[pairs.first].max(pairs.confidence[:, 0])
     return best.at[pairs.second].max(pairs.confidence[:, 1])
 
 
@@ -156,6 +157,7 @@ def _better(new: tuple[Array, _Unknowns], old: tuple[Array, _Unknowns]):
 
 
 @partial(jax.jit, static_argnames=("num_views", "steps"))
+@exact_products
 def global_alignment(
     pairs: Pairs,
     num_views: int,
@@ -187,7 +189,7 @@ def global_alignment(
         return (optax.apply_updates(unknowns, updates), moments, best), value
 
     unknowns = _unknowns(start)
-    state = (unknowns, adam.init(unknowns), (jnp.asarray(jnp.inf), unknowns))
+    state = (unknowns, adam.init(unknowns), (jnp.asarray(jnp.inf, pairs.points.dtype), unknowns))
     (unknowns, _, best), losses = jax.lax.scan(step, state, None, length=steps)
     _, unknowns = _better((loss(unknowns), unknowns), best)
     focal_px = _focal_px(unknowns, start)

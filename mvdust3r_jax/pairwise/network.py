@@ -50,5 +50,5 @@ def exact_pairs(
     ends = jnp.stack([jnp.asarray(first), jnp.asarray(second)], axis=1)
     first_from_world = invert_rigid(world_from_cam[ends[:, 0]])
     points = transform_points(first_from_world, world_points[ends])
-    confidence = jnp.where(valid[ends], 10.0, 1.0)
+    confidence = jnp.where(valid[ends], 10.0, 1.0).astype(points.dtype)
     return Pairs(ends[:, 0], ends[:, 1], scale[:, None, None, None, None] * points, confidence)

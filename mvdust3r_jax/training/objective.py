@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
+from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.training import losses
 from mvdust3r_jax.training.losses import Pool
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
@@ -63,6 +64,7 @@ def check_terms(config: ObjectiveConfig) -> None:
         raise ValueError(f"unknown loss terms {', '.join(unknown)}; there are {', '.join(terms)}")
 
 
+@exact_products
 def total_loss(
     config: ObjectiveConfig,
     prediction: Prediction,

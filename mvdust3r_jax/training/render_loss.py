@@ -170,7 +170,7 @@ def _losses_and_gradients(config: ObjectiveConfig, predictions: Prediction, cons
 def _pull_back(config: ObjectiveConfig, gradients: Prediction, cotangents: tuple[Array, dict]):
     del config
     by_scene = cotangents[0]
-    return jax.tree.map(lambda g: jnp.einsum("n,n...->n...", by_scene, g), gradients), None
+    return jax.vmap(lambda c, g: jax.tree.map(lambda x: c * x, g))(by_scene, gradients), None
 
 
 _scene_losses.defvjp(_losses_and_gradients, _pull_back)

@@ -86,6 +86,20 @@ def test_focal_rejects_another_mask():
         from_pointmaps.focal_from_pointmap(jnp.ones((4, 5, 3)), jnp.ones((4, 4), bool))
 
 
+@pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
+def test_masked_pixels_have_no_gradient_of_the_focal_length(wrong):
+    """Also at the origin, where x/z is 0/0; and nothing has where all are masked."""
+    points = jnp.asarray(_views(1)[0][0, :8, :8]).at[2, 3].set(wrong)
+    confidence = jnp.ones((2, 8, 8)).at[0, 2, 3].set(0.0).at[1].set(0.0)
+
+    def total(points):
+        focal_px = from_pointmaps.confident_focal(jnp.stack([points, points]), confidence)
+        return jnp.nansum(focal_px)
+
+    gradient = jax.grad(total)(points)
+    assert np.isfinite(gradient).all() and gradient[0, 0].any() and not gradient[2, 3].any()
+
+
 def test_p3p_contains_the_truth(key):
     """One of the four minimal solutions is the pose behind the rays, for nearly all samples."""
     keys = jax.random.split(key, 2)

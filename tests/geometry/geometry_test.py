@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from mvdust3r_jax.geometry import align, camera, pointmaps
 from mvdust3r_jax.geometry import transforms as tf
@@ -90,6 +91,84 @@ def test_similarity_is_recovered(key, batch):
     np.testing.assert_allclose(scale, np.full(batch, 1.7), rtol=1e-5)
     np.testing.assert_allclose(rotation, target_from_source[..., :3, :3], atol=1e-5)
     np.testing.assert_allclose(translation, 1.7 * target_from_source[..., :3, 3], atol=1e-5)
+
+
+@pytest.mark.parametrize("fit", [align.similarity, align.robust_similarity])
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("weight", [1e-15, 1.0, 1e15])
+def test_similarities_have_no_unit(key, fit, unit, weight):
+    """Neither the points' unit nor the size of the weights changes anything but the translation."""
+    source = jax.random.normal(key, (20, 3))
+    target_from_source = random_rigid(key, ())
+    target = 2 * tf.transform_points(target_from_source, source)
+    scale, rotation, shift = fit(unit * source, unit * target, jnp.full(20, weight))
+    np.testing.assert_allclose(scale, 2.0, rtol=1e-5)
+    np.testing.assert_allclose(rotation, target_from_source[:3, :3], atol=1e-5)
+    np.testing.assert_allclose(shift / unit, 2 * target_from_source[:3, 3], atol=1e-5)
+
+
+@pytest.mark.parametrize("fit", [align.similarity, align.robust_similarity])
+def test_points_without_weight_do_not_reach_a_similarity(key, fit):
+    """Not even as NaN, and their gradient is 0."""
+    source = jax.random.normal(key, (20, 3)).at[3].set(jnp.nan)
+    weights = jnp.ones(20).at[3].set(0.0)
+    scale, gradient = jax.value_and_grad(lambda x: fit(x, 2 * source + 1, weights)[0])(source)
+    np.testing.assert_allclose(scale, 2.0, rtol=1e-5)
+    assert np.isfinite(gradient).all() and not gradient[3].any()
+
+
+CUBE = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3), axis=-1).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("fit", [align.similarity, align.robust_similarity])
+def test_gradients_of_similarities_are_those_of_differences(fit):
+    """Also of a cube, which is equally long in all directions: the SVD has no derivative there."""
+    with jax.enable_x64(True):
+        bent = 2 * CUBE + 0.1 * np.sin(np.arange(24.0)).reshape(8, 3)
+        for target in (2 * CUBE + 1, bent):
+            # The robust one has corners where points fit exactly.
+            if fit is align.similarity or target is bent:
+                given = (jnp.asarray(CUBE), jnp.asarray(target), jnp.linspace(0.5, 1, 8))
+                check_grads(jax.jit(fit), given, order=1, eps=1e-6)
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.eye(3), np.diag([2.0, 1, 1]), np.diag([2.0, 1, 0]), np.diag([3.0, 2, -1])]
+)
+def test_the_nearest_rotation_has_derivatives(matrix):
+    """Equal singular values, a plane and a reflection included; forward and backward."""
+    with jax.enable_x64(True):
+        turn = tf.rotation_from_axis_angle(jnp.array([0.3, -0.5, 0.2]))
+        check_grads(jax.jit(tf.nearest_rotation), (turn @ matrix,), order=1)
+
+
+@pytest.mark.parametrize("shape", [np.zeros((5, 3)), np.outer(np.arange(5), [1, 2, 3])])
+def test_gradients_of_a_similarity_of_too_little_are_finite(shape):
+    """Of one point and of points on a line, off the origin; those of one point have scale 0."""
+    points = jnp.asarray(shape + [0.1, 0.2, 0.3], jnp.float32)
+
+    def total(points):
+        found = align.similarity(points, 3 * points + 1, jnp.ones(5))
+        return sum(jnp.sum(x) for x in found), found[0]
+
+    gradient, scale = jax.grad(total, has_aux=True)(points)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(scale, 3.0 if shape.any() else 0.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
+def test_masked_points_do_not_reach_the_medians(wrong):
+    """They change neither shift nor scale, and have gradient 0."""
+    points = jnp.asarray(CUBE, jnp.float32).at[:, 0].multiply(jnp.arange(8.0)).at[3].set(wrong)
+
+    def total(points, valid):
+        shift, scale = align.median_shift_scale(points, valid)
+        return jnp.where(valid.any(), shift.sum() + scale, 0.0)
+
+    value, gradient = jax.value_and_grad(total)(points, jnp.arange(8) != 3)
+    np.testing.assert_allclose(value, total(points.at[3].set(1.0), jnp.arange(8) != 3))
+    assert np.isfinite(gradient).all() and not gradient[3].any()
+    assert not jax.grad(total)(points, jnp.zeros(8, bool)).any()
 
 
 def test_a_robust_similarity_of_nothing_is_the_identity(key):

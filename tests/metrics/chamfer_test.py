@@ -61,3 +61,35 @@ def test_capped_chamfer_is_the_capped_distance(shift):
     assert chamfer.capped_chamfer_kdtree(a, b, 10.0) == min(distance, 10.0)
     assert np.isnan(chamfer.capped_chamfer_kdtree(a, b[:0], 10.0))
     assert chamfer.capped_chamfer_kdtree(a + np.inf, b, 10.0) == 10.0
+
+
+def test_chamfer_gradients_are_those_of_the_nearest_points(key, monkeypatch):
+    """Blocks that are filled up and masked points change nothing; what is masked has gradient 0."""
+    monkeypatch.setattr(chamfer, "_BLOCK", 8)
+    jax.clear_caches()
+    a, b = jax.random.normal(key, (2, 21, 3))
+    known, true_known = jnp.arange(21) % 5 != 0, jnp.arange(21) % 4 != 0
+
+    def plain(a, b):
+        squared = jnp.sum((a[known][:, None] - b[true_known][None]) ** 2, axis=-1)
+        return squared.min(axis=1).mean() + squared.min(axis=0).mean()
+
+    def blocked(a, b):
+        return chamfer.chamfer_distance(a, known, b, true_known)
+
+    wanted, found = (jax.grad(f, argnums=(0, 1))(a, b) for f in (plain, blocked))
+    for x, y in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+    assert not found[0][~known].any() and not found[1][~true_known].any()
+
+
+def test_chamfer_of_nothing_has_gradient_zero():
+    """Among samples with a distance, where the others are left out of a mean."""
+    clouds = jnp.arange(24.0).reshape(2, 4, 3)
+    known = jnp.ones((2, 4), bool).at[1].set(False)
+
+    def mean(clouds):
+        return jnp.nanmean(chamfer.chamfer_distance(clouds, known, 2 * clouds + 1, known))
+
+    gradient = jax.grad(mean)(clouds)
+    assert np.isfinite(gradient).all() and gradient[0].any() and not gradient[1].any()

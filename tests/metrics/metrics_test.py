@@ -211,6 +211,59 @@ def test_failed_poses_are_wrong(key):
     assert np.isfinite(pair_errors_release(broken, poses, ok).rotation_deg).all()
 
 
+def test_pose_errors_have_gradients_where_cameras_coincide(key):
+    """Finite ones, and 0 for a pose that is not ok, even where it is NaN."""
+    truth = jnp.tile(jnp.eye(4), (4, 1, 1)).at[:, :3, 3].set(jax.random.normal(key, (4, 3)))
+    # Estimated cameras 0 and 1 coincide, and so do the true ones 2 and 3.
+    truth = truth.at[3].set(truth[2])
+    found = truth.at[1].set(truth[0]).at[3].set(jnp.nan).at[2, :3, 3].add(1.0)
+    ok = jnp.array([True, True, True, False])
+
+    def total(poses):
+        errors = pair_errors(poses, truth, ok)
+        return jnp.nansum(errors.translation_deg) + jnp.nansum(errors.rotation_deg)
+
+    gradient = jax.grad(total)(found)
+    assert np.isfinite(gradient).all() and gradient[2].any() and not gradient[3].any()
+
+
+def test_the_similarity_error_of_one_pixel_has_a_gradient(key):
+    """One point fits exactly wherever it is: gradient 0."""
+    points, truth = jax.random.normal(key, (2, 1, 4, 4, 3))
+    valid = jnp.zeros((1, 4, 4), bool).at[0, 1, 2].set(True)
+    gradient = jax.grad(metrics.similarity_error)(points, truth, valid)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_psnr_of_identical_images_has_gradient_zero(key):
+    """It is infinite, and no direction is better than another."""
+    image = jax.random.uniform(key, (8, 8, 3))
+    value, gradient = jax.value_and_grad(image_metrics.psnr)(image, image)
+    assert value == jnp.inf and not gradient.any()
+
+
+IMAGE_METRICS = [image_metrics.psnr, image_metrics.ssim, image_metrics.ssim_release]
+
+
+@pytest.mark.parametrize("metric", IMAGE_METRICS)
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_image_metrics_take_half_precision_as_float32(key, metric, dtype):
+    """Of one image or both: the value is that of the rounded images."""
+    image, truth = jax.random.uniform(key, (2, 12, 12, 3)).astype(dtype)
+    full = [x.astype(jnp.float32) for x in (image, truth)]
+    for found in (metric(image, truth), metric(full[0], truth)):
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, metric(*full), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", IMAGE_METRICS)
+def test_image_metrics_refuse_whole_numbers(metric):
+    """Differences of uint8 would wrap around; the error names the type."""
+    image = jnp.zeros((12, 12, 3), jnp.uint8)
+    with pytest.raises(TypeError, match="uint8"):
+        metric(image, image)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_similarity_error_takes_half_precision(key, dtype):
     """As float32: the error is that of the rounded points."""
