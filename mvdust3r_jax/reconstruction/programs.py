@@ -31,7 +31,7 @@ _WORTH_KEEPING_S = 0.2
 # Rooms and modules of the package that take part in what programs are traced from.
 _TRACED_FROM = (
     *("models", "cameras", "geometry", "splat", "reconstruction"),
-    *("chunked.py", "pytrees.py", "types.py"),
+    *("chunked.py", "products.py", "pytrees.py", "types.py"),
 )
 # Of XLA on CPUs, for programs that run for tenths of a second: its older way of writing loops and
 # less of LLVM's work compile these in two thirds of the time, and they run as fast. Larger networks
