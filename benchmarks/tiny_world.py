@@ -30,6 +30,7 @@ from benchmarks.experiments import PAGE, run
 from benchmarks.machine import RESULTS, read_results, results_path, write_results
 from configs import tiny_world
 from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.training.checkpoint import NEWEST
 
 KEPT = RESULTS / "tiny_world"
 COSTS = "tiny_world_costs"
@@ -241,7 +242,10 @@ def main() -> None:
     if unknown := [name for name in args.questions if name not in QUESTIONS]:
         parser.error(f"questions are {', '.join(QUESTIONS)}; got {unknown[0]!r}")
     if not args.tables:
-        train("start", 0, tiny_world.START_STEPS, args.runs / "start")
+        start, steps = args.runs / "start", tiny_world.START_STEPS
+        # Several calls, of a question each, may run at a time.
+        if not (start / NEWEST / str(steps)).exists():
+            train("start", 0, steps, start)
         for name in args.questions or QUESTIONS:
             answer(QUESTIONS[name], args.seeds, args.steps, args.runs)
     PAGE.write_text(with_tables(PAGE.read_text(), args.seeds, args.steps))
