@@ -3,11 +3,14 @@
 The CPU that tests run on has no such default: looked at is what the programs ask for.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.signatures import NAMED, OTHERS, ROTATION, SMOOTH
+from mvdust3r_jax.models.heads import LinearPointHead
+from tests.signatures import NAMED, OTHERS, ROTATION, SMOOTH, floats
 
 
 def careless_products(function, *given, **named):
@@ -39,6 +42,14 @@ def test_gradients_are_exact_whatever_the_default(name):
     # Not of masks.
     arguments = [i for i, x in enumerate(given) if jax.tree.leaves(x)[0].dtype != jnp.bool_]
     careless, products = careless_products(jax.grad(total, argnums=arguments), *given)
+    assert products and not careless
+
+
+def test_points_are_exact_whatever_the_default():
+    """Of all products of the networks the last one of the points."""
+    head, tokens = LinearPointHead(patch=2), floats(1, 4, 8)
+    params = jax.eval_shape(partial(head.init, grid=(2, 2)), jax.random.key(0), tokens)
+    careless, products = careless_products(partial(head.apply, grid=(2, 2)), params, tokens)
     assert products and not careless
 
 

@@ -21,6 +21,8 @@ from mvdust3r_jax.media.named_colors import Named
 _SAME_LEVELS = 2
 # Modes that the color engine takes as they are.
 _MANAGED = ("RGB", "L", "CMYK", "LAB")
+# Values of a picture in named colors that are converted at a time: floats of a large one would need
+# gigabytes.
 _PART_VALUES = 6_000_000
 _BYTE, _WORD = 255.0, 65535.0
 # Above 1, up to here, floats are of a picture that has something brighter than white.
@@ -49,7 +51,6 @@ def _by_name(image: Image.Image, named: Named) -> UInt8[np.ndarray, "h w 3"]:
     pixels = np.asarray(image.convert("RGB"))
     if tone.is_ordinary(*named):
         return pixels
-    # In parts: floats of a large photograph would need gigabytes.
     parts = np.array_split(pixels, -(-pixels.size // _PART_VALUES))
     wide = (part.astype(np.uint16) * (65535 // 255) for part in parts)
     return np.concatenate([tone.to_srgb(part, *named) for part in wide])

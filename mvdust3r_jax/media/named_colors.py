@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image
 
@@ -36,11 +36,11 @@ def stated(image: Image.Image) -> Named | None:
     """The colors that hold for an opened picture, before it is decoded; None: see its profile."""
     try:
         if image.format == "PNG":
-            return _by_number(_cicp_of_png(image.fp))
+            return _by_number(_looked_up(_cicp_of_png, image.fp))
         if image.info.get("icc_profile"):
             return None
         if image.format == "AVIF":
-            return _by_number(_nclx_of_avif(image.fp))
+            return _by_number(_looked_up(_nclx_of_avif, image.fp))
         if image.format == "HEIF":
             told = image.info.get("nclx_profile") or {}
             names = ("color_primaries", "transfer_characteristics")
@@ -71,22 +71,24 @@ def _is_adobe_by_exif(image: Image.Image) -> bool:
 # ---------------------------------------------------------------- containers
 
 
-def _cicp_of_png(file: io.BufferedIOBase) -> tuple[int, int] | None:
-    """The chunk, which stands before the pixels; the file's position stays what it is."""
+def _looked_up(reader: Callable[[Any], tuple[int, int] | None], file: io.BufferedIOBase):
+    """What a reader finds in the file, whose position stays what it is: Pillow goes on there."""
     place = file.tell()
     try:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"IDAT":
-                return None
-            if kind == b"cICP":
-                primaries, transfer = file.read(2)
-                return primaries, transfer
-            file.seek(length + 4, 1)
-        return None
+        return reader(file)
     finally:
         file.seek(place)
+
+
+def _cicp_of_png(file: io.BufferedIOBase) -> tuple[int, int] | None:
+    """The chunk, which stands before the pixels."""
+    for kind, size in _parts(file, start=8, unstated=12):
+        if kind == b"IDAT":
+            return None
+        if kind == b"cICP" and size >= 2:
+            primaries, transfer = file.read(2)
+            return primaries, transfer
+    return None
 
 
 def _nclx_of_avif(file: io.BufferedIOBase) -> tuple[int, int] | None:
@@ -107,30 +109,36 @@ def _nclx_of_avif(file: io.BufferedIOBase) -> tuple[int, int] | None:
 
 
 def _meta_of(file: io.BufferedIOBase) -> bytes | None:
-    place = file.tell()
-    try:
-        file.seek(0)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"meta":
-                return file.read(min(length - 8, _LARGEST_META))
-            if length < 8:
-                return None
-            file.seek(length - 8, 1)
-        return None
-    finally:
-        file.seek(place)
+    for kind, size in _parts(file):
+        if kind == b"meta":
+            return file.read(min(size, _LARGEST_META))
+    return None
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(kind, content) of boxes that follow each other."""
-    at = 0
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if length < 8:
+    file = io.BytesIO(data)
+    return ((kind, file.read(size)) for kind, size in _parts(file))
+
+
+def _parts(
+    file: io.BufferedIOBase, start: int = 0, unstated: int = 0
+) -> Iterator[tuple[bytes, int]]:
+    """(kind, bytes that follow its head) of parts of a file, which then stands behind the head.
+
+    start: where the first part is. unstated: bytes of a part that its length leaves out, 0 of
+    boxes; of PNG's chunks those of length, kind and checksum.
+    """
+    while True:
+        file.seek(start)
+        head = file.read(8)
+        if len(head) < 8:
             return
-        yield kind, data[at + 8 : at + length]
-        at += length
+        length, kind = struct.unpack(">I4s", head)
+        if length + unstated < 8:
+            return
+        yield kind, length + unstated - 8
+        start += length + unstated
 
 
 def _properties_of(item: int, ipma: bytes) -> list[int]:
