@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
@@ -36,11 +36,11 @@ def stated(image: Image.Image) -> Named | None:
     """The colors that hold for an opened picture, before it is decoded; None: see its profile."""
     try:
         if image.format == "PNG":
-            return _by_number(_looked_up(_cicp_of_png, image.fp))
+            return _by_number(_cicp_of_png(image.fp))
         if image.info.get("icc_profile"):
             return None
         if image.format == "AVIF":
-            return _by_number(_looked_up(_nclx_of_avif, image.fp))
+            return _by_number(_nclx_of_avif(image.fp))
         if image.format == "HEIF":
             told = image.info.get("nclx_profile") or {}
             names = ("color_primaries", "transfer_characteristics")
@@ -69,15 +69,7 @@ def _is_adobe_by_exif(image: Image.Image) -> bool:
 
 
 # ---------------------------------------------------------------- containers
-
-
-def _looked_up(reader: Callable[[Any], tuple[int, int] | None], file: io.BufferedIOBase):
-    """What a reader finds in the file, whose position stays what it is: Pillow goes on there."""
-    place = file.tell()
-    try:
-        return reader(file)
-    finally:
-        file.seek(place)
+# Pillow goes to the pixels itself, wherever a reader has left the file.
 
 
 def _cicp_of_png(file: io.BufferedIOBase) -> tuple[int, int] | None:
