@@ -5,7 +5,8 @@
     python -m benchmarks.tiny_world --tables         # writes the page's tables again
 
 Arms are those of configs/tiny_world.py. Every row of a question is judged twice on the same unseen
-rooms: after equally many steps, and after as many as fit the time of the question's cheapest arm.
+rooms: after equally many steps, and after as many as fit the time of the question's cheapest arm;
+where a question ``goes_on``, once more after twice the steps.
 All arms go on from one network of pairs (``start``), which is trained first and not counted.
 The learning rate is constant and weights are averaged, so a run that is stopped early is what a
 shorter one would have been. What was judged is kept in ``benchmarks/results/tiny_world``, one file
@@ -57,6 +58,8 @@ class Question(NamedTuple):
     targets: int
     numbers: tuple[str, ...]
     rows: tuple[Row, ...]
+    # Whether all arms go on to twice the steps, which shows whether differences grow or shrink.
+    goes_on: bool = False
 
     @property
     def arms(self) -> list[str]:
@@ -68,7 +71,8 @@ QUESTIONS = {
     "pairs": Question(
         "Four views: pairs and global alignment against one pass",
         4, 0, ("nd", "cd", "rra15", "rta15"),
-        (Row("pairs", "pairwise"), Row("four_views", "mvd")),
+        (Row("pairs", "pairwise"), Row("four_views", "mvd"), Row("four_views", "mvd_middle")),
+        goes_on=True,
     ),
     "paths": Question(
         "Twelve views: one path, four that never meet, four with cross-reference blocks",
@@ -109,6 +113,17 @@ def steps_in_equal_time(question: Question, costs: dict[str, float], steps: int)
     return {arm: max(ROUND, round(n / ROUND) * ROUND) for arm, n in exact.items()}
 
 
+def plans(question: Question, costs: dict[str, float], steps: int) -> dict[str, dict[str, int]]:
+    """What each table of a question is called, and the steps of every arm in it."""
+    found = {
+        "Equally many steps": dict.fromkeys(question.arms, steps),
+        "Equal time": steps_in_equal_time(question, costs, steps),
+    }
+    if question.goes_on:
+        found["Twice the steps"] = dict.fromkeys(question.arms, 2 * steps)
+    return found
+
+
 def kept_file(arm: str, seed: int, steps: int) -> Path:
     """What an arm scored, by ``method views``."""
     return KEPT / f"{arm}_{seed}_{steps}.json"
@@ -121,7 +136,16 @@ def read_kept(arm: str, seed: int, steps: int) -> dict[str, dict[str, list]]:
 
 
 def train(arm: str, seed: int, steps: int, workdir: Path, init_from: str = "") -> Path:
-    """An arm to this step, from where it is; returns its folder."""
+    """An arm to this step, from where it is; returns its folder.
+
+    Raises:
+        SystemExit: the arm has gone on, and what it was at this step is no longer there.
+    """
+    newest = workdir / NEWEST
+    names = [path.name for path in newest.iterdir()] if newest.exists() else []
+    there = [int(name) for name in names if name.isdigit()]
+    if there and max(there) > steps:
+        sys.exit(f"{workdir} is at step {max(there)}, and {steps} is to be judged: begin it anew")
     config = f"configs/tiny_world.py:{arm},{seed}"
     fields = [f"--config.stop_step={steps}", f"--config.init_from={init_from}"]
     run(["train.py", "--config", config, "--workdir", str(workdir), *fields, "--allow_changes"])
@@ -136,7 +160,7 @@ def carry_out(question: Question, arm: str, seed: int, steps: int, runs: Path) -
     if not methods:
         return
     workdir = train(arm, seed, steps, runs / f"{arm}_{seed}", init_from=str(runs / "start"))
-    judged = runs / "judged" / f"{arm}_{seed}_{steps}_{question.views}"
+    judged = runs / "judged" / f"{arm}_{seed}_{steps}_{question.views}_{'_'.join(methods)}"
     run([
         "eval.py", "--config", "configs/eval_tiny_world.py", "--weights", str(workdir),
         "--workdir", str(judged), f"--config.methods={','.join(methods)}",
@@ -222,10 +246,9 @@ def with_tables(page: str, seeds: int, steps: int) -> str:
         start, end = f"<!-- tiny_world {name} -->\n", "<!-- end tiny_world -->"
         if start not in page or not set(question.arms) <= set(known):
             continue
-        equal_steps = dict.fromkeys(question.arms, steps)
-        equal_time = steps_in_equal_time(question, known, steps)
-        content = f"Equally many steps:\n\n{table(question, seeds, equal_steps)}\n\n"
-        content += f"Equal time:\n\n{table(question, seeds, equal_time)}\n"
+        shown = plans(question, known, steps).items()
+        texts = [f"{title}:\n\n{table(question, seeds, plan)}\n" for title, plan in shown]
+        content = "\n".join(texts)
         before, _, rest = page.partition(start)
         page = before + start + content + end + rest.partition(end)[2]
     return page
@@ -253,10 +276,10 @@ def main() -> None:
 
 def answer(question: Question, seeds: int, steps: int, runs: Path) -> None:
     """Seed by seed, so that a first answer is there early; shorter runs first, then on."""
-    equal_time = steps_in_equal_time(question, costs(question.arms), steps)
+    asked = plans(question, costs(question.arms), steps).values()
     for seed in range(1, seeds + 1):
         for arm in question.arms:
-            for stop in sorted({equal_time[arm], steps}):
+            for stop in sorted({plan[arm] for plan in asked}):
                 carry_out(question, arm, seed, stop, runs)
 
 

@@ -35,6 +35,13 @@ def test_equal_time_is_the_cheapest_arms():
     assert steps == {"one_path": 3000, "four_paths_apart": 1500, "four_paths": 1000}
 
 
+def test_an_arm_that_went_on_is_not_judged_as_what_it_was(tmp_path):
+    """A folder at step 20 says nothing of step 10."""
+    (tmp_path / tiny_world.NEWEST / "20").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="at step 20, and 10 is to be judged"):
+        tiny_world.train("pairs", 1, 10, tmp_path)
+
+
 def test_interval_grows_with_disagreement_of_seeds():
     """Seeds that disagree widen the interval, however many rooms agree within a seed."""
     rooms = np.random.default_rng(0).normal(size=(1, 200)) * 0.1
