@@ -14,6 +14,7 @@ import ast
 import gc
 import logging
 import os
+import threading
 
 from tests.xla_flags import xla_flags
 
@@ -31,6 +32,19 @@ import jax
 import jaxtyping._import_hook
 import pytest
 from jax._src import compiler
+from jax._src.interpreters import mlir
+
+_new_context, _of_thread = mlir.make_ir_context, threading.local()
+
+
+def _kept_context():
+    """The thread's own: to make one takes as long as all else before a small program's compiler."""
+    if not hasattr(_of_thread, "context"):
+        _of_thread.context = _new_context()
+    return _of_thread.context
+
+
+mlir.make_ir_context = _kept_context
 
 # Until all tests are imported there is nothing to collect.
 gc.disable()

@@ -147,16 +147,23 @@ def _nearest_rotation_jvp(primals, tangents):
     return rotation, turned @ x @ jnp.swapaxes(v, -1, -2)
 
 
+@exact_products
 def rotation_angle_deg(
     rotation_1: Float[Array, "*batch 3 3"], rotation_2: Float[Array, "*batch 3 3"]
 ) -> Float[Array, "*batch"]:
-    """Angle between two rotations in [0, 180] degrees, accurate near 0 as well.
+    """Angle between two rotations in [0, 180] degrees, accurate at both ends.
 
-    The Frobenius distance is 2 sqrt(2) sin(angle / 2); arcsin of it does not lose the small angles
-    that the arccos of a trace would. The gradient is 0 at 180 degrees, where it has no direction.
+    Up to a right angle by the Frobenius distance, 2 sqrt(2) sin(angle / 2), which does not lose
+    small angles as the arccos of a trace does; beyond it by sine and cosine, whose gradient stays
+    small at a half turn, where it has no direction.
     """
     difference = rotation_1 - rotation_2
     chord = safe_norm(difference.reshape(*difference.shape[:-2], 9)) / (2 * jnp.sqrt(2.0))
-    below = chord < 1
-    half = jnp.where(below, jnp.arcsin(jnp.where(below, chord, 0.0)), jnp.pi / 2)
-    return jnp.rad2deg(2 * half)
+    acute = chord < jnp.sqrt(0.5)
+    near = 2 * jnp.arcsin(jnp.where(acute, chord, 0.0))
+    turn = jnp.swapaxes(rotation_1, -1, -2) @ rotation_2
+    twice_cosine = jnp.trace(turn, axis1=-2, axis2=-1) - 1
+    skew = turn - jnp.swapaxes(turn, -1, -2)
+    twice_sine = safe_norm(jnp.stack([skew[..., 0, 1], skew[..., 0, 2], skew[..., 1, 2]], axis=-1))
+    far = jnp.arctan2(twice_sine, jnp.where(acute, 1.0, twice_cosine))
+    return jnp.rad2deg(jnp.where(acute, near, far))

@@ -160,9 +160,9 @@ def _order_pairs(keys: Int[Array, "n"]) -> Int[Array, "n"]:
 def depth_order(depths: Float[Array, "G"]) -> Int[Array, "G"]:
     """Gaussians front to back, ties by index; infinite depths last. Depths must not be negative.
 
-    The bits of non-negative floats order as integers do; adding 0.0 turns -0.0 into +0.0.
+    The bits of non-negative floats order as integers do; -0.0 loses its sign.
     """
-    bits = lax.bitcast_convert_type(depths + 0.0, jnp.int32)
+    bits = lax.bitcast_convert_type(depths, jnp.int32) & 0x7FFFFFFF
     return lax.platform_dependent(bits, cpu=_order_packed, default=_order_pairs)
 
 

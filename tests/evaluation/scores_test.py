@@ -1,7 +1,5 @@
 """Numbers of answers: invariances, the truth's own scores, splats of points."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,28 +12,38 @@ from mvdust3r_jax.evaluation.networks import best_path
 from mvdust3r_jax.geometry import transforms
 from mvdust3r_jax.geometry.truth import true_pointmaps
 from mvdust3r_jax.types import Prediction
+from tests.compiled import Compiled, compiled
 from tests.evaluation.boxes import SIZE, TARGETS, VIEWS, box_set
+
+transforms, scores = Compiled(transforms), Compiled(scores)
+best_path, fixed_splats, oracle_prediction, add_poses, ground_truth, true_pointmaps = map(
+    compiled,
+    (best_path, fixed_splats, oracle_prediction, add_poses, ground_truth, true_pointmaps),
+)
+FIRST = jnp.asarray(np.zeros(1, np.int32))
 
 
 def test_a_known_similarity_changes_no_aligned_metric():
     """A prediction scaled, moved and (where axes do not matter) turned scores the same."""
     batch = jax.tree.map(jnp.asarray, box_set().load(["5"], VIEWS, 0))
-    truth = ground_truth(batch, VIEWS, jnp.zeros(1, jnp.int32))
-    wobbly = truth.points * (1 + 0.1 * jnp.sin(5 * truth.points))
+    truth = jax.device_get(ground_truth(batch, VIEWS, FIRST))
+    wobbly = truth.points * (1 + np.float32(0.1) * np.sin(5 * truth.points))
 
     def score(factor, turn=(0.0, 0.0, 0.0), move=(0.0, 0.0, 0.0)):
-        rotation = transforms.rotation_from_axis_angle(jnp.array(turn))
-        moved = transforms.rigid(rotation, jnp.array(move))
+        rotation = transforms.rotation_from_axis_angle(np.float32(turn))
+        moved = np.asarray(transforms.rigid(rotation, np.float32(move)))
+        scaled = truth.ref_from_cam.copy()
+        scaled[..., :3, 3] *= factor
         estimate = Estimate(
-            points=transforms.transform_points(moved[None, None], factor * wobbly),
-            confidence=jnp.ones(wobbly.shape[:-1]),
+            points=transforms.transform_points(moved[None, None], np.float32(factor) * wobbly),
+            confidence=np.ones(wobbly.shape[:-1], np.float32),
             gaussians=None,
-            reference=jnp.zeros(1, jnp.int32),
-            focal_px=jnp.full(1, 30.0),
-            ref_from_cam=moved @ truth.ref_from_cam.at[..., :3, 3].multiply(factor),
-            pose_ok=jnp.ones((1, VIEWS), bool),
+            reference=FIRST,
+            focal_px=np.full(1, 30, np.float32),
+            ref_from_cam=moved @ scaled,
+            pose_ok=np.ones((1, VIEWS), bool),
         )
-        return jax.jit(scores.score)(estimate, batch)
+        return jax.device_get(scores.score(estimate, batch))
 
     plain, moved = score(1.0), score(3.7, move=(0.4, -0.2, 0.3))
     turned = score(3.7, turn=(0.5, 0.2, -0.3), move=(0.4, -0.2, 0.3))
@@ -54,13 +62,14 @@ def test_a_known_similarity_changes_no_aligned_metric():
 def test_best_path_is_chosen_by_the_truth():
     """Of two paths the one that equals the truth is taken, with its own reference view."""
     batch = jax.tree.map(jnp.asarray, box_set().load(["5", "6"], VIEWS, 0))
-    exact = [ground_truth(batch, VIEWS, jnp.full(2, r)).points for r in range(2)]
-    paths = jnp.stack([exact[0].at[0].multiply(jnp.array([1.0, 2.0, 1.0])), exact[1]], axis=1)
-    paths = paths.at[1, 1, ..., 0].add(paths[1, 1, ..., 2] ** 2)
-    prediction = Prediction(paths, jnp.ones(paths.shape[:-1]))
+    exact = [np.array(ground_truth(batch, VIEWS, np.full(2, r)).points) for r in range(2)]
+    paths = np.stack(exact, axis=1)
+    paths[0, 0] *= np.float32([1.0, 2.0, 1.0])
+    paths[1, 1, ..., 0] += paths[1, 1, ..., 2] ** 2
+    prediction = Prediction(paths, np.ones(paths.shape[:-1], np.float32))
     chosen, reference = best_path(prediction, batch)
     np.testing.assert_array_equal(reference, [1, 0])
-    np.testing.assert_allclose(chosen.points[0], exact[1][0])
+    np.testing.assert_allclose(np.asarray(chosen.points)[0], exact[1][0])
 
 
 def test_fixed_splats_show_true_points_as_the_oracle_does_nearly():
@@ -68,15 +77,15 @@ def test_fixed_splats_show_true_points_as_the_oracle_does_nearly():
     batch = jax.tree.map(
         jnp.asarray, box_views(np.random.default_rng(0), 1, VIEWS + TARGETS, SIZE, SIZE)
     )
-    waves = jnp.sin(2 * true_pointmaps(batch, 1)[:, 0])
-    batch = batch.replace(images=waves)
+    waves = np.sin(2 * np.asarray(true_pointmaps(batch, 1))[:, 0])
+    batch = batch.replace(images=jnp.asarray(waves))
     true = oracle_prediction(batch, VIEWS)
     psnr = {}
     for name, prediction in (("oracle", true), ("fixed", fixed_splats(true, batch))):
-        estimate = add_poses(prediction, batch, jnp.zeros(1, jnp.int32))
-        draw = functools.partial(scores.novel_views, sh_degree=0, max_scale=1.0)
-        images = jax.jit(draw)(estimate, batch)
-        psnr[name] = float(scores.score_images_plain(images, waves[:, VIEWS:])["psnr_db"][0])
-    gray = scores.score_images_plain(jnp.zeros_like(images), waves[:, VIEWS:])["psnr_db"][0]
+        estimate = add_poses(prediction, batch, FIRST)
+        images = scores.novel_views(estimate, batch, sh_degree=0, max_scale=1.0)
+        psnr[name] = np.asarray(scores.score_images_plain(images, waves[:, VIEWS:])["psnr_db"])[0]
+    nothing = np.zeros_like(images)
+    gray = np.asarray(scores.score_images_plain(nothing, waves[:, VIEWS:])["psnr_db"])[0]
     assert psnr["fixed"] > gray + 3
     assert psnr["fixed"] > psnr["oracle"] - 5

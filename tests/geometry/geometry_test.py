@@ -6,32 +6,30 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mvdust3r_jax.geometry import align, camera, pointmaps
-from mvdust3r_jax.geometry import transforms as tf
+from mvdust3r_jax.geometry import align, camera, pointmaps, transforms
+from tests.compiled import Compiled, normal, uniform
 from tests.pinhole import pinhole
 
+align, camera, pointmaps, tf = map(Compiled, (align, camera, pointmaps, transforms))
 BATCHES = [(), (1,), (2, 3)]
 
 
-def random_rigid(key, batch):
-    k1, k2 = jax.random.split(key)
-    rotation = tf.rotation_from_quat(jax.random.normal(k1, (*batch, 4)))
-    return tf.rigid(rotation, jax.random.normal(k2, (*batch, 3)))
+def random_rigid(batch):
+    return tf.rigid(tf.rotation_from_quat(normal(8, *batch, 4)), normal(9, *batch, 3))
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_inverse_undoes(key, batch):
+def test_inverse_undoes(batch):
     """invert_rigid(T) @ T is the identity."""
-    a_from_b = random_rigid(key, batch)
-    np.testing.assert_allclose(
-        tf.invert_rigid(a_from_b) @ a_from_b, np.broadcast_to(np.eye(4), (*batch, 4, 4)), atol=1e-6
-    )
+    a_from_b = random_rigid(batch)
+    product = np.asarray(tf.invert_rigid(a_from_b)) @ np.asarray(a_from_b)
+    np.testing.assert_allclose(product, np.broadcast_to(np.eye(4), (*batch, 4, 4)), atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_quaternion_round_trip(key, batch):
+def test_quaternion_round_trip(batch):
     """Rotation -> quaternion -> rotation, half turns and the identity included."""
-    rotation = tf.rotation_from_quat(jax.random.normal(key, (*batch, 4)))
+    rotation = tf.rotation_from_quat(normal(0, *batch, 4))
     np.testing.assert_allclose(
         tf.rotation_from_quat(tf.quat_from_rotation(rotation)), rotation, atol=2e-6
     )
@@ -50,14 +48,16 @@ def test_axis_angle_has_its_angle(angle):
     np.testing.assert_allclose(got, np.rad2deg(angle), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("angle", [1e-3, 1.0, 3.1, np.pi])
+@pytest.mark.parametrize("angle", [1e-3, 1.0, 1.6, 3.1, 3.1415, np.pi])
 def test_the_angle_has_a_finite_gradient(angle):
-    """At a half turn too, where it is 180 exactly."""
+    """A radian's degrees for its four entries, and no more at a half turn."""
     c, s = np.cos(angle), np.sin(angle)
-    turned = jnp.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], jnp.float32)
-    value, grad = jax.value_and_grad(tf.rotation_angle_deg)(turned, jnp.eye(3))
-    np.testing.assert_allclose(value, np.rad2deg(angle), rtol=1e-3)
-    assert np.isfinite(grad).all() and (angle == np.pi) == (not grad.any())
+    turned = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
+    value, grad = jax.value_and_grad(tf.rotation_angle_deg)(turned, np.eye(3, dtype=np.float32))
+    np.testing.assert_allclose(value, np.rad2deg(angle), rtol=1e-6, atol=1e-5)
+    along = np.sum(np.asarray(grad) * [[-s, -c, 0], [c, -s, 0], [0, 0, 0]])
+    np.testing.assert_allclose(abs(along), np.rad2deg(1.0), rtol=1e-3)
+    assert np.abs(grad).max() < 60
 
 
 def test_norm_gradient_at_zero_is_zero():
@@ -67,26 +67,24 @@ def test_norm_gradient_at_zero_is_zero():
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_project_inverts_unproject(key, batch):
+def test_project_inverts_unproject(batch):
     """Unprojecting a depth map and projecting it returns the pixel grid."""
-    k1, k2 = jax.random.split(key)
-    depth = jax.random.uniform(k1, (*batch, 5, 7), minval=0.5, maxval=4.0)
-    focal = jax.random.uniform(k2, batch, minval=5.0, maxval=9.0)
-    intrinsics = jnp.asarray(pinhole(focal, 5, 7))
+    depth = uniform(0, *batch, 5, 7, low=0.5, high=4.0)
+    intrinsics = jnp.asarray(pinhole(uniform(1, *batch, low=5.0, high=9.0), 5, 7))
     pixels = camera.project(camera.unproject(depth, intrinsics), intrinsics)
     grid = np.broadcast_to(camera.pixel_grid(5, 7), pixels.shape)
     np.testing.assert_allclose(pixels, grid, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_similarity_is_recovered(key, batch):
+def test_similarity_is_recovered(batch):
     """The alignment of a transformed cloud is the transform; zero weights ignore outliers."""
-    k1, k2 = jax.random.split(key)
-    source = jax.random.normal(k1, (*batch, 20, 3))
-    target_from_source = random_rigid(k2, batch)
-    target = 1.7 * tf.transform_points(target_from_source, source)
-    target = target.at[..., 0, :].set(100.0)
-    weights = jnp.ones((*batch, 20)).at[..., 0].set(0.0)
+    source = normal(0, *batch, 20, 3)
+    target_from_source = np.asarray(random_rigid(batch))
+    target = 1.7 * np.array(tf.transform_points(target_from_source, source))
+    target[..., 0, :] = 100.0
+    weights = np.ones((*batch, 20), np.float32)
+    weights[..., 0] = 0.0
     scale, rotation, translation = align.similarity(source, target, weights)
     np.testing.assert_allclose(scale, np.full(batch, 1.7), rtol=1e-5)
     np.testing.assert_allclose(rotation, target_from_source[..., :3, :3], atol=1e-5)
@@ -96,23 +94,24 @@ def test_similarity_is_recovered(key, batch):
 @pytest.mark.parametrize("fit", [align.similarity, align.robust_similarity])
 @pytest.mark.parametrize("unit", [1e-8, 1.0, 1e8])
 @pytest.mark.parametrize("weight", [1e-15, 1.0, 1e15])
-def test_similarities_have_no_unit(key, fit, unit, weight):
+def test_similarities_have_no_unit(fit, unit, weight):
     """Neither the points' unit nor the size of the weights changes anything but the translation."""
-    source = jax.random.normal(key, (20, 3))
-    target_from_source = random_rigid(key, ())
-    target = 2 * tf.transform_points(target_from_source, source)
-    scale, rotation, shift = fit(unit * source, unit * target, jnp.full(20, weight))
+    source, unit = np.asarray(normal(0, 20, 3)), np.float32(unit)
+    target_from_source = np.asarray(random_rigid(()))
+    target = 2 * np.asarray(tf.transform_points(target_from_source, source))
+    scale, rotation, shift = fit(unit * source, unit * target, np.full(20, weight, np.float32))
     np.testing.assert_allclose(scale, 2.0, rtol=1e-5)
     np.testing.assert_allclose(rotation, target_from_source[:3, :3], atol=1e-5)
     np.testing.assert_allclose(shift / unit, 2 * target_from_source[:3, 3], atol=1e-5)
 
 
 @pytest.mark.parametrize("fit", [align.similarity, align.robust_similarity])
-def test_points_without_weight_do_not_reach_a_similarity(key, fit):
+def test_points_without_weight_do_not_reach_a_similarity(fit):
     """Not even as NaN, and their gradient is 0."""
-    source = jax.random.normal(key, (20, 3)).at[3].set(jnp.nan)
-    weights = jnp.ones(20).at[3].set(0.0)
-    scale, gradient = jax.value_and_grad(lambda x: fit(x, 2 * source + 1, weights)[0])(source)
+    known = np.arange(20) != 3
+    source = np.where(known[:, None], normal(0, 20, 3), np.nan)
+    value_and_grad = jax.value_and_grad(lambda x: fit(x, 2 * source + 1, known * 1.0)[0])
+    scale, gradient = jax.jit(value_and_grad)(source)
     np.testing.assert_allclose(scale, 2.0, rtol=1e-5)
     assert np.isfinite(gradient).all() and not gradient[3].any()
 
@@ -151,7 +150,7 @@ def test_gradients_of_a_similarity_of_too_little_are_finite(shape):
         found = align.similarity(points, 3 * points + 1, jnp.ones(5))
         return sum(jnp.sum(x) for x in found), found[0]
 
-    gradient, scale = jax.grad(total, has_aux=True)(points)
+    gradient, scale = jax.jit(jax.grad(total, has_aux=True))(points)
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose(scale, 3.0 if shape.any() else 0.0, rtol=1e-5)
 
@@ -159,26 +158,31 @@ def test_gradients_of_a_similarity_of_too_little_are_finite(shape):
 @pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
 def test_masked_points_do_not_reach_the_medians(wrong):
     """They change neither shift nor scale, and have gradient 0."""
-    points = jnp.asarray(CUBE, jnp.float32).at[:, 0].multiply(jnp.arange(8.0)).at[3].set(wrong)
+    points = np.float32(CUBE * np.stack([np.arange(8), np.ones(8), np.ones(8)], axis=-1))
+    points[3], known = wrong, np.concatenate([points[:3], np.ones((1, 3)), points[4:]])
 
     def total(points, valid):
         shift, scale = align.median_shift_scale(points, valid)
         return jnp.where(valid.any(), shift.sum() + scale, 0.0)
 
-    value, gradient = jax.value_and_grad(total)(points, jnp.arange(8) != 3)
-    np.testing.assert_allclose(value, total(points.at[3].set(1.0), jnp.arange(8) != 3))
+    value_and_grad = jax.jit(jax.value_and_grad(total))
+    value, gradient = value_and_grad(points, np.arange(8) != 3)
+    np.testing.assert_allclose(value, value_and_grad(known, np.arange(8) != 3)[0])
     assert np.isfinite(gradient).all() and not gradient[3].any()
-    assert not jax.grad(total)(points, jnp.zeros(8, bool)).any()
+    assert not value_and_grad(points, np.zeros(8, bool))[1].any()
 
 
-def test_a_robust_similarity_of_nothing_is_the_identity(key):
+def test_a_robust_similarity_of_nothing_is_the_identity():
     """No weight is positive; with weights the outlier is passed over, in half precision too."""
-    source = jax.random.normal(key, (20, 3)).astype(jnp.bfloat16)
-    target = (2 * source).at[0].set(100.0)
-    scale, rotation, translation = align.robust_similarity(source, target, jnp.zeros(20))
-    assert scale == 1 and (rotation == jnp.eye(3)).all() and (translation == 0).all()
-    assert np.isnan(align.robust_similarity(source, target, jnp.full(20, jnp.nan))[0])
-    weights = jnp.ones(20, jnp.bfloat16)
+    source = np.asarray(normal(0, 20, 3), jnp.bfloat16)
+    target = 2 * source
+    target[0] = 100.0
+    found = align.robust_similarity(source, target, np.zeros(20, np.float32))
+    for got, want in zip(found, (1.0, np.eye(3), np.zeros(3)), strict=True):
+        np.testing.assert_array_equal(got, want)
+    nothing = np.full(20, np.nan, np.float32)
+    assert np.isnan(align.robust_similarity(source, target, nothing)[0])
+    weights = np.ones(20, jnp.bfloat16)
     scale, rotation, _ = align.robust_similarity(source, target, weights)
     np.testing.assert_allclose(scale, 2.0, rtol=1e-3)
     np.testing.assert_allclose(rotation, np.eye(3), atol=1e-3)
@@ -194,8 +198,9 @@ def test_lower_median(count, expected):
 
 def test_masked_points_do_not_reach_the_mean_distance():
     """NaN under a false mask changes neither the value nor the gradient."""
-    points = jnp.ones((1, 1, 2, 3)).at[0, 0, 1].set(jnp.nan)
-    valid = jnp.array([[[True, False]]])
+    points = np.ones((1, 1, 2, 3), np.float32)
+    points[0, 0, 1] = np.nan
+    valid = np.array([[[True, False]]])
     value, grad = jax.value_and_grad(pointmaps.mean_distance)(points, valid)
     np.testing.assert_allclose(value, np.sqrt(3.0), rtol=1e-6)
     assert np.isfinite(grad).all() and (grad[0, 0, 1] == 0).all()

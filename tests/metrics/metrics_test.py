@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 
 from mvdust3r_jax.geometry import transforms
-from mvdust3r_jax.metrics import chamfer
+from mvdust3r_jax.metrics import chamfer, poses
 from mvdust3r_jax.metrics import images as image_metrics
 from mvdust3r_jax.metrics import pointmaps as metrics
-from mvdust3r_jax.metrics.poses import (
-    mean_average_accuracy,
-    pair_errors,
-    pair_errors_release,
-    share_below,
-    view_pairs,
+from mvdust3r_jax.metrics.chamfer import chamfer_distance_kdtree
+from mvdust3r_jax.metrics.poses import view_pairs
+from tests.compiled import Compiled, compiled, normal, uniform
+
+transforms, chamfer, image_metrics, metrics = map(
+    Compiled, (transforms, chamfer, image_metrics, metrics)
 )
+mean_average_accuracy = compiled(poses.mean_average_accuracy)
+pair_errors, pair_errors_release = map(compiled, (poses.pair_errors, poses.pair_errors_release))
+share_below = compiled(poses.share_below)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 CASES = ["dense", "sparse", "empty_sample", "render_view", "eval_levels", "eval_far_degenerate"]
@@ -61,7 +64,7 @@ def test_chamfer_of_aligned_clouds_matches_golden(case):
     np.testing.assert_allclose(blocked, golden["eval_cd_raw"], rtol=1e-4)
     for b in range(batch):
         keep = np.asarray(mask[b])
-        tree = chamfer.chamfer_distance_kdtree(*(np.asarray(x[b])[keep] for x in flat))
+        tree = chamfer_distance_kdtree(*(np.asarray(x[b])[keep] for x in flat))
         np.testing.assert_allclose(tree, golden["eval_cd_raw"][b], rtol=1e-4)
 
 
@@ -102,16 +105,13 @@ def test_multiref_matches_golden():
     np.testing.assert_allclose(per_slot.min(axis=1).mean(), golden["pts3d_best"], rtol=2e-5)
 
 
-def test_similarity_changes_nothing(key):
+def test_similarity_changes_nothing():
     """Scaling and moving the prediction leaves ND unchanged; noise of known size moves it."""
-    keys = jax.random.split(key, 3)
-    truth = jax.random.normal(keys[0], (1, 3, 24, 32, 3)) + jnp.array([0, 0, 3.0]).reshape(
-        1, 1, 1, 1, 3
-    )
-    valid = jax.random.uniform(keys[1], truth.shape[:-1]) < 0.8
+    truth = np.asarray(normal(0, 1, 3, 24, 32, 3)) + np.float32([0, 0, 3])
+    valid = np.asarray(uniform(1, *truth.shape[:-1])) < 0.8
     moved = 7.5 * truth + 2.0
     assert metrics.point_errors(moved, truth, valid).nd < 1e-5
-    noise = 0.01 * jax.random.normal(keys[2], truth.shape)
+    noise = np.float32(0.01) * np.asarray(normal(2, *truth.shape))
     # Mean length of a 3-D Gaussian error: sigma * 2 sqrt(2 / pi). The noise also moves the medians
     # by which the clouds are aligned.
     expected = 0.01 * 2 * np.sqrt(2 / np.pi)
@@ -120,24 +120,24 @@ def test_similarity_changes_nothing(key):
     )
 
 
-def test_noise_moves_the_chamfer_distance_by_twice_its_square(key):
+def test_noise_moves_the_chamfer_distance_by_twice_its_square():
     """Every point's nearest neighbor is its own noisy copy: mean squared length, both ways."""
-    grid = jnp.stack(jnp.meshgrid(*[jnp.arange(6.0)] * 3), axis=-1).reshape(1, -1, 3)
-    noise = 0.01 * jax.random.normal(key, grid.shape)
-    known = jnp.ones(grid.shape[:2], bool)
+    grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), axis=-1).reshape(1, -1, 3)
+    grid, noise = np.float32(grid), np.float32(0.01) * np.asarray(normal(0, *grid.shape))
+    known = np.ones(grid.shape[:2], bool)
     found = chamfer.chamfer_distance(grid + noise, known, grid, known)
     # The coordinates have seven digits, their differences five.
-    np.testing.assert_allclose(found, 2 * jnp.mean(jnp.sum(noise**2, axis=-1)), rtol=1e-3)
+    np.testing.assert_allclose(found, 2 * np.mean(np.sum(noise**2, axis=-1)), rtol=1e-3)
 
 
 def test_turned_cameras_move_the_pose_errors_by_the_angles():
     """Cameras along x, turned about z by 0, 4, 10 and 30 degrees: all by hand."""
     turns_deg = np.array([0.0, 4.0, 10.0, 30.0])
-    positions = jnp.zeros((4, 3)).at[:, 0].set(jnp.array([0.0, 1.0, 3.0, 4.0]))
-    axis_angle = jnp.zeros((4, 3)).at[:, 2].set(jnp.deg2rad(turns_deg))
+    positions = np.outer([0, 1, 3, 4], [1, 0, 0]).astype(np.float32)
+    axis_angle = np.outer(np.deg2rad(turns_deg), [0, 0, 1]).astype(np.float32)
     found = transforms.rigid(transforms.rotation_from_axis_angle(axis_angle), positions)
-    truth = transforms.rigid(jnp.broadcast_to(jnp.eye(3), (4, 3, 3)), positions)
-    errors = pair_errors(found, truth, jnp.ones(4, bool))
+    truth = transforms.rigid(np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)), positions)
+    errors = pair_errors(found, truth, np.ones(4, bool))
     i, j = view_pairs(4)
     rotation, direction = np.abs(turns_deg[j] - turns_deg[i]), turns_deg[i]
     np.testing.assert_allclose(errors.rotation_deg, rotation, atol=1e-2)
@@ -147,24 +147,25 @@ def test_turned_cameras_move_the_pose_errors_by_the_angles():
     assert share_below(errors.translation_deg) == 1
     larger = np.maximum(rotation, direction)[:, None]
     by_hand = (larger < np.arange(1, 31) - 0.1).mean()
-    exact = jax.tree.map(lambda x: jnp.round(x), errors)
+    exact = jax.tree.map(np.round, jax.device_get(errors))
     np.testing.assert_allclose(mean_average_accuracy(exact), by_hand, rtol=1e-6)
 
 
-def test_noise_moves_the_psnr_by_its_logarithm(key):
+def test_noise_moves_the_psnr_by_its_logarithm():
     """-20 log10 of the standard deviation, for data of range 1."""
-    image = jax.random.uniform(key, (64, 64, 3))
-    noisy = image + 0.05 * jax.random.normal(jax.random.key(1), image.shape)
+    image = np.asarray(uniform(0, 64, 64, 3))
+    noisy = image + np.float32(0.05) * np.asarray(normal(1, *image.shape))
     # 12288 values: the mean square is within 1.3 %, three deviations are 0.17 dB.
     np.testing.assert_allclose(image_metrics.psnr(noisy, image), -20 * np.log10(0.05), atol=0.17)
 
 
 def test_non_finite_predictions_cost_the_cap():
     """A NaN prediction is a failure, not a sample without value."""
-    truth = jnp.ones((1, 2, 4, 4, 3)).at[..., 0].set(jnp.arange(4.0).reshape(1, 1, 1, 4))
-    valid = jnp.ones((1, 2, 4, 4), bool)
-    broken = truth.at[0, 1, 0, 0].set(jnp.nan)
-    found = metrics.point_errors(broken, truth, valid)
+    truth = np.ones((1, 2, 4, 4, 3), np.float32)
+    truth[..., 0] = np.arange(4)
+    broken = truth.copy()
+    broken[0, 1, 0, 0] = np.nan
+    found = jax.device_get(metrics.point_errors(broken, truth, np.ones((1, 2, 4, 4), bool)))
     assert found.per_view[0, 1] == metrics.ERROR_CAP and np.isfinite(found.nd[0])
 
 
@@ -174,11 +175,12 @@ def test_pose_errors_match_golden():
     truth, found = (jnp.asarray(golden[k], jnp.float32) for k in ("c2w_gt", "c2w_pred"))
     ok = jnp.ones(truth.shape[:2], bool)
     np.testing.assert_array_equal(view_pairs(5), (golden["pair_i"], golden["pair_j"]))
-    release = pair_errors_release(found, truth, ok)
+    release, usual = (
+        jax.device_get(errors(found, truth, ok)) for errors in (pair_errors_release, pair_errors)
+    )
     # Both arccos are ill-conditioned at 1: float32 leaves hundredths of a degree.
     np.testing.assert_allclose(release.rotation_deg, golden["theta_R"], atol=1e-2)
     np.testing.assert_allclose(release.translation_deg, golden["theta_t"], atol=6e-2)
-    usual = pair_errors(found, truth, ok)
     np.testing.assert_allclose(usual.rotation_deg, golden["theta_R_std"], atol=1e-2)
     defined = ~np.isnan(usual.translation_deg)
     np.testing.assert_allclose(
@@ -187,59 +189,56 @@ def test_pose_errors_match_golden():
     assert (~defined).sum() == 1  # the two identical true cameras
     for errors, end in ((release, ""), (usual, "_std")):
         rows = slice(None) if end == "" else slice(0, 5)
-        rra, rta = (
-            share_below(errors.rotation_deg),
-            share_below(errors.translation_deg),
-        )
+        rra, rta = (np.asarray(share_below(angles)) for angles in jax.tree.leaves(errors))
         np.testing.assert_allclose(rra, golden["RRA15" + end], atol=1e-6)
         np.testing.assert_allclose(rta[rows], golden["RTA15" + end][rows], atol=1e-6)
-        maa = mean_average_accuracy(errors)
+        maa = np.asarray(mean_average_accuracy(errors))
         np.testing.assert_allclose(maa[rows], golden["mAA30" + end][rows], atol=1e-6)
 
 
-def test_failed_poses_are_wrong(key):
+def test_failed_poses_are_wrong():
     """A pose that is not ok makes all of its pairs wrong, even when it is NaN."""
-    poses = transforms.rigid(
-        transforms.rotation_from_quat(jax.random.normal(key, (1, 3, 4))),
-        jax.random.normal(key, (1, 3, 3)),
-    )
-    ok = jnp.array([[True, True, False]])
-    broken = jnp.where(ok[..., None, None], poses, jnp.nan)
+    rotations = transforms.rotation_from_quat(normal(0, 1, 3, 4))
+    poses = transforms.rigid(rotations, normal(1, 1, 3, 3))
+    ok = np.array([[True, True, False]])
+    broken = np.where(ok[..., None, None], poses, np.float32(np.nan))
     errors = pair_errors(broken, poses, ok)
     np.testing.assert_allclose(share_below(errors.rotation_deg), 1 / 3, rtol=1e-6)
     np.testing.assert_allclose(mean_average_accuracy(errors), 1 / 3, rtol=1e-6)
     assert np.isfinite(pair_errors_release(broken, poses, ok).rotation_deg).all()
 
 
-def test_pose_errors_have_gradients_where_cameras_coincide(key):
+def test_pose_errors_have_gradients_where_cameras_coincide():
     """Finite ones, and 0 for a pose that is not ok, even where it is NaN."""
-    truth = jnp.tile(jnp.eye(4), (4, 1, 1)).at[:, :3, 3].set(jax.random.normal(key, (4, 3)))
+    truth = np.tile(np.eye(4, dtype=np.float32), (4, 1, 1))
+    truth[:, :3, 3] = normal(0, 4, 3)
     # Estimated cameras 0 and 1 coincide, and so do the true ones 2 and 3.
-    truth = truth.at[3].set(truth[2])
-    found = truth.at[1].set(truth[0]).at[3].set(jnp.nan).at[2, :3, 3].add(1.0)
-    ok = jnp.array([True, True, True, False])
+    truth[3] = truth[2]
+    found = truth.copy()
+    found[1], found[3], found[2, :3, 3] = truth[0], np.nan, truth[2, :3, 3] + 1
+    ok = np.array([True, True, True, False])
 
     def total(poses):
         errors = pair_errors(poses, truth, ok)
         return jnp.nansum(errors.translation_deg) + jnp.nansum(errors.rotation_deg)
 
-    gradient = jax.grad(total)(found)
+    gradient = np.asarray(jax.jit(jax.grad(total))(found))
     assert np.isfinite(gradient).all() and gradient[2].any() and not gradient[3].any()
 
 
-def test_the_similarity_error_of_one_pixel_has_a_gradient(key):
+def test_the_similarity_error_of_one_pixel_has_a_gradient():
     """One point fits exactly wherever it is: gradient 0."""
-    points, truth = jax.random.normal(key, (2, 1, 4, 4, 3))
-    valid = jnp.zeros((1, 4, 4), bool).at[0, 1, 2].set(True)
-    gradient = jax.grad(metrics.similarity_error)(points, truth, valid)
+    points, truth = normal(0, 1, 4, 4, 3), normal(1, 1, 4, 4, 3)
+    valid = np.arange(16).reshape(1, 4, 4) == 6
+    gradient = jax.jit(jax.grad(metrics.similarity_error))(points, truth, valid)
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_psnr_of_identical_images_has_gradient_zero(key):
+def test_psnr_of_identical_images_has_gradient_zero():
     """It is infinite, and no direction is better than another."""
-    image = jax.random.uniform(key, (8, 8, 3))
-    value, gradient = jax.value_and_grad(image_metrics.psnr)(image, image)
-    assert value == jnp.inf and not gradient.any()
+    image = uniform(0, 8, 8, 3)
+    value, gradient = jax.jit(jax.value_and_grad(image_metrics.psnr))(image, image)
+    assert value == np.inf and not np.any(gradient)
 
 
 IMAGE_METRICS = [image_metrics.psnr, image_metrics.ssim, image_metrics.ssim_release]
@@ -247,10 +246,10 @@ IMAGE_METRICS = [image_metrics.psnr, image_metrics.ssim, image_metrics.ssim_rele
 
 @pytest.mark.parametrize("metric", IMAGE_METRICS)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_image_metrics_take_half_precision_as_float32(key, metric, dtype):
+def test_image_metrics_take_half_precision_as_float32(metric, dtype):
     """Of one image or both: the value is that of the rounded images."""
-    image, truth = jax.random.uniform(key, (2, 12, 12, 3)).astype(dtype)
-    full = [x.astype(jnp.float32) for x in (image, truth)]
+    image, truth = (np.asarray(uniform(seed, 12, 12, 3)).astype(dtype) for seed in range(2))
+    full = [x.astype(np.float32) for x in (image, truth)]
     for found in (metric(image, truth), metric(full[0], truth)):
         assert found.dtype == jnp.float32
         np.testing.assert_allclose(found, metric(*full), rtol=1e-5, atol=1e-6)
@@ -265,15 +264,13 @@ def test_image_metrics_refuse_whole_numbers(metric):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_similarity_error_takes_half_precision(key, dtype):
+def test_similarity_error_takes_half_precision(dtype):
     """As float32: the error is that of the rounded points."""
-    points = jax.random.normal(key, (2, 4, 4, 3)).astype(dtype)
-    valid = jnp.ones((2, 4, 4), bool)
-    found = metrics.similarity_error(points, 2 * points + 1, valid)
+    points = np.asarray(normal(0, 2, 4, 4, 3)).astype(dtype)
+    given, valid = (points, 2 * points + 1), np.ones((2, 4, 4), bool)
+    found = metrics.similarity_error(*given, valid)
     assert found.dtype == jnp.float32 and found < 0.02
-    full = metrics.similarity_error(
-        *(x.astype(jnp.float32) for x in (points, 2 * points + 1)), valid
-    )
+    full = metrics.similarity_error(*(x.astype(np.float32) for x in given), valid)
     np.testing.assert_allclose(found, full, rtol=1e-4)
 
 

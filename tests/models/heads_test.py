@@ -10,18 +10,23 @@ from mvdust3r_jax import ModelConfig, MVDust3r
 from mvdust3r_jax.models import dpt, heads, winograd
 from mvdust3r_jax.models.encoder import patchify
 from mvdust3r_jax.models.mvdust3r import abstract_variables
+from tests.compiled import compiled, normal
+
+conv5x5, upsample = compiled(winograd.conv5x5), compiled(dpt.upsample)
 
 
-def test_pixel_shuffle_undoes_patchify(key):
+def test_pixel_shuffle_undoes_patchify():
     """Cutting into patches and laying out pixels are inverses."""
-    images = jax.random.normal(key, (2, 8, 12, 5))
-    np.testing.assert_array_equal(heads.pixel_shuffle(patchify(images, 4), (2, 3), 4), images)
+    images = normal(0, 2, 8, 12, 5)
+    there = compiled(patchify)(images, 4)
+    np.testing.assert_array_equal(compiled(heads.pixel_shuffle)(there, (2, 3), 4), images)
 
 
 def test_points_keep_direction_and_grow_exponentially():
     """|point| = exp(d) - 1, along the raw vector."""
-    raw = jnp.array([[0.0, 3.0, 4.0], [0.1, 0.0, 0.0]])
-    points = heads.points_from_raw(raw)
+    points = np.asarray(
+        compiled(heads.points_from_raw)(np.float32([[0.0, 3.0, 4.0], [0.1, 0.0, 0.0]]))
+    )
     np.testing.assert_allclose(points[0], np.expm1(5.0) * np.array([0, 0.6, 0.8]), rtol=1e-6)
     np.testing.assert_allclose(points[1], [np.expm1(0.1), 0, 0], rtol=1e-6)
 
@@ -29,28 +34,27 @@ def test_points_keep_direction_and_grow_exponentially():
 @pytest.mark.parametrize("raw", [[0.0, 0.0, 0.0], [1e-30, 0.0, 0.0], [200.0, 0.0, 0.0]])
 def test_point_gradients_are_finite(raw):
     """At the origin, and far outside."""
-    grad = jax.grad(lambda x: heads.points_from_raw(x).sum())(jnp.array(raw))
+    grad = jax.jit(jax.grad(lambda x: heads.points_from_raw(x).sum()))(np.float32(raw))
     assert np.all(np.isfinite(grad))
 
 
 @pytest.mark.parametrize("conf_max", [1e9, float("inf")])
 def test_confidence_is_clipped_with_finite_gradient(conf_max):
     """1 + exp(raw) between 1 and its limit; where it is clipped the gradient is zero."""
-    raw = jnp.array([-200.0, 0.0, 1.0, 100.0, 1e6])
-    confidence = heads.confidence_from_raw(raw, conf_max)
+    raw = np.float32([-200.0, 0.0, 1.0, 100.0, 1e6])
+    confidence = np.asarray(compiled(heads.confidence_from_raw)(raw, conf_max))
     np.testing.assert_allclose(confidence[:3], [1, 2, 1 + np.e], rtol=1e-6)
     assert np.all(np.isfinite(confidence)) and np.all(confidence <= conf_max)
-    grad = jax.grad(lambda x: heads.confidence_from_raw(x, conf_max).sum())(raw)
-    assert np.all(np.isfinite(grad)) and not np.any(grad[3:])
+    grad = jax.jit(jax.grad(lambda x: heads.confidence_from_raw(x, conf_max).sum()))(raw)
+    assert np.all(np.isfinite(grad)) and not np.any(np.asarray(grad)[3:])
 
 
 def test_gaussians_are_in_range(key):
     """Unit quaternions, opacities in (0, 1), the SH coefficients' channels."""
     head = heads.GaussianHead(patch=4, sh_degree=1, hidden=16)
-    tokens = 10 * jax.random.normal(key, (2, 6, 8))
-    g, _ = head.init_with_output(key, tokens, (2, 3))
+    g, _ = compiled(head.init_with_output)(key, 10 * np.asarray(normal(0, 2, 6, 8)), (2, 3))
     assert g.colors.shape == (2, 8, 12, 12) and g.scales.shape == (2, 8, 12, 3)
-    np.testing.assert_allclose((g.rotations**2).sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose((np.asarray(g.rotations) ** 2).sum(-1), 1, rtol=1e-5)
     assert np.all((g.opacities > 0) & (g.opacities < 1))
 
 
@@ -58,19 +62,20 @@ def test_gaussians_are_in_range(key):
 def cnn():
     """A skip CNN with random last layer, and its input."""
     module = heads.SkipCnn(256, "float32")
-    image, xyz = (jax.random.normal(jax.random.key(i), (2, 9, 14, 3)) for i in range(2))
+    image, xyz = (normal(seed, 2, 9, 14, 3) for seed in range(2))
     variables = jax.jit(module.init, static_argnums=3)(jax.random.key(2), image, xyz, False)
     kernel = variables["params"]["conv3"]["kernel"]
     assert not np.any(kernel)
     noisy = jax.tree.map(lambda x: x, variables)
-    noisy["params"]["conv3"]["kernel"] = 0.02 * jax.random.normal(jax.random.key(3), kernel.shape)
+    noisy["params"]["conv3"]["kernel"] = 0.02 * np.asarray(normal(3, *kernel.shape))
     return module, variables, noisy, image, xyz
 
 
 def test_fresh_skip_cnn_changes_nothing(cnn):
     """Its last convolution starts at zero."""
     module, fresh, _, image, xyz = cnn
-    np.testing.assert_array_equal(module.apply(fresh, image, xyz, False), xyz)
+    unchanged = compiled(module.apply)(fresh, image, xyz, False)
+    np.testing.assert_array_equal(unchanged, xyz)
 
 
 def test_fast_convolution_is_the_direct_one(cnn, monkeypatch):
@@ -86,11 +91,10 @@ def test_fast_convolution_is_the_direct_one(cnn, monkeypatch):
 @pytest.mark.parametrize("size", [(1, 1), (4, 8), (9, 14), (17, 5)])
 def test_winograd_is_convolution(size):
     """Any image size, to 1e-4 of the largest result: float32 rounding of the transforms."""
-    x = jax.random.normal(jax.random.key(0), (2, *size, 6))
-    kernel = jax.random.normal(jax.random.key(1), (5, 5, 6, 7))
+    x, kernel = normal(0, 2, *size, 6), normal(1, 5, 5, 6, 7)
     numbers = nn.linear._conv_dimension_numbers(x.shape)
     want = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
-    got = winograd.conv5x5(x, kernel)
+    got = conv5x5(x, kernel)
     np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
 
 
@@ -100,7 +104,7 @@ def test_training_uses_and_records_batch_statistics(cnn):
     apply = jax.jit(lambda v: module.apply(v, image, xyz, True, mutable=["batch_stats"]))
     _, updated = apply(noisy)
     conv = nn.Conv(256, (3, 3)).bind({"params": noisy["params"]["conv0"]})
-    batch_mean = conv(jnp.concatenate([image, xyz], -1)).mean((0, 1, 2))
+    batch_mean = np.mean(conv(np.concatenate([image, xyz], -1)), axis=(0, 1, 2))
     mean = updated["batch_stats"]["norm0"]["mean"]
     np.testing.assert_allclose(mean, 0.1 * batch_mean, atol=1e-6)
 
@@ -110,10 +114,11 @@ def test_batch_statistics_are_shared_over_an_axis(cnn):
     module, _, noisy, image, xyz = cnn
     shared = heads.SkipCnn(256, "float32", bn_axis_name="data")
     whole, _ = jax.jit(lambda v: module.apply(v, image, xyz, True, mutable=["batch_stats"]))(noisy)
-    halves, _ = jax.vmap(
+    by_half = jax.vmap(
         lambda i, x: shared.apply(noisy, i, x, True, mutable=["batch_stats"]), axis_name="data"
-    )(image[:, None], xyz[:, None])
-    np.testing.assert_allclose(halves[:, 0], whole, atol=1e-6)
+    )
+    halves, _ = jax.jit(by_half)(*(np.asarray(x)[:, None] for x in (image, xyz)))
+    np.testing.assert_allclose(np.asarray(halves)[:, 0], whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (5, 4)])
@@ -121,7 +126,7 @@ def test_upsampling_keeps_corners_and_planes(shape):
     """Corner pixels stay, and a linear ramp stays linear (align_corners)."""
     rows, columns = shape
     ramp = np.arange(rows)[:, None] * 2.0 + np.arange(columns)[None, :]
-    got = dpt.upsample(jnp.asarray(ramp, jnp.float32)[None, :, :, None])[0, :, :, 0]
+    got = np.asarray(upsample(np.float32(ramp)[None, :, :, None]))[0, :, :, 0]
     want = np.linspace(0, 2 * (rows - 1), 2 * rows)[:, None] + np.linspace(
         0, columns - 1, 2 * columns
     )
@@ -131,7 +136,8 @@ def test_upsampling_keeps_corners_and_planes(shape):
 def test_views_in_groups_are_the_same_views(cnn):
     """A head over few views at a time gives what it gives over all at once, on every path."""
     module, _, noisy, image, xyz = cnn
-    views = tuple(jnp.stack([x, -x, 2 * x]).reshape(1, 2, 3, *x.shape[1:]) for x in (image, xyz))
+    given = (np.asarray(x) for x in (image, xyz))
+    views = tuple(np.stack([x, -x, 2 * x]).reshape(1, 2, 3, *x.shape[1:]) for x in given)
     want = jax.jit(lambda v: module.apply(noisy, *v, False))(views)
     grouped = jax.jit(lambda v: nn.apply(call, module)(noisy, v))
 
@@ -157,28 +163,25 @@ def test_more_views_need_no_more_maps():
 def test_fresh_conv_head_is_the_linear_head(key):
     """Its correction starts at zero, whatever the image."""
     head = heads.ConvPointHead(patch=8, width=6)
-    tokens, images = (
-        jax.random.normal(key, (2, 3, 6, 16)),
-        jax.random.normal(key, (2, 3, 16, 24, 3)),
-    )
-    raw, variables = head.init_with_output(key, tokens, images, (2, 3))
+    tokens, images = normal(0, 2, 3, 6, 16), normal(1, 2, 3, 16, 24, 3)
+    raw, variables = compiled(head.init_with_output)(key, tokens, images, (2, 3))
     linear = heads.LinearPointHead(patch=8)
-    expected = linear.apply({"params": variables["params"]["linear"]}, tokens, (2, 3))
+    alone = {"params": variables["params"]["linear"]}
+    expected = compiled(linear.apply)(alone, tokens, (2, 3))
     np.testing.assert_array_equal(raw, expected)
 
 
 def test_conv_head_sees_pixels_of_the_neighboring_patch(key):
     """A pixel changes points across the patch border, in its own view only."""
     head = heads.ConvPointHead(patch=8, width=6)
-    tokens, images = (
-        jax.random.normal(key, (1, 2, 4, 16)),
-        jax.random.normal(key, (1, 2, 16, 16, 3)),
-    )
-    variables = head.init(key, tokens, images, (2, 2))
+    tokens, images = normal(0, 1, 2, 4, 16), np.array(normal(1, 1, 2, 16, 16, 3))
+    variables = compiled(head.init)(key, tokens, images, (2, 2))
     kernel = variables["params"]["out"]["kernel"]
-    variables["params"]["out"]["kernel"] = jax.random.normal(key, kernel.shape)
+    variables["params"]["out"]["kernel"] = normal(2, *kernel.shape)
     apply = jax.jit(lambda x: head.apply(variables, tokens, x, (2, 2)))
-    moved = np.abs(apply(images.at[0, 0, 3, 7].add(1.0)) - apply(images)).max(-1)
+    before = np.asarray(apply(images))
+    images[0, 0, 3, 7] += 1.0
+    moved = np.abs(apply(images) - before).max(-1)
     assert moved[0, 0, 3, 9] > 1e-4 and not moved[0, 1].any()
 
 
@@ -186,26 +189,27 @@ def test_conv_head_sees_pixels_of_the_neighboring_patch(key):
 def test_conv_head_learns_wherever_its_channels_have_gone(key, push):
     """However far below zero: all of its arrays have a gradient."""
     head = heads.ConvPointHead(patch=8, width=6)
-    tokens, images = (
-        jax.random.normal(key, (1, 2, 4, 16)),
-        jax.random.normal(key, (1, 2, 16, 16, 3)),
-    )
-    params = head.init(key, tokens, images, (2, 2))["params"]
-    params["out"]["kernel"] = jax.random.normal(key, params["out"]["kernel"].shape)
+    tokens, images = normal(0, 1, 2, 4, 16), normal(1, 1, 2, 16, 16, 3)
+    params = compiled(head.init)(key, tokens, images, (2, 2))["params"]
+    params["out"]["kernel"] = normal(2, *params["out"]["kernel"].shape)
     for name in ("coarse", "pixels", "conv0", "conv1"):
-        params[name]["bias"] += push
-    weights = jax.random.normal(key, (1, 2, 16, 16, 4))
-    loss = jax.jit(lambda p: (weights * head.apply({"params": p}, tokens, images, (2, 2))).sum())
-    assert all(np.abs(g).max() > 1e-4 for g in jax.tree.leaves(jax.grad(loss)(params)))
+        params[name]["bias"] = np.asarray(params[name]["bias"]) + np.float32(push)
+    weights = normal(3, 1, 2, 16, 16, 4)
+
+    def loss(params):
+        return (weights * head.apply({"params": params}, tokens, images, (2, 2))).sum()
+
+    gradients = jax.jit(jax.grad(loss))(params)
+    assert all(np.abs(g).max() > 1e-4 for g in jax.tree.leaves(gradients))
 
 
-def test_convolution_by_products_is_the_convolution(key):
+def test_convolution_by_products_is_the_convolution():
     """Values, and gradients of map and kernel."""
-    x, kernel = jax.random.normal(key, (2, 5, 7, 4)), jax.random.normal(key, (3, 3, 4, 6))
-    weights = jax.random.normal(key, (2, 5, 7, 6))
+    x, kernel, weights = normal(0, 2, 5, 7, 4), normal(1, 3, 3, 4, 6), normal(2, 2, 5, 7, 6)
 
     def gradients(conv):
-        return jax.value_and_grad(lambda *a: (weights * conv(*a)).sum(), (0, 1))(x, kernel)
+        both = jax.value_and_grad(lambda *a: (weights * conv(*a)).sum(), (0, 1))
+        return jax.jit(both)(x, kernel)
 
     def plain(x, kernel):
         numbers = ("NHWC", "HWIO", "NHWC")

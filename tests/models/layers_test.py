@@ -1,6 +1,7 @@
 """Rotary positions, attention across views, and the blocks made of them."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,13 @@ import pytest
 from flax import linen as nn
 
 from mvdust3r_jax.models import attention, decoder, layers, linear, rope
+from tests.compiled import compiled, normal
 
 TABLE = rope.rope_table(2, 3, 8)
 
 
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+def rotated(x, table):
+    return np.asarray(jax.jit(lambda x: rope.rotate(x, table))(x))
 
 
 def test_rope_depends_on_differences_only():
@@ -25,8 +27,7 @@ def test_rope_depends_on_differences_only():
     def score(a, b):
         at = [row * 7 + column for row, column in (a, b)]
         turned = [
-            rope.rotate(x, (cos[i : i + 1], sin[i : i + 1]))
-            for x, i in zip((q, k), at, strict=True)
+            rotated(x, (cos[i : i + 1], sin[i : i + 1])) for x, i in zip((q, k), at, strict=True)
         ]
         return (turned[0] * turned[1]).sum()
 
@@ -36,17 +37,17 @@ def test_rope_depends_on_differences_only():
 
 def test_rope_is_a_rotation():
     """Lengths stay, and the first patch is not turned."""
-    x = normal(0, 2, 6, 3, 8)
-    turned = rope.rotate(x, TABLE)
+    x = np.asarray(normal(0, 2, 6, 3, 8))
+    turned = rotated(x, TABLE)
     np.testing.assert_allclose((turned**2).sum(-1), (x**2).sum(-1), rtol=1e-5)
     np.testing.assert_array_equal(turned[:, 0], x[:, 0])
 
 
 def test_rope_by_hand():
     """Row angles turn the first half in pairs (i, i + 2); base 100."""
-    x = jnp.arange(1.0, 9.0).reshape(1, 1, 8)
+    x = np.arange(1, 9, dtype=np.float32).reshape(1, 1, 8)
     cos, sin = rope.rope_table(3, 1, 8)
-    turned = rope.rotate(x, (cos[2:], sin[2:]))[0, 0]
+    turned = rotated(x, (cos[2:], sin[2:]))[0, 0]
     for i, frequency in ((0, 1.0), (1, 0.1)):
         a, b, angle = x[0, 0, i], x[0, 0, i + 2], 2 * frequency
         np.testing.assert_allclose(turned[i], a * np.cos(angle) - b * np.sin(angle), rtol=1e-5)
@@ -77,19 +78,21 @@ def test_other_views_are_attended(monkeypatch, queries, views):
         )
 
     monkeypatch.setattr(attention, "_per_platform", per_platform)
-    got = jax.jit(attention.attend_other_views)(q, k, v)
+    got = np.asarray(jax.jit(attention.attend_other_views)(q, k, v))
     for b, i in np.ndindex(2, queries):
         others = [m for m in range(4) if m != i + 4 - queries]
-        memory = [x[b, np.array(others)].reshape(-1, 2, 8) for x in (k, v)]
-        np.testing.assert_allclose(got[b, i], slow_attention(q[b, i], *memory), atol=1e-5)
+        memory = [np.asarray(x)[b, others].reshape(-1, 2, 8) for x in (k, v)]
+        np.testing.assert_allclose(
+            got[b, i], slow_attention(np.asarray(q)[b, i], *memory), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("heads_at_once", [0.2, 1, 4, 6])
 def test_heads_are_independent(monkeypatch, heads_at_once):
     """Whether the cache takes a part of a head or several, attention is that of one at a time."""
-    q, k, v = normal(0, 3, 5, 6, 8), normal(1, 3, 7, 6, 8), normal(2, 3, 7, 6, 8)
+    q, k, v = (np.asarray(normal(i, 3, n, 6, 8)) for i, n in enumerate((5, 7, 7)))
     monkeypatch.setattr(attention, "CACHE_BYTES", int(4 * 5 * 7 * heads_at_once))
-    got = attention.attend_each(q, k, v)
+    got = np.asarray(jax.jit(lambda *x: attention.attend_each(*x))(q, k, v))
     for b in range(3):
         np.testing.assert_allclose(got[b], slow_attention(q[b], k[b], v[b]), atol=1e-5)
 
@@ -101,7 +104,7 @@ def test_own_tokens_get_no_cross_attention_gradient():
     def second_view(k, v):
         return (attention.attend_other_views(q[None], k[None], v[None])[0, 1] ** 2).sum()
 
-    for grad in jax.grad(second_view, argnums=(0, 1))(k, v):
+    for grad in map(np.asarray, jax.jit(jax.grad(second_view, argnums=(0, 1)))(k, v)):
         assert not np.any(grad[1])
         assert all(np.any(grad[i]) for i in (0, 2, 3))
 
@@ -109,21 +112,21 @@ def test_own_tokens_get_no_cross_attention_gradient():
 @pytest.mark.parametrize("paths", [1, 3, 4])
 def test_reference_and_sources_come_apart_and_together(paths):
     """Splitting picks view r of path r; joining undoes it."""
-    x = normal(0, 2, paths, 4, 5)
-    ref, src = decoder.split_reference(x)
+    x = np.asarray(normal(0, 2, paths, 4, 5))
+    ref, src = map(np.asarray, compiled(decoder.split_reference)(x))
     for r in range(paths):
         np.testing.assert_array_equal(ref[:, r, 0], x[:, r, r])
         np.testing.assert_array_equal(src[:, r], np.delete(x[:, r], r, axis=1))
-    np.testing.assert_array_equal(decoder.join_reference(ref, src), x)
+    np.testing.assert_array_equal(compiled(decoder.join_reference)(ref, src), x)
 
 
 def test_block_without_memory_leaves_cross_attention_out():
     """With nobody else to look at, a block is self-attention and MLP; all stays finite."""
     block = layers.DecoderBlock(2, "float32")
     x = normal(0, 1, 1, 6, 16)
-    params = block.init(jax.random.key(0), x, x, TABLE)
-    alone = block.apply(params, x, x, TABLE, True)
-    empty = block.apply(params, x, x[:, :0], TABLE)
+    params = jax.jit(lambda x: block.init(jax.random.key(0), x, x, TABLE))(x)
+    alone = jax.jit(lambda x: block.apply(params, x, x, TABLE, True))(x)
+    empty = jax.jit(lambda x: block.apply(params, x, x[:, :0], TABLE))(x)
     np.testing.assert_array_equal(alone, empty)
     assert np.all(np.isfinite(alone))
 
@@ -135,8 +138,9 @@ def test_scan_stops_early():
     def body(x, p):
         return jnp.tanh(x + p), x
 
-    some, _ = layers.scan_layers(body, jnp.zeros(3), params, length=4)
-    sliced, _ = layers.scan_layers(body, jnp.zeros(3), params[:4], length=4)
+    scan, start = compiled(layers.scan_layers), np.zeros(3, np.float32)
+    some, _ = scan(body, start, params, length=4)
+    sliced, _ = scan(body, start, np.asarray(params)[:4], length=4)
     np.testing.assert_array_equal(some, sliced)
 
 
@@ -145,7 +149,7 @@ def test_gradients_of_the_token_product_are_those_of_autodiff():
     x, kernel, weights = normal(0, 2, 3, 5, 8), normal(1, 8, 4), normal(2, 2, 3, 5, 4)
 
     def gradients(product):
-        return jax.grad(lambda x, k: (weights * product(x, k)).sum(), (0, 1))(x, kernel)
+        return jax.jit(jax.grad(lambda x, k: (weights * product(x, k)).sum(), (0, 1)))(x, kernel)
 
     for own, plain in zip(gradients(linear.token_product), gradients(jnp.matmul), strict=True):
         np.testing.assert_allclose(own, plain, rtol=1e-5, atol=1e-5)
@@ -167,8 +171,8 @@ def test_gradients_of_biases_hold_in_bfloat16_whatever_the_number_of_tokens():
 def test_first_weights_are_those_of_the_library():
     """Names, shapes and values as `nn.Dense` draws them."""
     x = normal(0, 3, 8)
-    own = linear.Dense(4, "float32").init(jax.random.key(1), x)
-    plain = nn.Dense(4, kernel_init=linear.xavier).init(jax.random.key(1), x)
+    own, plain = linear.Dense(4, "float32"), nn.Dense(4, kernel_init=linear.xavier)
+    own, plain = (compiled(layer.init)(jax.random.key(1), x) for layer in (own, plain))
     jax.tree.map(np.testing.assert_array_equal, own, plain)
 
 
@@ -176,20 +180,20 @@ def test_first_weights_are_those_of_the_library():
 def test_gelu_is_the_one_asked_for(gelu):
     """An MLP of identity matrices shows its activation."""
     mlp = layers.Mlp("float32", gelu=gelu)
-    x = jnp.linspace(-3.0, 3.0, 8)[None]
-    eye = jnp.tile(jnp.eye(8), (1, 4))
-    kernels = {"fc1": {"kernel": eye, "bias": jnp.zeros(32)}}
-    kernels["fc2"] = {"kernel": eye.T / 4, "bias": jnp.zeros(8)}
-    exact = 0.5 * x * (1 + jax.lax.erf(x / np.sqrt(2)))
-    approximate = 0.5 * x * (1 + jnp.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    x = np.linspace(-3, 3, 8, dtype=np.float32)[None]
+    eye = np.tile(np.eye(8, dtype=np.float32), (1, 4))
+    kernels = {"fc1": {"kernel": eye, "bias": np.zeros(32, np.float32)}}
+    kernels["fc2"] = {"kernel": eye.T / 4, "bias": np.zeros(8, np.float32)}
+    exact = 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+    approximate = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
     expected = exact if gelu == "erf" else approximate
-    np.testing.assert_allclose(mlp.apply({"params": kernels}, x), expected, atol=1e-6)
+    np.testing.assert_allclose(compiled(mlp.apply)({"params": kernels}, x), expected, atol=1e-6)
 
 
 def test_small_scores_are_taken_at_once_and_give_the_same(monkeypatch):
     """Attention to other views, all at once or view by view."""
     q, k, v = normal(0, 2, 2, 6, 2, 8), normal(1, 2, 3, 6, 2, 8), normal(2, 2, 3, 6, 2, 8)
-    at_once = attention.attend_other_views(q, k, v)
+    at_once = jax.jit(lambda *x: attention.attend_other_views(*x))(q, k, v)
     monkeypatch.setattr(attention, "SMALL_HEAD_BYTES", 0)
     monkeypatch.setattr(attention, "CACHE_BYTES", 300)
     apart = jax.jit(lambda *x: attention.attend_other_views(*x))(q, k, v)

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,6 +17,8 @@ from mvdust3r_jax.models.reference_choice import (
     surest_reference,
 )
 from mvdust3r_jax.types import Prediction
+from tests.compiled import compiled, uniform
+from tests.random_networks import random_variables
 
 VIEWS = 5
 
@@ -25,8 +26,7 @@ VIEWS = 5
 def network(views=VIEWS, **changes):
     """(config, variables, images) of a tiny network, random ones."""
     config = dataclasses.replace(VARIANTS["tiny"], **changes)
-    images = jax.random.uniform(jax.random.key(1), (2, views, 16, 24, 3), minval=-1.0)
-    return config, jax.jit(MVDust3r(config).init)(jax.random.key(0), images[:1, :2]), images
+    return config, random_variables(config), uniform(1, 2, views, 16, 24, 3, low=-1.0)
 
 
 def one_by_one(config, variables, images):
@@ -36,7 +36,8 @@ def one_by_one(config, variables, images):
     for view in range(VIEWS):
         order = np.arange(VIEWS)
         order[[0, view]] = view, 0
-        passes.append(jax.tree.map(lambda x, o=order: x[:, o], apply(variables, images[:, order])))
+        answer = apply(variables, np.asarray(images)[:, order])
+        passes.append(jax.tree.map(lambda x, o=order: np.asarray(x)[:, o], answer))
     return passes
 
 
@@ -47,13 +48,14 @@ def test_every_view_is_tried(cross_ref, at_once):
     choose = functools.partial(surest_reference, config=config, at_once=at_once)
     choice = jax.jit(choose)(variables, images)
     passes = one_by_one(config, variables, images)
-    scores = np.stack([path_scores(p.confidence) for p in passes], axis=1)
+    scores = np.stack([compiled(path_scores)(p.confidence) for p in passes], axis=1)
     np.testing.assert_allclose(choice.scores, scores, atol=1e-5)
     np.testing.assert_array_equal(choice.reference, scores.argmax(axis=1))
     for sample, best in enumerate(scores.argmax(axis=1)):
         for found, wanted in zip(
             jax.tree.leaves(choice.prediction), jax.tree.leaves(passes[best]), strict=True
         ):
+            found = np.asarray(found)
             np.testing.assert_allclose(found[sample], wanted[sample], atol=1e-4, rtol=1e-4)
 
 
@@ -84,14 +86,16 @@ def test_memory_does_not_grow_with_the_candidates():
 def test_the_middle_view_is_chosen_for_each_sample():
     """A view between two others, of tokens that differ in the mean; by R paths as by one pass."""
     config, variables, images = network(views=3)
-    between = images.at[:, 2].set(images[:, :2].mean(axis=1))
-    images = jnp.stack([between[0], between[1, jnp.array([2, 0, 1])]])
+    between = np.array(images)
+    between[:, 2] = between[:, :2].mean(axis=1)
+    images = np.stack([between[0], between[1, [2, 0, 1]]])
     find = jax.jit(functools.partial(from_middle_view, config=config, num_refs=2))
     prediction, reference = find(variables, images)
     np.testing.assert_array_equal(reference, [2, 0])
     apply = jax.jit(functools.partial(MVDust3r(config).apply, num_refs=2))
     order = np.array([[2, 0, 1], [0, 1, 2]])
-    wanted = apply(variables, jax.vmap(lambda x, i: x[i])(images, order))
+    wanted = apply(variables, np.take_along_axis(images, order[..., None, None, None], axis=1))
+    prediction, wanted = jax.device_get((prediction, wanted))
     for found, want in zip(jax.tree.leaves(prediction), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(found[0][order[0]], want[0], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found[1], want[1], rtol=1e-4, atol=1e-5)
@@ -99,26 +103,30 @@ def test_the_middle_view_is_chosen_for_each_sample():
 
 def test_the_surest_path_wins():
     """By the mean logarithm: one enormous confidence does not outweigh all other pixels."""
-    confidence = jnp.full((1, 3, 2, 4, 4), 2.0).at[0, 1].set(4.0).at[0, 2, 0, 0, 0].set(1e9)
-    points = jnp.arange(3.0).reshape(1, 3, 1, 1, 1, 1) * jnp.ones((1, 3, 2, 4, 4, 3))
-    choice = surest_path(Prediction(points, confidence))
-    assert int(choice.reference[0]) == 1 and (choice.prediction.points == 1).all()
+    confidence = np.full((1, 3, 2, 4, 4), 2, np.float32)
+    confidence[0, 1], confidence[0, 2, 0, 0, 0] = 4, 1e9
+    points = np.broadcast_to(np.float32([0, 1, 2]).reshape(1, 3, 1, 1, 1, 1), (1, 3, 2, 4, 4, 3))
+    choice = compiled(surest_path)(Prediction(points, confidence))
+    assert int(choice.reference[0]) == 1 and np.all(np.asarray(choice.prediction.points) == 1)
 
 
 def test_a_path_that_is_not_a_number_never_wins():
     """Its score is the lowest."""
-    confidence = jnp.full((1, 2, 1, 2, 2), 2.0).at[0, 0, 0, 0, 0].set(jnp.nan)
-    choice = surest_path(Prediction(jnp.zeros((1, 2, 1, 2, 2, 3)), confidence))
+    confidence = np.full((1, 2, 1, 2, 2), 2, np.float32)
+    confidence[0, 0, 0, 0, 0] = np.nan
+    points = np.zeros((1, 2, 1, 2, 2, 3), np.float32)
+    choice = compiled(surest_path)(Prediction(points, confidence))
     assert int(choice.reference[0]) == 1
 
 
 def test_an_answer_is_always_the_networks_own():
     """Where every confidence is not a number, nor is the answer: it is not filled with zeros."""
     config, variables, images = network(cross_ref=False)
-    variables = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables)
+    variables = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), variables)
     choose = functools.partial(surest_reference, config=config, at_once=2)
     choice = jax.jit(choose)(variables, images)
-    assert jnp.isnan(choice.prediction.points).all() and (choice.scores == -jnp.inf).all()
+    assert np.isnan(choice.prediction.points).all()
+    assert np.all(np.asarray(choice.scores) == -np.inf)
 
 
 def test_the_surest_of_paths_is_that_of_all():

@@ -13,10 +13,13 @@ from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.pairwise import network
 from mvdust3r_jax.pairwise.alignment_start import scene_graph, spread_over_tree
 from mvdust3r_jax.pairwise.global_alignment import global_alignment
+from tests.compiled import compiled, uniform
 from tests.pinhole import pinhole
+from tests.random_networks import random_variables
 
 VIEWS, SIZE, FOCAL = 4, 16, 10.0
 CENTER = 0.5 * (SIZE - 1)
+PRINCIPAL_PX = jnp.asarray(np.full((VIEWS, 2), CENTER, np.float32))
 
 
 @jax.jit
@@ -34,6 +37,7 @@ def _scene():
     return points, world_from_cam, jax.random.uniform(keys[2], depth.shape) < 0.9
 
 
+@compiled
 def _pairs(graph, noise=0.0):
     points, world_from_cam, valid = _scene()
     first, second = scene_graph(VIEWS, graph, window=1)
@@ -43,6 +47,7 @@ def _pairs(graph, noise=0.0):
     return pairs.replace(points=pairs.points + jitter), world_from_cam
 
 
+@compiled
 def _pose_errors(aligned, world_from_cam):
     """Largest rotation error, and largest position error relative to the scene's spread."""
     truth = transforms.invert_rigid(world_from_cam[0])[None] @ world_from_cam
@@ -68,11 +73,11 @@ def test_reference_graph_spreads_over_the_scene():
     """A star of exact pairs gives the scene up to one similarity, in the center's frame."""
     pairs, world_from_cam = _pairs("reference")
     world = jax.jit(spread_over_tree, static_argnums=1)(pairs, VIEWS)
-    ref_from_world = transforms.invert_rigid(world_from_cam[0])
-    truth = transforms.transform_points(ref_from_world, _scene()[0])
-    scale = jnp.linalg.norm(truth) / jnp.linalg.norm(world)
+    ref_from_world = compiled(transforms.invert_rigid)(np.asarray(world_from_cam)[0])
+    truth = np.asarray(compiled(transforms.transform_points)(ref_from_world, _scene()[0]))
+    scale, world = np.linalg.norm(truth) / np.linalg.norm(world), np.asarray(world)
     # The root pair is one of the center's; in the other order its frame is the other view's.
-    assert pairs.first[0] == 0
+    assert np.asarray(pairs.first)[0] == 0
     np.testing.assert_allclose(scale * world, truth, atol=1e-3)
 
 
@@ -80,7 +85,7 @@ def test_reference_graph_spreads_over_the_scene():
 def test_exact_pairs_give_exact_poses(graph, steps):
     """From exact pairs of random scales the poses come back: the start, and after all steps."""
     pairs, world_from_cam = _pairs(graph)
-    aligned = global_alignment(pairs, VIEWS, steps=steps, principal_px=jnp.full((VIEWS, 2), CENTER))
+    aligned = global_alignment(pairs, VIEWS, steps=steps, principal_px=PRINCIPAL_PX)
     angle, distance = _pose_errors(aligned, world_from_cam)
     assert angle < 0.1 and distance < 1e-3
     # Adam jitters about the minimum of a sum of distances, which is not smooth there.
@@ -90,8 +95,8 @@ def test_exact_pairs_give_exact_poses(graph, steps):
 def test_alignment_improves_a_noisy_start():
     """With noisy pairs the optimization lowers the loss and the largest rotation error."""
     pairs, world_from_cam = _pairs("complete", noise=0.1)
-    start = global_alignment(pairs, VIEWS, steps=0, principal_px=jnp.full((VIEWS, 2), CENTER))
-    aligned = global_alignment(pairs, VIEWS, steps=300, principal_px=jnp.full((VIEWS, 2), CENTER))
+    start = global_alignment(pairs, VIEWS, steps=0, principal_px=PRINCIPAL_PX)
+    aligned = global_alignment(pairs, VIEWS, steps=300, principal_px=PRINCIPAL_PX)
     assert aligned.losses[-1] < 0.9 * aligned.losses[0]
     before, after = _pose_errors(start, world_from_cam), _pose_errors(aligned, world_from_cam)
     assert after[0] < 0.8 * before[0]
@@ -100,24 +105,25 @@ def test_alignment_improves_a_noisy_start():
 def test_pairs_come_from_the_two_view_network():
     """Each pair is the network's answer to its two images alone, though images are encoded once."""
     config = VARIANTS["tiny"]
-    images = jax.random.uniform(jax.random.key(0), (3, 16, 16, 3), minval=-1.0)
-    variables = jax.jit(MVDust3r(config).init)(jax.random.key(1), images[None, :2])
+    images = uniform(0, 3, 16, 16, 3, low=-1.0)
+    variables = random_variables(config)
     graph = scene_graph(3)
     predict = functools.partial(
         network.predict_pairs, first=graph[0], second=graph[1], config=config, pairs_at_once=4
     )
     pairs = jax.jit(predict)(variables, images)
     assert pairs.points.shape == (6, 2, 16, 16, 3)
-    ends = jnp.array([graph[0][5], graph[1][5]])
-    alone = jax.jit(MVDust3r(config).apply)(variables, images[ends][None])
-    np.testing.assert_allclose(pairs.points[5], alone.points[0], rtol=1e-4, atol=1e-6)
+    ends = np.asarray(images)[[graph[0][5], graph[1][5]]]
+    alone = jax.jit(MVDust3r(config).apply)(variables, ends[None])
+    pairs, alone = jax.device_get((pairs, alone))
+    np.testing.assert_allclose(pairs.points[5], alone.points[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(pairs.confidence[5], alone.confidence[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("count, at_most, size", [(5, 8, 5), (9, 8, 5), (6, 3, 3), (7, 3, 3)])
 def test_chunks_are_even(count, at_most, size):
     """Any number of rows comes back in order, in chunks no larger than asked for."""
-    values = jnp.arange(float(count))
+    values = np.arange(count, dtype=np.float32)
 
     def squares(values):
         return map_in_chunks(lambda x: x * x, values, at_most)

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax.geometry.pointmaps import mean_distance
-from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
-from mvdust3r_jax.geometry.truth import true_pointmaps
-from mvdust3r_jax.splat.pointmaps import clip_scales
+from mvdust3r_jax.geometry import camera, pointmaps, transforms, truth
+from mvdust3r_jax.splat import pointmaps as splat_pointmaps
 from mvdust3r_jax.training import losses
 from mvdust3r_jax.types import Batch
+from tests.compiled import Compiled, compiled, normal, uniform
+
+losses, transforms = Compiled(losses), Compiled(transforms)
+mean_distance, transform_points = compiled(pointmaps.mean_distance), transforms.transform_points
+clip_scales, true_pointmaps = map(compiled, (splat_pointmaps.clip_scales, truth.true_pointmaps))
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 CASES = ["dense", "sparse", "empty_sample", "render_view"]
@@ -32,10 +35,8 @@ def close(actual, expected, tolerance=1e-5):
 def in_reference(case):
     """Ground truth of all views in view 0's frame [B, 1, S, H, W, 3], inverted in float64."""
     ref_from_world = np.linalg.inv(case["camera_pose"][:, 0])
-    points = transform_points(
-        jnp.asarray(ref_from_world, jnp.float32)[:, None], case["gt_pts3d"][:, None]
-    )
-    return points
+    points = transform_points(np.float32(ref_from_world)[:, None], case["gt_pts3d"][:, None])
+    return np.asarray(points)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -44,19 +45,20 @@ def test_confidence_loss_is_the_published_one(name):
     case = load(f"pointmap_{name}")
     num_inputs = case["pred_pts3d"].shape[1]
     truth = in_reference(case)[:, :, :num_inputs]
-    valid = jnp.asarray(case["valid_mask"])[:, :num_inputs]
+    valid = case["valid_mask"][:, :num_inputs]
 
     def total(points, confidence):
         per_slot = losses.confidence_loss(points, confidence, truth, valid)
         return per_slot.sum(), per_slot
 
-    arguments = jnp.asarray(case["pred_pts3d"])[:, None], jnp.asarray(case["pred_conf"])[:, None]
-    (value, per_slot), gradients = jax.value_and_grad(total, (0, 1), has_aux=True)(*arguments)
+    arguments = case["pred_pts3d"][:, None], case["pred_conf"][:, None]
+    both = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    (value, per_slot), gradients = jax.device_get(both(*arguments))
     close(per_slot, case["train_conf_per_view"])
     close(value, case["train_conf_total"])
     close(gradients[0][:, 0], case["train_grad_pred_pts3d"], 1e-4)
     close(gradients[1][:, 0], case["train_grad_pred_conf"], 1e-4)
-    assert not np.any(np.asarray(gradients[0])[:, 0][~np.asarray(valid)])
+    assert not np.any(gradients[0][:, 0][~valid])
     close(
         losses.regression_loss(arguments[0], truth, valid),
         case["train_regr_per_view"],
@@ -73,17 +75,15 @@ def test_several_paths_pool_slots_over_samples_and_paths():
     def by_view(x):
         x = x.reshape(batch, refs, *x.shape[1:])
         # The swap of two slots is its own inverse, so the same gather goes back to view order.
-        return jnp.asarray(
-            np.take_along_axis(x, order.reshape(order.shape + (1,) * (x.ndim - 3)), 2)
-        )
+        return np.take_along_axis(x, order.reshape(order.shape + (1,) * (x.ndim - 3)), 2)
 
-    poses = jnp.asarray(np.linalg.inv(case["camera_pose"][:, :refs]), jnp.float32)
-    truth = transform_points(poses, jnp.asarray(case["gt_pts3d"])[:, None])
+    poses = np.float32(np.linalg.inv(case["camera_pose"][:, :refs]))
+    truth = transform_points(poses, case["gt_pts3d"][:, None])
     per_slot = losses.confidence_loss(
         by_view(case["pred_pts3d"]),
         by_view(case["pred_conf"]),
         truth,
-        jnp.asarray(case["valid_mask"]),
+        case["valid_mask"],
     )
     close(per_slot, case["train_conf_per_view"])
 
@@ -93,15 +93,14 @@ def test_scales_are_normalized_as_published(name):
     """Norm factors, clipped scales and the clip loss with its gradient."""
     case = load(f"pointmap_{name}")
     num_inputs = case["pred_pts3d"].shape[1]
-    valid = jnp.asarray(case["valid_mask"])
+    valid = case["valid_mask"]
     factor = mean_distance(in_reference(case)[:, 0], valid)
     close(factor, case["gs_gt_norm_factor"])
-    scales = jnp.asarray(case["pred_scale"])
-    pred_factor = mean_distance(jnp.asarray(case["pred_pts3d"]), valid[:, :num_inputs])
+    scales = case["pred_scale"]
+    pred_factor = mean_distance(case["pred_pts3d"], valid[:, :num_inputs])
     close(clip_scales(scales, pred_factor), case["gs_scale_clipped"])
-    value, gradient = jax.value_and_grad(lambda s: losses.scale_excess(s, pred_factor).mean())(
-        scales
-    )
+    both = jax.value_and_grad(lambda s: losses.scale_excess(s, pred_factor).mean())
+    value, gradient = jax.jit(both)(scales)
     close(value, case["gs_scale_clip_loss"])
     close(gradient, case["gs_grad_pred_scale"], 1e-4)
 
@@ -109,9 +108,9 @@ def test_scales_are_normalized_as_published(name):
 def test_rgb_error_is_the_published_one():
     """Per sample mean of the RGB distance over valid pixels, 0 for a sample without any."""
     case = load("gs_rgb_l21")
-    render, images, valid = (jnp.asarray(case[k]) for k in ("render", "gt_img", "mask"))
+    render, images, valid = (case[k] for k in ("render", "gt_img", "mask"))
     close(losses.rgb_error(render, images, valid), case["loss_per_sample"])
-    gradient = jax.grad(lambda r: losses.rgb_error(r, images, valid).mean())(render)
+    gradient = jax.jit(jax.grad(lambda r: losses.rgb_error(r, images, valid).mean()))(render)
     close(gradient, case["grad_render"], 1e-4)
 
 
@@ -119,37 +118,35 @@ def test_rgb_error_is_the_published_one():
 def test_gradients_stay_finite_at_the_edges(content):
     """Points at the origin, on top of each other, NaN under the mask, nothing valid at all."""
     shape = (2, 1, 3, 4, 4)
-    points = jax.random.normal(jax.random.key(1), (*shape, 3))
-    truth = jax.random.normal(jax.random.key(2), (*shape, 3))
-    valid = jax.random.uniform(jax.random.key(3), (2, 3, 4, 4)) > 0.3
+    points, truth = np.asarray(normal(1, *shape, 3)), np.asarray(normal(2, *shape, 3))
+    valid = np.asarray(uniform(3, 2, 3, 4, 4)) > 0.3
     if content == "origin":
-        points = jnp.zeros_like(points)
+        points = np.zeros_like(points)
     elif content == "coincident":
         points = truth
     elif content == "nan_under_mask":
-        points = jnp.where(valid[:, None, ..., None], points, jnp.nan)
-        truth = jnp.where(valid[:, None, ..., None], truth, jnp.inf)
+        points = np.where(valid[:, None, ..., None], points, np.float32(np.nan))
+        truth = np.where(valid[:, None, ..., None], truth, np.float32(np.inf))
     else:
-        valid = jnp.zeros_like(valid)
-    confidence = jnp.ones(shape)
+        valid = np.zeros_like(valid)
+    confidence = np.ones(shape, np.float32)
 
     def loss(points, confidence):
         return losses.confidence_loss(points, confidence, truth, valid).sum()
 
-    value, gradients = jax.value_and_grad(loss, (0, 1))(points, confidence)
-    assert jnp.isfinite(value)
-    assert all(jnp.isfinite(g).all() for g in gradients)
+    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1)))(points, confidence)
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in gradients)
 
 
-def test_shares_of_devices_sum_to_the_whole(key):
+def test_shares_of_devices_sum_to_the_whole():
     """Per-device shares and their gradients sum to the value of the whole batch."""
-    keys = jax.random.split(key, 4)
-    points = jax.random.normal(keys[0], (8, 2, 3, 4, 5, 3))
-    truth = jax.random.normal(keys[1], (8, 2, 3, 4, 5, 3))
-    confidence = 1 + jax.random.uniform(keys[2], (8, 2, 3, 4, 5))
-    valid = jax.random.uniform(keys[3], (8, 3, 4, 5)) > 0.5
+    shape = (8, 2, 3, 4, 5)
+    points, truth = np.asarray(normal(0, *shape, 3)), np.asarray(normal(1, *shape, 3))
+    confidence = np.asarray(uniform(2, *shape, low=1, high=2))
+    valid = np.asarray(uniform(3, 8, 3, 4, 5)) > 0.5
     whole = losses.confidence_loss(points, confidence, truth, valid)
-    split = jax.tree.map(lambda x: x[:, None], (points, confidence, truth, valid))
+    split = [x[:, None] for x in (points, confidence, truth, valid)]
 
     def share(points, confidence, truth, valid):
         batch = Batch(None, valid.astype(jnp.float32), None, None)
@@ -157,25 +154,25 @@ def test_shares_of_devices_sum_to_the_whole(key):
         return losses.confidence_loss(points, confidence, truth, valid, pool=pool)
 
     shares = jax.pmap(share, axis_name="data")(*split)
-    np.testing.assert_allclose(shares.sum(0), whole, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(shares, axis=0), whole, rtol=1e-5)
 
 
-def test_ground_truth_of_a_path_is_in_its_references_frame(key):
+def test_ground_truth_of_a_path_is_in_its_references_frame():
     """Points of view r on path r are that view's own camera-frame points."""
-    from mvdust3r_jax.geometry.camera import unproject
-    from mvdust3r_jax.geometry.transforms import rigid, rotation_from_axis_angle
-
-    angles, shifts = jax.random.normal(key, (2, 1, 3, 3))
+    rotations = transforms.rotation_from_axis_angle(normal(0, 1, 3, 3))
+    depth_m = np.ones((1, 3, 4, 4), np.float32)
+    depth_m[0, 0, 0, 0] = np.inf
     batch = Batch(
-        images=jnp.zeros((1, 3, 4, 4, 3)),
-        depth_m=jnp.ones((1, 3, 4, 4)).at[0, 0, 0, 0].set(jnp.inf),
-        world_from_cam=rigid(rotation_from_axis_angle(angles), shifts),
-        intrinsics=jnp.broadcast_to(jnp.array([[4.0, 0, 2], [0, 4, 2], [0, 0, 1]]), (1, 3, 3, 3)),
+        images=np.zeros((1, 3, 4, 4, 3), np.float32),
+        depth_m=depth_m,
+        world_from_cam=transforms.rigid(rotations, normal(1, 1, 3, 3)),
+        intrinsics=np.tile(np.float32([[4, 0, 2], [0, 4, 2], [0, 0, 1]]), (1, 3, 1, 1)),
     )
-    truth = true_pointmaps(batch, num_refs=2)
-    own = unproject(batch.depth_m, batch.intrinsics)
-    np.testing.assert_allclose(truth[0, 1, 1], own[0, 1], atol=1e-5)
+    found = np.asarray(true_pointmaps(batch, num_refs=2))
+    own = np.asarray(compiled(camera.unproject)(batch.depth_m, batch.intrinsics))
+    np.testing.assert_allclose(found[0, 1, 1], own[0, 1], atol=1e-5)
     world = transform_points(batch.world_from_cam, own)
-    in_second = transform_points(invert_rigid(batch.world_from_cam[:, 1])[:, None], world)
-    np.testing.assert_allclose(truth[0, 1, 2], in_second[0, 2], atol=1e-5)
-    assert jnp.isfinite(truth).all()
+    second = transforms.invert_rigid(np.asarray(batch.world_from_cam)[:, 1])
+    in_second = np.asarray(transform_points(np.asarray(second)[:, None], world))
+    np.testing.assert_allclose(found[0, 1, 2], in_second[0, 2], atol=1e-5)
+    assert np.isfinite(found).all()

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from data.box import box_views
-from mvdust3r_jax.geometry.transforms import safe_norm
 from mvdust3r_jax.geometry.truth import reference_from_cameras, true_pointmaps
 from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
 from mvdust3r_jax.training.losses import pool_of
@@ -16,12 +15,13 @@ from mvdust3r_jax.training.objective import total_loss
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.render_loss import Rendered, render_terms, scene_terms
 from mvdust3r_jax.types import Gaussians, Prediction
+from tests.compiled import compiled
 
 WEIGHTS = {"confidence": 1.0, "rgb": 1.0, "scale_clip": 1.0}
 CONFIG = ObjectiveConfig(num_refs=2, num_targets=1, weights=WEIGHTS)
 
 
-def perfect(batch, num_refs=2, sh_degree=0):
+def perfect_prediction(batch, num_refs=2, sh_degree=0):
     """The prediction that knows the truth, at twice its scale, with opaque Gaussians."""
     num_inputs = batch.images.shape[1] - 1
     points = 2 * true_pointmaps(batch, num_refs)[:, :, :num_inputs]
@@ -36,37 +36,42 @@ def perfect(batch, num_refs=2, sh_degree=0):
     return Prediction(points, jnp.full(shape, 2.0), gaussians)
 
 
+def perfect(batch, num_refs=2, sh_degree=0):
+    return compiled(perfect_prediction)(batch, num_refs, sh_degree)
+
+
 def batch_of(size=1, pixels=24):
-    batch = jax.tree.map(jnp.asarray, box_views(np.random.default_rng(0), size, 3, pixels, pixels))
+    batch = box_views(np.random.default_rng(0), size, 3, pixels, pixels)
     # Slow colors, so that half a pixel matters little and a whole wrong pose much.
-    waves = jnp.sin(true_pointmaps(batch, 1)[:, 0])
-    return batch.replace(images=waves)
+    waves = np.sin(compiled(true_pointmaps)(batch, 1)[:, 0])
+    return jax.tree.map(jnp.asarray, batch.replace(images=waves))
 
 
 @jax.jit
 def perfect_terms(batch):
-    return total_loss(CONFIG, perfect(batch), batch, jax.random.key(0))[1]
+    return total_loss(CONFIG, perfect_prediction(batch), batch, jax.random.key(0))[1]
 
 
 def test_perfect_prediction_renders_the_input_views():
     """True points give the input images back, and half a pixel of principal point is seen."""
     batch = batch_of()
     prediction = jax.tree.map(lambda x: x[:, 1], perfect(batch))
-    poses = reference_from_cameras(batch.world_from_cam, 2)[:, 1]
-    scenes = normalized_scenes(prediction, batch, poses)
-    scales = clip_scales(scenes.prediction.gaussians.scales, scenes.factor)
 
+    @jax.jit
     def error(shift_px):
+        poses = reference_from_cameras(batch.world_from_cam, 2)[:, 1]
+        scenes = normalized_scenes(prediction, batch, poses)
+        scales = clip_scales(scenes.prediction.gaussians.scales, scenes.factor)
         intrinsics = scenes.intrinsics[:, :2].at[..., :2, 2].add(shift_px)
         images, overflow = render(
             *(scenes.points, scenes.prediction, scales, scenes.pixels),
             *(scenes.ref_from_cam[:, :2], intrinsics),
             sh_degree=0,
         )
-        assert int(overflow.sum()) == 0
-        return float(jnp.median(jnp.abs(images - scenes.pixels)))
+        return jnp.median(jnp.abs(images - scenes.pixels)), overflow.sum()
 
-    exact, shifted = error(0.0), error(0.5)
+    (exact, lost), (shifted, shifted_lost) = error(0.0), error(0.5)
+    assert lost == shifted_lost == 0
     assert exact < 0.02
     assert shifted > 3 * exact
 
@@ -74,21 +79,18 @@ def test_perfect_prediction_renders_the_input_views():
 def test_value_and_gradient_are_finite_at_the_edges():
     """An empty sample beside a full one, points at the origin, scales of zero: all finite."""
     batch = batch_of(2)
-    batch = batch.replace(depth_m=batch.depth_m.at[1].set(0.0))
-    prediction = perfect(batch)
-    prediction = prediction.replace(
-        points=prediction.points.at[0, 0, 0, :2].set(0.0),
-        gaussians=prediction.gaussians.replace(
-            scales=prediction.gaussians.scales.at[:, :, 0].set(0.0)
-        ),
-    )
+    full = np.array([1, 0], np.float32).reshape(2, 1, 1, 1)
+    batch = batch.replace(depth_m=jnp.asarray(batch.depth_m * full))
+    prediction = jax.tree.map(np.array, perfect(batch))
+    prediction.points[0, 0, 0, :2] = 0.0
+    prediction.gaussians.scales[:, :, 0] = 0.0
 
     def loss(prediction):
         return total_loss(CONFIG, prediction, batch, jax.random.key(0))
 
     (value, terms), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(prediction)
-    assert jnp.isfinite(value)
-    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradient))
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
     # The published scale term is 1e12 and more for an empty sample; here it does not count.
     assert float(terms["scale_clip"]) < 10
     for leaf in jax.tree.leaves(gradient):
@@ -99,28 +101,32 @@ def test_gradient_taken_beside_the_value_is_that_of_autodiff():
     """A factor on the loss included, against plain differentiation of every scene's terms."""
     batch = batch_of(2, pixels=8)
     prediction = perfect(batch)
-    poses = reference_from_cameras(batch.world_from_cam, 2)
-    views = jnp.arange(3)
+    poses = np.asarray(compiled(reference_from_cameras)(batch.world_from_cam, 2))
+    views = jnp.asarray(np.arange(3))
 
-    def by_scene(prediction):
-        total = 0.0
-        for sample, path in np.ndindex(2, 2):
-            scenes = normalized_scenes(
-                jax.tree.map(lambda x, i=sample, r=path: x[i, r][None], prediction),
-                jax.tree.map(lambda x, i=sample: x[i][None], batch),
-                poses[sample, path][None],
-            )
-            terms = scene_terms(Rendered(CONFIG, scenes, views, None))
-            total += (terms["rgb"] + terms["scale_clip"])[0]
-        return 3 * total / 4
+    @jax.jit
+    @jax.value_and_grad
+    def of_scene(prediction, batch, pose):
+        terms = scene_terms(
+            Rendered(CONFIG, normalized_scenes(prediction, batch, pose), views, None)
+        )
+        return 3 / 4 * (terms["rgb"] + terms["scale_clip"])[0]
+
+    def scene(sample, path):
+        of_path = jax.tree.map(lambda x: np.asarray(x)[sample, path][None], prediction)
+        of_sample = jax.tree.map(lambda x: np.asarray(x)[sample][None], batch)
+        return of_scene(of_path, of_sample, poses[sample, path][None])
 
     def rendered(prediction):
         pool = pool_of(batch, 2, 2)
         return 3 * render_terms(CONFIG, prediction, batch, jax.random.key(0), pool=pool)[0]
 
-    results = [jax.jit(jax.value_and_grad(f))(prediction) for f in (by_scene, rendered)]
-    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    scenes = [jax.device_get(scene(*index)) for index in np.ndindex(2, 2)]
+    value, gradient = jax.jit(jax.value_and_grad(rendered))(prediction)
+    np.testing.assert_allclose(value, sum(value for value, _ in scenes), rtol=1e-5)
+    expected = jax.tree.map(lambda *x: np.concatenate(x), *(gradient for _, gradient in scenes))
+    for a, b in zip(*map(jax.tree.leaves, (gradient, expected)), strict=True):
+        np.testing.assert_allclose(a, b.reshape(a.shape), rtol=1e-5, atol=1e-7)
 
 
 def test_terms_without_weight_are_not_computed(key):
@@ -153,14 +159,17 @@ def test_sh_color_is_measured_towards_the_own_camera():
     pixels = batch.images[:, None, :2]
     # Color in [0, 1] is 0.5 + SH; the constant basis function is 0.28209479.
     constant = (0.5 * pixels + 0.5 - 0.5) / 0.28209479177387814
-    right = prediction.gaussians.colors.at[..., :3].set(constant)
+    right = np.array(prediction.gaussians.colors)
+    right[..., :3] = constant
     exact = prediction.replace(gaussians=prediction.gaussians.replace(colors=right))
 
-    def value(prediction):
-        return float(total_loss(config, prediction, batch, jax.random.key(0))[1]["sh_color"])
+    @jax.jit
+    def value(prediction, batch):
+        return total_loss(config, prediction, batch, jax.random.key(0))[1]["sh_color"]
 
-    assert value(exact) < 1e-5
-    np.testing.assert_allclose(value(prediction), safe_norm(pixels).mean(), rtol=1e-5)
+    assert value(exact, batch) < 1e-5
+    expected = np.linalg.norm(pixels, axis=-1).mean()
+    np.testing.assert_allclose(value(prediction, batch), expected, rtol=1e-5)
 
 
 def test_rendering_without_any_weight_has_a_gradient_of_zero():
@@ -170,7 +179,8 @@ def test_rendering_without_any_weight_has_a_gradient_of_zero():
     def weighted(prediction):
         return render_terms(config, prediction, batch, jax.random.key(0), pool=pool_of(batch, 2, 2))
 
-    (value, terms), gradient = jax.value_and_grad(weighted, has_aux=True)(perfect(batch))
+    both = jax.jit(jax.value_and_grad(weighted, has_aux=True))
+    (value, terms), gradient = both(perfect(batch))
     assert value.dtype == jnp.float32 and float(value) == 0
     assert set(terms) == {"mean_scale"}
     assert not any(np.any(np.asarray(x)) for x in jax.tree.leaves(gradient))

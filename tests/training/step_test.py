@@ -16,12 +16,14 @@ from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.run import initial_state
 from mvdust3r_jax.training.state import StepConfig, split_micro_batches
 from mvdust3r_jax.training.step import accumulate, evaluate_step, make_recipe, train_step
+from tests.random_networks import random_variables
 
 # Two paths, as in training; without cross-reference blocks, which are a third of its compilation.
 MODEL = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussians=False)
 OBJECTIVE = ObjectiveConfig(num_refs=2, num_targets=1)
 OPTIMIZER = OptimizerConfig(peak_lr=1e-2, total_steps=100)
-PLAIN, AVERAGED = StepConfig(), StepConfig(average_decay=0.5)
+# With an average, also where it does not matter: one program less.
+AVERAGED = StepConfig(average_decay=0.5)
 
 
 def batch_of(size=4, seed=0):
@@ -30,27 +32,24 @@ def batch_of(size=4, seed=0):
 
 @functools.cache
 def variables():
-    init = partial(MVDust3r(MODEL).init, num_refs=1, all_paths=True)
-    return jax.jit(init)(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))
+    return random_variables(MODEL)
 
 
-def recipe_of(optimizer=OPTIMIZER, config=PLAIN):
+def recipe_of(optimizer=OPTIMIZER, config=AVERAGED):
     return make_recipe(MVDust3r(MODEL), optimizer, OBJECTIVE, config, variables()["params"])
 
 
 @functools.cache
-def build(optimizer=OPTIMIZER, config=PLAIN):
+def build(optimizer=OPTIMIZER):
     """Initial state and the compiled step."""
-    recipe = recipe_of(optimizer, config)
+    recipe = recipe_of(optimizer)
     state = initial_state(recipe, variables(), seed=0)
     return state, jax.jit(partial(train_step, recipe=recipe))
 
 
 def differences(tree_1, tree_2):
-    return max(
-        float(jnp.abs(a - b).max())
-        for a, b in zip(jax.tree.leaves(tree_1), jax.tree.leaves(tree_2), strict=True)
-    )
+    leaves = (map(np.asarray, jax.tree.leaves(tree)) for tree in (tree_1, tree_2))
+    return max(np.abs(a - b).max() for a, b in zip(*leaves, strict=True))
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
@@ -69,21 +68,27 @@ def with_holes(batch, seed=0):
     """Depth unknown in a share of the pixels that differs from sample to sample."""
     rng = np.random.default_rng(seed)
     holes = rng.random(batch.depth_m.shape) < rng.random((len(batch.depth_m), 1, 1, 1))
-    return batch.replace(depth_m=jnp.where(holes, 0.0, batch.depth_m))
+    return batch.replace(depth_m=jnp.asarray(np.where(holes, 0.0, batch.depth_m)))
 
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_any_split_of_a_batch_gives_the_same_step(parts):
     """Micro-batches with other numbers of valid pixels: the same terms and gradients as at once."""
-    (state, step), (_, in_parts) = build(), build(config=StepConfig(accumulation=parts))
     batch = with_holes(batch_of())
-    counts = np.asarray((batch.depth_m > 0).sum(axis=(1, 2, 3)))
+    counts = (np.asarray(batch.depth_m) > 0).sum(axis=(1, 2, 3))
     assert counts.max() > 2 * counts.min(), "the parts must differ"
-    (once, expected), (split, metrics) = step(state, batch), in_parts(state, batch)
+    (once, (_, expected)), (split, (_, terms)) = of_all_parts(1, batch), of_all_parts(parts, batch)
     for name in expected:
-        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-4, err_msg=name)
-    # Adam's first step is lr * sign(gradient): compare the moments, which are the gradients.
-    assert differences(once.opt_state, split.opt_state) < 1e-4
+        np.testing.assert_allclose(terms[name], expected[name], rtol=1e-4, err_msg=name)
+    for a, b in zip(jax.tree.leaves(split), jax.tree.leaves(once), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max())
+
+
+def of_all_parts(parts, batch):
+    """Gradients, batch statistics and terms of a batch that is split into so many."""
+    recipe = recipe_of(config=StepConfig(accumulation=parts))
+    given = variables()["params"], {}, batch, jax.random.key(5)
+    return jax.device_get(jax.jit(partial(accumulate, recipe=recipe))(*given))
 
 
 def test_all_parts_draw_the_same(monkeypatch):
@@ -93,9 +98,7 @@ def test_all_parts_draw_the_same(monkeypatch):
         return prediction.points.mean(), {"drawn": jax.random.uniform(key)}
 
     monkeypatch.setattr("mvdust3r_jax.training.step.total_loss", drawn)
-    given = variables()["params"], {}, batch_of(), jax.random.key(5)
-    recipes = [recipe_of(config=StepConfig(accumulation=parts)) for parts in (1, 2)]
-    once, in_parts = (jax.jit(partial(accumulate, recipe=r))(*given)[1][1] for r in recipes)
+    once, in_parts = (of_all_parts(parts, batch_of())[1][1] for parts in (1, 2))
     # Terms are shares, summed over the parts.
     np.testing.assert_allclose(in_parts["drawn"], 2 * once["drawn"], rtol=1e-6)
 
@@ -113,13 +116,13 @@ def test_evaluation_in_parts_is_that_of_the_whole_batch():
 
 def test_micro_batches_do_not_depend_on_how_the_batch_is_spread():
     """Each device's part k holds the samples i with i % parts == k."""
-    batch = jax.tree.map(lambda x: jnp.arange(8.0).reshape(8, *(1,) * (x.ndim - 1)), batch_of(1))
+    batch = jax.tree.map(lambda x: np.arange(8.0).reshape(8, *(1,) * (x.ndim - 1)), batch_of(1))
     whole = split_micro_batches(batch, 2).images[:, :, 0, 0, 0, 0]
     halves = [
         split_micro_batches(jax.tree.map(lambda x, h=h: x[4 * h : 4 * h + 4], batch), 2)
         for h in (0, 1)
     ]
-    joined = jnp.concatenate([h.images[:, :, 0, 0, 0, 0] for h in halves], axis=1)
+    joined = np.concatenate([h.images[:, :, 0, 0, 0, 0] for h in halves], axis=1)
     np.testing.assert_array_equal(whole, joined)
 
 
@@ -131,9 +134,11 @@ def test_uneven_micro_batches_are_refused():
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters():
     """Parameters, moments and average stay; the counters tell; the next good step goes on."""
-    state, step = build(config=AVERAGED)
+    state, step = build()
     good = batch_of()
-    bad = good.replace(images=good.images.at[0, 0, 0, 0, 0].set(jnp.nan))
+    images = np.array(good.images)
+    images[0, 0, 0, 0, 0] = np.nan
+    bad = good.replace(images=jnp.asarray(images))
     state, _ = step(state, good)
     skipped, metrics = step(state, bad)
     for name in ("params", "opt_state", "average"):
@@ -148,9 +153,12 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters():
 
 def test_an_update_that_is_not_finite_changes_no_parameter():
     """Loss and gradient are finite, the moments are not: the step is skipped, and shows why."""
-    state, step = build(config=AVERAGED)
+    state, step = build()
     lost = state.replace(
-        opt_state=jax.tree.map(lambda x: x if x.ndim == 0 else x * jnp.nan, state.opt_state)
+        opt_state=jax.tree.map(
+            lambda x: x if x.ndim == 0 else jnp.asarray(np.full(x.shape, np.nan, x.dtype)),
+            state.opt_state,
+        )
     )
     skipped, metrics = step(lost, batch_of())
     assert np.isfinite(float(metrics["grad_norm"])) and np.isnan(float(metrics["update_norm"]))
@@ -162,7 +170,7 @@ def test_no_known_depth_at_all_is_a_harmless_step():
     """Without any valid pixel loss and gradient are finite (0), and it shows."""
     state, step = build()
     batch = batch_of()
-    batch = batch.replace(depth_m=jnp.zeros_like(batch.depth_m))
+    batch = batch.replace(depth_m=jnp.asarray(np.zeros(batch.depth_m.shape, np.float32)))
     _, metrics = step(state, batch)
     assert float(metrics["loss"]) == 0
     assert float(metrics["grad_norm"]) == 0
@@ -183,11 +191,13 @@ def test_freezing_stops_the_gradient_too():
 
 def test_average_follows_the_parameters_and_is_what_is_evaluated():
     """The average lies between old and new parameters; evaluation reads it."""
-    state, step = build(config=AVERAGED)
+    state, step = build()
     batch = batch_of()
     new, _ = step(state, batch)
     # Step 0 averages over the first tenth: decay (1 + 0) / (10 + 0).
-    expected = jax.tree.map(lambda p, q: 0.1 * p + 0.9 * q, state.params, new.params)
+    expected = jax.tree.map(
+        lambda p, q: 0.1 * np.asarray(p) + 0.9 * np.asarray(q), state.params, new.params
+    )
     assert differences(new.average, expected) < 1e-6
     evaluate = jax.jit(partial(evaluate_step, recipe=recipe_of()))
     by_average = evaluate(new, batch)["loss"]

@@ -18,6 +18,7 @@ from data.rooms.scene import DEFAULT_OPTIONS, ROOMS_VERSION, SPLITS, hash_versio
 from data.rooms.sheet import normals_from_depth
 from mvdust3r_jax.geometry.camera import depth_to_world, project, unproject
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
+from tests.compiled import compiled
 
 SEEDS = np.arange(12, dtype=np.uint32)
 INPUTS, TARGETS, SIZE = 4, 2, 48
@@ -25,7 +26,7 @@ INPUTS, TARGETS, SIZE = 4, 2, 48
 
 @functools.cache
 def _batch():
-    return rooms.sample_batch(SEEDS, INPUTS, TARGETS, SIZE, SIZE)
+    return jax.device_get(rooms.sample_batch(SEEDS, INPUTS, TARGETS, SIZE, SIZE))
 
 
 _make_scenes = jax.jit(jax.vmap(rooms.make_scene))
@@ -33,9 +34,10 @@ _make_scenes = jax.jit(jax.vmap(rooms.make_scene))
 
 @functools.cache
 def _scenes():
-    return _make_scenes(jnp.asarray(SEEDS))
+    return jax.device_get(_make_scenes(SEEDS))
 
 
+@compiled
 def _carried(batch):
     """Depth of view i carried into view j, and view j's own depth there, ``[B, S, S, H, W]``.
 
@@ -108,7 +110,8 @@ def test_sizes_and_ranges():
 def test_unproject_then_project_returns_the_pixel():
     """Stored depth and intrinsics agree with the project's camera model."""
     batch = _batch()
-    uv = project(unproject(batch.depth_m, batch.intrinsics), batch.intrinsics)
+    points = compiled(unproject)(batch.depth_m, batch.intrinsics)
+    uv = compiled(project)(points, batch.intrinsics)
     expected = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1)
     np.testing.assert_allclose(uv, np.broadcast_to(expected, uv.shape), atol=1e-3)
 
@@ -147,7 +150,10 @@ def test_baseline_scales_the_distance_between_views():
 
     @jax.jit
     def spread(baseline):
-        poses = walk.choose_poses(jax.random.key(1), scene, 4, 1, k, SIZE, SIZE, baseline)
+        arrays = jax.tree.map(jnp.asarray, (scene, k))
+        poses = walk.choose_poses(
+            jax.random.key(1), arrays[0], 4, 1, arrays[1], SIZE, SIZE, baseline
+        )
         return jnp.abs(jnp.diff(poses[:4, :3, 3], axis=0)).sum()
 
     assert spread(0.2) < 0.7 * spread(1.0)
@@ -157,7 +163,7 @@ def test_cameras_stand_in_free_space():
     """At eye height, 0.3 m from every surface, inside the shell, with an open view."""
     batch, scenes = _batch(), _scenes()
     eyes = batch.world_from_cam[..., :3, 3]
-    free = np.asarray(jax.vmap(walk.clearance)(scenes, eyes))
+    free = np.asarray(jax.jit(jax.vmap(walk.clearance))(scenes, eyes))
     # Eyes sway by a few centimeters around the height of the path.
     assert eyes[..., 2].min() > 1.1 and eyes[..., 2].max() < 1.9
     assert free.min() >= walk.CLEARANCE_M - 1e-3
@@ -173,23 +179,23 @@ def test_normals_are_those_of_the_depth():
     views = jax.jit(rooms.render, static_argnums=(3, 4))(
         first, batch.world_from_cam[0], batch.intrinsics[0], SIZE, SIZE
     )
-    np.testing.assert_allclose(np.linalg.norm(views.normals, axis=-1), 1, atol=1e-4)
-    cosine = (normals_from_depth(jax.tree.map(lambda x: x[:1], batch))[0] * views.normals).sum(-1)
+    normals = np.asarray(views.normals)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-4)
+    by_depth = normals_from_depth(jax.tree.map(lambda x: jnp.asarray(x[:1]), batch))
     # Differences across an edge have no normal; most pixels are on faces.
-    assert (np.asarray(cosine) > 0.999).mean() > 0.6
-    towards = np.asarray(batch.world_from_cam[0, :, None, None, :3, 3]) - np.asarray(
-        depth_to_world(batch.depth_m[0], batch.intrinsics[0], batch.world_from_cam[0])
+    assert ((np.asarray(by_depth)[0] * normals).sum(-1) > 0.999).mean() > 0.6
+    points = compiled(depth_to_world)(
+        batch.depth_m[0], batch.intrinsics[0], batch.world_from_cam[0]
     )
-    assert ((views.normals * towards).sum(-1) > -1e-4).all()
+    towards = batch.world_from_cam[0, :, None, None, :3, 3] - np.asarray(points)
+    assert ((normals * towards).sum(-1) > -1e-4).all()
 
 
 def test_culled_depth_equals_depth_without_culling():
     """Tiles lose nothing: the rendered depth is that of testing every primitive."""
     batch, scenes = _batch(), _scenes()
-    u, v = np.meshgrid(np.arange(SIZE, dtype=np.float32), np.arange(SIZE, dtype=np.float32))
-    camera = unproject(jnp.ones_like(batch.depth_m), batch.intrinsics)
-    dirs = jnp.einsum("bsij,bshwj->bshwi", batch.world_from_cam[..., :3, :3], camera)
-    del u, v
+    camera = compiled(unproject)(np.ones_like(batch.depth_m), batch.intrinsics)
+    dirs = np.einsum("bsij,bshwj->bshwi", batch.world_from_cam[..., :3, :3], camera)
     depth, _ = jax.jit(jax.vmap(first_hit))(
         scenes, batch.world_from_cam[..., :3, 3], dirs.reshape(*dirs.shape[:2], -1, 3)
     )
@@ -210,7 +216,7 @@ def test_every_view_has_texture_to_match():
 def test_nothing_is_dropped_from_the_slots():
     """Rooms leave some slot of each shape free, so no part was lost when packing."""
     # In groups as large as the other tests' batch, so that one program serves all.
-    groups = [_make_scenes(jnp.asarray(SEEDS + 200 + 12 * i)) for i in range(20)]
+    groups = [_make_scenes(SEEDS + np.uint32(200 + 12 * i)) for i in range(20)]
     active = np.concatenate([np.asarray(g.primitives.active) for g in groups])
     first = 0
     for slots in (primitives.NUM_BOXES, primitives.NUM_CYLINDERS, primitives.NUM_SPHERES):
