@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/python -m tools.demo --out demo_out
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -54,10 +53,11 @@ class Compiled:
 
 def normal(seed: int, *shape: int) -> Float[Array, "..."]:
     """Standard normal numbers."""
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+    # `jnp.asarray` of a host array is a program of its own.
+    return jax.device_put(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
 def uniform(seed: int, *shape: int, low: float = 0.0, high: float = 1.0) -> Float[Array, "..."]:
     """Numbers in [low, high)."""
     drawn = np.random.default_rng(seed).random(shape, np.float32)
-    return jnp.asarray(low + (high - low) * drawn, jnp.float32)
+    return jax.device_put(np.float32(low + (high - low) * drawn))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mvdust3r_jax import ModelConfig
@@ -29,6 +28,6 @@ def random_variables(config: ModelConfig, seed: int = 0) -> dict[str, Any]:
             values = values / np.sqrt(np.prod(taps))
         else:
             values = 0.1 * values
-        return jnp.asarray(values, like.dtype)
+        return jax.device_put(values.astype(like.dtype))
 
     return jax.tree_util.tree_map_with_path(draw, abstract_variables(config))

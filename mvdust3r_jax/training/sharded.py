@@ -235,7 +235,7 @@ class FullySharded(OneChip):
 
     def host_view(self, state: Any) -> Any:
         """A copy as it is saved: the step gives its input's buffers away."""
-        return jax.tree.map(jnp.copy, state)
+        return jax.jit(_copies, out_shardings=state_shardings(state, self.mesh))(state)
 
     def abstract(self, state: Any) -> Any:
         """Shapes and places to restore to."""
@@ -243,3 +243,8 @@ class FullySharded(OneChip):
         return jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
         )
+
+
+def _copies(tree: Any) -> Any:
+    """To be compiled as a whole: outside of jit every array would need a program."""
+    return jax.tree.map(jnp.copy, tree)

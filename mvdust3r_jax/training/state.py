@@ -52,17 +52,18 @@ def init_state(
 ) -> TrainState:
     """State before the first step; the average starts at the parameters themselves."""
     params = variables["params"]
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(
-        step=zero,
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
-        average=jax.tree.map(jnp.copy, params) if config.average_decay else {},
-        skipped=zero,
-        skipped_in_row=zero,
-        rng=jax.random.key_data(jax.random.key(seed)),
-    )
+
+    # One program: outside of it every array would need its own.
+    @jax.jit
+    def rest(params: Any) -> dict[str, Any]:
+        return {
+            "opt_state": optimizer.init(params),
+            "average": jax.tree.map(jnp.copy, params) if config.average_decay else {},
+            "rng": jax.random.key_data(jax.random.key(seed)),
+            **{name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "skipped_in_row")},
+        }
+
+    return TrainState(params=params, batch_stats=variables.get("batch_stats", {}), **rest(params))
 
 
 def split_micro_batches(batch: Batch, parts: int) -> Batch:

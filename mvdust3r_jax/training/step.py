@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -149,21 +150,24 @@ def accumulate(
     return gradients, (batch_stats, global_sum(terms, axis_name))
 
 
-def arrays_without_gradient(gradients: Any, frozen: Any) -> Float[Array, ""]:
-    """How many arrays should learn and cannot: what they lead to is dead, or multiplied by zero."""
+def gradient_sizes(gradients: Any, frozen: Any) -> Metrics:
+    """Norm of all gradients, and how many arrays should learn and cannot.
 
-    def still(gradient: Array, frozen: bool) -> Array:
-        return jnp.float32(0) if frozen else jnp.all(gradient == 0).astype(jnp.float32)
-
-    return sum(jax.tree.leaves(jax.tree.map(still, gradients, frozen)))
+    What these lead to is dead, or multiplied by zero: the sum of their gradient's squares is 0.
+    """
+    squares = jnp.stack(jax.tree.leaves(jax.tree.map(lambda x: jnp.sum(x**2), gradients)))
+    learns = ~np.array(jax.tree.leaves(frozen))
+    return {
+        "grad_norm": jnp.sqrt(squares.sum()),
+        "arrays_without_gradient": ((squares == 0) & learns).sum().astype(jnp.float32),
+    }
 
 
 def apply_update(
     state: TrainState, gradients: Any, batch_stats: Any, metrics: Metrics, recipe: Recipe
 ) -> tuple[TrainState, Metrics]:
     """Parameters, moments and average after the step, if all of it is finite."""
-    metrics["grad_norm"] = optax.tree.norm(gradients)
-    metrics["arrays_without_gradient"] = arrays_without_gradient(gradients, recipe.frozen)
+    metrics |= gradient_sizes(gradients, recipe.frozen)
     metrics["learning_rate"] = learning_rate(recipe.schedule, state.step - state.skipped)
     updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
     # Of finite gradients too an update may be none: the optimizer divides, and applies a rate.

@@ -1,7 +1,6 @@
 """The box source: consistent geometry, positions that can be gone back to, equal shapes."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data.box import BoxSource
@@ -15,7 +14,7 @@ def test_all_views_see_one_box():
     """Every point lies on a wall: its largest coordinate, in units of the half size, is 1."""
     batch, _ = next(BoxSource(batch_size=2, **SETTINGS))
     world_from_ref = batch.world_from_cam[:, 0]
-    points = np.asarray(true_pointmaps(jax.tree.map(jnp.asarray, batch), 1)[:, 0])
+    points = np.asarray(true_pointmaps(jax.device_put(batch), 1)[:, 0])
     world = np.einsum("bij,bshwj->bshwi", world_from_ref[:, :3, :3], points)
     world += world_from_ref[:, None, None, None, :3, 3]
     bounds = np.abs(world).max(axis=(1, 2, 3))

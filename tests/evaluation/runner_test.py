@@ -72,7 +72,7 @@ def test_oracle_is_perfect(done, dataset):
 def test_mean_is_over_the_known_pixels_of_each_role(done):
     """Pixel by pixel: the reference's mean over scenes, the sources' over scenes and views."""
     data = box_set()
-    batch = jax.tree.map(jnp.asarray, data.load(data.ids(VIEWS, 0), VIEWS, 0))
+    batch = jax.device_put(data.load(data.ids(VIEWS, 0), VIEWS, 0))
     batch = dataclasses.replace(batch, depth_m=batch.depth_m * (batch.images[..., 0] > 0))
     truth = ground_truth(batch, VIEWS, jnp.zeros(SCENES, jnp.int32))
     points = np.where(truth.valid[..., None], truth.points, np.nan)

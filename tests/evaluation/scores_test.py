@@ -25,7 +25,7 @@ FIRST = jnp.asarray(np.zeros(1, np.int32))
 
 def test_a_known_similarity_changes_no_aligned_metric():
     """A prediction scaled, moved and (where axes do not matter) turned scores the same."""
-    batch = jax.tree.map(jnp.asarray, box_set().load(["5"], VIEWS, 0))
+    batch = jax.device_put(box_set().load(["5"], VIEWS, 0))
     truth = jax.device_get(ground_truth(batch, VIEWS, FIRST))
     wobbly = truth.points * (1 + np.float32(0.1) * np.sin(5 * truth.points))
 
@@ -61,7 +61,7 @@ def test_a_known_similarity_changes_no_aligned_metric():
 
 def test_best_path_is_chosen_by_the_truth():
     """Of two paths the one that equals the truth is taken, with its own reference view."""
-    batch = jax.tree.map(jnp.asarray, box_set().load(["5", "6"], VIEWS, 0))
+    batch = jax.device_put(box_set().load(["5", "6"], VIEWS, 0))
     exact = [np.array(ground_truth(batch, VIEWS, np.full(2, r)).points) for r in range(2)]
     paths = np.stack(exact, axis=1)
     paths[0, 0] *= np.float32([1.0, 2.0, 1.0])

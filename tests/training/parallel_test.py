@@ -140,7 +140,7 @@ def test_gathering_layer_by_layer_never_holds_all_layers():
 
     def planned(way):
         run = make(way, network=deep, objective=POINTS["objective"])
-        batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, batch_of(8)))
+        batch = jax.eval_shape(lambda: jax.device_put(batch_of(8)))
         return run.step.lower(run.state, batch).compile().memory_analysis().temp_size_in_bytes
 
     once, by_layer = planned("fsdp 8"), planned("fsdp 8 by layer")

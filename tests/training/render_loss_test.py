@@ -44,7 +44,7 @@ def batch_of(size=1, pixels=24):
     batch = box_views(np.random.default_rng(0), size, 3, pixels, pixels)
     # Slow colors, so that half a pixel matters little and a whole wrong pose much.
     waves = np.sin(compiled(true_pointmaps)(batch, 1)[:, 0])
-    return jax.tree.map(jnp.asarray, batch.replace(images=waves))
+    return jax.device_put(batch.replace(images=waves))
 
 
 @jax.jit

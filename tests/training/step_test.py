@@ -27,7 +27,7 @@ AVERAGED = StepConfig(average_decay=0.5)
 
 
 def batch_of(size=4, seed=0):
-    return jax.tree.map(jnp.asarray, box_views(np.random.default_rng(seed), size, 4, 16, 16))
+    return jax.device_put(box_views(np.random.default_rng(seed), size, 4, 16, 16))
 
 
 @functools.cache

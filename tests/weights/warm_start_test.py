@@ -8,6 +8,7 @@ import pytest
 
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.weights import port, warm_start
+from tests.random_networks import random_variables
 from tests.weights.small_network import CONFIG, dust3r, numbers
 
 
@@ -86,7 +87,7 @@ def test_larger_patches_do_the_same_on_means_of_pixels():
     rng = np.random.default_rng(0)
     images = rng.standard_normal((1, 3, 16, 24, 3), np.float32)
     means = images.reshape(1, 3, 8, 2, 12, 2, 3).mean((3, 5))
-    source = jax.jit(MVDust3r(small).init)(jax.random.key(1), means)
+    source = random_variables(small)
     fresh = jax.jit(MVDust3r(large).init)(jax.random.key(0), images)
     started, origin = warm_start.init_from(fresh, jax.tree.map(np.asarray, source), large)
     wanted = jax.jit(MVDust3r(small).apply)(source, means)

@@ -150,7 +150,7 @@ def test_baseline_scales_the_distance_between_views():
 
     @jax.jit
     def spread(baseline):
-        arrays = jax.tree.map(jnp.asarray, (scene, k))
+        arrays = jax.device_put((scene, k))
         poses = walk.choose_poses(
             jax.random.key(1), arrays[0], 4, 1, arrays[1], SIZE, SIZE, baseline
         )
