@@ -10,11 +10,10 @@ pytestmark = pytest.mark.published
 
 def test_a_network():
     """Of every kind of layer, within the same limits."""
-    parity_test.test_parity("mvdp_3views_2refs_sh1")
+    parity_test.test_parity(parity_test.AS_USERS)
 
 
-@pytest.mark.parametrize("name", ["s3_sh2", "s4_hard_dense_tile"])
+@pytest.mark.parametrize("name", golden_test.AS_USERS)
 def test_a_scene(name):
     """Image and gradients, within the same limits."""
-    (path,) = [path for path in golden_test.SCENES if path.stem == name]
-    golden_test.test_golden_scene(path)
+    golden_test.test_golden_scene(name)

@@ -58,8 +58,7 @@ def test_networks_are_right_in_the_branches_of_accelerators(as_on_accelerators, 
 @pytest.mark.parametrize("name", ["s3_sh1", "s4_hard_ties_quats"])
 def test_rasterizer_is_right_in_the_branches_of_accelerators(as_on_accelerators, name):
     """Images, gradients, radii and counts of golden scenes."""
-    (path,) = [path for path in golden_test.SCENES if path.stem == name]
-    golden_test.test_golden_scene(path)
+    golden_test.test_golden_scene(name)
     assert len(as_on_accelerators) >= 4
 
 

@@ -79,10 +79,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(
-    ("views", "num_refs", "all_paths"), [(2, 1, True), (4, 3, False), (5, 5, True)]
-)
+# Heads of each kind once, on several paths; both decoders on all kinds of paths.
+PATHS = [(2, 1, True), (4, 3, False), (5, 5, True)]
+ONCE = [(case, 4, 3, True) for case in CASES]
+ALL = [(case, *paths) for case in ("plain", "plus") for paths in PATHS]
+
+
+@pytest.mark.parametrize(("case", "views", "num_refs", "all_paths"), ONCE + ALL)
 def test_traced_operations_are_the_formula(case, views, num_refs, all_paths):
     """Every product that is traced is in the formula, and none twice."""
     config = dataclasses.replace(CONFIG, **CASES[case])

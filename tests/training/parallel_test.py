@@ -186,7 +186,7 @@ def test_evaluation_is_spread_too():
     """The same numbers from pmap on 8 devices, and from sharded state, as from one device."""
     results = []
     for way in ("1 device", "pmap 8", "fsdp 8"):
-        run = make(way)
+        run = make(way, **POINTS)
         batch = run.chips.put_batch(batch_of())
         results.append(run.evaluate(run.chips.put_state(run.state), batch))
     for name in results[0]:

@@ -16,6 +16,7 @@ from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.run import initial_state
 from mvdust3r_jax.training.state import StepConfig, split_micro_batches
 from mvdust3r_jax.training.step import accumulate, evaluate_step, make_recipe, train_step
+from mvdust3r_jax.types import Prediction
 from tests.random_networks import random_variables
 
 # Two paths, as in training; without cross-reference blocks, which are a third of its compilation.
@@ -77,18 +78,26 @@ def test_any_split_of_a_batch_gives_the_same_step(parts):
     batch = with_holes(batch_of())
     counts = (np.asarray(batch.depth_m) > 0).sum(axis=(1, 2, 3))
     assert counts.max() > 2 * counts.min(), "the parts must differ"
-    (once, (_, expected)), (split, (_, terms)) = of_all_parts(1, batch), of_all_parts(parts, batch)
+    (once, (_, expected)), (split, (_, terms)) = of_all_parts(1), of_all_parts(parts)
     for name in expected:
         np.testing.assert_allclose(terms[name], expected[name], rtol=1e-4, err_msg=name)
     for a, b in zip(jax.tree.leaves(split), jax.tree.leaves(once), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max())
 
 
-def of_all_parts(parts, batch):
+@functools.cache
+def of_all_parts(parts):
     """Gradients, batch statistics and terms of a batch that is split into so many."""
     recipe = recipe_of(config=StepConfig(accumulation=parts))
-    given = variables()["params"], {}, batch, jax.random.key(5)
+    given = variables()["params"], {}, with_holes(batch_of()), jax.random.key(5)
     return jax.device_get(jax.jit(partial(accumulate, recipe=recipe))(*given))
+
+
+class OneNumber:
+    """A network in name only."""
+
+    def apply(self, variables, images, **_):
+        return Prediction(variables["params"]["factor"] * images, images[..., 0]), {}
 
 
 def test_all_parts_draw_the_same(monkeypatch):
@@ -98,9 +107,13 @@ def test_all_parts_draw_the_same(monkeypatch):
         return prediction.points.mean(), {"drawn": jax.random.uniform(key)}
 
     monkeypatch.setattr("mvdust3r_jax.training.step.total_loss", drawn)
-    once, in_parts = (of_all_parts(parts, batch_of())[1][1] for parts in (1, 2))
+    terms, given = [], ({"factor": jnp.float32(2)}, {}, batch_of(), jax.random.key(5))
+    for parts in (1, 2):
+        recipe = recipe_of(config=StepConfig(accumulation=parts))
+        recipe = dataclasses.replace(recipe, model=OneNumber(), frozen={"factor": False})
+        terms.append(jax.jit(partial(accumulate, recipe=recipe))(*given)[1][1])
     # Terms are shares, summed over the parts.
-    np.testing.assert_allclose(in_parts["drawn"], 2 * once["drawn"], rtol=1e-6)
+    np.testing.assert_allclose(terms[1]["drawn"], 2 * terms[0]["drawn"], rtol=1e-6)
 
 
 def test_evaluation_in_parts_is_that_of_the_whole_batch():
