@@ -82,7 +82,8 @@ def test_any_split_of_a_batch_gives_the_same_step(parts):
     for name in expected:
         np.testing.assert_allclose(terms[name], expected[name], rtol=1e-4, err_msg=name)
     for a, b in zip(jax.tree.leaves(split), jax.tree.leaves(once), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max())
+        # Sums of another order: relative to the array, whose small entries are differences.
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
 
 
 @functools.cache
