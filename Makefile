@@ -16,6 +16,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python -m tools.demo --out demo_out
 
+# Three workers: tests that wait for processes of their own leave a core of two idle.
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 

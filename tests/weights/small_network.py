@@ -14,6 +14,7 @@ CONFIG = ModelConfig(
 
 
 def numbers(config, seed):
+    """For files: of one size everywhere (`random_networks` has weights to compute with)."""
     rng = np.random.default_rng(seed)
     tree = abstract_variables(config)
     return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32), tree)

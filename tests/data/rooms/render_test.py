@@ -150,10 +150,9 @@ def test_baseline_scales_the_distance_between_views():
 
     @jax.jit
     def spread(baseline):
-        arrays = jax.device_put((scene, k))
-        poses = walk.choose_poses(
-            jax.random.key(1), arrays[0], 4, 1, arrays[1], SIZE, SIZE, baseline
-        )
+        room, intrinsics = jax.device_put((scene, k))
+        size = intrinsics, SIZE, SIZE
+        poses = walk.choose_poses(jax.random.key(1), room, 4, 1, *size, baseline)
         return jnp.abs(jnp.diff(poses[:4, :3, 3], axis=0)).sum()
 
     assert spread(0.2) < 0.7 * spread(1.0)
