@@ -84,8 +84,9 @@ TINY = Sizes(
     most=2,
     repeat=1,
     room="configs/tiny.py",
-    room_overrides=("data.num_inputs=(2,)", "data.height=16", "data.width=16", "total_steps=8")
-    + ("data.num_targets=0", "num_refs=1", "warmup_steps=2", "eval_every=0", "average_decay=0.9"),
+    room_overrides=("data.num_inputs=(2,)", "data.height=16", "data.width=16", "stop_step=8")
+    + ("data.num_targets=0", "num_refs=1", "eval_every=0", "average_decay=0.9")
+    + ("total_steps=100000", "warmup_steps=2"),
     room_s=300.0,
 )
 

@@ -60,9 +60,9 @@ def trained(bucket, tmp_path_factory):
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or tmp_path_factory.mktemp("cache")
     workdir = bucket / "run"
     fields = {"eval_every": 4, "eval_batches": 1, "tensorboard": True, "pictures_every": 4}
-    process = start(workdir, cache, **fields, total_steps=100_000)
+    process = start(workdir, cache, **fields, stop_step=0)
     killed_after(4, workdir, process)
-    process = start(workdir, cache, **fields, stop_step=14, total_steps=100_000)
+    process = start(workdir, cache, **fields, stop_step=14)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output[-3000:]
     return workdir, output

@@ -1,6 +1,7 @@
 """The loop from outside: exact resume, signals, non-finite runs, configs that do not fit."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -24,12 +25,18 @@ from tests.xla_flags import xla_flags
 ROOT = Path(__file__).parents[1]
 
 
+STEPS = 8
+
+
 def smallest():
-    """The tiny config, smaller: 8 steps without rendering, a checkpoint every second one."""
+    """The tiny config, smaller: 8 steps without rendering, a checkpoint every second one.
+
+    ``start`` has the same settings, so that all tests of a run share the compiled programs.
+    """
     config = tiny.get_config()
     config.data.num_inputs, config.data.num_targets, config.num_refs = (2,), 0, 1
     config.data.height = config.data.width = 16
-    config.total_steps, config.warmup_steps = 8, 2
+    config.total_steps, config.stop_step, config.warmup_steps = 100_000, STEPS, 2
     config.checkpoint_every = 2
     config.eval_every = config.pictures_every = 0
     config.log_every = 1
@@ -39,13 +46,14 @@ def smallest():
 
 
 def start(workdir, cache, **overrides):
-    """``train.py`` with the smallest config as a process of its own, on one device."""
+    """``train.py`` with the smallest config as a process of its own."""
     fields = {"data.num_inputs": "(2,)", "data.num_targets": 0, "num_refs": 1}
-    fields |= {"data.height": 16, "data.width": 16, "total_steps": 8, "warmup_steps": 2}
-    fields |= {"checkpoint_every": 2, "eval_every": 0, "log_every": 1}
+    fields |= {"data.height": 16, "data.width": 16, "warmup_steps": 2}
+    fields |= {"total_steps": 100_000, "stop_step": STEPS}
+    fields |= {"checkpoint_every": 2, "eval_every": 0, "pictures_every": 0, "log_every": 1}
     fields |= {"average_decay": 0.9, "tensorboard": False} | overrides
     arguments = [f"--config.{name}={value}" for name, value in fields.items()]
-    environment = os.environ | {"XLA_FLAGS": xla_flags(1), "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment = os.environ | {"XLA_FLAGS": xla_flags(8), "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, "train.py", "--config", "configs/tiny.py", "--workdir", str(workdir)]
     return subprocess.Popen(
         [*command, *arguments],
@@ -71,7 +79,7 @@ def wait_for_step(workdir, step, process):
 
 
 def final_state(workdir):
-    return stored_state(workdir, 8)
+    return stored_state(workdir, STEPS)
 
 
 def stored_state(workdir, step):
@@ -86,39 +94,50 @@ def stored_state(workdir, step):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """Work folder of a run that was never stopped, and the compilation cache it filled."""
+def prepared():
+    """The programs of the smallest config: compiled once for all tests that train in here."""
+    return train.prepare(smallest())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared, tmp_path_factory):
+    """Work folder of a run of this process that was never stopped, and a compilation cache."""
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or tmp_path_factory.mktemp("cache")
     workdir = tmp_path_factory.mktemp("whole")
-    process = start(workdir, cache)
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, output[-3000:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "prepare", lambda config, fresh: prepared)
+        assert train.train(smallest(), workdir) == train.FINISHED
     return workdir, cache
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_run_ends_bit_identical(uninterrupted, tmp_path):
-    """SIGKILL, then stop_step: the third start ends with the very same bits, a fourth at once."""
+def test_killed_and_stopped_run_ends_bit_identical(uninterrupted, prepared_once, tmp_path, caplog):
+    """SIGKILL, then stop_step: the third start ends with the very same bits, a fourth at once.
+
+    The whole run and the fourth start are in this process, the others have their own.
+    """
     whole, cache = uninterrupted
     process = start(tmp_path, cache)
     wait_for_step(tmp_path, 3, process)
     process.kill()
     process.communicate()
-    for fields, steps in (({"stop_step": 5}, 5), ({}, 8), ({}, 8)):
+    for fields, steps in (({"stop_step": 5}, 5), ({}, STEPS)):
         process = start(tmp_path, cache, **fields)
         output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output[-3000:]
         assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == steps
-    assert "going on after step 8" in output and "other settings" not in output
+    with caplog.at_level(logging.INFO, "absl"):
+        assert train.train(smallest(), tmp_path) == train.FINISHED
+    assert f"going on after step {STEPS}" in caplog.text and "other settings" not in caplog.text
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(whole))
     records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in records if r["kind"] == "train"] == list(range(1, 9))
+    assert [r["step"] for r in records if r["kind"] == "train"] == list(range(1, STEPS + 1))
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_with_its_own_code(uninterrupted, tmp_path):
     """Preemption: the step that runs is finished and saved, the run can go on, and scripts know."""
-    process = start(tmp_path, uninterrupted[1], total_steps=100_000, checkpoint_every=0)
+    process = start(tmp_path, uninterrupted[1], stop_step=0, checkpoint_every=0)
     wait_for_step(tmp_path, 3, process)
     process.send_signal(signal.SIGTERM)
     started = time.monotonic()
@@ -137,12 +156,6 @@ def test_a_run_can_be_loaded_as_weights(uninterrupted):
     average = final_state(uninterrupted[0])["average"]
     assert config.enc_dim == VARIANTS["tiny"].enc_dim
     jax.tree.map(np.testing.assert_array_equal, dict(variables["params"]), average)
-
-
-@pytest.fixture(scope="module")
-def prepared():
-    """The programs of the smallest config: compiled once for all tests that train in here."""
-    return train.prepare(smallest())
 
 
 @pytest.fixture
