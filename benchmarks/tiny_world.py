@@ -7,7 +7,8 @@
 Arms are those of configs/tiny_world.py. Every row of a question is judged twice on the same unseen
 rooms: after equally many steps, and after as many as fit the time of the question's cheapest arm;
 where a question ``goes_on``, once more after twice the steps.
-All arms go on from one network of pairs (``start``), which is trained first and not counted.
+All arms go on from one network of pairs (``start``), which is trained first and not counted, or
+(``later``) from the arm of pairs after twice the steps.
 The learning rate is constant and weights are averaged, so a run that is stopped early is what a
 shorter one would have been. What was judged is kept in ``benchmarks/results/tiny_world``, one file
 an arm, seed and number of steps; a second call goes on behind it.
@@ -74,11 +75,20 @@ QUESTIONS = {
         (Row("pairs", "pairwise"), Row("four_views", "mvd"), Row("four_views", "mvd_middle")),
         goes_on=True,
     ),
+    "later": Question(
+        "Four views, begun from pairs that were trained three times as long",
+        4, 0, ("nd", "cd", "rra15", "rta15"),
+        (
+            Row("pairs_later", "pairwise"), Row("four_views_later", "mvd"),
+            Row("four_views_later", "mvd_middle"),
+        ),
+    ),
     "paths": Question(
         "Twelve views: one path, four that never meet, four with cross-reference blocks",
         12, 0, ("nd", "cd", "rra15", "rta15"),
         (
-            Row("one_path", "mvd"), Row("four_paths_apart", "mvd"), Row("four_paths", "mvdp"),
+            Row("one_path", "mvd"), Row("one_path", "mvd_middle"), Row("one_path", "mvd_auto"),
+            Row("four_paths_apart", "mvd"), Row("four_paths", "mvdp"),
             Row("four_paths", "mvdp_auto"),
         ),
     ),
@@ -135,32 +145,67 @@ def read_kept(arm: str, seed: int, steps: int) -> dict[str, dict[str, list]]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def train(arm: str, seed: int, steps: int, workdir: Path, init_from: str = "") -> Path:
+class Runs(NamedTuple):
+    """Where arms are trained, and for how many steps each."""
+
+    folder: Path
+    steps: int
+
+    def of(self, arm: str, seed: int) -> Path:
+        return self.folder / ("start" if arm == "start" else f"{arm}_{seed}")
+
+
+def steps_of(workdir: Path) -> list[int]:
+    """Of which steps checkpoints are there."""
+    newest = workdir / NEWEST
+    names = [path.name for path in newest.iterdir()] if newest.exists() else []
+    return [int(name) for name in names if name.isdigit()]
+
+
+def begin(arm: str, seed: int, runs: Runs) -> str:
+    """What an arm begins as: nothing, the common start (trained here), or another arm.
+
+    Raises:
+        SystemExit: that arm is not there yet.
+    """
+    init_from = tiny_world.get_config(f"{arm},{seed}").init_from
+    if not init_from:
+        return ""
+    if init_from == tiny_world.START:
+        return str(train("start", 0, tiny_world.START_STEPS, runs))
+    other = runs.folder / Path(init_from).name
+    if 2 * runs.steps not in steps_of(other):
+        sys.exit(f"{arm} begins as {other} at step {2 * runs.steps}: answer its question first")
+    return str(other)
+
+
+def train(arm: str, seed: int, steps: int, runs: Runs) -> Path:
     """An arm to this step, from where it is; returns its folder.
 
     Raises:
         SystemExit: the arm has gone on, and what it was at this step is no longer there.
     """
-    newest = workdir / NEWEST
-    names = [path.name for path in newest.iterdir()] if newest.exists() else []
-    there = [int(name) for name in names if name.isdigit()]
+    workdir = runs.of(arm, seed)
+    there = steps_of(workdir)
     if there and max(there) > steps:
         sys.exit(f"{workdir} is at step {max(there)}, and {steps} is to be judged: begin it anew")
-    config = f"configs/tiny_world.py:{arm},{seed}"
-    fields = [f"--config.stop_step={steps}", f"--config.init_from={init_from}"]
-    run(["train.py", "--config", config, "--workdir", str(workdir), *fields, "--allow_changes"])
+    # Several calls, of a question each, may run at a time: what is trained is not touched.
+    if steps not in there:
+        config = f"configs/tiny_world.py:{arm},{seed}"
+        fields = [f"--config.stop_step={steps}", f"--config.init_from={begin(arm, seed, runs)}"]
+        run(["train.py", "--config", config, "--workdir", str(workdir), *fields, "--allow_changes"])
     return workdir
 
 
-def carry_out(question: Question, arm: str, seed: int, steps: int, runs: Path) -> None:
+def carry_out(question: Question, arm: str, seed: int, steps: int, runs: Runs) -> None:
     """Trains an arm to this step, unless it is there, and judges what the question asks of it."""
     methods = [row.method for row in question.rows if row.arm == arm]
     kept = read_kept(arm, seed, steps)
     methods = [m for m in methods if f"{m} {question.views}" not in kept]
     if not methods:
         return
-    workdir = train(arm, seed, steps, runs / f"{arm}_{seed}", init_from=str(runs / "start"))
-    judged = runs / "judged" / f"{arm}_{seed}_{steps}_{question.views}_{'_'.join(methods)}"
+    workdir = train(arm, seed, steps, runs)
+    judged = runs.folder / "judged" / f"{arm}_{seed}_{steps}_{question.views}_{'_'.join(methods)}"
     run([
         "eval.py", "--config", "configs/eval_tiny_world.py", "--weights", str(workdir),
         "--workdir", str(judged), f"--config.methods={','.join(methods)}",
@@ -265,18 +310,14 @@ def main() -> None:
     if unknown := [name for name in args.questions if name not in QUESTIONS]:
         parser.error(f"questions are {', '.join(QUESTIONS)}; got {unknown[0]!r}")
     if not args.tables:
-        start, steps = args.runs / "start", tiny_world.START_STEPS
-        # Several calls, of a question each, may run at a time.
-        if not (start / NEWEST / str(steps)).exists():
-            train("start", 0, steps, start)
         for name in args.questions or QUESTIONS:
-            answer(QUESTIONS[name], args.seeds, args.steps, args.runs)
+            answer(QUESTIONS[name], args.seeds, Runs(args.runs, args.steps))
     PAGE.write_text(with_tables(PAGE.read_text(), args.seeds, args.steps))
 
 
-def answer(question: Question, seeds: int, steps: int, runs: Path) -> None:
+def answer(question: Question, seeds: int, runs: Runs) -> None:
     """Seed by seed, so that a first answer is there early; shorter runs first, then on."""
-    asked = plans(question, costs(question.arms), steps).values()
+    asked = plans(question, costs(question.arms), runs.steps).values()
     for seed in range(1, seeds + 1):
         for arm in question.arms:
             for stop in sorted({plan[arm] for plan in asked}):

@@ -6,7 +6,9 @@
 Rooms of 3 to 5 m with little furniture, 32 x 32 pixels, 1.4 to 2 M parameters. The argument is an
 arm of ARMS and a seed, by which its data and what is new in its network are drawn; arms of a seed
 see the same rooms. As the paper's networks begin as DUSt3R, a network of pairs, all arms begin as
-`start`: from random weights twelve views teach nothing for a long time. The learning rate is
+`start`: from random weights twelve views teach nothing for a long time; those that are called
+`..._later` begin as `pairs` of their seed, trained three times as long, and see other rooms than it
+did. The learning rate is
 constant and weights are averaged, so that a run may be judged at any of its steps:
 `python -m benchmarks.tiny_world` trains and compares, at equal steps and equal time.
 """
@@ -15,12 +17,15 @@ from configs import defaults
 
 # Of the common start, and of each arm after it.
 START_STEPS, STEPS = 4_000, 4_000
-START = "runs/tiny_world/start"
+RUNS = "runs/tiny_world"
+START = f"{RUNS}/start"
 OPTIONS = {"room_max": 5.0, "multi_room": 0.0, "density": (0.25, 0.45), "fov_deg": (65.0, 75.0)}
 RENDERED = {"loss.rgb": 1.0, "loss.scale_clip": 1.0, "loss.render_views": 2, "data.num_targets": 2}
 # Pairs as far apart as any two of four views are; a batch of them has only two references.
 _PAIRS = {"data.num_inputs": (2,), "data.baseline": (0.5, 3.0), "data.reuse": 2}
 _PATHS = {"num_refs": 4, "data.num_inputs": (4, 8, 12)}
+# Added to the seed of the data of an arm that begins as another one.
+LATER = 1_000
 # What an arm changes in the first one: 4 to 12 views, one path, points alone.
 ARMS = {
     "start": _PAIRS | {"init_from": ""},
@@ -30,6 +35,9 @@ ARMS = {
     # The control of four_paths: as many paths in training, but they never meet.
     "four_paths_apart": _PATHS,
     "four_views": {"data.num_inputs": (4,)},
+    # Both see a batch twice: as many rooms in as many steps.
+    "pairs_later": _PAIRS | {"init_from": "pairs"},
+    "four_views_later": {"data.num_inputs": (4,), "data.reuse": 2, "init_from": "pairs"},
     "gaussians": {"variant": "world_mvd", "data.num_inputs": (8,)} | RENDERED,
 }
 
@@ -63,4 +71,7 @@ def get_config(argument: str = "one_path,1"):
     config.checkpoint_every = 500
     config.pictures_every = 0
     config.update_from_flattened_dict(ARMS[arm])
+    if config.init_from in ARMS:
+        config.init_from = f"{RUNS}/{config.init_from}_{config.seed}"
+        config.data.seed += LATER
     return config

@@ -16,15 +16,17 @@ def test_every_arm_is_a_configuration(arm):
     config = arms.get_config(f"{arm},3")
     build.check(config)
     assert build.parts(config).network.gaussians == (config.data.num_targets > 0)
-    assert config.data.seed == 3
+    assert config.data.seed == 3 + ("later" in arm) * arms.LATER
 
 
 def test_arms_of_a_question_exist():
-    """No question asks for an arm that nobody trains, and all of them have the same start."""
+    """No question asks for an arm that nobody trains, and all of one have the same start."""
     asked = {row.arm for question in tiny_world.QUESTIONS.values() for row in question.rows}
     assert asked == set(arms.ARMS) - {"start"}
-    begins = {arm: arms.get_config(arm).init_from for arm in arms.ARMS}
-    assert set(begins.values()) == {"", arms.START} and not begins["start"]
+    assert not arms.get_config("start").init_from
+    for question in tiny_world.QUESTIONS.values():
+        begins = {arms.get_config(f"{arm},2").init_from for arm in question.arms}
+        assert len(begins) == 1 and begins <= {arms.START, f"{arms.RUNS}/pairs_2"}
 
 
 def test_equal_time_is_the_cheapest_arms():
@@ -36,10 +38,23 @@ def test_equal_time_is_the_cheapest_arms():
 
 
 def test_an_arm_that_went_on_is_not_judged_as_what_it_was(tmp_path):
-    """A folder at step 20 says nothing of step 10."""
-    (tmp_path / tiny_world.NEWEST / "20").mkdir(parents=True)
+    """A folder at step 20 says nothing of step 10; at step 10 it is taken as it is."""
+    (tmp_path / "pairs_1" / tiny_world.NEWEST / "20").mkdir(parents=True)
+    (tmp_path / "pairs_2" / tiny_world.NEWEST / "10").mkdir(parents=True)
+    runs = tiny_world.Runs(tmp_path, 10)
     with pytest.raises(SystemExit, match="at step 20, and 10 is to be judged"):
-        tiny_world.train("pairs", 1, 10, tmp_path)
+        tiny_world.train("pairs", 1, 10, runs)
+    assert tiny_world.train("pairs", 2, 10, runs) == tmp_path / "pairs_2"
+
+
+def test_an_arm_begins_as_another_one_that_is_trained(tmp_path):
+    """After twice the steps, of its own seed; before that it is refused."""
+    (tmp_path / "pairs_1" / tiny_world.NEWEST / "20").mkdir(parents=True)
+    (tmp_path / "pairs_2" / tiny_world.NEWEST / "10").mkdir(parents=True)
+    runs = tiny_world.Runs(tmp_path, 10)
+    assert tiny_world.begin("four_views_later", 1, runs) == str(tmp_path / "pairs_1")
+    with pytest.raises(SystemExit, match="begins as .*pairs_2 at step 20: answer its question"):
+        tiny_world.begin("four_views_later", 2, runs)
 
 
 def test_interval_grows_with_disagreement_of_seeds():
