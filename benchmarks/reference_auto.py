@@ -1,8 +1,9 @@
 """The reference in the middle, or the surest by itself, against the first view, chance, and truth.
 
     python -m benchmarks.reference_auto [--weights WEIGHTS --views 4,8,12,24 --rooms 40]
+    python -m benchmarks.reference_auto --split validation  # what choices are made on
 
-ND in meters on generated test rooms, every view tried as the reference, four at a time as paths of
+ND in meters on generated rooms, every view tried as the reference, four at a time as paths of
 one pass. "random" is the mean over all choices, "middle" the view that
 to the encoder is most like all others, "surest of 4" what `mvdust3r reconstruct` takes of
 MV-DUSt3R+ (the first four photographs in the network's order), "best" the choice of somebody who
@@ -78,18 +79,18 @@ def surest_path(config: ModelConfig, variables: dict, images: Array) -> Array:
 
 
 def room(seed: int, views: int, size: int) -> Batch:
-    """A test room, its views in the network's order."""
-    batch = sample_batch(np.array([SPLITS["test"][0] + seed], np.uint32), views, 0, size, size)
+    """A room, its views in the network's order."""
+    batch = sample_batch(np.array([seed], np.uint32), views, 0, size, size)
     order = np.array(network_order(views))
     return jax.tree.map(lambda x: x[:, order], batch)
 
 
-def measure(config: ModelConfig, variables: dict, views: int, rooms: int, size: int) -> list:
+def measure(config: ModelConfig, variables: dict, views: int, seeds: range, size: int) -> list:
     """`ERRORS` of every room, ``[rooms][6]``."""
     encode = jax.jit(functools.partial(encode_views, config=config))
     group = jax.jit(functools.partial(of_group, config))
     found = []
-    for seed in range(rooms):
+    for seed in seeds:
         batch = room(seed, views, size)
         tokens = encode(variables, batch.images)
         starts = range(0, views, AT_ONCE)
@@ -104,7 +105,8 @@ def cost(config: ModelConfig, variables: dict, views: int, size: int) -> float:
     ways = [jax.jit(functools.partial(way, config)) for way in (first_path, surest_path)]
     seconds = []
     for seed in range(TIMED + 1):
-        images, marks = room(seed, views, size).images, [time.process_time()]
+        images = room(SPLITS["test"][0] + seed, views, size).images
+        marks = [time.process_time()]
         for way in ways:
             jax.block_until_ready(way(variables, images))
             marks.append(time.process_time())
@@ -135,13 +137,17 @@ def main() -> None:
     parser.add_argument("--views", default="4,8,12,24", help="multiples of 4")
     parser.add_argument("--rooms", type=int, default=40)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
     args = parser.parse_args()
     config, variables = load_weights(args.weights)
     name = of_network("reference_auto", args.weights)
+    name += "" if args.split == "test" else f"_{args.split}"
+    first = SPLITS[args.split][0]
+    seeds = range(first, first + args.rooms)
     kept = read_results(name)["views"] if results_path(name).exists() else []
     told = {"weights": Path(args.weights).name, "size": args.size}
     for views in map(int, args.views.split(",")):
-        found = measure(config, variables, views, args.rooms, args.size)
+        found = measure(config, variables, views, seeds, args.size)
         row = {"views": views, "errors": found, "cost": cost(config, variables, views, args.size)}
         kept = sorted([r for r in kept if r["views"] != views] + [row], key=lambda r: r["views"])
         write_results(name, {"arguments": told, "views": kept})

@@ -258,8 +258,23 @@ def interval_over_seeds_and_rooms(
     return float(np.nanmean(values)), float(low), float(high)
 
 
+def judged_seeds(question: Question, seeds: int, steps: dict[str, int]) -> int:
+    """Of how many seeds all rows are judged; 1 if of none, so that what there is can be shown."""
+    for count in range(seeds, 1, -1):
+        found = [
+            scores(row, question.views, question.numbers[0], count, steps[row.arm])
+            for row in question.rows
+        ]
+        if all(values is not None for values in found):
+            return count
+    return 1
+
+
 def table(question: Question, seeds: int, steps: dict[str, int]) -> str:
-    """A row of each arm: means, and the difference to the first row with its interval."""
+    """A row of each arm: means, and the difference to the first row with its interval.
+
+    Of several seeds, also the difference in each.
+    """
     first = question.rows[0]
     lines = [tables.head(("arm", "method", "steps", *(HEADINGS[n] for n in question.numbers)))]
     for row in question.rows:
@@ -279,7 +294,8 @@ def _cell(own: np.ndarray | None, base: np.ndarray | None) -> str:
     if base is None:
         return text
     mean, low, high = interval_over_seeds_and_rooms(own - base)
-    return f"{text} ({mean:+.2g} [{low:+.2g}, {high:+.2g}])"
+    each = ", ".join(f"{x:+.2g}" for x in np.nanmean(own - base, axis=1))
+    return f"{text} ({mean:+.2g} [{low:+.2g}, {high:+.2g}]{f'; {each}' if len(own) > 1 else ''})"
 
 
 def with_tables(page: str, seeds: int, steps: int) -> str:
@@ -292,7 +308,11 @@ def with_tables(page: str, seeds: int, steps: int) -> str:
         if start not in page or not set(question.arms) <= set(known):
             continue
         shown = plans(question, known, steps).items()
-        texts = [f"{title}:\n\n{table(question, seeds, plan)}\n" for title, plan in shown]
+        texts = []
+        for title, plan in shown:
+            count = judged_seeds(question, seeds, plan)
+            of_seeds = "seed 1" if count == 1 else f"seeds 1 to {count}"
+            texts.append(f"{title}, {of_seeds}:\n\n{table(question, count, plan)}\n")
         content = "\n".join(texts)
         before, _, rest = page.partition(start)
         page = before + start + content + end + rest.partition(end)[2]
@@ -302,7 +322,7 @@ def with_tables(page: str, seeds: int, steps: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="at most; tables show what is there")
     parser.add_argument("--steps", type=int, default=tiny_world.STEPS)
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny_world"))
     parser.add_argument("--tables", action="store_true", help="only write the page's tables")

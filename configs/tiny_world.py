@@ -4,12 +4,11 @@
     python train.py --config configs/tiny_world.py:one_path,1 --workdir runs/tiny_world/one_path_1
 
 Rooms of 3 to 5 m with little furniture, 32 x 32 pixels, 1.4 to 2 M parameters. The argument is an
-arm of ARMS and a seed, by which its data and what is new in its network are drawn; arms of a seed
-see the same rooms. As the paper's networks begin as DUSt3R, a network of pairs, all arms begin as
-`start`: from random weights twelve views teach nothing for a long time; those that are called
-`..._later` begin as `pairs` of their seed, trained three times as long, and see other rooms than it
-did. The learning rate is
-constant and weights are averaged, so that a run may be judged at any of its steps:
+arm of ARMS and a seed, by which its data and what is new in its network are drawn. As the paper's
+networks begin as DUSt3R, a network of pairs, all arms begin as `start`: from random weights twelve
+views teach nothing for a long time. Those called `..._later` begin as `pairs` of their seed, which
+was trained three times as long, and see other rooms than it did. The learning rate is constant and
+weights are averaged, so that a run may be judged at any of its steps:
 `python -m benchmarks.tiny_world` trains and compares, at equal steps and equal time.
 """
 
@@ -35,7 +34,7 @@ ARMS = {
     # The control of four_paths: as many paths in training, but they never meet.
     "four_paths_apart": _PATHS,
     "four_views": {"data.num_inputs": (4,)},
-    # Both see a batch twice: as many rooms in as many steps.
+    # Both see a batch twice: as many different images in as many steps, from half as many rooms.
     "pairs_later": _PAIRS | {"init_from": "pairs"},
     "four_views_later": {"data.num_inputs": (4,), "data.reuse": 2, "init_from": "pairs"},
     "gaussians": {"variant": "world_mvd", "data.num_inputs": (8,)} | RENDERED,

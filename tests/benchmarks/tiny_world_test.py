@@ -80,5 +80,22 @@ def test_table_shows_paired_differences(tmp_path, monkeypatch):
         path.write_text(json.dumps({f"{method} 4": scores}))
     text = tiny_world.table(question, 1, {"pairs": 500, "four_views": 500})
     assert "(-0.1 [-0.1, -0.1])" in text
+    assert "not run yet" in text  # mvd_middle
     missing = tiny_world.table(question, 2, {"pairs": 500, "four_views": 500})
-    assert "not run yet" in missing
+    assert "(-0.1" not in missing
+
+
+def test_as_many_seeds_are_shown_as_all_rows_have(tmp_path, monkeypatch):
+    """Each seed's difference stands beside the interval; a seed that lacks a row is left out."""
+    monkeypatch.setattr(tiny_world, "KEPT", tmp_path)
+    question = tiny_world.QUESTIONS["later"]
+    steps = dict.fromkeys(question.arms, 500)
+    for seed in (1, 2, 3):
+        for row in question.rows[: 2 if seed == 3 else None]:
+            path = tiny_world.kept_file(row.arm, seed, 500)
+            kept = json.loads(path.read_text()) if path.exists() else {}
+            gain = 0.1 * seed * (row.arm == "four_views_later")
+            kept[f"{row.method} 4"] = {name: [1.0 - gain] * 4 for name in question.numbers}
+            path.write_text(json.dumps(kept))
+    assert tiny_world.judged_seeds(question, 3, steps) == 2
+    assert "(-0.15 [-0.2, -0.1]; -0.1, -0.2)" in tiny_world.table(question, 2, steps)
