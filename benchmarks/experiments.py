@@ -17,6 +17,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -24,6 +25,9 @@ from PIL import Image
 from benchmarks import references
 from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax.evaluation import report as eval_report
+from mvdust3r_jax.evaluation import summary
+from mvdust3r_jax.evaluation.methods import METHODS
+from mvdust3r_jax.evaluation.records import all_records
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
@@ -167,18 +171,37 @@ def _labeled(label: str, method: str) -> str:
     return " ".join(filter(None, (label, method)))
 
 
+def paired(records: Mapping[str, Sequence[dict]]) -> dict[tuple, dict]:
+    """(data set, views, labeled method) -> difference to the best of all evaluations, by room.
+
+    records: of each evaluation, by its label. The best and what knows the truth have none.
+    """
+    knowing = {method.name for method in METHODS.values() if method.knows_truth}
+    labeled = [
+        record | {"method": _labeled(label, record["method"])}
+        for label, found in records.items()
+        for record in found
+    ]
+    knowing = {_labeled(label, method) for label in records for method in knowing}
+    rows = summary.summarize(labeled, [], knowing)
+    keys = ("dataset", "views", "method")
+    return {tuple(row[k] for k in keys): row["against"] for row in rows if "against" in row}
+
+
 def keep(name: str, weights: str, runs: Path) -> None:
     """Puts the summaries of an experiment that was carried out into the repository.
 
     Rows labeled with the name of a training get the median of its seconds a step as well.
     """
+    folders = {label: folder_of(name, label, runs) for label in plan(name, weights, runs)[1]}
+    differences = paired({x: all_records(folder, "metrics") for x, folder in folders.items()})
     rows = []
-    for label in plan(name, weights, runs)[1]:
-        for row in json.loads((folder_of(name, label, runs) / "summary.json").read_text()):
+    for label, folder in folders.items():
+        for row in json.loads((folder / "summary.json").read_text()):
             row |= {"numbers": _kept(row["numbers"]), "method": _labeled(label, row["method"])}
-            if other := row.get("against"):
-                other |= {"numbers": _kept(other["numbers"])}
-                other |= {"method": _labeled(label, other["method"])}
+            row.pop("against", None)
+            if other := differences.get((row["dataset"], row["views"], row["method"])):
+                row["against"] = other | {"numbers": _kept(other["numbers"])}
             if label and (log := runs / label / "metrics.jsonl").exists():
                 row["train_step_s"] = step_time(log)
             rows.append(row)

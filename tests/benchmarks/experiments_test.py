@@ -56,6 +56,24 @@ def test_speed_page_is_that_of_the_results():
     assert speed_page.page() == speed_page.PAGE.read_text()
 
 
+def test_methods_of_several_evaluations_are_paired_by_room():
+    """Rooms of very different difficulty do not hide a gain; what knows the truth is left out."""
+
+    def records(method, gain):
+        rooms = {f"room{i}": 1.0 + i for i in range(20)}
+        known = {"dataset": "rooms", "views": 8, "method": method}
+        return [known | {"id": room, "nd": nd - gain} for room, nd in rooms.items()]
+
+    found = experiments.paired(
+        {"a": records("mvd", 0.0) + records("oracle", 1.0), "b": records("mvd", 0.1)}
+    )
+    assert list(found) == [("rooms", 8, "a mvd")]
+    difference = found["rooms", 8, "a mvd"]
+    assert difference["method"] == "b mvd"
+    low, high = (difference["numbers"]["nd"][end] for end in ("low", "high"))
+    assert low == pytest.approx(0.1) == high
+
+
 def test_unknown_parts_are_refused():
     """The error lists the parts there are."""
     with pytest.raises(ValueError, match="refs4.*got 'refs9'"):
