@@ -1,7 +1,8 @@
 """A scene whose cameras were refined: each view's points and Gaussians follow their camera.
 
-The world stays that of the reference, at the network's scale; views that were not refined keep
-their place among the others. NumPy in float64 on the host.
+Their depth follows what was triangulated, by a factor that is smooth over the image. The world
+stays that of the reference, at the network's scale; views that were not refined keep their place
+among the others. NumPy in float64 on the host.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from jaxtyping import Float
 
 from mvdust3r_jax.cameras.feature_tracks import Tracks, in_cameras
 from mvdust3r_jax.cameras.refinement import RefinedCameras
+from mvdust3r_jax.reconstruction.depth_field import depth_field
 from mvdust3r_jax.reconstruction.known_world import mean_rotation, moved_gaussians
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import Gaussians
@@ -36,10 +38,10 @@ def with_refined_cameras(scene: Scene, found: RefinedCameras, focal_px: float) -
 
     focal_px: of the ideal pixels in ``found.tracks``, before it was refined.
     """
-    depth_ratio, scale = _depth_ratios(scene, found, focal_px)
+    ratio, scale = _depth_ratios(scene, found, focal_px)
     poses = _in_the_old_world(scene, found, scale)
     old = np.asarray(scene.world_from_cam, np.float64)
-    ratio = np.where(found.refined, scale * depth_ratio, 1.0)
+    ratio = np.where(found.refined[:, None, None], scale * ratio, 1.0)
     # One factor is that of all focal lengths; views that were not refined have it as well.
     stretch = np.array([1 / found.focal_factor, 1 / found.focal_factor, 1.0])
     points = _moved_points(scene.points, old, poses, ratio, stretch)
@@ -55,8 +57,10 @@ def with_refined_cameras(scene: Scene, found: RefinedCameras, focal_px: float) -
     )
 
 
-def _depth_ratios(scene: Scene, found: RefinedCameras, focal_px: float):
-    """Of each view's tracks, triangulated over predicted depth [V], and the scale between both.
+def _depth_ratios(
+    scene: Scene, found: RefinedCameras, focal_px: float
+) -> tuple[Float[np.ndarray, "V H W"], float]:
+    """Of each view's pixels, triangulated over predicted depth, and the scale between both.
 
     ``scale`` brings the refined world to the network's; where a view has few tracks its ratio is 1
     after the scale.
@@ -65,14 +69,17 @@ def _depth_ratios(scene: Scene, found: RefinedCameras, focal_px: float):
     row, column = network_pixels(scene, tracks.view, tracks.pixel_px, focal_px)
     predicted = np.asarray(scene.depth, np.float64)[tracks.view, row, column]
     true = in_cameras(found.world_from_cam, found.points, tracks)[:, 2]
-    usable = np.isfinite(predicted) & (predicted > 0)
+    usable = np.isfinite(predicted) & (predicted > 0) & (true > 0)
     logs = np.log(true[usable] / predicted[usable])
+    pixel_px = np.stack([column, row], axis=-1)[usable].astype(np.float64)
     scale = float(np.exp(-np.median(logs))) if usable.any() else 1.0
-    ratio = np.full(len(found.world_from_cam), 1 / scale)
-    for view in range(len(ratio)):
-        own = logs[tracks.view[usable] == view]
-        if len(own) >= _MIN_DEPTHS:
-            ratio[view] = np.exp(np.median(own))
+    ratio = np.full(scene.points.shape[:3], 1 / scale)
+    for view in np.flatnonzero(found.refined):
+        own = tracks.view[usable] == view
+        if own.sum() >= _MIN_DEPTHS:
+            median = np.median(logs[own])
+            field = depth_field(pixel_px[own], logs[own] - median, *ratio.shape[1:])
+            ratio[view] = np.exp(median + field)
     return ratio, scale
 
 
@@ -100,20 +107,20 @@ def _moved_points(points, old, poses, ratio, stretch) -> Float[np.ndarray, "V H 
     cam_from_old = np.linalg.inv(old)
     with np.errstate(invalid="ignore"):
         seen = np.einsum("vij,vhwj->vhwi", cam_from_old[:, :3, :3], points)
-        seen = (seen + cam_from_old[:, None, None, :3, 3]) * stretch * ratio[:, None, None, None]
+        seen = (seen + cam_from_old[:, None, None, :3, 3]) * stretch * ratio[..., None]
         moved = np.einsum("vij,vhwj->vhwi", poses[:, :3, :3], seen)
     return moved + poses[:, None, None, :3, 3]
 
 
 def _moved_gaussians(gaussians: Gaussians | None, old, poses, ratio) -> Gaussians | None:
-    """Each view's Gaussians turned with its camera and scaled with its depth."""
+    """Each view's Gaussians turned with its camera and scaled with their depth."""
     if gaussians is None:
         return None
     turns = poses[:, :3, :3] @ old[:, :3, :3].swapaxes(1, 2)
     parts = []
     for view, (turn, scale) in enumerate(zip(turns, ratio, strict=True)):
         own = Gaussians(**{k: np.asarray(x)[view : view + 1] for k, x in vars(gaussians).items()})
-        parts.append(vars(moved_gaussians(own, scale, turn)))
+        parts.append(vars(moved_gaussians(own, scale[None, ..., None], turn)))
     return Gaussians(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 

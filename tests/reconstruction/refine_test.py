@@ -131,6 +131,25 @@ def test_photographs_bring_cameras_back(tmp_path):
     assert not any(good.refinement.refined)
 
 
+def test_depths_that_are_smoothly_wrong_come_back():
+    """Where features are, bent views are straightened; each view's Gaussians grow as it does."""
+    truth = room()
+    row, column = np.mgrid[: truth.points.shape[1], : truth.points.shape[2]] / truth.points.shape[1]
+    bend = [0.15 * np.sin(4 * column + view) * np.cos(3 * row) for view in range(VIEWS)]
+    bend = np.exp(np.stack(bend))[..., None]
+    centers = truth.world_from_cam[:, None, None, :3, 3]
+    bent = np.float32(centers + bend * (truth.points - centers))
+    given = displaced(dataclasses.replace(truth, points=bent), 2, 0.1)
+    scene = refine_on(given, find_tracks(given, photographs()), keep_focal=True)
+    assert all(scene.refinement.refined)
+    factor = scene.depth / truth.depth
+    wrong = np.abs(np.log(factor / np.median(factor, axis=(1, 2), keepdims=True)))
+    before = np.abs(np.log(bend[..., 0] / np.median(bend[..., 0], axis=(1, 2), keepdims=True)))
+    assert wrong.mean() < 0.5 * before.mean()
+    grown = scene.gaussians.scales[..., 0] / given.gaussians.scales[..., 0]
+    np.testing.assert_allclose(grown, factor / bend[..., 0] * np.median(grown), rtol=0.3)
+
+
 def test_what_does_not_belong_is_refused():
     """Another number of photographs, another size, a world of known poses: one sentence each."""
     scene = room()
