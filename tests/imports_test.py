@@ -42,9 +42,20 @@ def _module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-FOLDERS = ("mvdust3r_jax", *OUTSIDE[:4])
-SOURCES = {_module(p): p for folder in FOLDERS for p in sorted((ROOT / folder).rglob("*.py"))}
-SOURCES |= {name: ROOT / f"{name}.py" for name in ("train", "eval")}
+# Folders with other Python files: tests may import all, the rest is made by ``make``.
+LEFT_OUT = ("tests", "docs", "build")
+
+
+def _sources() -> dict[str, Path]:
+    """Every module of the repository, found without git, which an archive lacks."""
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in LEFT_OUT]
+    # Hidden folders and virtual environments are a user's own.
+    own = (f for f in folders if f.name[0] != "." and not (f / "pyvenv.cfg").exists())
+    files = [*ROOT.glob("*.py"), *(file for folder in own for file in folder.rglob("*.py"))]
+    return {_module(file): file for file in sorted(files)}
+
+
+SOURCES = _sources()
 
 
 @functools.cache
@@ -54,7 +65,8 @@ def _imports(module: str) -> frozenset[str]:
     for node in ast.walk(ast.parse(SOURCES[module].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports {'.' * node.level}: write the whole name"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 found.add(inner if inner in SOURCES else node.module)
