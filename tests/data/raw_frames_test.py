@@ -15,7 +15,7 @@ from data.rgbd.choose import choose_scene, plan
 from data.rgbd.frames import check_frames, encoded_frame
 from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import Splits
-from data.stored.schema import (
+from data.schema import (
     CorruptRecord,
     decode_depth_units,
     decode_image,
