@@ -255,6 +255,13 @@ def test_links_lead_somewhere():
                 assert (page.parent / target).exists(), (page.name, target)
 
 
+def test_hooks_take_the_version_of_ruff_that_is_installed():
+    """Else what a commit formats is what `make lint` refuses."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    hooked = re.search(r"ruff-pre-commit\s+rev: v(\S+)", hooks)[1]
+    assert f"ruff=={hooked}" in (ROOT / "constraints.txt").read_text().splitlines()
+
+
 def test_the_notebook_runs(tmp_path, monkeypatch):
     """Its cells run from top to bottom, as a program, and leave what the last one says."""
     matplotlib = pytest.importorskip("matplotlib")
