@@ -107,7 +107,7 @@ def test_rooms_use_what_they_may(module):
     assert room in ROOMS or room in GROUND, f"{module} lies in no room that this test knows"
     allowed = {room, *GROUND, *ROOMS.get(room, ())} if room in ROOMS else {*GROUND}
     # Of the package itself, whose names lead up to the rooms, only the command line: its version.
-    known = {"mvdust3r_jax"} if module == "mvdust3r_jax.cli" else set()
+    known = {"mvdust3r_jax"} if module == "mvdust3r_jax.cli.commands" else set()
     for name in _imports(module) - known:
         assert name.startswith("mvdust3r_jax."), f"{module} imports {name}, outside the package"
         assert _room(name) in allowed, f"{module} imports {name}: {room} may not use that room"
