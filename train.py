@@ -42,8 +42,8 @@ from mvdust3r_jax.training.skipped import NonFiniteError, SkippedSteps
 from mvdust3r_jax.training.trace import Trace, serve_profiler, traced_steps
 from mvdust3r_jax.training.watchdog import Watchdog
 
-# Exit codes; watchdog.STALLED is another, and Python's own for an error is FAILED.
-FINISHED, FAILED, INTERRUPTED = 0, 1, 75
+# Exit codes; watchdog.STALLED is another, and Python's own for an error is 1.
+FINISHED, INTERRUPTED = 0, 75
 OUT_OF_MEMORY = (
     "The device ran out of memory. In this order, try: a smaller config.data.batch_size, or the "
     "same one in parts (config.accumulation); config.remat='full'; config.dtype='bfloat16'; fewer "

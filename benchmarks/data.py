@@ -22,10 +22,10 @@ import numpy as np
 
 from benchmarks.machine import machine
 from data.augment import Jitter, Window, resample, resample_image
+from data.mixture import make_train_iterator
+from data.schema import decode_depth_units, decode_image, decode_image_half
 from data.stored.config import DataConfig
 from data.stored.reader import TrajectorySet, decode_views
-from data.stored.schema import decode_depth_units, decode_image, decode_image_half
-from data.stored.stream import make_train_iterator
 
 
 def cpu_ms(work: Callable[[], object], repeats: int) -> float:

@@ -5,7 +5,7 @@
     python -m benchmarks.experiments --tables                # writes them into the page again
 
 Commands are printed before they run; all of them go on where an earlier run stopped. Summaries go
-to ``benchmarks/results/experiment_NAME.json`` and tables into the page, between its markers.
+to ``benchmarks/results/experiment_*.json`` and tables into the page, between its markers.
 """
 
 from __future__ import annotations

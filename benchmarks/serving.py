@@ -2,9 +2,9 @@
 
     python -m benchmarks.serving --variant mvdp --views 4
 
-Writes random weights, exports them with ``mvdust3r_jax.serving`` in one process, and starts a fresh
-one that imports, loads and runs twice: the difference of the two runs is what the first one costs
-beyond its work. Wall and processor seconds (of all cores together).
+Writes random weights, exports them with ``mvdust3r_jax.reconstruction.serving`` in one process, and
+starts a fresh one that imports, loads and runs twice: the difference of the two runs is what the
+first one costs beyond its work. Wall and processor seconds (of all cores together).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from configs import defaults
 
 
 def get_config():
-    """Starts from the network that ships, on means of 2 x 2 pixels; see docs/training.md."""
+    """Starts from `small`, on means of 2 x 2 pixels; see docs/training.md."""
     config = defaults.get_config()
     config.variant = "room_mvd"
     config.init_from = "weights/small.safetensors"

@@ -1,4 +1,4 @@
-"""`small`, the network that ships: third stage, MV-DUSt3R+ with four paths.
+"""`small`, the smaller of the two networks in weights/: third stage, MV-DUSt3R+ with four paths.
 
 python train.py --config configs/small.py --workdir runs/small
 

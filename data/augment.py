@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from data.stored.schema import CorruptRecord
+from data.schema import CorruptRecord
 
 # Neighboring depths that differ by more than this share are different surfaces: a plane seen at
 # 80 degrees to its normal changes by 3 % a pixel at a focal length of 200.

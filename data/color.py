@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from data.stored.schema import CorruptRecord, decode_image, encode_jpeg
+from data.schema import CorruptRecord, decode_image, encode_jpeg
 from mvdust3r_jax.geometry.pixels import corner_from_center, is_about_middle, resized_intrinsics
 from mvdust3r_jax.media import orientation
 from mvdust3r_jax.media.kinds import ImageError

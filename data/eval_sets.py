@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data.stored.schema import CorruptRecord
+from data.schema import CorruptRecord
 from mvdust3r_jax.evaluation.sets import Unreadable, read_split
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.types import Batch

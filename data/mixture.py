@@ -1,4 +1,4 @@
-"""Mixtures of sources, drawn batch by batch."""
+"""Mixtures of sources, drawn batch by batch: stored data sets, and rooms made on the fly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from data.rooms.stream import RoomsSource
+from data.stored.config import DataConfig
+from data.stored.stream import RecordsIterator
 from mvdust3r_jax.types import Batch
 
 
@@ -53,3 +56,75 @@ class MixedIterator:
         self._step = state["step"]
         for part, position in zip(self._iterators, state["parts"], strict=True):
             part.set_state(position)
+
+
+def make_train_iterator(
+    cfg: DataConfig,
+    *,
+    seed: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+):
+    """This process's endless stream of batches; ``batch_size`` counts its own samples."""
+    place = dict(
+        seed=seed, batch_size=batch_size, process_index=process_index, process_count=process_count
+    )
+    parts, weights = [], []
+    if cfg.folders:
+        parts.append(RecordsIterator(cfg, **place))
+        weights.append(1 - cfg.rooms_share)
+    if cfg.rooms_share:
+        height, width = cfg.image_size
+        live = RoomsSource(
+            batch_size=batch_size,
+            num_inputs=cfg.num_inputs,
+            num_targets=cfg.num_targets,
+            height=height,
+            width=width,
+            seed=seed,
+            split=cfg.split,
+            baseline=cfg.baseline,
+            process_index=process_index,
+            process_count=process_count,
+        )
+        parts.append(live)
+        weights.append(cfg.rooms_share)
+    return parts[0] if len(parts) == 1 else MixedIterator(parts, weights, seed)
+
+
+def records_source(
+    *,
+    mixture: Sequence[tuple[str, float]] = (),
+    split: str,
+    height: int,
+    width: int,
+    num_inputs: Sequence[int],
+    num_targets: int,
+    baseline: Sequence[float],
+    augment: bool = True,
+    threads: int = DataConfig.threads,
+    read_ahead: int = DataConfig.read_ahead,
+    **place: int,
+):
+    """``make_train_iterator`` from plain values.
+
+    augment: vary colors, zoom and the order of views of the training split; others never are.
+    place: seed, batch_size (of this process), process_index, process_count.
+    """
+    if not mixture:
+        raise ValueError("data.mixture names no data set: expected (folder, weight) pairs")
+    varied = augment and split == "train"
+    cfg = DataConfig(
+        sources=tuple((str(name), float(weight)) for name, weight in mixture),
+        split=split,
+        num_inputs=tuple(num_inputs),
+        num_targets=num_targets,
+        image_size=(height, width),
+        augment=varied,
+        shuffle_views=varied,
+        baseline=tuple(baseline),
+        threads=threads,
+        read_ahead=read_ahead,
+    )
+    return make_train_iterator(cfg, **place)

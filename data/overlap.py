@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from data.stored.schema import NO_FRAME, Trajectories
+from data.schema import NO_FRAME, Trajectories
 from data.surfaces import Surfaces
 
 # Attempts in a row without a new trajectory after which a scene counts as exhausted.

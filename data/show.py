@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from data.schema import CorruptRecord
 from data.stored.reader import TrajectorySet, Views, decode_views
-from data.stored.schema import CorruptRecord
 from data.surfaces import world_points
 from mvdust3r_jax.cli import values
 

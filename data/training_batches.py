@@ -51,7 +51,7 @@ SOURCES = {
         own={"images_per_step": 0, "reuse": 1, "photographic": 0.0, "options": {}},
         unused=_STORED,
     ),
-    "records": Kind("data.stored.stream.records_source", own={"augment": True}),
+    "records": Kind("data.mixture.records_source", own={"augment": True}),
     "box": Kind("data.box.BoxSource", unused=(*_STORED, "baseline")),
 }
 

@@ -87,9 +87,10 @@ def test_what_is_half_written_is_no_checkpoint(trained):
     """Nothing is renamed into its place there: without the last file a step does not count."""
     workdir, _ = trained
     newest = workdir / NEWEST
-    places.store_text(newest / "15" / "meta" / "metadata", "{}")
+    (newest / "15" / "meta").mkdir(parents=True, exist_ok=True)
+    (newest / "15" / "meta" / "metadata").write_text("{}")
     before = digest(newest)
-    places.store_text(newest / "15" / "commit_success.txt", "")
+    (newest / "15" / "commit_success.txt").write_text("")
     assert digest(newest) != before
     places.remove_tree(newest / "15")
 

@@ -112,14 +112,7 @@ def _names_axes(node: ast.FunctionDef) -> bool:
 jaxtyping._import_hook.JaxtypingTransformer = Checks
 # Where a float is wanted, an int will do.
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-CHECKED = [
-    *("chunked", "products", "pytrees", "types"),
-    *("cameras", "cli", "evaluation", "export", "geometry", "media", "metrics", "models"),
-    *("pairwise", "reconstruction", "splat", "storage", "training", "viewer", "weights"),
-]
-_hook = jaxtyping.install_import_hook(
-    [*(f"mvdust3r_jax.{room}" for room in CHECKED), "data"], _CHECKER
-)
+_hook = jaxtyping.install_import_hook(["mvdust3r_jax", "data"], _CHECKER)
 
 from mvdust3r_jax.reconstruction import machine  # noqa: E402
 from mvdust3r_jax.reconstruction import programs as kept_programs  # noqa: E402

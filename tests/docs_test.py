@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvdust3r_jax import ModelConfig, cli
+from mvdust3r_jax import VARIANTS, ModelConfig, cli
 from mvdust3r_jax.cli.arguments import shared
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction import serving
@@ -32,6 +32,8 @@ RUN = ["README.md", "quickstart.md", "porting.md"]
 # What commands of a clone name.
 CLONE = ("examples", "configs", "data", "train.py", "eval.py", "Makefile")
 CLONE += ("setup.cfg", "pyproject.toml", "constraints.txt")
+# Folders of Python files but for tests.
+TOP = ("mvdust3r_jax", "configs", "data", "tools", "benchmarks")
 CHECKED = ROOT / "docs" / "checked.md"
 CONFIG = ModelConfig(16, 1, 1, 16, 2, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
@@ -210,7 +212,7 @@ def test_pages_run_as_written(name, place, monkeypatch):
     if any("mvdust3r view" in line for line in shell_lines(page)):
         pytest.importorskip("viser")
         monkeypatch.setattr("mvdust3r_jax.viewer.Viewer.wait", lambda viewer: None)
-    # tests/serving_test.py exports and loads programs; here only the call is as written.
+    # tests/reconstruction/serving_test.py exports and loads programs; here the call is as written.
     monkeypatch.setattr(serving, "load_program", lambda folder: lambda photographs: None)
     for language, body, appended in blocks_in_order(page):
         if language == "python":
@@ -247,12 +249,64 @@ def test_names_and_arguments_of_examples_exist(page):
                 assert keywords <= set(inspect.signature(function).parameters), ast.unparse(call)
 
 
+def table_names(page, header):
+    """Names in backticks in the first column of the table with that header, up to its end."""
+    rows = page.read_text().split(header)[1].split("\n\n")[0].splitlines()
+    firsts = [row.split("|")[1] for row in rows if row.startswith("|")]
+    return {name for first in firsts for name in re.findall(r"`(\w+)`", first)}
+
+
+def test_tables_of_networks_and_configs_are_whole():
+    """Every variant, and every config that trains; none that is not there."""
+    assert table_names(ROOT / "docs" / "networks.md", "`VARIANTS[...]`") == set(VARIANTS)
+    told = table_names(ROOT / "docs" / "training.md", "| config | what |")
+    paths = (ROOT / "configs").glob("*.py")
+    documents = {
+        p.stem for p in paths if p.stem != "defaults" and "def get_config" in p.read_text()
+    }
+    assert told == {name for name in documents if not name.startswith("eval_")}
+
+
+def modules_and_pages():
+    """(what it is, text in backticks) of every page, and of the docstring of every module."""
+    for page in PAGES + [ROOT / "CONTRIBUTING.md", ROOT / "weights" / "README.md"]:
+        text = _BLOCK.sub("", page.read_text())
+        yield page, " ".join(re.findall(r"`([^`]+)`", text))
+    for top in (*TOP, "tests"):
+        for path in (ROOT / top).rglob("*.py"):
+            docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+            yield path, " ".join(re.findall(r"``?([^`]+)``?", docstring))
+
+
+def test_paths_in_backticks_exist():
+    """Files of this repository, from its root or the package's, and file names without a folder."""
+    rooms = {path.name for path in (ROOT / "mvdust3r_jax").iterdir() if path.is_dir()}
+    names = {path.name for top in (*TOP, "tests") for path in (ROOT / top).rglob("*.py")}
+    names |= {path.name for path in ROOT.glob("*.py")}
+    for source, text in modules_and_pages():
+        for word in re.findall(r"(?<![\w./=-])[\w./*-]+", text):
+            top, _, below = word.rstrip(".").partition("/")
+            if below and top in {*TOP, "tests", "docs", "weights", "examples"}:
+                assert any(ROOT.glob(word)), (source, word)
+            elif below.endswith(".py") and top in rooms:
+                assert (ROOT / "mvdust3r_jax" / word).exists(), (source, word)
+            elif word.endswith(".py") and not below:
+                assert word in names, (source, word)
+
+
 def test_links_lead_somewhere():
     """Files that pages link to, and pictures."""
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if not target.startswith(("http:", "https:")):
                 assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_hooks_take_the_version_of_ruff_that_is_installed():
+    """Else what a commit formats is what `make lint` refuses."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    hooked = re.search(r"ruff-pre-commit\s+rev: v(\S+)", hooks)[1]
+    assert f"ruff=={hooked}" in (ROOT / "constraints.txt").read_text().splitlines()
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch):

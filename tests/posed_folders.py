@@ -7,7 +7,7 @@ import cv2
 import h5py
 import numpy as np
 
-from data.stored.schema import encode_depth, encode_jpeg
+from data.schema import encode_depth, encode_jpeg
 
 
 class PosedScene:

@@ -18,8 +18,8 @@ from data.released.reader import (
     read_strings,
 )
 from data.rgbd.splits import Splits
+from data.schema import NO_FRAME, CorruptRecord, Scene, Trajectories
 from data.stored.builder import SceneBuilder
-from data.stored.schema import NO_FRAME, CorruptRecord, Scene, Trajectories
 from mvdust3r_jax.evaluation.rooms import room_of_scan
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from data.color import Color, depth_intrinsics, read_color, stored_bytes
 from data.rgbd.layouts import checked_pose, read_matrix
-from data.stored.schema import (
+from data.schema import (
     CorruptRecord,
     Frame,
     decode_sensor_depth,

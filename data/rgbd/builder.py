@@ -10,8 +10,8 @@ from data.rgbd.choice import Choice
 from data.rgbd.compare import fingerprint
 from data.rgbd.frames import encoded_frame
 from data.rgbd.layouts import LAYOUTS, FramePaths
+from data.schema import CorruptRecord, Frame, Scene
 from data.stored.builder import SceneBuilder
-from data.stored.schema import CorruptRecord, Frame, Scene
 
 
 class Rgbd(SceneBuilder, skip_registration=True):

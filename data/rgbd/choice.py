@@ -16,7 +16,7 @@ import numpy as np
 
 from data.overlap import Rule
 from data.rgbd.layouts import LAYOUTS, FramePaths
-from data.stored.schema import Trajectories
+from data.schema import Trajectories
 
 _TABLES = ("frames", "inputs", "targets", "needs")
 

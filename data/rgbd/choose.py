@@ -24,8 +24,8 @@ from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames
 from data.rgbd.layouts import LAYOUTS, FramePaths
 from data.rgbd.splits import ALL_TRAIN, Splits
+from data.schema import CorruptRecord, Trajectories
 from data.stored.origin import moved, scene_origin
-from data.stored.schema import CorruptRecord, Trajectories
 from data.surfaces import Surfaces
 from mvdust3r_jax.evaluation.rooms import room_of_scan
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from data import color as colors
 from data.augment import Window, resample
 from data.rgbd.layouts import FramePaths
-from data.stored.schema import (
+from data.schema import (
     CorruptRecord,
     Frame,
     decode_sensor_depth,

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from data.stored.schema import CorruptRecord
+from data.schema import CorruptRecord
 from mvdust3r_jax.cameras import colmap, entries
 from mvdust3r_jax.media.names import natural_key
 

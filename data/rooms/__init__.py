@@ -1,4 +1,8 @@
-"""Procedural furnished rooms: scenes, cameras and RGB-D views from one integer seed."""
+"""Procedural furnished rooms: scenes, cameras and RGB-D views from one integer seed.
+
+May use: stored (a copy on disk). Door: the names below; ``stream.RoomsSource`` for training,
+``builder.RoomsDataset`` for the copy.
+"""
 
 from data.rooms.layout import Options as Options
 from data.rooms.layout import options_from as options_from

@@ -15,8 +15,8 @@ import numpy as np
 
 from data.overlap import Rule, inputs_needed
 from data.rooms import ROOMS_VERSION, SPLITS, sample_trajectory
+from data.schema import Frame, Scene, Trajectories, encode_depth, encode_jpeg
 from data.stored.builder import SceneBuilder
-from data.stored.schema import Frame, Scene, Trajectories, encode_depth, encode_jpeg
 from data.surfaces import Surfaces, world_points
 from mvdust3r_jax.types import Batch
 

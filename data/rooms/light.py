@@ -176,10 +176,10 @@ def _one_light(scene, maps, index, points, normals, views, owner, gloss):
     offset = minus(points, (light[0], light[1], light[2]))
     squared = dot(offset, offset)
     away = jnp.sqrt(squared + 1e-6)
-    towards = scaled(offset, -1 / away)
-    cosine = dot(normals, towards)
+    toward = scaled(offset, -1 / away)
+    cosine = dot(normals, toward)
     share = lit(maps, index, offset, away, owner) / (0.6 + squared)
-    half = unit(tuple(a + b for a, b in zip(towards, views, strict=True)))
+    half = unit(tuple(a + b for a, b in zip(toward, views, strict=True)))
     shine = 0.6 * gloss * jnp.maximum(dot(normals, half), 0) ** 32 * (cosine > 0)
     # Wrapped a little: lamps are not points, and walls reflect.
     return jnp.maximum(cosine + 0.1, 0) / 1.1 * share, shine * share
@@ -188,7 +188,7 @@ def _one_light(scene, maps, index, points, normals, views, owner, gloss):
 def shade(
     scene, maps: LightMaps, points: Triple, normals: Triple, views: Triple, owner, color, material
 ) -> Triple:
-    """Radiance towards the camera; ``views`` are unit vectors from the points to the camera."""
+    """Radiance toward the camera; ``views`` are unit vectors from the points to the camera."""
     ambient = occlusion(maps, scene.size, points, normals) * (0.75 + 0.25 * normals[2])
     glow = 2.6 * jnp.mean(scene.ambient) * material[Field.EMISSION]
     gloss = material[Field.GLOSS]

@@ -19,7 +19,6 @@ from jaxtyping import Array, Bool, Float, Int
 from mvdust3r_jax import pytrees
 
 NUM_BOXES, NUM_CYLINDERS, NUM_SPHERES = 224, 48, 80
-NUM_PRIMITIVES = NUM_BOXES + NUM_CYLINDERS + NUM_SPHERES
 # Id of the room shell in hit records.
 SHELL = -1
 # Direction components are kept at least this far from 0 before they are divided by.

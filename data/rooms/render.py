@@ -32,7 +32,7 @@ VIEW_PIXELS = 128 * 128
 
 @pytrees.dataclass
 class RoomViews:
-    """Rendered views. normals: unit, world frame, towards the camera."""
+    """Rendered views. normals: unit, world frame, toward the camera."""
 
     images_01: Float[Array, "C H W 3"]
     depth_m: Float[Array, "C H W"]

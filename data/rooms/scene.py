@@ -35,7 +35,7 @@ _TABLES = catalog.piece_tables()
 _BOUNDS = catalog.material_bounds()
 # Material rows: four walls, floor, ceiling; dividing wall, casing, block, beams, lamp cord, lamp
 # shade, three rugs; then MAX_ROLES rows for each piece.
-_SHELL_ROWS, FIXED_ROWS = 6, 15
+FIXED_ROWS = 15
 # Random numbers of one scene (a bound, most of them for materials).
 _NUMBERS = 16_384
 _PIECES = layout.FLOOR_SLOTS + layout.HUNG_SLOTS

@@ -1,5 +1,5 @@
-"""Data sets on disk: what they hold, the TFDS builder, the reader, and batches out of them (Grain).
+"""Data sets on disk: the TFDS builder, the reader, and batches for training out of them (Grain).
 
-May use: ``data.augment``, ``data.mixture``, ``data.rooms``. Door: ``write.write_dataset``,
-``reader.TrajectorySet``, ``stream.records_source``.
+May use: what lies below all folders of ``data``. Door: ``builder.SceneBuilder``,
+``write.write_dataset``, ``reader.TrajectorySet``, ``stream.RecordsIterator``.
 """

@@ -20,9 +20,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data.stored import beam
-from data.stored.origin import moved, scene_origin
-from data.stored.schema import (
+from data.schema import (
     NO_FRAME,
     CorruptRecord,
     Frame,
@@ -32,6 +30,8 @@ from data.stored.schema import (
     frame_features,
     trajectory_features,
 )
+from data.stored import beam
+from data.stored.origin import moved, scene_origin
 
 FRAMES, TRAJECTORIES = "frames", "trajectories"
 # Keys of frames: the scene's number times this, plus the frame's number.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from data.stored.schema import CorruptRecord
+from data.schema import CorruptRecord
 
 # Below this distance float32 rounds by 0.03 mm at most: such scenes stay as they are.
 _NEAR_M = 1000.0

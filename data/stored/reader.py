@@ -17,8 +17,7 @@ from array_record.python import array_record_module
 from jaxtyping import Float, Int, UInt8
 
 from data.augment import MAX_EXTRA_PX, Jitter, Window, resample, resample_image
-from data.stored.builder import FRAMES, TRAJECTORIES, is_placeholder
-from data.stored.schema import (
+from data.schema import (
     NO_FRAME,
     CorruptRecord,
     decode_depth_units,
@@ -26,6 +25,7 @@ from data.stored.schema import (
     decode_image_half,
     is_jpeg,
 )
+from data.stored.builder import FRAMES, TRAJECTORIES, is_placeholder
 from mvdust3r_jax.storage.places import local_path
 
 _ENCODED = {"image": tfds.decode.SkipDecoding(), "depth": tfds.decode.SkipDecoding()}

@@ -30,7 +30,6 @@ from mvdust3r_jax.media.kinds import ImageError
 from mvdust3r_jax.media.picture import Header, read_header
 
 Use = Literal["all", "intrinsics", "poses"]
-USES = ("all", "intrinsics", "poses")
 # What a folder is searched for, in this order; the first that is there is taken.
 _JSON_FILES = ("cameras.json", "transforms.json")
 _SPLIT_FILES = tuple(f"transforms_{split}.json" for split in ("train", "val", "test"))

@@ -27,9 +27,9 @@ from mvdust3r_jax.types import Batch, Prediction
 class Settings:
     """What a method needs to know besides its network.
 
-    num_refs: references of methods of several paths, at most ``num_inputs``. at_once: views of a
-    window. mean: pointmaps
-    [V, H, W, 3] of the training split, for the method 'mean'.
+    num_refs: references of methods of several paths, at most ``num_inputs``. at_once: views that
+    ``mvd_windows`` takes at a time. graph, window, steps, pairs_at_once: of the pairwise baseline.
+    mean: mean pointmaps [V, H, W, 3] of the training split, for the method 'mean'.
     """
 
     num_inputs: int

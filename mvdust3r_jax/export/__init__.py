@@ -3,141 +3,16 @@
 Each exporter is a function of ``(path, scene)`` that writes one file (or folder) and leaves
 nothing half-written. They write every pixel of ``scene.masks``; `write` narrows that mask first.
 
-May use: geometry, media, splat, storage. Door: the names in ``__all__``.
+May use: geometry, media, splat, storage. Door: the names below.
 """
 
-from __future__ import annotations
-
-import dataclasses
-import functools
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
-
-from mvdust3r_jax.export.cameras_json import write_cameras
-from mvdust3r_jax.export.cloud import write_ply
-from mvdust3r_jax.export.colmap import write_colmap, write_colmap_text
-from mvdust3r_jax.export.depth_files import write_depth
-from mvdust3r_jax.export.glb import write_glb
-from mvdust3r_jax.export.html import write_html
-from mvdust3r_jax.export.mesh import write_mesh
-from mvdust3r_jax.export.nerfstudio import write_nerfstudio
-from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
-from mvdust3r_jax.export.preview import write_preview
-from mvdust3r_jax.export.splat_ply import write_splat_ply
-from mvdust3r_jax.export.video import write_path_video, write_videos
-from mvdust3r_jax.media import ffmpeg
-from mvdust3r_jax.storage.results import results_folder
-from mvdust3r_jax.storage.scene_arrays import SceneArrays
-
-__all__ = [
-    *("EXPORTERS", "Exporter", "Kept", "NoPointsError", "PointFilter", "check", "keep"),
-    *("with_path_video", "with_videos", "write"),
-]
-
-
-class Exporter(NamedTuple):
-    """A format: its writer, the name it writes under, what to say about it in ``--help``.
-
-    requirement: the optional module that it takes, None for none; extra: the one that brings it.
-    """
-
-    function: Callable[[Path, SceneArrays], None]
-    file_name: str
-    help: str
-    requirement: str | None = None
-    extra: str = "demo"
-
-
-def _write_npz(path: Path, scene: SceneArrays) -> None:
-    """Every array of the scene; `Scene.load` reads it back."""
-    scene.save_arrays(path)
-
-
-EXPORTERS: dict[str, Exporter] = {
-    "ply": Exporter(write_ply, "scene.ply", "colored points with confidence"),
-    "glb": Exporter(write_glb, "scene.glb", "points and camera frusta, y up"),
-    "3dgs": Exporter(write_splat_ply, "gaussians.ply", "Gaussians in the standard 3DGS layout"),
-    "colmap": Exporter(write_colmap, "colmap", "images/ and sparse/0/, as trainers open it"),
-    "colmap-text": Exporter(write_colmap_text, "colmap_text", "the same as text files"),
-    "nerfstudio": Exporter(write_nerfstudio, "nerfstudio", "transforms.json and seed points"),
-    "npz": Exporter(_write_npz, "points.npz", "all arrays, the filtered mask included"),
-    "cameras": Exporter(write_cameras, "cameras.json", "poses and intrinsics, both resolutions"),
-    "preview": Exporter(write_preview, "preview.png", "contact sheet: input, depth, confidence"),
-    "depth": Exporter(write_depth, "depth", "depth and confidence of each view as files"),
-    "mesh": Exporter(
-        write_mesh, "mesh", "surface of the fused depth maps, .ply and .glb", "skimage", "mesh"
-    ),
-    "html": Exporter(write_html, "scene.html", "one self-contained page with a 3-D view"),
-    "mp4": Exporter(
-        write_videos, "videos", "orbit and fly-through of the Gaussians", "imageio_ffmpeg"
-    ),
-}
-
-
-def with_videos(**options) -> dict[str, Exporter]:
-    """All exporters, that of videos with options of `video.write_videos`."""
-    videos = EXPORTERS["mp4"]._replace(function=functools.partial(write_videos, **options))
-    return EXPORTERS | {"mp4": videos}
-
-
-def with_path_video(**options) -> dict[str, Exporter]:
-    """All exporters, the one of videos along a path; options of `video.write_path_video`."""
-    function = functools.partial(write_path_video, **options)
-    along = EXPORTERS["mp4"]._replace(function=function, file_name="path.mp4")
-    return EXPORTERS | {"mp4": along}
-
-
-def check(formats: Sequence[str], exporters: Mapping[str, Exporter] = EXPORTERS) -> None:
-    """That all of the named formats can be written, before anything costly is done for them.
-
-    Raises:
-      ValueError: an unknown one, naming those that exist. ModuleNotFoundError: one that takes a
-      package which is not installed; FileNotFoundError: or ffmpeg, which is not there.
-    """
-    for name in formats:
-        if name not in exporters:
-            raise ValueError(f"unknown export format {name!r}; there are: {', '.join(exporters)}")
-        module = exporters[name].requirement
-        if module and importlib.util.find_spec(module) is None:
-            error = ModuleNotFoundError(f"the format {name} needs the package {module}")
-            error.add_note(f"pip install 'mvdust3r-jax[{exporters[name].extra}]'")
-            raise error
-        if module == "imageio_ffmpeg":
-            ffmpeg.program()
-
-
-def write(
-    scene: SceneArrays,
-    folder: str | Path,
-    formats: Sequence[str],
-    points: PointFilter | Kept | None = None,
-    exporters: Mapping[str, Exporter] = EXPORTERS,
-    progress: Callable[[str], None] = lambda name: None,
-    allow_empty: bool = False,
-) -> list[Path]:
-    """Write the named formats into ``folder`` and return their paths, in the order of ``formats``.
-
-    They appear together or not at all, in the place of what this program wrote there before under
-    their names; other files stay (`storage.results`).
-
-    points: which points to keep (default: all but the least confident tenth), or what `keep` found
-    of them. exporters: other writers than the usual ones (`with_videos`). progress: called with
-    each format's name as it begins. allow_empty: write the formats even if no point is left.
-
-    Raises:
-      NoPointsError: none is left. ResultsError: a foreign file has one of their names. What `check`
-      raises, before anything is written.
-    """
-    check(formats, exporters)
-    left = points if isinstance(points, Kept) else keep(scene, points or PointFilter())
-    if formats and not left.count and not allow_empty:
-        raise NoPointsError(f"no point is left: {left}")
-    kept = dataclasses.replace(scene, masks=left.mask)
-    names = [exporters[name].file_name for name in formats]
-    with results_folder(folder, parts=names) as stage:
-        for name in formats:
-            progress(name)
-            exporters[name].function(stage / exporters[name].file_name, kept)
-    return [Path(folder) / name for name in names]
+from mvdust3r_jax.export.formats import EXPORTERS as EXPORTERS
+from mvdust3r_jax.export.formats import Exporter as Exporter
+from mvdust3r_jax.export.formats import check as check
+from mvdust3r_jax.export.formats import with_path_video as with_path_video
+from mvdust3r_jax.export.formats import with_videos as with_videos
+from mvdust3r_jax.export.formats import write as write
+from mvdust3r_jax.export.point_filter import Kept as Kept
+from mvdust3r_jax.export.point_filter import NoPointsError as NoPointsError
+from mvdust3r_jax.export.point_filter import PointFilter as PointFilter
+from mvdust3r_jax.export.point_filter import keep as keep

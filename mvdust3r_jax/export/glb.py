@@ -1,6 +1,6 @@
 """Binary glTF 2.0: colored points and textured camera frusta, y up.
 
-glTF's frame is x right, y up, z towards the viewer: OpenCV's with y and z negated. A world that is
+glTF's frame is x right, y up, z toward the viewer: OpenCV's with y and z negated. A world that is
 the reference camera's is turned so; that of known poses is kept, whichever way is up in it. Vertex
 colors in glTF are linear, photographs are sRGB: they are converted, to floats so that dark tones
 stay apart. Materials are unlit (``KHR_materials_unlit``), so photographs look as they are.

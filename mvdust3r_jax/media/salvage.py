@@ -12,8 +12,8 @@ from collections.abc import Iterator
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt", b"tIME"}
 _PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL"}
-# APP1 holds EXIF, APP2 color profiles, APP14 how the colors are coded.
-_APP0, _APP1, _APP2, _APP14, _APP15, _SCAN = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xDA
+# APP1 holds EXIF, APP14 how the colors are coded; color profiles are known by their first bytes.
+_APP0, _APP1, _APP14, _APP15, _SCAN = 0xE0, 0xE1, 0xEE, 0xEF, 0xDA
 
 
 def without_metadata(data: bytes) -> Iterator[bytes]:

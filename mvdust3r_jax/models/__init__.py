@@ -1,4 +1,4 @@
 """The networks, from small pieces to the whole model with its variants; their operations counted.
 
-May use: types. Door: ``mvdust3r.MVDust3r``, ``mvdust3r.ModelConfig``, ``mvdust3r.VARIANTS``.
+May use: types. Door: ``mvdust3r.MVDust3r``, ``config.ModelConfig``, ``config.VARIANTS``.
 """

@@ -178,7 +178,7 @@ def _group_gradient(
     gradient: Array, member: tuple, table: _Table, view: View, schedule: Schedule
 ) -> Array:
     """Add the cotangents from one group of blocks to ``gradient`` [G, 9]."""
-    (begin, length, block), (towards, behind, light), depth = member
+    (begin, length, block), (toward, behind, light), depth = member
     centers = pixel_centers(block, view)
     middle = tuple(c[0] + (BLOCK - 1) / 2 for c in centers)
     ends = jnp.minimum(depth, length[None])
@@ -193,13 +193,13 @@ def _group_gradient(
         updates = []
         for k in reversed(range(size)):
             light = light * inverses[k]
-            shade = sum(t * c[None] for t, c in zip(towards, rows[6:, k], strict=True))
+            shade = sum(t * c[None] for t, c in zip(toward, rows[6:, k], strict=True))
             by_alpha = light * shade - behind * inverses[k]
             weight = keep(alphas[k] * light, table.one)
             # A capped alpha does not move.
             pull = jnp.where(raw[k] <= MAX_ALPHA, by_alpha * raw[k], 0.0)
             behind = behind + weight * shade
-            colors = sum(weight[p][None] * towards[:, p] for p in range(PIXELS))
+            colors = sum(weight[p][None] * toward[:, p] for p in range(PIXELS))
             updates.append(_splat_gradient(rows[:, k], keep(pull, table.one), colors, middle))
         for k, update in zip(reversed(range(size)), updates, strict=True):
             gradient = gradient.at[index[k]].add(update.T)

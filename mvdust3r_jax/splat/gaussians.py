@@ -117,7 +117,7 @@ def sh_basis(direction: Vector, degree: int) -> list[Float[Array, "G"] | float]:
 def view_colors(
     coefficients: Float[Array, "K 3 G"], direction: Vector, degree: int | None
 ) -> Float[Array, "3 G"]:
-    """RGB towards the camera: ``max(SH + 0.5, 0)``, or with ``degree=None`` the RGB as given."""
+    """RGB toward the camera: ``max(SH + 0.5, 0)``, or with ``degree=None`` the RGB as given."""
     if degree is None:
         return coefficients[0]
     color = sum(

@@ -92,8 +92,8 @@ def _image_factor(
         margin = _VIEW_MARGIN * 0.5 * size / focal
         slope = jnp.clip(slope, -(center / focal + margin), (size - center) / focal + margin)
         scale = focal * inverse_z
-        towards = [scale * (viewmat[axis, k] - slope * viewmat[2, k]) for k in range(3)]
-        rows.append(tuple(sum(towards[k] * factors[k][j] for k in range(3)) for j in range(3)))
+        toward = [scale * (viewmat[axis, k] - slope * viewmat[2, k]) for k in range(3)]
+        rows.append(tuple(sum(toward[k] * factors[k][j] for k in range(3)) for j in range(3)))
     return tuple(rows)
 
 

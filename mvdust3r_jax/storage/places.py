@@ -154,12 +154,6 @@ def move_tree(folder: Any, target: Any) -> None:
     folder.rmtree()
 
 
-def store_text(path: Any, text: str) -> None:
-    """Writes a small file, with the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
 class Mirror:
     """A local folder whose files are copied to a folder in a bucket when they have changed.
 

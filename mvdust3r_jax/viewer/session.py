@@ -43,7 +43,7 @@ class Show(Protocol):
     def __call__(self, scene: SceneArrays, sources: Sequence[Path] | None) -> None: ...
 
 
-class Cancelled(Exception):
+class Canceled(Exception):
     """The page's user does not want the job any more."""
 
 
@@ -59,7 +59,7 @@ class Session:
         self._lock = threading.Lock()
         self._photographs: list[Sent] = []
         self._last: list[Sent] = []
-        self._cancelled = False
+        self._canceled = False
         self._status = {"state": "idle", "share": 0.0, "message": ""}
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Session:
 
     @property
     def status(self) -> dict:
-        """A copy: state (idle, running, done, failed, cancelled), share, message, photographs."""
+        """A copy: state (idle, running, done, failed, canceled), share, message, photographs."""
         with self._lock:
             return {**self._status, "photographs": len(self._photographs)}
 
@@ -125,7 +125,7 @@ class Session:
             if len(job) < 2 and not _has_video(job):
                 raise Refused(HTTPStatus.BAD_REQUEST, "at least two photographs are needed")
             wishes = checked_wishes(asked, len(job), self.limits)
-            every, self._photographs, self._cancelled = self._photographs, [], False
+            every, self._photographs, self._canceled = self._photographs, [], False
             self._status = {"state": "running", "share": 0.0, "message": "starting"}
         threading.Thread(target=self._run, args=(job, every, wishes), daemon=True).start()
 
@@ -133,7 +133,7 @@ class Session:
         """The running job ends when it next tells how far it is."""
         with self._lock:
             if self._status["state"] == "running":
-                self._cancelled = True
+                self._canceled = True
                 self._status["message"] = "will stop after this step"
 
     def clear(self) -> None:
@@ -150,9 +150,9 @@ class Session:
                 self._last = job
             _remove(gone)
             self._set("done", 1.0, f"{count} views reconstructed")
-        except Cancelled:
+        except Canceled:
             self._give_back(every)
-            self._set("cancelled", 0.0, "cancelled")
+            self._set("canceled", 0.0, "canceled")
         # Whatever goes wrong in the job is the browser's to hear of; the server goes on.
         except Exception as error:
             self._give_back(every)
@@ -177,8 +177,8 @@ class Session:
         return len(scene.names)
 
     def _progress(self, share: float, message: str) -> None:
-        if self._cancelled:
-            raise Cancelled
+        if self._canceled:
+            raise Canceled
         self._set("running", min(max(float(share), 0.0), 1.0), message)
 
     def _set(self, state: str, share: float, message: str) -> None:

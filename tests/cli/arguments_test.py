@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
@@ -20,7 +21,7 @@ HEAVY = ("jax", "flax", "numpy", "PIL", "scipy", "viser", "safetensors")
 def test_words_are_those_of_the_modules():
     """What `words` repeats."""
     assert words.FITS == fitting.FITS and words.FRAME_CHOICES == video_frames.CHOICES
-    assert words.USES == known.USES and words.SHIPPED == places.SHIPPED
+    assert words.USES == get_args(known.Use) and words.SHIPPED == places.SHIPPED
     assert words.PUBLISHED == tuple(hub.PUBLISHED) and words.WEIGHT_DTYPES == tuple(files.DTYPES)
     assert words.VARIANTS == tuple(sorted(VARIANTS))
     assert values.REFERENCES == network.WORDS

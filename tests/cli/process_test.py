@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from mvdust3r_jax import cli
-from mvdust3r_jax.cli import console, inputs, signals
+from mvdust3r_jax.cli import commands, console, inputs, signals
 from mvdust3r_jax.cli.console import Console
 
 
@@ -77,7 +77,7 @@ def stub(monkeypatch):
             pass
         return {"a": 1}
 
-    monkeypatch.setattr(cli, "_command", lambda name: SimpleNamespace(run=run))
+    monkeypatch.setattr(commands, "_command", lambda name: SimpleNamespace(run=run))
     return ["export", "out", "--views", "2", "--json"]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data.augment import Jitter, Window, resample, resample_image
+from data.schema import CorruptRecord, decode_image
 from data.stored.reader import _resample_fast
-from data.stored.schema import CorruptRecord, decode_image
 from mvdust3r_jax.geometry.camera import project, unproject
 from tests.posed_folders import box_scene
 

@@ -11,8 +11,8 @@ from data.rgbd.choice import Choice
 from data.rgbd.choose import choose_scene, plan
 from data.rgbd.layouts import LAYOUTS, checked_pose
 from data.rgbd.splits import Splits
+from data.schema import CorruptRecord
 from data.stored.reader import TrajectorySet
-from data.stored.schema import CorruptRecord
 from data.stored.write import write_dataset
 from tests.posed_folders import (
     WRITERS,
@@ -94,7 +94,7 @@ def test_released_files_give_the_same_examples_as_the_folder(scene, tmp_path, ra
 
 def test_wide_images_are_cut_into_their_views(scene, tmp_path):
     """nv views side by side, depth as one .npy in meters."""
-    from data.stored.schema import decode_depth_units, decode_image, encode_jpeg
+    from data.schema import decode_depth_units, decode_image, encode_jpeg
 
     views = [decode_image(data, "") for data in scene.jpegs[:4]]
     (tmp_path / "a").mkdir()

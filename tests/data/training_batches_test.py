@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from data.device_prefetch import DevicePrefetch
-from data.mixture import MixedIterator
-from data.stored.stream import make_train_iterator
+from data.mixture import MixedIterator, make_train_iterator
 from data.training_batches import make_source
 from tests.data.stored.boxes_set import TRAJECTORIES, assert_equal, config, take
 
@@ -138,7 +137,7 @@ def test_threads_and_read_ahead_reach_stored_data_sets_and_no_other_source(monke
         opened.append(cfg)
         return make_source("box", mixture=(), **settings)
 
-    monkeypatch.setattr("data.stored.stream.make_train_iterator", open_in_its_place)
+    monkeypatch.setattr("data.mixture.make_train_iterator", open_in_its_place)
     settings = dict(
         batch_size=2, process_index=0, process_count=1, seed=0, height=32, width=32, split="train"
     ) | dict(num_inputs=(4,), num_targets=1, baseline=(1.0, 1.0), threads=7, read_ahead=3)

@@ -74,7 +74,7 @@ def test_windows_are_one_scene_in_the_frame_of_the_reference(model, window_by, r
     assert np.isfinite(scene.points).all() and (np.abs(scene.points).max(axis=(1, 2, 3)) > 0).all()
 
 
-def test_a_misspelt_way_of_windows_is_refused(model):
+def test_a_misspelled_way_of_windows_is_refused(model):
     """Before anything is read."""
     with pytest.raises(ValueError, match="'order' or 'likeness', got 'likenes'"):
         reconstruct(photographs(5), model, window=3, window_by="likenes")

@@ -151,7 +151,7 @@ def test_drawn_views_and_paths_are_an_unbiased_choice():
     assert len(set(drawn)) > 1
 
 
-def test_sh_color_is_measured_towards_the_own_camera():
+def test_sh_color_is_measured_toward_the_own_camera():
     """Coefficients that give each pixel's color cost nothing; gray ones cost the distance."""
     config = ObjectiveConfig(num_refs=1, num_targets=1, weights={"sh_color": 10.0}, sh_degree=1)
     batch = batch_of()

@@ -104,7 +104,7 @@ def test_orders_that_no_reader_takes_are_refused(drop_page):
     assert request(drop_page, "POST", "/start", None, **headers)[0] == 413
 
 
-def test_a_job_can_be_cancelled_and_started_again(drop_page):
+def test_a_job_can_be_canceled_and_started_again(drop_page):
     """It stops when it next tells how far it is; its photographs are still there."""
     drop_page.gate.clear()
     for _ in range(2):
@@ -113,7 +113,7 @@ def test_a_job_can_be_cancelled_and_started_again(drop_page):
     wait_for(lambda: drop_page.uploads.session.status["share"] == 0.5)
     assert post(drop_page, "/cancel")[1]["message"] == "will stop after this step"
     drop_page.gate.set()
-    assert finish(drop_page)["state"] == "cancelled" and drop_page.view.scene is None
+    assert finish(drop_page)["state"] == "canceled" and drop_page.view.scene is None
     assert post(drop_page, "/start")[0] == 200
     assert finish(drop_page)["state"] == "done"
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-# media.fitting.FITS, media.video_frames.CHOICES, cameras.known.USES
+# media.fitting.FITS, media.video_frames.CHOICES, cameras.known.Use
 FITS = ("crop", "pad")
 FRAME_CHOICES = ("even", "sharp")
 USES = ("all", "intrinsics", "poses")

@@ -17,6 +17,7 @@ INSIDE = {
     "cylinder": lambda p: (np.hypot(p[..., 0], p[..., 1]) <= 1) & (np.abs(p[..., 2]) <= 1),
     "sphere": lambda p: (p**2).sum(-1) <= 1,
 }
+NUM_PRIMITIVES = primitives.NUM_BOXES + primitives.NUM_CYLINDERS + primitives.NUM_SPHERES
 FIRST_SLOT = {
     "box": 0,
     "cylinder": primitives.NUM_BOXES,
@@ -33,8 +34,8 @@ def _affine(seed):
 
 def _scene(matrices, slots):
     """Primitives with the given matrices in the given slots, nothing else."""
-    forward = np.tile(np.eye(3, 4), (primitives.NUM_PRIMITIVES, 1, 1))
-    active = np.zeros(primitives.NUM_PRIMITIVES, bool)
+    forward = np.tile(np.eye(3, 4), (NUM_PRIMITIVES, 1, 1))
+    active = np.zeros(NUM_PRIMITIVES, bool)
     if slots:
         forward[slots], active[slots] = matrices, True
     inverse = np.linalg.inv(forward[:, :, :3])

@@ -186,8 +186,8 @@ def test_normals_are_those_of_the_depth():
     points = compiled(depth_to_world)(
         batch.depth_m[0], batch.intrinsics[0], batch.world_from_cam[0]
     )
-    towards = batch.world_from_cam[0, :, None, None, :3, 3] - np.asarray(points)
-    assert ((normals * towards).sum(-1) > -1e-4).all()
+    toward = batch.world_from_cam[0, :, None, None, :3, 3] - np.asarray(points)
+    assert ((normals * toward).sum(-1) > -1e-4).all()
 
 
 def test_culled_depth_equals_depth_without_culling():

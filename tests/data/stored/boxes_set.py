@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from data.schema import CorruptRecord, Frame, Scene, Trajectories, encode_depth
 from data.stored.builder import SceneBuilder
 from data.stored.config import DataConfig
-from data.stored.schema import CorruptRecord, Frame, Scene, Trajectories, encode_depth
 from data.stored.write import write_dataset
 from tests.posed_folders import box_scene
 

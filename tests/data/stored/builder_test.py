@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from data import show
+from data.mixture import make_train_iterator
 from data.overlap import Rule
 from data.rgbd.builder import Rgbd
 from data.rgbd.choice import Choice
@@ -13,7 +14,6 @@ from data.rooms import sample_trajectory
 from data.rooms.builder import RoomsDataset
 from data.stored.config import DataConfig
 from data.stored.reader import TrajectorySet
-from data.stored.stream import make_train_iterator
 from data.stored.write import write_dataset
 from mvdust3r_jax.geometry.camera import depth_to_world, project
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points

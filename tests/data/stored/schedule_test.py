@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from data.mixture import make_train_iterator
 from data.stored.made_from import RECORD
 from data.stored.schedule import slot_of_step
-from data.stored.stream import make_train_iterator
 from tests.data.stored.boxes_set import TRAJECTORIES, assert_equal, config, take
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.stored.schema import CorruptRecord, encode_jpeg
-from data.stored.stream import make_train_iterator
+from data.mixture import make_train_iterator
+from data.schema import CorruptRecord, encode_jpeg
 from data.stored.write import write_dataset
 from mvdust3r_jax.geometry.camera import depth_to_world, project
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points

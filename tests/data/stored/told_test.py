@@ -7,9 +7,8 @@ import pytest
 
 import train
 from configs import tiny
-from data.mixture import MixedIterator
+from data.mixture import MixedIterator, make_train_iterator
 from data.stored.reader import TrajectorySet
-from data.stored.stream import make_train_iterator
 from data.training_batches import make_source
 from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog

@@ -10,14 +10,12 @@ from PIL import Image
 
 from data import color
 from data.overlap import Rule
-from data.released.reader import FrameKey, _depth
 from data.rgbd.choose import choose_scene, plan
 from data.rgbd.frames import check_frames, encoded_frame
 from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import Splits
-from data.stored.schema import (
+from data.schema import (
     CorruptRecord,
-    decode_depth_units,
     decode_image,
     encode_depth_units,
 )
@@ -227,15 +225,6 @@ def test_the_root_may_be_where_one_stands(tmp_path, monkeypatch, layout):
     for place, root in ((scene, "."), (scene / "below", "..")):
         monkeypatch.chdir(place)
         assert list(LAYOUTS[layout].find(Path(root))) == ["room"]
-
-
-def test_no_measurement_is_unknown_in_published_files_too(tmp_path):
-    """Some recorders write 65535; a wall in 65 m it is not."""
-    units = np.array([[1000, 65535], [0, 2000]], np.uint16)
-    (tmp_path / "d.png").write_bytes(encode_depth_units(units))
-    key = FrameKey("i.jpg", "d.png", (), ())
-    data, size = _depth(tmp_path / "d.png", key)
-    assert size == (2, 2) and decode_depth_units(data, "d").tolist() == [[1000, 0], [0, 2000]]
 
 
 def test_endings_in_capitals_are_the_same_files(tmp_path):

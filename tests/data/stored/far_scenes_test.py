@@ -9,9 +9,9 @@ from data.overlap import Rule
 from data.rgbd.builder import Rgbd
 from data.rgbd.choice import Choice
 from data.rgbd.choose import choose_scene, plan
+from data.schema import CorruptRecord
 from data.stored.origin import moved, scene_origin
 from data.stored.reader import TrajectorySet
-from data.stored.schema import CorruptRecord
 from data.stored.write import write_dataset
 from tests.posed_folders import box_scene, write_plain
 

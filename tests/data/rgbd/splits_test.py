@@ -3,7 +3,6 @@
 import pytest
 
 from data.overlap import Rule
-from data.released.builder import Listing
 from data.rgbd.choose import plan
 from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import Splits
@@ -82,12 +81,3 @@ def test_frames_of_one_room_are_cut_at_its_end():
 def test_splits_that_cannot_be_are_refused(fields, words):
     with pytest.raises(ValueError, match=words):
         Splits(**fields).of_scenes(SCANS, 0)
-
-
-def test_released_trajectories_get_a_validation_split_of_whole_rooms():
-    """Out of the training file; the test file is left alone."""
-    listing = Listing({"train": dict.fromkeys(SCANS, []), "test": {"other": []}}, ())
-    parts = listing.with_validation(0.2).trajectories
-    rooms = [{SCANS[name] for name in parts[split]} for split in ("train", "validation")]
-    assert len(rooms[1]) == 2 and not rooms[0] & rooms[1] and parts["test"] == {"other": []}
-    assert listing.with_validation(0.0) is listing
