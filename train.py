@@ -24,10 +24,10 @@ from configs import flags as common_flags
 from data.device_prefetch import DevicePrefetch
 from data.training_batches import Source, make_source
 from mvdust3r_jax import MVDust3r
-from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.checkpoint import Checkpoints
-from mvdust3r_jax.training.initial import initial_variables, variable_shapes
+from mvdust3r_jax.training.initial import initial_variables
 from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
 from mvdust3r_jax.training.keeper import Keeper
 from mvdust3r_jax.training.left_out import LeftOut
@@ -78,21 +78,14 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
 
     fresh: make the first state too; otherwise a checkpoint brings it, and only shapes are known.
     """
-    network, optimizer, objective, step = build.parts(config)
     spread = build.chips(config)
-    model = MVDust3r(spread.network(network))
-    size = {"height": config.data.height, "width": config.data.width}
-    start = {"seed": config.seed, "init_from": config.init_from}
-    return make_run(
-        model,
-        initial_variables(model, **size, **start) if fresh else variable_shapes(model, **size),
-        optimizer,
-        objective,
-        step,
-        spread=spread,
-        perceptual=lpips.load_weights() if config.loss.lpips else None,
-        seed=config.seed,
-    )
+    model = MVDust3r(spread.network(build.network(config)))
+    variables = abstract_variables(model.config)
+    if fresh:
+        size = {"height": config.data.height, "width": config.data.width}
+        variables = initial_variables(model, **size, seed=config.seed, init_from=config.init_from)
+    recipe = build.recipe(config, model, variables["params"], spread)
+    return make_run(recipe, variables, config.seed)
 
 
 # --- The loop -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import ml_collections
 
 from configs import checks, defaults, ranges
 from mvdust3r_jax.evaluation.plan import Options
+from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.config import VARIANTS, ModelConfig
 from mvdust3r_jax.training.objective import ALWAYS, check_terms
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
@@ -20,6 +21,7 @@ from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.parallel import AXIS, OneChip
 from mvdust3r_jax.training.run import check_pmap, spread_by
 from mvdust3r_jax.training.state import StepConfig
+from mvdust3r_jax.training.step import Recipe, make_recipe
 
 # What of `config.loss` is no weight of a term.
 _RENDERED = ("render_paths", "render_views")
@@ -94,6 +96,23 @@ def step(config: ml_collections.ConfigDict) -> StepConfig:
 def chips(config: ml_collections.ConfigDict) -> OneChip:
     """How the run is spread over all devices."""
     return spread_by(config.parallel, config.mesh, slices=config.slices, gather=config.gather)
+
+
+def recipe(
+    config: ml_collections.ConfigDict,
+    model: Any,
+    params: Any,
+    spread: OneChip | None = None,
+) -> Recipe:
+    """What a step does with this model, whose parameters are like ``params`` (arrays or shapes).
+
+    spread: over the chips; None: over none. LPIPS' weights are read if the loss has that term.
+    """
+    _, optimizer, objective, step = parts(config)
+    perceptual = lpips.load_weights() if config.loss.lpips else None
+    return make_recipe(
+        *(model, optimizer, objective, step, params), perceptual=perceptual, spread=spread
+    )
 
 
 def data_settings(config: ml_collections.ConfigDict, **overrides: Any) -> dict[str, Any]:
