@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -109,6 +109,19 @@ def train(
         return _train(config, workdir, profile, allow_changes, watchdog, stop)
 
 
+class Observers(NamedTuple):
+    """Who looks at the loop's steps, keeps their states, or ends it."""
+
+    log: MetricLog
+    report: Report
+    skipped: SkippedSteps
+    left_out: LeftOut
+    keeper: Keeper
+    trace: Trace
+    watchdog: Watchdog
+    stop: Preemption
+
+
 def _train(
     config: ml_collections.ConfigDict,
     workdir: Path,
@@ -117,7 +130,7 @@ def _train(
     watchdog: Watchdog,
     stop: Preemption,
 ) -> int:
-    """The loop itself."""
+    """What stands around the loop: data, network and observers before it, the last save behind."""
     compiles, trace = CompileCounter(), Trace(workdir / "profile", profile)
     logging.info("devices: %s", jax.devices())
     settings = config.to_json_best_effort()
@@ -126,34 +139,13 @@ def _train(
     source, held_out = open_data(config)
 
     # Network, and where an earlier run of this workdir stopped
-    network = build.network(config)
-    checkpoints = Checkpoints(
-        workdir,
-        network,
-        settings,
-        keep=config.keep_checkpoints,
-        milestone_every=config.milestone_every,
-        limit_s=60 * config.save_minutes,
-    )
+    checkpoints = _open_checkpoints(config, workdir, settings)
     run = prepare(config, fresh=not checkpoints.newest_step())
     chips, state, run = run.chips, run.state, watched(run, watchdog)
     first_step, state, changes = resume(checkpoints, chips, state, source, settings, allow_changes)
-    seen = source.get_state()
-    epoch_samples = getattr(source, "epoch_samples", 0)
-    source = DevicePrefetch(source, chips.put_batch, depth=config.data.prefetch)
 
-    # What is told
-    writes = jax.process_index() == 0
-    judged_again = first_step > 0 and due(config.eval_every, first_step)
-    log = MetricLog(
-        workdir,
-        first_step,
-        tensorboard=config.tensorboard,
-        active=writes,
-        judged_again=judged_again,
-    )
-    if changes:
-        log.event(first_step, "changed", settings=changes)
+    # What is told, and what is kept
+    log = _open_log(config, workdir, first_step, changes)
     end = config.stop_step or config.total_steps
     report = Report(
         log,
@@ -161,21 +153,79 @@ def _train(
         first_step=first_step,
         last_step=end,
         every=config.log_every,
-        cost=Cost(network, config.num_refs, config.data.num_targets),
+        cost=Cost(build.network(config), config.num_refs, config.data.num_targets),
     )
+    seen, epoch_samples = source.get_state().get("sample", 0), getattr(source, "epoch_samples", 0)
     skipped = SkippedSteps(log, config.max_skipped_in_row)
-    left_out = LeftOut(log, epoch_samples, seen.get("sample", 0), first_step)
+    left_out = LeftOut(log, epoch_samples, seen, first_step)
+    source = DevicePrefetch(source, chips.put_batch, depth=config.data.prefetch)
     judge = Judge(run, log, held_out, batches=config.eval_batches, after_each=watchdog.alive)
-
     keeper = Keeper(
         *(checkpoints, chips, source, judge, log, watchdog),
         metric=config.best_metric,
         pictures_every=config.pictures_every,
     )
+    observers = Observers(log, report, skipped, left_out, keeper, trace, watchdog, stop)
+    # The first step gives the state's memory away: that it still has a name here costs nothing
+    step = _loop(config, run, state, source, first_step, end, observers)
+
+    with watchdog.paused():
+        checkpoints.close()
+    log.close()
+    checkpoints.check_saved(step)
+    if stop.reached:
+        logging.info("interrupted: saved after step %d", step)
+    return INTERRUPTED if stop.reached else FINISHED
+
+
+def _open_checkpoints(
+    config: ml_collections.ConfigDict, workdir: Path, settings: str
+) -> Checkpoints:
+    return Checkpoints(
+        workdir,
+        build.network(config),
+        settings,
+        keep=config.keep_checkpoints,
+        milestone_every=config.milestone_every,
+        limit_s=60 * config.save_minutes,
+    )
+
+
+def _judged_again(config: ml_collections.ConfigDict, first_step: int) -> bool:
+    """The run may have been killed between saving this step and evaluating it."""
+    return first_step > 0 and due(config.eval_every, first_step)
+
+
+def _open_log(
+    config: ml_collections.ConfigDict, workdir: Path, first_step: int, changes: dict[str, Any]
+) -> MetricLog:
+    """The log, which tells the settings that were changed before it goes on."""
+    log = MetricLog(
+        workdir,
+        first_step,
+        tensorboard=config.tensorboard,
+        active=jax.process_index() == 0,
+        judged_again=_judged_again(config, first_step),
+    )
+    if changes:
+        log.event(first_step, "changed", settings=changes)
+    return log
+
+
+def _loop(
+    config: ml_collections.ConfigDict,
+    run: Run,
+    state: Any,
+    source: DevicePrefetch,
+    first_step: int,
+    end: int,
+    observers: Observers,
+) -> int:
+    """Steps from behind ``first_step`` to ``end``; gives the number of the last one made."""
+    log, report, skipped, left_out, keeper, trace, watchdog, stop = observers
     step = first_step
     try:
-        # The run may have been killed between saving this step and evaluating it.
-        if judged_again:
+        if _judged_again(config, step):
             keeper.best(step, state)
         for step in range(first_step + 1, end + 1):
             trace.before(step)
@@ -192,7 +242,7 @@ def _train(
             skipped.keep(step, metrics, info)
             last = stop.after(step) or step == end
             trace.after(step, metrics, last)
-            samples = len(info["ids"]) * chips.share()[1]
+            samples = len(info["ids"]) * run.chips.share()[1]
             report.after(step, metrics, samples, batch.images.shape)
             left_out.after(step, samples, info)
 
@@ -216,14 +266,7 @@ def _train(
             keeper.before_error(state)
             log.close()
         raise
-
-    with watchdog.paused():
-        checkpoints.close()
-    log.close()
-    checkpoints.check_saved(step)
-    if stop.reached:
-        logging.info("interrupted: saved after step %d", step)
-    return INTERRUPTED if stop.reached else FINISHED
+    return step
 
 
 # --- Command line ---------------------------------------------------------------------------------
