@@ -28,7 +28,7 @@ _RENDERED = ("render_paths", "render_views")
 
 
 # Fields whose entries have names of their own: sets to evaluate on; data.rooms checks its options.
-FREE = ("eval", "options")
+USER_NAMED = ("eval", "options")
 
 
 class Parts(NamedTuple):
@@ -150,10 +150,10 @@ def check(config: ml_collections.ConfigDict) -> None:
       ValueError: everything that is wrong with names and types, or the first misfit.
     """
     known = defaults.get_config()
-    wrong = checks.faults(config, known, free=FREE)
-    wrong += checks.missing(config, known, free=FREE)
+    wrong = checks.faults(config, known, free=USER_NAMED)
+    wrong += checks.missing(config, known, free=USER_NAMED)
     for name, overrides in config.get("eval", {}).items():
-        wrong += checks.faults(overrides, known.data, f"eval.{name}.", FREE)
+        wrong += checks.faults(overrides, known.data, f"eval.{name}.", USER_NAMED)
     checks.refuse(wrong, "configs/defaults.py")
     ranges.check_steps(config)
     ranges.check_mesh(config.mesh)
