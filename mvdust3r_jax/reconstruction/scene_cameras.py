@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from mvdust3r_jax.cameras.entries import check_focal
 from mvdust3r_jax.cameras.known import KnownCameras
+from mvdust3r_jax.geometry.pixels import image_middle
 from mvdust3r_jax.media.fitting import Fitted
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.reconstruction.programs import Leaf, Program, program
@@ -53,8 +54,8 @@ def centered_intrinsics(photos: list[Photo], maps: np.ndarray) -> Float[np.ndarr
     The middle of w pixels is (w - 1) / 2. Uncropped it lands on (W - 1) / 2, not on the W / 2 of
     the published recipe, which moves the pixels by the half for it; here they stay as they are.
     """
-    height, width = np.array([photo.original_size for photo in photos]).T
-    middles = np.stack([(width - 1) / 2, (height - 1) / 2, np.ones(len(photos))], axis=-1)
+    middles = image_middle(np.array([photo.original_size for photo in photos]))
+    middles = np.append(middles, np.ones((len(photos), 1)), axis=1)
     matrices = np.tile(np.eye(3), (len(photos), 1, 1))
     matrices[:, :, 2] = np.einsum("vij,vj->vi", maps, middles)
     return matrices
