@@ -184,3 +184,20 @@ def own_focal_factors(
     """`own_focals` beside the common ``focal_px``: ``factor``, ``usable`` and ``own`` [V]."""
     found = own_focals(points, confidence, focal_px, world_from_cam, principal_px)
     return {"factor": found.factor, "usable": found.usable, "own": found.own}
+
+
+# What `programs.program` makes a program of, by name: who asks for one may not import this module.
+PROGRAMS = {
+    function.__name__: function
+    for function in (
+        forward_arrays,
+        surest_arrays,
+        middle_arrays,
+        encode,
+        view_features,
+        surest_of_group_arrays,
+        window_similarity,
+        found_cameras,
+        own_focal_factors,
+    )
+}
