@@ -18,7 +18,7 @@ from mvdust3r_jax.models.config import VARIANTS, ModelConfig
 from mvdust3r_jax.training.objective import ALWAYS, check_terms
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
-from mvdust3r_jax.training.parallel import AXIS, OneChip
+from mvdust3r_jax.training.parallel import AXIS, OneChip, Spread
 from mvdust3r_jax.training.run import check_pmap, spread_by
 from mvdust3r_jax.training.state import StepConfig
 from mvdust3r_jax.training.step import Recipe, make_recipe
@@ -93,7 +93,7 @@ def step(config: ml_collections.ConfigDict) -> StepConfig:
     return StepConfig(config.accumulation, config.average_decay)
 
 
-def chips(config: ml_collections.ConfigDict) -> OneChip:
+def chips(config: ml_collections.ConfigDict) -> Spread:
     """How the run is spread over all devices."""
     return spread_by(config.parallel, config.mesh, slices=config.slices, gather=config.gather)
 

@@ -8,7 +8,7 @@ from absl import logging
 
 from mvdust3r_jax.training.changed_settings import compare_settings, must_be_allowed
 from mvdust3r_jax.training.checkpoint import Checkpoints
-from mvdust3r_jax.training.parallel import OneChip
+from mvdust3r_jax.training.parallel import Spread
 from mvdust3r_jax.training.processes import RunError
 from mvdust3r_jax.training.state import TrainState
 
@@ -23,7 +23,7 @@ class Positioned(Protocol):
 
 def resume(
     checkpoints: Checkpoints,
-    chips: OneChip,
+    chips: Spread,
     state: TrainState,
     source: Positioned,
     settings: str,

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from flax import struct
 
-from mvdust3r_jax.training.parallel import DataParallel, OneChip
+from mvdust3r_jax.training.parallel import DataParallel, Spread
 from mvdust3r_jax.training.progress_pictures import picture_step
 from mvdust3r_jax.training.sharded import FullySharded, make_mesh
 from mvdust3r_jax.training.state import TrainState, init_state
@@ -28,7 +28,7 @@ class Run:
     """
 
     state: TrainState
-    chips: OneChip = struct.field(pytree_node=False)
+    chips: Spread = struct.field(pytree_node=False)
     step: Callable = struct.field(pytree_node=False)
     evaluate: Callable = struct.field(pytree_node=False)
     pictures: Callable = struct.field(pytree_node=False)
@@ -65,7 +65,7 @@ def spread_by(
     devices: Any = None,
     slices: int = 1,
     gather: str = "step",
-) -> OneChip:
+) -> Spread:
     """``pmap``: a copy of the state on every device; ``fsdp``: cut over a (batch, view) mesh.
 
     A batch size of 0 in the mesh stands for all devices that the views leave. slices: of TPU chips,
@@ -96,7 +96,7 @@ def initial_state(recipe: Recipe, variables: dict, seed: int) -> TrainState:
 
 
 def make_run(recipe: Recipe, variables: dict, seed: int = 0) -> Run:
-    """Everything that runs on the chips; ``seed`` is that of the run's randomness.
+    """Everything that runs on the chips, of a recipe with a `Spread`; seed: of its randomness.
 
     variables: arrays, or shapes where a checkpoint brings the state: then nothing is made of it.
     """
