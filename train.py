@@ -155,9 +155,9 @@ def _train(
         every=config.log_every,
         cost=Cost(build.network(config), config.num_refs, config.data.num_targets),
     )
-    seen, epoch_samples = source.get_state().get("sample", 0), getattr(source, "epoch_samples", 0)
     skipped = SkippedSteps(log, config.max_skipped_in_row)
-    left_out = LeftOut(log, epoch_samples, seen, first_step)
+    seen = source.get_state().get("sample", 0)
+    left_out = LeftOut(log, source.epoch_samples, seen, first_step)
     source = DevicePrefetch(source, chips.put_batch, depth=config.data.prefetch)
     judge = Judge(run, log, held_out, batches=config.eval_batches, after_each=watchdog.alive)
     keeper = Keeper(

@@ -23,6 +23,8 @@ class BoxSource:
     info: ``ids`` (one string a sample).
     """
 
+    epoch_samples = 0
+
     def __init__(
         self,
         *,
