@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import splat
-from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
+from benchmarks.clock import clock, matmul_rate, random_variables
 from benchmarks.forward import compile_forward
 from benchmarks.train import AsIfTrained, true_prediction
 from configs import build
@@ -33,6 +33,7 @@ from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.chips import peak_flops
 from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.reconstruction.memory import peak_bytes
 from mvdust3r_jax.splat import rasterize
 from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.run import initial_state

@@ -24,7 +24,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
+from benchmarks.clock import clock, matmul_rate, random_variables
 from benchmarks.machine import write_results
 from configs import build
 from data.device_prefetch import DevicePrefetch
@@ -36,6 +36,7 @@ from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.decoder import decoder_of
 from mvdust3r_jax.models.encoder import encoder_of
 from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.reconstruction.memory import peak_bytes
 from mvdust3r_jax.training.losses import pool_of
 from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.render_loss import SCENE_TERMS, render_terms
