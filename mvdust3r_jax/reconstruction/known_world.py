@@ -69,7 +69,7 @@ def mean_rotation(rotations: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "3
 
 
 def moved_gaussians(
-    gaussians: Gaussians | None, scale: float, rotation: np.ndarray
+    gaussians: Gaussians | None, scale: float, rotation: Float[np.ndarray, "3 3"]
 ) -> Gaussians | None:
     """Gaussians scaled and turned; their positions are the points."""
     if gaussians is None:

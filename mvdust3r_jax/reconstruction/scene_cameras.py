@@ -16,6 +16,7 @@ from mvdust3r_jax.geometry.pixels import image_middle
 from mvdust3r_jax.media.fitting import Fitted
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.reconstruction.programs import Leaf, Program, program
+from mvdust3r_jax.types import AnyArray
 
 # What may be asked for to be estimated: one focal length for all photographs, or one for each.
 LENSES = ("one", "each")
@@ -48,7 +49,9 @@ def known_intrinsics(
     return matrices
 
 
-def centered_intrinsics(photos: list[Photo], maps: np.ndarray) -> Float[np.ndarray, "V 3 3"]:
+def centered_intrinsics(
+    photos: list[Photo], maps: Float[np.ndarray, "V 3 3"]
+) -> Float[np.ndarray, "V 3 3"]:
     """With focal length 1 and the principal point where the photograph's middle lies.
 
     The middle of w pixels is (w - 1) / 2. Uncropped it lands on (W - 1) / 2, not on the W / 2 of
@@ -81,12 +84,12 @@ def camera_programs(views: int, height: int, width: int, lenses: Lenses) -> Came
 
 def find_cameras(
     programs: CameraPrograms,
-    points,
-    confidence,
-    intrinsics: np.ndarray,
+    points: Float[AnyArray, "V H W 3"],
+    confidence: Float[AnyArray, "V H W"],
+    intrinsics: Float[np.ndarray, "V 3 3"],
     lenses: Lenses,
     reference: int,
-) -> tuple[np.ndarray, Float[np.ndarray, "V 4 4"], Bool[np.ndarray, " V"]]:
+) -> tuple[Float[np.ndarray, "V 3 3"], Float[np.ndarray, "V 4 4"], Bool[np.ndarray, "V"]]:
     """Intrinsics, ``world_from_cam``, and whether it was found.
 
     The reference's pose is the identity by definition, as is one that was not found.
