@@ -62,7 +62,7 @@ def data_sets(config: ml_collections.ConfigDict, **changes: Any) -> dict[str, Ev
     return {name: make_eval_set(name, **given) for name, given in fields.items()}
 
 
-def _training_sets(config: ml_collections.ConfigDict) -> dict[str, EvalSet]:
+def training_sets(config: ml_collections.ConfigDict) -> dict[str, EvalSet]:
     """What 'mean' averages over: as many, however many are evaluated of the other split."""
     return data_sets(config, split="train", split_file="", count=config.mean_samples)
 
@@ -92,7 +92,7 @@ def plan_of(config: ml_collections.ConfigDict, weights: str) -> Plan:
         counts,
         network=load_network(weights, config.dtype),
         pairs=load_network(config.pairwise_weights, config.dtype),
-        training=_training_sets(config) if "mean" in methods else {},
+        training=training_sets(config) if "mean" in methods else {},
         options=options,
         facts=facts_of(config, weights),
     )
