@@ -88,25 +88,41 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
     return make_run(recipe, variables, config.seed)
 
 
+def _judged_again(config: ml_collections.ConfigDict, first_step: int) -> bool:
+    """The run may have been killed between saving this step and evaluating it."""
+    return first_step > 0 and due(config.eval_every, first_step)
+
+
+def _open_checkpoints(
+    config: ml_collections.ConfigDict, workdir: Path, settings: str
+) -> Checkpoints:
+    return Checkpoints(
+        workdir,
+        build.network(config),
+        settings,
+        keep=config.keep_checkpoints,
+        milestone_every=config.milestone_every,
+        limit_s=60 * config.save_minutes,
+    )
+
+
+def _open_log(
+    config: ml_collections.ConfigDict, workdir: Path, first_step: int, changes: dict[str, Any]
+) -> MetricLog:
+    """The log, which tells the settings that were changed before it goes on."""
+    log = MetricLog(
+        workdir,
+        first_step,
+        tensorboard=config.tensorboard,
+        active=jax.process_index() == 0,
+        judged_again=_judged_again(config, first_step),
+    )
+    if changes:
+        log.event(first_step, "changed", settings=changes)
+    return log
+
+
 # --- The loop -------------------------------------------------------------------------------------
-
-
-def train(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    profile: range = range(0),
-    allow_changes: bool = False,
-) -> int:
-    """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM or Ctrl-C.
-
-    profile: steps that are traced. allow_changes: go on although settings differ from those of the
-    checkpoint. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
-    """
-    build.check(config)
-    processes.check_shared_folder(workdir)
-    watchdog, stop = Watchdog(60 * config.stall_minutes), Preemption()
-    with alone_in(workdir), watchdog, stop:
-        return _train(config, workdir, profile, allow_changes, watchdog, stop)
 
 
 class Observers(NamedTuple):
@@ -120,6 +136,66 @@ class Observers(NamedTuple):
     trace: Trace
     watchdog: Watchdog
     stop: Preemption
+
+
+def _loop(
+    config: ml_collections.ConfigDict,
+    run: Run,
+    state: Any,
+    source: DevicePrefetch,
+    first_step: int,
+    end: int,
+    observers: Observers,
+) -> int:
+    """Steps from behind ``first_step`` to ``end``; gives the number of the last one made."""
+    log, report, skipped, left_out, keeper, trace, watchdog, stop = observers
+    step = first_step
+    try:
+        if _judged_again(config, step):
+            keeper.best(step, state)
+        for step in range(first_step + 1, end + 1):
+            trace.before(step)
+
+            # Input: batches wait on the chips already
+            with report.waiting():
+                batch, info = next(source)
+
+            # Step; the numbers of the one before are looked at while this one runs
+            with report.stepping():
+                state, metrics = run.step(state, batch)
+            skipped.look()
+            watchdog.alive()
+            skipped.keep(step, metrics, info)
+            last = stop.after(step) or step == end
+            trace.after(step, metrics, last)
+            samples = len(info["ids"]) * run.chips.share()[1]
+            report.after(step, metrics, samples, batch.images.shape)
+            left_out.after(step, samples, info)
+
+            # The newest state; evaluation, which may fail, comes behind it
+            if due(config.checkpoint_every, step) or last:
+                skipped.look()
+                with report.aside():
+                    keeper.newest(step, state)
+
+            # Evaluation, pictures and the best state; who is sent away does it when it goes on
+            if due(config.eval_every, step) and not stop.reached:
+                jax.block_until_ready(metrics)
+                with report.aside():
+                    keeper.best(step, state)
+            if last:
+                break
+    except Exception as error:
+        # All processes save together: of several, one that fails alone would wait for the others.
+        # Steps that are not finite fail in all of them, and have changed no parameter.
+        if isinstance(error, NonFiniteError) or jax.process_count() == 1:
+            keeper.before_error(state)
+            log.close()
+        raise
+    return step
+
+
+# --- A run ----------------------------------------------------------------------------------------
 
 
 def _train(
@@ -178,95 +254,22 @@ def _train(
     return INTERRUPTED if stop.reached else FINISHED
 
 
-def _open_checkpoints(
-    config: ml_collections.ConfigDict, workdir: Path, settings: str
-) -> Checkpoints:
-    return Checkpoints(
-        workdir,
-        build.network(config),
-        settings,
-        keep=config.keep_checkpoints,
-        milestone_every=config.milestone_every,
-        limit_s=60 * config.save_minutes,
-    )
-
-
-def _judged_again(config: ml_collections.ConfigDict, first_step: int) -> bool:
-    """The run may have been killed between saving this step and evaluating it."""
-    return first_step > 0 and due(config.eval_every, first_step)
-
-
-def _open_log(
-    config: ml_collections.ConfigDict, workdir: Path, first_step: int, changes: dict[str, Any]
-) -> MetricLog:
-    """The log, which tells the settings that were changed before it goes on."""
-    log = MetricLog(
-        workdir,
-        first_step,
-        tensorboard=config.tensorboard,
-        active=jax.process_index() == 0,
-        judged_again=_judged_again(config, first_step),
-    )
-    if changes:
-        log.event(first_step, "changed", settings=changes)
-    return log
-
-
-def _loop(
+def train(
     config: ml_collections.ConfigDict,
-    run: Run,
-    state: Any,
-    source: DevicePrefetch,
-    first_step: int,
-    end: int,
-    observers: Observers,
+    workdir: Path,
+    profile: range = range(0),
+    allow_changes: bool = False,
 ) -> int:
-    """Steps from behind ``first_step`` to ``end``; gives the number of the last one made."""
-    log, report, skipped, left_out, keeper, trace, watchdog, stop = observers
-    step = first_step
-    try:
-        if _judged_again(config, step):
-            keeper.best(step, state)
-        for step in range(first_step + 1, end + 1):
-            trace.before(step)
+    """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM or Ctrl-C.
 
-            # Input: batches wait on the chips already
-            with report.waiting():
-                batch, info = next(source)
-
-            # Step; the numbers of the one before are looked at while this one runs
-            with report.stepping():
-                state, metrics = run.step(state, batch)
-            skipped.look()
-            watchdog.alive()
-            skipped.keep(step, metrics, info)
-            last = stop.after(step) or step == end
-            trace.after(step, metrics, last)
-            samples = len(info["ids"]) * run.chips.share()[1]
-            report.after(step, metrics, samples, batch.images.shape)
-            left_out.after(step, samples, info)
-
-            # The newest state; evaluation, which may fail, comes behind it
-            if due(config.checkpoint_every, step) or last:
-                skipped.look()
-                with report.aside():
-                    keeper.newest(step, state)
-
-            # Evaluation, pictures and the best state; who is sent away does it when it goes on
-            if due(config.eval_every, step) and not stop.reached:
-                jax.block_until_ready(metrics)
-                with report.aside():
-                    keeper.best(step, state)
-            if last:
-                break
-    except Exception as error:
-        # All processes save together: of several, one that fails alone would wait for the others.
-        # Steps that are not finite fail in all of them, and have changed no parameter.
-        if isinstance(error, NonFiniteError) or jax.process_count() == 1:
-            keeper.before_error(state)
-            log.close()
-        raise
-    return step
+    profile: steps that are traced. allow_changes: go on although settings differ from those of the
+    checkpoint. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
+    """
+    build.check(config)
+    processes.check_shared_folder(workdir)
+    watchdog, stop = Watchdog(60 * config.stall_minutes), Preemption()
+    with alone_in(workdir), watchdog, stop:
+        return _train(config, workdir, profile, allow_changes, watchdog, stop)
 
 
 # --- Command line ---------------------------------------------------------------------------------
