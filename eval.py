@@ -45,7 +45,7 @@ from mvdust3r_jax.weights.files import digest, load_weights
 from mvdust3r_jax.weights.places import find_weights
 
 # Fields that a continued evaluation may change: they decide how much is done, and how fast.
-FREE = ("methods", "views", "num_targets", "pictures", "devices", "batch_per_device")
+MAY_CHANGE = ("methods", "views", "num_targets", "pictures", "devices", "batch_per_device")
 
 
 def load_network(path: str, dtype: str) -> Network | None:
@@ -62,7 +62,7 @@ def data_sets(config: ml_collections.ConfigDict, **changes: Any) -> dict[str, Ev
     return {name: make_eval_set(name, **given) for name, given in fields.items()}
 
 
-def _training_sets(config: ml_collections.ConfigDict) -> dict[str, EvalSet]:
+def training_sets(config: ml_collections.ConfigDict) -> dict[str, EvalSet]:
     """What 'mean' averages over: as many, however many are evaluated of the other split."""
     return data_sets(config, split="train", split_file="", count=config.mean_samples)
 
@@ -70,7 +70,7 @@ def _training_sets(config: ml_collections.ConfigDict) -> dict[str, EvalSet]:
 def facts_of(config: ml_collections.ConfigDict, weights: str) -> dict[str, Any]:
     """What tells this evaluation from another one: settings, and what weights and data are."""
     settings = json.loads(config.to_json())
-    facts = {name: value for name, value in settings.items() if name not in FREE}
+    facts = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
     facts |= {"weights": weights and digest(find_weights(weights)), "lpips": lpips.available()}
     stored = {name: c.folder for name, c in config.datasets.items() if c.source == "records"}
     if stored:
@@ -92,7 +92,7 @@ def plan_of(config: ml_collections.ConfigDict, weights: str) -> Plan:
         counts,
         network=load_network(weights, config.dtype),
         pairs=load_network(config.pairwise_weights, config.dtype),
-        training=_training_sets(config) if "mean" in methods else {},
+        training=training_sets(config) if "mean" in methods else {},
         options=options,
         facts=facts_of(config, weights),
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -24,10 +24,10 @@ from configs import flags as common_flags
 from data.device_prefetch import DevicePrefetch
 from data.training_batches import Source, make_source
 from mvdust3r_jax import MVDust3r
-from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.checkpoint import Checkpoints
-from mvdust3r_jax.training.initial import initial_variables, variable_shapes
+from mvdust3r_jax.training.initial import initial_variables
 from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
 from mvdust3r_jax.training.keeper import Keeper
 from mvdust3r_jax.training.left_out import LeftOut
@@ -78,111 +78,80 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
 
     fresh: make the first state too; otherwise a checkpoint brings it, and only shapes are known.
     """
-    network, optimizer, objective, step = build.parts(config)
     spread = build.chips(config)
-    model = MVDust3r(spread.network(network))
-    size = {"height": config.data.height, "width": config.data.width}
-    start = {"seed": config.seed, "init_from": config.init_from}
-    return make_run(
-        model,
-        initial_variables(model, **size, **start) if fresh else variable_shapes(model, **size),
-        optimizer,
-        objective,
-        step,
-        spread=spread,
-        perceptual=lpips.load_weights() if config.loss.lpips else None,
-        seed=config.seed,
-    )
+    model = MVDust3r(spread.network(build.network(config)))
+    variables = abstract_variables(model.config)
+    if fresh:
+        size = {"height": config.data.height, "width": config.data.width}
+        variables = initial_variables(model, **size, seed=config.seed, init_from=config.init_from)
+    recipe = build.recipe(config, model, variables["params"], spread)
+    return make_run(recipe, variables, config.seed)
 
 
-# --- The loop -------------------------------------------------------------------------------------
+def _judged_again(config: ml_collections.ConfigDict, first_step: int) -> bool:
+    """The run may have been killed between saving this step and evaluating it."""
+    return first_step > 0 and due(config.eval_every, first_step)
 
 
-def train(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    profile: range = range(0),
-    allow_changes: bool = False,
-) -> int:
-    """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM or Ctrl-C.
-
-    profile: steps that are traced. allow_changes: go on although settings differ from those of the
-    checkpoint. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
-    """
-    build.check(config)
-    processes.check_shared_folder(workdir)
-    watchdog, stop = Watchdog(60 * config.stall_minutes), Preemption()
-    with alone_in(workdir), watchdog, stop:
-        return _train(config, workdir, profile, allow_changes, watchdog, stop)
-
-
-def _train(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    profile: range,
-    allow_changes: bool,
-    watchdog: Watchdog,
-    stop: Preemption,
-) -> int:
-    """The loop itself."""
-    compiles, trace = CompileCounter(), Trace(workdir / "profile", profile)
-    logging.info("devices: %s", jax.devices())
-    settings = config.to_json_best_effort()
-
-    # Data: what is wrong with it is told before anything is compiled
-    source, held_out = open_data(config)
-
-    # Network, and where an earlier run of this workdir stopped
-    network = build.network(config)
-    checkpoints = Checkpoints(
+def _open_checkpoints(
+    config: ml_collections.ConfigDict, workdir: Path, settings: str
+) -> Checkpoints:
+    return Checkpoints(
         workdir,
-        network,
+        build.network(config),
         settings,
         keep=config.keep_checkpoints,
         milestone_every=config.milestone_every,
         limit_s=60 * config.save_minutes,
     )
-    run = prepare(config, fresh=not checkpoints.newest_step())
-    chips, state, run = run.chips, run.state, watched(run, watchdog)
-    first_step, state, changes = resume(checkpoints, chips, state, source, settings, allow_changes)
-    seen = source.get_state()
-    epoch_samples = getattr(source, "epoch_samples", 0)
-    source = DevicePrefetch(source, chips.put_batch, depth=config.data.prefetch)
 
-    # What is told
-    writes = jax.process_index() == 0
-    judged_again = first_step > 0 and due(config.eval_every, first_step)
+
+def _open_log(
+    config: ml_collections.ConfigDict, workdir: Path, first_step: int, changes: dict[str, Any]
+) -> MetricLog:
+    """The log, which tells the settings that were changed before it goes on."""
     log = MetricLog(
         workdir,
         first_step,
         tensorboard=config.tensorboard,
-        active=writes,
-        judged_again=judged_again,
+        active=jax.process_index() == 0,
+        judged_again=_judged_again(config, first_step),
     )
     if changes:
         log.event(first_step, "changed", settings=changes)
-    end = config.stop_step or config.total_steps
-    report = Report(
-        log,
-        compiles,
-        first_step=first_step,
-        last_step=end,
-        every=config.log_every,
-        cost=Cost(network, config.num_refs, config.data.num_targets),
-    )
-    skipped = SkippedSteps(log, config.max_skipped_in_row)
-    left_out = LeftOut(log, epoch_samples, seen.get("sample", 0), first_step)
-    judge = Judge(run, log, held_out, batches=config.eval_batches, after_each=watchdog.alive)
+    return log
 
-    keeper = Keeper(
-        *(checkpoints, chips, source, judge, log, watchdog),
-        metric=config.best_metric,
-        pictures_every=config.pictures_every,
-    )
+
+# --- The loop -------------------------------------------------------------------------------------
+
+
+class Observers(NamedTuple):
+    """Who looks at the loop's steps, keeps their states, or ends it."""
+
+    log: MetricLog
+    report: Report
+    skipped: SkippedSteps
+    left_out: LeftOut
+    keeper: Keeper
+    trace: Trace
+    watchdog: Watchdog
+    stop: Preemption
+
+
+def _loop(
+    config: ml_collections.ConfigDict,
+    run: Run,
+    state: Any,
+    source: DevicePrefetch,
+    first_step: int,
+    end: int,
+    observers: Observers,
+) -> int:
+    """Steps from behind ``first_step`` to ``end``; gives the number of the last one made."""
+    log, report, skipped, left_out, keeper, trace, watchdog, stop = observers
     step = first_step
     try:
-        # The run may have been killed between saving this step and evaluating it.
-        if judged_again:
+        if _judged_again(config, step):
             keeper.best(step, state)
         for step in range(first_step + 1, end + 1):
             trace.before(step)
@@ -199,7 +168,7 @@ def _train(
             skipped.keep(step, metrics, info)
             last = stop.after(step) or step == end
             trace.after(step, metrics, last)
-            samples = len(info["ids"]) * chips.share()[1]
+            samples = len(info["ids"]) * run.chips.share()[1]
             report.after(step, metrics, samples, batch.images.shape)
             left_out.after(step, samples, info)
 
@@ -223,6 +192,58 @@ def _train(
             keeper.before_error(state)
             log.close()
         raise
+    return step
+
+
+# --- A run ----------------------------------------------------------------------------------------
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    profile: range,
+    allow_changes: bool,
+    watchdog: Watchdog,
+    stop: Preemption,
+) -> int:
+    """What stands around the loop: data, network and observers before it, the last save behind."""
+    compiles, trace = CompileCounter(), Trace(workdir / "profile", profile)
+    logging.info("devices: %s", jax.devices())
+    settings = config.to_json_best_effort()
+
+    # Data: what is wrong with it is told before anything is compiled
+    source, held_out = open_data(config)
+
+    # Network, and where an earlier run of this workdir stopped
+    checkpoints = _open_checkpoints(config, workdir, settings)
+    run = prepare(config, fresh=not checkpoints.newest_step())
+    chips, state, run = run.chips, run.state, watched(run, watchdog)
+    first_step, state, changes = resume(checkpoints, chips, state, source, settings, allow_changes)
+
+    # What is told, and what is kept
+    log = _open_log(config, workdir, first_step, changes)
+    end = config.stop_step or config.total_steps
+    report = Report(
+        log,
+        compiles,
+        first_step=first_step,
+        last_step=end,
+        every=config.log_every,
+        cost=Cost(build.network(config), config.num_refs, config.data.num_targets),
+    )
+    skipped = SkippedSteps(log, config.max_skipped_in_row)
+    seen = source.get_state().get("sample", 0)
+    left_out = LeftOut(log, source.epoch_samples, seen, first_step)
+    source = DevicePrefetch(source, chips.put_batch, depth=config.data.prefetch)
+    judge = Judge(run, log, held_out, batches=config.eval_batches, after_each=watchdog.alive)
+    keeper = Keeper(
+        *(checkpoints, chips, source, judge, log, watchdog),
+        metric=config.best_metric,
+        pictures_every=config.pictures_every,
+    )
+    observers = Observers(log, report, skipped, left_out, keeper, trace, watchdog, stop)
+    # The first step gives the state's memory away: that it still has a name here costs nothing
+    step = _loop(config, run, state, source, first_step, end, observers)
 
     with watchdog.paused():
         checkpoints.close()
@@ -231,6 +252,24 @@ def _train(
     if stop.reached:
         logging.info("interrupted: saved after step %d", step)
     return INTERRUPTED if stop.reached else FINISHED
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    profile: range = range(0),
+    allow_changes: bool = False,
+) -> int:
+    """Runs to ``stop_step`` (or ``total_steps``), or until SIGTERM or Ctrl-C.
+
+    profile: steps that are traced. allow_changes: go on although settings differ from those of the
+    checkpoint. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
+    """
+    build.check(config)
+    processes.check_shared_folder(workdir)
+    watchdog, stop = Watchdog(60 * config.stall_minutes), Preemption()
+    with alone_in(workdir), watchdog, stop:
+        return _train(config, workdir, profile, allow_changes, watchdog, stop)
 
 
 # --- Command line ---------------------------------------------------------------------------------

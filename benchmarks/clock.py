@@ -1,7 +1,6 @@
 """Clocks: a compiled function's time, the rate of a plain matrix product, peak memory."""
 
 import os
-import resource
 import time
 
 import jax
@@ -37,11 +36,3 @@ def matmul_rate(dtype: str) -> dict:
     a, b = jnp.ones((n, k), dtype), jnp.ones((k, m), dtype)
     times = clock(jax.jit(lambda a, b: a @ b), a, b, repeat=15)
     return {key: 2 * n * k * m / value for key, value in times.items()}
-
-
-def peak_bytes() -> int:
-    """Peak device memory, or peak resident memory of the process on CPUs."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -21,6 +21,7 @@ from benchmarks.pose import SPLITS, errors, ground_truth, perturbed, sample_batc
 from mvdust3r_jax import load_model, reconstruct
 from mvdust3r_jax.cameras import focals, from_pointmaps
 from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.types import images_01_from
 
 VIEWS, SIZE, ZOOMED = 6, 64, 4
 # Name -> noise, share of outliers, whether the noise is smooth over the image.
@@ -97,7 +98,7 @@ def true_points(batch, truth, case: str, zoom: float) -> dict[str, float | str]:
 def network_points(batch, truth, weights: str, zoom: float) -> dict[str, float | str]:
     """The same for the points of a network."""
     model, rooms = load_model(weights), []
-    pictures = np.uint8(np.clip(np.asarray(batch.images) / 2 + 0.5, 0, 1) * 255)
+    pictures = np.uint8(np.clip(images_01_from(np.asarray(batch.images)), 0, 1) * 255)
     for n, images in enumerate(pictures):
         edge = (SIZE - SIZE / zoom) / 2
         box = (edge, edge, SIZE - edge, SIZE - edge)

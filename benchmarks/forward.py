@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
+from benchmarks.clock import clock, matmul_rate, random_variables
 from benchmarks.machine import read_results, results_path, write_results
 from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.cameras.from_pointmaps import poses_from_pointmaps
@@ -31,6 +31,7 @@ from mvdust3r_jax.models.decoder import decoder_of
 from mvdust3r_jax.models.encoder import encoder_of
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.heads import SkipCnn
+from mvdust3r_jax.reconstruction.memory import peak_bytes
 
 
 def stage_times(config, variables, images, num_refs: int, repeat: int) -> dict:

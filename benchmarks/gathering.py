@@ -27,6 +27,7 @@ from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
 from mvdust3r_jax.training.run import GATHER, make_run, spread_by
 from mvdust3r_jax.training.state import StepConfig
+from mvdust3r_jax.training.step import make_recipe
 
 NETWORK = dataclasses.replace(
     VARIANTS["mvdp"], remat=True, skip=False, gaussians=False, dtype="bfloat16"
@@ -37,14 +38,16 @@ VIEWS, SIZE, REFS = 4, 64, 2
 def planned(gather: str) -> dict[str, float]:
     """Gigabytes of one device: the state's part that it keeps, and what the step needs beside."""
     spread = spread_by("fsdp", gather=gather)
-    run = make_run(
+    variables = abstract_variables(NETWORK)
+    recipe = make_recipe(
         MVDust3r(spread.network(NETWORK)),
-        abstract_variables(NETWORK),
         OptimizerConfig(total_steps=10),
         ObjectiveConfig(num_refs=REFS),
         StepConfig(),
+        variables["params"],
         spread=spread,
     )
+    run = make_run(recipe, variables)
     batch = box_views(np.random.default_rng(0), jax.device_count(), VIEWS, SIZE, SIZE)
     plan = run.step.lower(run.state, batch).compile().memory_analysis()
     return {

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import splat
-from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
+from benchmarks.clock import clock, matmul_rate, random_variables
 from benchmarks.forward import compile_forward
 from benchmarks.train import AsIfTrained, true_prediction
 from configs import build
@@ -33,9 +33,11 @@ from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.chips import peak_flops
 from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.reconstruction.memory import peak_bytes
 from mvdust3r_jax.splat import rasterize
+from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.run import initial_state
-from mvdust3r_jax.training.step import make_recipe, train_step
+from mvdust3r_jax.training.step import train_step
 from mvdust3r_jax.weights import port
 from tools.config_file import load_config
 
@@ -259,8 +261,7 @@ def largest_batch(program_bytes: dict[int, int], limit: float) -> int:
 
 def _train_at(config, size: int, repeat: int) -> dict:
     """One row: the step compiled for ``size`` samples, run on views from inside boxes."""
-    network, optimizer, objective, step_config = build.parts(config)
-    network = dataclasses.replace(network, bn_axis_name=None)
+    network = OneChip().network(build.network(config))
     views = max(config.data.num_inputs)
     num_refs = min(config.num_refs, views)
     shape = views + config.data.num_targets, config.data.height, config.data.width
@@ -268,11 +269,7 @@ def _train_at(config, size: int, repeat: int) -> dict:
     like = true_prediction(batch, num_refs, views, config.sh_degree)
     like = like if network.gaussians else like.replace(gaussians=None)
     variables = random_variables(network)
-    recipe = make_recipe(
-        AsIfTrained(MVDust3r(network), like),
-        *(optimizer, objective, step_config, variables["params"]),
-        perceptual=lpips.load_weights() if config.loss.lpips else None,
-    )
+    recipe = build.recipe(config, AsIfTrained(MVDust3r(network), like), variables["params"])
     # Counters may be one array in several places, and given away each counts once.
     state = initial_state(recipe, variables, seed=0)
     state = jax.tree.map(lambda x: x if x.ndim else jnp.copy(x), state)

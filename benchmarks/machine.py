@@ -8,18 +8,15 @@ from typing import Any
 
 import jax
 
-from mvdust3r_jax.reconstruction.machine import features
+from mvdust3r_jax.reconstruction.machine import features, processor
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict:
     """CPU model, cores, accelerator and versions; nothing that names the machine."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": names[0] if names else platform.processor(),
+        "cpu": processor().get("model name", platform.processor()),
         "features": features(),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),

@@ -31,6 +31,7 @@ from mvdust3r_jax.metrics.poses import pair_errors
 from mvdust3r_jax.reconstruction.refine import find_tracks, refine_on
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.reconstruction.scene_cameras import camera_programs, find_cameras
+from mvdust3r_jax.types import images_01_from
 
 VIEWS, SIZE = 8, 384
 FIRST_SEED = SPLITS["test"][0] + 1000
@@ -53,7 +54,7 @@ def true_scene(room: int, network_size: int) -> Scene:
     small = np.diag([1 / step, 1 / step, 1.0]) @ k
     small[:, :2, 2] -= (step - 1) / 2 / step
     return Scene(
-        images_01=((images + 1) / 2).astype(np.float32),
+        images_01=images_01_from(images).astype(np.float32),
         points=blocks[:, :, middle, :, middle].mean(axis=(2, 4)).astype(np.float32),
         confidence=np.ones((VIEWS, network_size, network_size), np.float32),
         gaussians=None,

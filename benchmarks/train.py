@@ -24,7 +24,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from benchmarks.clock import clock, matmul_rate, peak_bytes, random_variables
+from benchmarks.clock import clock, matmul_rate, random_variables
 from benchmarks.machine import write_results
 from configs import build
 from data.device_prefetch import DevicePrefetch
@@ -36,10 +36,12 @@ from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.decoder import decoder_of
 from mvdust3r_jax.models.encoder import encoder_of
 from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.reconstruction.memory import peak_bytes
 from mvdust3r_jax.training.losses import pool_of
+from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.render_loss import SCENE_TERMS, render_terms
 from mvdust3r_jax.training.run import initial_state
-from mvdust3r_jax.training.step import make_recipe, train_step
+from mvdust3r_jax.training.step import train_step
 from mvdust3r_jax.types import Batch, Gaussians, Prediction
 from tools.config_file import load_config
 
@@ -147,32 +149,23 @@ def render_parts(objective, batch: Batch, views: int, perceptual, timed) -> dict
 
 def measure(config, views: int, per_device: int, repeat: int) -> dict:
     """All numbers of one configuration on the first device."""
-    network, optimizer_config, objective, step_config = build.parts(config)
-    network = dataclasses.replace(network, bn_axis_name=None)
+    network = OneChip().network(build.network(config))
     variables = random_variables(network)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    perceptual = lpips.load_weights() if config.loss.lpips else None
     timed = functools.partial(clock, repeat=repeat)
     num_refs = min(config.num_refs, views)
     source = rooms(config, per_device, views)
     batch = jax.device_put(next(source)[0])
     micro = jax.tree.map(lambda x: x[: per_device // config.accumulation], batch)
+    like = true_prediction(micro, num_refs, views, config.sh_degree)
+    like = like if network.gaussians else like.replace(gaussians=None)
+    recipe = build.recipe(config, AsIfTrained(MVDust3r(network), like), params)
     rates = [matmul_rate(config.dtype)]
 
     parts = network_parts(network, params, batch_stats, micro.images[:, :views], num_refs, timed)
-    parts |= render_parts(objective, micro, views, perceptual, timed)
+    parts |= render_parts(recipe.objective, micro, views, recipe.perceptual, timed)
     parts = {n: {k: v * config.accumulation for k, v in p.items()} for n, p in parts.items()}
 
-    like = true_prediction(micro, num_refs, views, config.sh_degree)
-    like = like if network.gaussians else like.replace(gaussians=None)
-    recipe = make_recipe(
-        AsIfTrained(MVDust3r(network), like),
-        optimizer_config,
-        objective,
-        step_config,
-        params,
-        perceptual=perceptual,
-    )
     optimizer, step = recipe.optimizer, functools.partial(train_step, recipe=recipe)
     state = initial_state(recipe, variables, seed=0)
     del variables

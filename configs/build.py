@@ -13,20 +13,22 @@ import ml_collections
 
 from configs import checks, defaults, ranges
 from mvdust3r_jax.evaluation.plan import Options
+from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.config import VARIANTS, ModelConfig
 from mvdust3r_jax.training.objective import ALWAYS, check_terms
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
 from mvdust3r_jax.training.optimizer import OptimizerConfig
-from mvdust3r_jax.training.parallel import AXIS, OneChip
+from mvdust3r_jax.training.parallel import AXIS, OneChip, Spread
 from mvdust3r_jax.training.run import check_pmap, spread_by
 from mvdust3r_jax.training.state import StepConfig
+from mvdust3r_jax.training.step import Recipe, make_recipe
 
 # What of `config.loss` is no weight of a term.
 _RENDERED = ("render_paths", "render_views")
 
 
 # Fields whose entries have names of their own: sets to evaluate on; data.rooms checks its options.
-FREE = ("eval", "options")
+USER_NAMED = ("eval", "options")
 
 
 class Parts(NamedTuple):
@@ -91,9 +93,26 @@ def step(config: ml_collections.ConfigDict) -> StepConfig:
     return StepConfig(config.accumulation, config.average_decay)
 
 
-def chips(config: ml_collections.ConfigDict) -> OneChip:
+def chips(config: ml_collections.ConfigDict) -> Spread:
     """How the run is spread over all devices."""
     return spread_by(config.parallel, config.mesh, slices=config.slices, gather=config.gather)
+
+
+def recipe(
+    config: ml_collections.ConfigDict,
+    model: Any,
+    params: Any,
+    spread: OneChip | None = None,
+) -> Recipe:
+    """What a step does with this model, whose parameters are like ``params`` (arrays or shapes).
+
+    spread: over the chips; None: over none. LPIPS' weights are read if the loss has that term.
+    """
+    _, optimizer, objective, step = parts(config)
+    perceptual = lpips.load_weights() if config.loss.lpips else None
+    return make_recipe(
+        *(model, optimizer, objective, step, params), perceptual=perceptual, spread=spread
+    )
 
 
 def data_settings(config: ml_collections.ConfigDict, **overrides: Any) -> dict[str, Any]:
@@ -131,10 +150,10 @@ def check(config: ml_collections.ConfigDict) -> None:
       ValueError: everything that is wrong with names and types, or the first misfit.
     """
     known = defaults.get_config()
-    wrong = checks.faults(config, known, free=FREE)
-    wrong += checks.missing(config, known, free=FREE)
+    wrong = checks.faults(config, known, free=USER_NAMED)
+    wrong += checks.missing(config, known, free=USER_NAMED)
     for name, overrides in config.get("eval", {}).items():
-        wrong += checks.faults(overrides, known.data, f"eval.{name}.", FREE)
+        wrong += checks.faults(overrides, known.data, f"eval.{name}.", USER_NAMED)
     checks.refuse(wrong, "configs/defaults.py")
     ranges.check_steps(config)
     ranges.check_mesh(config.mesh)

@@ -52,6 +52,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_refs = 4  # paths R
     config.loss = ml_collections.ConfigDict()
     config.loss.confidence = 1.0
+    config.loss.regression = 0.0
     config.loss.rgb = 0.0
     config.loss.lpips = 0.0
     config.loss.scale_clip = 0.0

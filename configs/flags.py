@@ -57,7 +57,7 @@ def work_folder(text: str) -> Any:
 
 
 def _parsed(argv: Sequence[str]) -> list[str]:
-    file = _config_file(argv)
+    file = config_file(argv)
     if file and not Path(file.partition(":")[0]).is_file():
         sys.exit(f"error: there is no config file {file}")
     try:
@@ -69,7 +69,7 @@ def _parsed(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def _config_file(argv: Sequence[str]) -> str:
+def config_file(argv: Sequence[str]) -> str:
     """What --config names, '' where it is not given."""
     for entry, after in itertools.zip_longest(argv, argv[1:], fillvalue=""):
         name, equals, value = entry.partition("=")
@@ -81,7 +81,7 @@ def _config_file(argv: Sequence[str]) -> str:
 def _wrong_override(argv: Sequence[str]) -> str:
     """Which ``--config.name`` does not exist, and the closest that does; '' if all exist."""
     try:
-        config = _loaded(_config_file(argv))
+        config = _loaded(config_file(argv))
     except Exception:  # told by the caller, who has the first error
         return ""
     for dotted in [found[1] for entry in argv if (found := _OVERRIDE.match(entry))]:

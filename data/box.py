@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from data.sample_place import SamplePlace
+from mvdust3r_jax.geometry.pixels import image_middle
 from mvdust3r_jax.types import Batch
 
 
@@ -21,6 +22,8 @@ class BoxSource:
 
     info: ``ids`` (one string a sample).
     """
+
+    epoch_samples = 0
 
     def __init__(
         self,
@@ -72,9 +75,8 @@ def box_views(rng: np.random.Generator, batch: int, views: int, height: int, wid
     world_from_cam[..., :3, :3] = _rotations(yaw, pitch)
     world_from_cam[..., :3, 3] = center
     focal_px = 0.8 * width
-    intrinsics = np.array(
-        [[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]]
-    )
+    x, y = image_middle((height, width))
+    intrinsics = np.array([[focal_px, 0, x], [0, focal_px, y], [0, 0, 1]])
     v, u = np.mgrid[:height, :width]
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(intrinsics).T
     rays_world = np.einsum("bsij,hwj->bshwi", world_from_cam[..., :3, :3], rays)

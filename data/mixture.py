@@ -24,7 +24,7 @@ class MixedIterator:
         stored = [
             int(part.epoch_samples / weight)
             for part, weight in zip(iterators, weights, strict=True)
-            if getattr(part, "epoch_samples", 0)
+            if part.epoch_samples
         ]
         self.epoch_samples = max(stored, default=0)
 

@@ -17,6 +17,7 @@ from data.schema import CorruptRecord
 from data.stored.reader import TrajectorySet, Views, decode_views
 from data.surfaces import world_points
 from mvdust3r_jax.cli import values
+from mvdust3r_jax.types import pixels_from_images
 
 _RED, _BLUE, _GREEN = (220, 30, 30), (40, 80, 230), (20, 150, 40)
 _WHITE = 255
@@ -44,7 +45,7 @@ def plan_view(views: Views, num_inputs: int, size: int) -> UInt8[np.ndarray, "si
     points, colors = [], []
     for image, depth, pose, intrinsics in zip(*vars(views).values(), strict=True):
         points.append(world_points(depth, intrinsics, pose, 1) @ axes.T)
-        colors.append(((image[depth > 0] + 1) * 127.5).astype(np.uint8))
+        colors.append(pixels_from_images(image[depth > 0]))
     points, colors = np.concatenate(points), np.concatenate(colors)
     cameras = views.world_from_cam[:, :3, 3] @ axes.T
     headings = views.world_from_cam[:, :3, 2] @ axes.T
@@ -84,7 +85,7 @@ def _draw_path(sheet, cameras, headings, middle, scale: float, num_inputs: int) 
 def trajectory_rows(views: Views, num_inputs: int) -> UInt8[np.ndarray, "h w 3"]:
     """Views above their depth, the plan beside them."""
     far_m = float(np.percentile(views.depth_m[views.depth_m > 0], 99))
-    images = ((views.images + 1) * 127.5).astype(np.uint8)
+    images = pixels_from_images(views.images)
     depths = np.stack([depth_colors(depth, far_m) for depth in views.depth_m])
     tiles = [np.concatenate(list(row), axis=1) for row in (images, depths)]
     colors = [_RED] + [_BLUE] * (num_inputs - 1) + [_GREEN] * (len(images) - num_inputs)

@@ -2,7 +2,8 @@
 
 All sources keep one protocol: ``next(source)`` gives ``(Batch, info)`` with arrays of this
 process's samples and ``info["ids"]``, one string a sample; ``get_state()`` is the position as
-JSON can hold it, before the next batch; ``set_state`` goes there.
+JSON can hold it, before the next batch; ``set_state`` goes there. ``epoch_samples`` is 0 for
+samples that are made and never end.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from mvdust3r_jax.types import Batch
 
 @runtime_checkable
 class Source(Protocol):
-    """What the training loop needs of its data."""
+    """What the training loop needs of its data.
+
+    epoch_samples: of all processes in an epoch; 0 where samples are made and never end.
+    """
+
+    epoch_samples: int
 
     def __next__(self) -> tuple[Batch, dict[str, Any]]:
         """The next batch of this process, and what is known about it."""

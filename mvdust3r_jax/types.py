@@ -13,14 +13,14 @@ rasterizer follows gsplat, where that center is (0.5, 0.5), and so do COLMAP and
 `geometry.pixels` has the way between, ``geometry.camera.half_pixel_shift`` that for intrinsics.
 
 Images are channel-last. The network takes [-1, 1]; metrics and files take [0, 1], and then the
-name says ``_01``; `images_01_from` and `images_from_01` are the way between. Arrays are float32 at
-every public boundary.
+name says ``_01``; `images_01_from` and `images_from_01` are the way between. Pixels of files are
+uint8: `images_from_pixels`, `pixels_from_images`. Arrays are float32 at every public boundary.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from mvdust3r_jax import pytrees
 
@@ -79,3 +79,13 @@ def images_01_from(images: Float[AnyArray, "*any"]) -> Float[AnyArray, "*any"]:
 def images_from_01(images_01: Float[AnyArray, "*any"]) -> Float[AnyArray, "*any"]:
     """[0, 1] to [-1, 1]: the inverse of `images_01_from`."""
     return 2 * images_01 - 1
+
+
+def images_from_pixels(pixels: UInt8[AnyArray, "*any"]) -> Float[AnyArray, "*any"]:
+    """0..255 to [-1, 1], as float32."""
+    return pixels.astype(np.float32) / 127.5 - 1
+
+
+def pixels_from_images(images: Float[AnyArray, "*any"]) -> UInt8[np.ndarray, "*any"]:
+    """[-1, 1] to the nearest of 0..255: the inverse of `images_from_pixels`."""
+    return np.rint((images + 1) * 127.5).astype(np.uint8)

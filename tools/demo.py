@@ -27,7 +27,7 @@ from mvdust3r_jax.evaluation.estimate import Estimate, add_poses
 from mvdust3r_jax.metrics.images import psnr
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.training.progress_pictures import contact_sheet
-from mvdust3r_jax.types import Batch, images_01_from, images_from_01
+from mvdust3r_jax.types import Batch, images_01_from, images_from_01, images_from_pixels
 
 EXAMPLE = Path("examples/room")
 WEIGHTS = Path("weights/room_mvd.safetensors")
@@ -47,7 +47,7 @@ def read_truth(path: Path) -> Batch:
     """The truth as a batch of one."""
     with np.load(path) as arrays:
         return Batch(
-            images=jnp.asarray(arrays["images"][None] / 127.5 - 1, jnp.float32),
+            images=jnp.asarray(images_from_pixels(arrays["images"][None])),
             **{
                 n: jnp.asarray(arrays[n][None]) for n in ("depth_m", "world_from_cam", "intrinsics")
             },

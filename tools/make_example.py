@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from data.rooms import SPLITS, sample_trajectory
+from mvdust3r_jax.types import pixels_from_images
 
 
 def write_photographs(folder: Path, images: np.ndarray) -> None:
@@ -25,8 +26,7 @@ def write_photographs(folder: Path, images: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for index, image in enumerate(images):
         buffer = io.BytesIO()
-        pixels = np.rint((image + 1) * 127.5).astype(np.uint8)
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
+        Image.fromarray(pixels_from_images(image)).save(buffer, "JPEG", quality=92)
         (folder / f"{index:02d}.jpg").write_bytes(buffer.getvalue())
 
 
@@ -55,10 +55,9 @@ def main() -> None:
     if np.abs(photographs.world_from_cam - truth.world_from_cam).max() > 1e-5:
         parser.error(f"seed {args.seed} walks differently at the two sizes; take another")
     write_photographs(args.out / "photographs", photographs.images[: args.views])
-    images = np.rint((truth.images + 1) * 127.5).astype(np.uint8)
     np.savez_compressed(
         args.out / "truth.npz",
-        images=images,
+        images=pixels_from_images(truth.images),
         depth_m=truth.depth_m.astype(np.float32),
         world_from_cam=truth.world_from_cam.astype(np.float32),
         intrinsics=truth.intrinsics.astype(np.float32),

@@ -36,10 +36,10 @@ from jax.experimental import topologies
 from configs import build
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation import tables
-from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.training.parallel import OneChip
 from mvdust3r_jax.training.run import initial_state, spread_by
-from mvdust3r_jax.training.step import evaluate_step, make_recipe, train_step
+from mvdust3r_jax.training.step import evaluate_step, train_step
 from mvdust3r_jax.types import Batch
 from tools.config_file import load_config
 from tools.interconnect import interconnect_bytes
@@ -87,20 +87,9 @@ def abstract_batch(config: ml_collections.ConfigDict, size: int, num_inputs: int
 
 def build_recipe(config: ml_collections.ConfigDict, spread: OneChip, unroll: bool = False):
     """Shapes of the initial state, and the recipe of a step."""
-    network, optimizer, objective, step_config = build.parts(config)
-    model = MVDust3r(dataclasses.replace(spread.network(network), unroll=unroll))
-    images = jax.ShapeDtypeStruct((1, 2, config.data.height, config.data.width, 3), jnp.float32)
-    init = functools.partial(model.init, num_refs=1, all_paths=True)
-    variables = jax.eval_shape(init, jax.random.key(0), images)
-    recipe = make_recipe(
-        model,
-        optimizer,
-        objective,
-        step_config,
-        variables["params"],
-        perceptual=lpips.load_weights() if config.loss.lpips else None,
-        spread=spread,
-    )
+    network = dataclasses.replace(spread.network(build.network(config)), unroll=unroll)
+    model, variables = MVDust3r(network), abstract_variables(network)
+    recipe = build.recipe(config, model, variables["params"], spread)
     state = jax.eval_shape(functools.partial(initial_state, recipe, seed=0), variables)
     return state, recipe
 

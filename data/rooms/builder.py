@@ -18,7 +18,7 @@ from data.rooms import ROOMS_VERSION, SPLITS, sample_trajectory
 from data.schema import Frame, Scene, Trajectories, encode_depth, encode_jpeg
 from data.stored.builder import SceneBuilder
 from data.surfaces import Surfaces, world_points
-from mvdust3r_jax.types import Batch
+from mvdust3r_jax.types import Batch, pixels_from_images
 
 # 65535 steps reach 13.1 m, farther than any room is long.
 DEPTH_STEP_M = 0.0002
@@ -71,10 +71,9 @@ class RoomsDataset(SceneBuilder, skip_registration=True):
 
         def frame(index: int) -> Frame:
             batch = views()
-            image = np.rint((batch.images[index] + 1) * 127.5).astype(np.uint8)
             return Frame(
                 f"{index:02d}",
-                encode_jpeg(image),
+                encode_jpeg(pixels_from_images(batch.images[index])),
                 encode_depth(batch.depth_m[index], DEPTH_STEP_M),
                 batch.world_from_cam[index],
                 batch.intrinsics[index],

@@ -31,6 +31,8 @@ class RoomsSource:
     info: ``ids`` (``rooms/<seed>``, enough to make the room again), ``num_inputs``, ``baseline``.
     """
 
+    epoch_samples = 0
+
     def __init__(
         self,
         *,

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from mvdust3r_jax.cameras.entries import CameraError, Entry, whole_number
 from mvdust3r_jax.geometry.pixels import center_from_corner
+from mvdust3r_jax.geometry.transforms import rotation_matrices
 
 # Models by their number in binary files: how many focal lengths, and names of the parameters after
 # the principal point. Without focal lengths there is no principal point either.
@@ -117,14 +118,7 @@ def _camera(model: str, width: int, height: int, values: list[float]) -> Camera:
 def rotation_matrix(quat_wxyz: np.ndarray) -> Float[np.ndarray, "3 3"]:
     """float64, which poses in large scenes need; NaN of a quaternion of length zero."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        w, x, y, z = quat_wxyz / np.linalg.norm(quat_wxyz)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+        return rotation_matrices(quat_wxyz / np.linalg.norm(quat_wxyz))
 
 
 def _cam_from_world(numbers) -> np.ndarray:

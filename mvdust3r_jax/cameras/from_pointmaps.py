@@ -154,14 +154,27 @@ def _robust_width(distances: Float[Array, "n"]) -> Float[Array, ""]:
     return jnp.clip(_WIDTH_SIGMAS * sigma, _MIN_WIDTH, _MAX_WIDTH)
 
 
-def _refined(rotation, translation, points, rays, drawn, weights, steps):
+def _refined(
+    rotation: Float[Array, "3 3"],
+    translation: Float[Array, "3"],
+    points: Float[Array, "n 3"],
+    rays: Float[Array, "n 2"],
+    drawn: Int[Array, "k"] | slice,
+    weights: Float[Array, "n"],
+    steps: int,
+) -> tuple[Float[Array, "3 3"], Float[Array, "3"]]:
     """Refinement with a loss as wide as the drawn points' distances from their rays ask for."""
     distances = pnp.squared_distances(rotation, translation, points[drawn], rays[drawn])
     width = _robust_width(distances)
     return pnp.refine(rotation, translation, points, rays, weights, width, steps)
 
 
-def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
+def _best_of_hypotheses(
+    points: Float[Array, "n 3"],
+    pixels: Float[Array, "n 2"],
+    focal_px: Float[Array, ""],
+    threshold_px: float,
+) -> tuple[Float[Array, "3 3"], Float[Array, "3"]]:
     """Pose by P3P on fixed random triplets, the best few refined; correspondences weigh equally."""
     count, everything = points.shape[0], slice(None)
     rays, ones = pixels / focal_px, jnp.ones(count, points.dtype)
@@ -188,8 +201,14 @@ def _best_of_hypotheses(points, pixels, focal_px, threshold_px):
     return rotations[winner], translations[winner]
 
 
-def _pose_of_camera(points, pixels, weights, focal_px, threshold_px):
-    """``cam_from_ref`` (rotation, translation) and inlier share of one camera's pixels ``[n]``."""
+def _pose_of_camera(
+    points: Float[Array, "n 3"],
+    pixels: Float[Array, "n 2"],
+    weights: Float[Array, "n"],
+    focal_px: Float[Array, ""],
+    threshold_px: float,
+) -> tuple[Float[Array, "3 3"], Float[Array, "3"], Float[Array, ""]]:
+    """``cam_from_ref`` (rotation, translation) and inlier share of one camera's pixels."""
     drawn = _drawn_indices(weights, _DRAWN)
     center, spread = median_shift_scale(points[drawn], jnp.ones(_DRAWN, bool))
     scaled = (points - center[None]) / spread

@@ -8,6 +8,8 @@ scaled to unit spread.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -153,8 +155,10 @@ def p3p(
     return rotation, translation
 
 
-def _seen(rotation, translation, points):
-    """Camera coordinates x, y, z of points ``[n, 3]``; by components, so that sums fuse."""
+def _seen(
+    rotation: Float[Array, "3 3"], translation: Float[Array, "3"], points: Float[Array, "n 3"]
+) -> Iterator[Array]:
+    """Camera coordinates x, y, z [n] of points; by components, so that sums fuse."""
     return (
         rotation[i, 0] * points[:, 0]
         + rotation[i, 1] * points[:, 1]
@@ -203,7 +207,13 @@ def log_score(errors: Float[Array, "n"], width_px: float) -> Float[Array, ""]:
     return jnp.mean(jnp.log1p(jnp.minimum(errors / width_px**2, _MAX_RATIO)))
 
 
-def _normal_equations(rotation, translation, points, rays, weights):
+def _normal_equations(
+    rotation: Float[Array, "3 3"],
+    translation: Float[Array, "3"],
+    points: Float[Array, "n 3"],
+    rays: Float[Array, "n 2"],
+    weights: Float[Array, "n"],
+) -> tuple[Float[Array, "6 6"], Float[Array, "6"]]:
     """``J^T W J`` and ``J^T W r`` of ray distances, for a left perturbation (axis-angle, shift)."""
     x, y, z = _seen(rotation, translation, points)
     u, v = rays[:, 0], rays[:, 1]
@@ -215,7 +225,9 @@ def _normal_equations(rotation, translation, points, rays, weights):
     return matrix, weighted_x @ (x - u * z) + weighted_y @ (y - v * z)
 
 
-def _robust_cost(distances, weights, width):
+def _robust_cost(
+    distances: Float[Array, "n"], weights: Float[Array, "n"], width: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, "n"]]:
     """Geman and McClure's loss and the weights of its reweighted least squares."""
     ratio = distances / width**2
     inside = jnp.isfinite(ratio)

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from mvdust3r_jax.cameras.entries import CameraError, Entry
+from mvdust3r_jax.geometry.pixels import image_middle
 from mvdust3r_jax.media import orientation
 from mvdust3r_jax.media.picture import Header
 
@@ -22,14 +23,14 @@ def with_pixels(entry: Entry, header: Header | None) -> Entry:
     """The entry with its field of view in pixels of the photograph, whatever its size."""
     if entry.intrinsics is not None or entry.angles == (None, None) or header is None:
         return entry
-    height, width = header.size
     # Pixels are square where one angle alone is told.
     of_sides = [
         None if angle is None else 0.5 * side / np.tan(0.5 * angle)
-        for angle, side in zip(entry.angles, (width, height), strict=True)
+        for angle, side in zip(entry.angles, header.size[::-1], strict=True)
     ]
     fx, fy = (of_sides[i] if of_sides[i] is not None else of_sides[1 - i] for i in (0, 1))
-    matrix = np.array([[fx, 0, (width - 1) / 2], [0, fy, (height - 1) / 2], [0, 0, 1]])
+    x, y = image_middle(header.size)
+    matrix = np.array([[fx, 0, x], [0, fy, y], [0, 0, 1]])
     return dataclasses.replace(entry, intrinsics=matrix, size=header.size)
 
 

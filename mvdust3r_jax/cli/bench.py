@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import platform
 import statistics
 import time
@@ -88,10 +89,6 @@ def machine() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The CPU's name, where the system tells it."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            names = [line.split(":", 1)[1].strip() for line in lines if line[:10] == "model name"]
-        return f"{names[0]}, {len(names)} threads"
-    except (OSError, IndexError):
-        return platform.processor()
+    """The CPU's name, where the system tells it, and how many threads it runs at once."""
+    name = machine_facts.processor().get("model name", platform.processor())
+    return f"{name}, {os.cpu_count()} threads"

@@ -8,6 +8,7 @@ path never goes far from where a photograph was taken.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from mvdust3r_jax.export.posed_views import (
     depth_maps,
@@ -24,7 +25,9 @@ ORBIT_RADIUS = 0.2
 _NEARLY_PARALLEL = 0.9999
 
 
-def orbit(scene: SceneArrays, num_frames: int, view: int | None = None) -> np.ndarray:
+def orbit(
+    scene: SceneArrays, num_frames: int, view: int | None = None
+) -> Float[np.ndarray, "n 4 4"]:
     """A closed ellipse centered on one camera, looking at a fixed point in front of it.
 
     view: whose camera (default: the first with a pose). The point lies on its optical axis at
@@ -45,8 +48,12 @@ def orbit(scene: SceneArrays, num_frames: int, view: int | None = None) -> np.nd
     return look_at(centers, target, down=start[:3, 1])
 
 
-def look_at(centers: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Poses at ``centers`` [n, 3] whose z axis points to ``target`` [3], y axis nearly ``down``."""
+def look_at(
+    centers: Float[np.ndarray, "n 3"],
+    target: Float[np.ndarray, "3"],
+    down: Float[np.ndarray, "3"],
+) -> Float[np.ndarray, "n 4 4"]:
+    """Poses at ``centers`` whose z axis points to ``target``, y axis nearly ``down``."""
     forward = _unit(target - centers)
     right = _unit(np.cross(np.broadcast_to(down, forward.shape), forward))
     poses = np.tile(np.eye(4), (len(centers), 1, 1))
@@ -55,7 +62,7 @@ def look_at(centers: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.nda
     return poses
 
 
-def fly_through(scene: SceneArrays, frames_per_view: int) -> np.ndarray:
+def fly_through(scene: SceneArrays, frames_per_view: int) -> Float[np.ndarray, "n 4 4"]:
     """Through all cameras in input order: a Catmull-Rom spline, rotations blended on the sphere.
 
     ``frames_per_view * (n - 1) + 1`` poses for n cameras; camera i is frame
@@ -67,8 +74,10 @@ def fly_through(scene: SceneArrays, frames_per_view: int) -> np.ndarray:
     return through(cameras, np.arange(frames_per_view * (len(cameras) - 1) + 1) / frames_per_view)
 
 
-def through(cameras: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Poses [n, 4, 4] at ``steps`` [n] of a path through ``cameras`` [m, 4, 4]: 0 to m - 1."""
+def through(
+    cameras: Float[np.ndarray, "m 4 4"], steps: Float[np.ndarray, "n"]
+) -> Float[np.ndarray, "n 4 4"]:
+    """Poses at ``steps`` of a path through the cameras, the first of which is 0, the last m - 1."""
     segment = np.minimum(steps.astype(int), max(len(cameras) - 2, 0))
     blend = (steps - segment)[:, None]
     quats = quat_from_rotation(cameras[:, :3, :3])

@@ -18,6 +18,7 @@ import numpy as np
 
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
 from mvdust3r_jax.export.posed_views import invert_rigid
+from mvdust3r_jax.geometry.pixels import image_middle, resized_intrinsics
 from mvdust3r_jax.splat import capacity_for, rasterize
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
@@ -134,14 +135,12 @@ def render_path(
     """uint8 frames [h, w, 3] along a path, with the first view's field of view or each its own."""
     height, width = np.asarray(scene.images_01).shape[1:3]
     size = frame_size(height, width, longest_px)
-    k = np.asarray(scene.intrinsics[0], np.float64).copy()
     stretch = np.array([size[1] / width, size[0] / height])
-    k[:2, 2] = (k[:2, 2] + 0.5) * stretch - 0.5
-    k[[0, 1], [0, 1]] *= stretch
+    k = resized_intrinsics(scene.intrinsics[0], stretch)
     if vertical_fov_deg is not None:
         k = np.tile(k, (len(world_from_cam), 1, 1))
         focal = 0.5 * size[0] / np.tan(0.5 * np.deg2rad(vertical_fov_deg))
         k[:, [0, 1], [0, 1]] = focal[:, None]
-        k[:, :2, 2] = (np.array(size[::-1]) - 1) / 2
+        k[:, :2, 2] = image_middle(size)
     for image in render(gaussian_cloud(scene), world_from_cam, k, *size):
         yield np.round(image * 255).astype(np.uint8)

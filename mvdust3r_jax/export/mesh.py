@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Integer
 
 from mvdust3r_jax.export.cloud import KNOWN_FRAME, PLY_TYPES, REFERENCE_FRAME
 from mvdust3r_jax.export.depth_files import depth_of_views
@@ -107,7 +108,9 @@ def _connected(ends: np.ndarray, count: int) -> tuple[int, np.ndarray]:
     return connected_components(graph, directed=False)
 
 
-def without_small_pieces(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, int]:
+def without_small_pieces(
+    vertices: Float[np.ndarray, "n 3"], faces: Integer[np.ndarray, "m 3"]
+) -> tuple[Integer[np.ndarray, "k 3"], int]:
     """Faces of pieces with at least ``MIN_FACES``, and how many the others had."""
     if not len(faces):
         return faces, 0
@@ -122,7 +125,7 @@ def _used(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return vertices[used], index.reshape(-1, 3)
 
 
-def count_holes(faces: np.ndarray) -> int:
+def count_holes(faces: Integer[np.ndarray, "m 3"]) -> int:
     """Connected chains of edges that belong to one face only."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=-1)
     edges, times = np.unique(edges, axis=0, return_counts=True)

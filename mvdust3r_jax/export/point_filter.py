@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from mvdust3r_jax.export.posed_views import (
     depth_maps,
@@ -120,7 +121,9 @@ def beyond(scene: SceneArrays, keep: np.ndarray, times: float) -> np.ndarray:
         return distance > limit
 
 
-def within_budget(keep: np.ndarray, max_points: int | None, seed: int = 0) -> np.ndarray:
+def within_budget(
+    keep: Bool[np.ndarray, "*any"], max_points: int | None, seed: int = 0
+) -> Bool[np.ndarray, "*any"]:
     """The mask itself, or a random subset of it with ``max_points`` true entries."""
     indices = np.flatnonzero(keep)
     if max_points is None or indices.size <= max_points:
@@ -131,8 +134,8 @@ def within_budget(keep: np.ndarray, max_points: int | None, seed: int = 0) -> np
     return reduced.reshape(keep.shape)
 
 
-def contradicted(scene: SceneArrays, keep: np.ndarray) -> np.ndarray:
-    """[V, H, W]: points that some other view sees through.
+def contradicted(scene: SceneArrays, keep: Bool[np.ndarray, "V H W"]) -> Bool[np.ndarray, "V H W"]:
+    """Points that some other view sees through.
 
     Point p is contradicted by view j when it projects to a kept pixel of j, nearer to the camera
     than that pixel's own surface by more than ``CONTRADICTION_MARGIN``, and is less confident.
@@ -157,9 +160,9 @@ def contradicted(scene: SceneArrays, keep: np.ndarray) -> np.ndarray:
 
 
 def nearest_pixel(
-    pixels: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, column, inside) of the pixels (u, v) [..., 2] in an image of (height, width).
+    pixels: Float[np.ndarray, "*any 2"], size: tuple[int, int]
+) -> tuple[Int[np.ndarray, "*any"], Int[np.ndarray, "*any"], Bool[np.ndarray, "*any"]]:
+    """(row, column, inside) of the pixels (u, v) in an image of (height, width).
 
     Rows and columns of outsiders (and NaN) are 0, so that they can be used as indices.
     """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mvdust3r_jax.geometry.transforms import rotation_matrices as rotation_matrices
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # A transform of world to a y-up frame that looks along -z, as OpenGL and glTF have it.
@@ -111,14 +112,3 @@ def quat_from_rotation(rotation: np.ndarray) -> np.ndarray:
         k[..., i + 1, i + 1] -= k[..., 0, 0]
     quat = np.linalg.eigh(k)[1][..., :, -1]
     return quat * np.where(quat[..., :1] < 0, -1.0, 1.0)
-
-
-def rotation_matrices(quat_wxyz: np.ndarray) -> np.ndarray:
-    """Rotations [..., 3, 3] of unit quaternions [..., 4]."""
-    w, x, y, z = np.moveaxis(quat_wxyz, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)

@@ -114,7 +114,9 @@ def robust_similarity(
     )
 
 
-def lower_median(values: Float[Array, "*batch n"], valid: Bool[Array, "*batch n"]) -> Array:
+def lower_median(
+    values: Float[Array, "*batch n"], valid: Bool[Array, "*batch n"]
+) -> Float[Array, "*batch"]:
     """Median over the valid entries, for even counts the lower middle value; NaN where none is.
 
     This is PyTorch's convention, which the published evaluation uses; NumPy averages the two.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 # Principal points of cameras lie about the middle of their image. One outside of these shares of
 # its sides belongs to an image of half, of twice or of another size.
@@ -27,6 +27,13 @@ def corner_from_center(pixels: Pixels) -> Pixels:
 def center_from_corner(pixels: Pixels) -> Pixels:
     """Our coordinates, of those counted from the corner."""
     return pixels - 0.5
+
+
+def image_middle(
+    size: tuple[int, int] | Int[np.ndarray, "*any 2"],
+) -> Float[np.ndarray, "*any 2"]:
+    """(x, y) in the middle of an image of ``size`` (height, width): (w - 1) / 2 of w pixels."""
+    return center_from_corner(np.asarray(size)[..., ::-1] / 2)
 
 
 def is_about_middle(principal_px: Float[np.ndarray, "2"], size: tuple[int, int]) -> bool:

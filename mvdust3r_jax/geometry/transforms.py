@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mvdust3r_jax.products import exact_products
@@ -72,6 +73,19 @@ def rotation_from_quat(quat_wxyz: Float[Array, "*batch 4"]) -> Float[Array, "*ba
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def rotation_matrices(
+    quat_wxyz: Float[np.ndarray, "*batch 4"],
+) -> Float[np.ndarray, "*batch 3 3"]:
+    """Those of unit quaternions, by NumPy and in their own precision: files need float64."""
+    w, x, y, z = np.moveaxis(quat_wxyz, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def quat_from_rotation(rotation: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 4"]:

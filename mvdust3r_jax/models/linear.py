@@ -18,7 +18,9 @@ zeros = nn.initializers.zeros_init()
 
 
 @jax.custom_vjp
-def token_product(x: Float[Array, "*batch D"], kernel: Float[Array, "D E"]) -> Array:
+def token_product(
+    x: Float[Array, "*batch D"], kernel: Float[Array, "D E"]
+) -> Float[Array, "*batch E"]:
     """``x @ kernel`` in the type of ``x``, with a gradient of the kernel that is fast on CPUs.
 
     Products are float32 before they are rounded to that type: XLA uses the bfloat16 instructions

@@ -85,10 +85,10 @@ def keep_programs(say: Callable[[str], None] = lambda text: None) -> None:
 def program(
     name: str, facts: Hashable, shapes: tuple[Hashable, ...], flops: float = 0.0
 ) -> Program:
-    """``traced.NAME(*facts, *arrays)`` as a compiled program of the arrays.
+    """``traced.PROGRAMS[name](*facts, *arrays)`` as a compiled program of the arrays.
 
     Args:
-      name: of a function in `traced`, from arrays and nested dicts of them to a dict of arrays.
+      name: of a function in `traced.PROGRAMS`, from arrays and nested dicts of them to a dict.
       facts: its leading arguments, which are static; their ``repr`` must tell all of them.
       shapes: one `abstract` of each argument that is not.
       flops: about what a call takes; where that is little, so is the effort of compiling.
@@ -139,7 +139,7 @@ def _traced(key: str, name: str, facts: Any, arguments: list[Any]) -> jax_export
     # Whoever has a kept program needs neither the networks nor Flax.
     from mvdust3r_jax.reconstruction import traced
 
-    function = functools.partial(getattr(traced, name), *facts)
+    function = functools.partial(traced.PROGRAMS[name], *facts)
     exported = jax_export.export(jax.jit(function))(*arguments)
     try:
         user_cache.write(TRACED, key, exported.serialize())

@@ -12,9 +12,11 @@ from jaxtyping import Bool, Float
 
 from mvdust3r_jax.cameras.entries import check_focal
 from mvdust3r_jax.cameras.known import KnownCameras
+from mvdust3r_jax.geometry.pixels import image_middle
 from mvdust3r_jax.media.fitting import Fitted
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.reconstruction.programs import Leaf, Program, program
+from mvdust3r_jax.types import AnyArray
 
 # What may be asked for to be estimated: one focal length for all photographs, or one for each.
 LENSES = ("one", "each")
@@ -47,14 +49,16 @@ def known_intrinsics(
     return matrices
 
 
-def centered_intrinsics(photos: list[Photo], maps: np.ndarray) -> Float[np.ndarray, "V 3 3"]:
+def centered_intrinsics(
+    photos: list[Photo], maps: Float[np.ndarray, "V 3 3"]
+) -> Float[np.ndarray, "V 3 3"]:
     """With focal length 1 and the principal point where the photograph's middle lies.
 
     The middle of w pixels is (w - 1) / 2. Uncropped it lands on (W - 1) / 2, not on the W / 2 of
     the published recipe, which moves the pixels by the half for it; here they stay as they are.
     """
-    height, width = np.array([photo.original_size for photo in photos]).T
-    middles = np.stack([(width - 1) / 2, (height - 1) / 2, np.ones(len(photos))], axis=-1)
+    middles = image_middle(np.array([photo.original_size for photo in photos]))
+    middles = np.append(middles, np.ones((len(photos), 1)), axis=1)
     matrices = np.tile(np.eye(3), (len(photos), 1, 1))
     matrices[:, :, 2] = np.einsum("vij,vj->vi", maps, middles)
     return matrices
@@ -80,12 +84,12 @@ def camera_programs(views: int, height: int, width: int, lenses: Lenses) -> Came
 
 def find_cameras(
     programs: CameraPrograms,
-    points,
-    confidence,
-    intrinsics: np.ndarray,
+    points: Float[AnyArray, "V H W 3"],
+    confidence: Float[AnyArray, "V H W"],
+    intrinsics: Float[np.ndarray, "V 3 3"],
     lenses: Lenses,
     reference: int,
-) -> tuple[np.ndarray, Float[np.ndarray, "V 4 4"], Bool[np.ndarray, " V"]]:
+) -> tuple[Float[np.ndarray, "V 3 3"], Float[np.ndarray, "V 4 4"], Bool[np.ndarray, "V"]]:
     """Intrinsics, ``world_from_cam``, and whether it was found.
 
     The reference's pose is the identity by definition, as is one that was not found.

@@ -27,7 +27,7 @@ from mvdust3r_jax.models.reference_choice import (
 )
 from mvdust3r_jax.models.view_order import network_order
 from mvdust3r_jax.splat.pointmaps import clip_scales
-from mvdust3r_jax.types import Prediction
+from mvdust3r_jax.types import Prediction, images_from_pixels
 
 # Where the focal length cannot be found, the field of view of a usual phone camera is assumed.
 _FALLBACK_FOCAL_PER_WIDTH = 0.8
@@ -45,7 +45,7 @@ def forward(
     reference: the photograph in whose camera frame the points are.
     """
     order, back = _turned_order(len(pixels), reference)
-    images = _images(pixels[order])[None]
+    images = images_from_pixels(pixels[order])[None]
     pred = MVDust3r(config).apply(variables, images, num_refs=num_refs)
     pred = _rendered_scales(pred, config.max_scale)
     return jax.tree.map(lambda x: x[0][back], pred)
@@ -74,7 +74,7 @@ def surest_arrays(
     """
     order, back = _turned_order(len(pixels), 0)
     choice = surest_of_paths(
-        variables, _images(pixels[order])[None], config=config, num_refs=num_refs
+        variables, images_from_pixels(pixels[order])[None], config=config, num_refs=num_refs
     )
     pred = _rendered_scales(choice.prediction, config.max_scale)
     named = arrays_of(jax.tree.map(lambda x: x[0][back], pred))
@@ -87,7 +87,7 @@ def middle_arrays(
     """`forward` from the photograph in the middle, which is added as ``reference``."""
     order, back = _turned_order(len(pixels), 0)
     pred, reference = from_middle_view(
-        variables, _images(pixels[order])[None], config=config, num_refs=num_refs
+        variables, images_from_pixels(pixels[order])[None], config=config, num_refs=num_refs
     )
     pred = _rendered_scales(pred, config.max_scale)
     named = arrays_of(jax.tree.map(lambda x: x[0][back], pred))
@@ -96,27 +96,23 @@ def middle_arrays(
 
 def encode(config: ModelConfig, variables: dict, pixels: Array) -> dict[str, Array]:
     """The encoder's ``tokens``, photographs in their own order."""
-    return {"tokens": encode_views(variables, _images(pixels), config)}
+    return {"tokens": encode_views(variables, images_from_pixels(pixels), config)}
 
 
 def view_features(config: ModelConfig, variables: dict, pixels: Array) -> dict[str, Array]:
     """``features`` [V, D]: of each photograph the mean of the encoder's tokens."""
-    return {"features": encode_views(variables, _images(pixels), config).mean(axis=1)}
+    return {"features": encode_views(variables, images_from_pixels(pixels), config).mean(axis=1)}
 
 
 def surest_of_group_arrays(
     config: ModelConfig, at_once: int, variables: dict, pixels: Array, tokens: Array, start: Array
 ) -> dict[str, Array]:
     """``at_once`` photographs from ``start`` on tried as references; as of `surest_arrays`."""
-    given = _images(pixels)[None], tokens[None], start
+    given = images_from_pixels(pixels)[None], tokens[None], start
     choice = surest_of_group(variables, *given, config=config, at_once=at_once)
     pred = _rendered_scales(choice.prediction, config.max_scale)
     named = arrays_of(jax.tree.map(lambda x: x[0], pred))
     return named | {"reference": choice.reference[0], "scores": choice.scores[0]}
-
-
-def _images(pixels: UInt8[Array, "V H W 3"]) -> Float[Array, "V H W 3"]:
-    return pixels.astype(jnp.float32) / 127.5 - 1
 
 
 def arrays_of(pred: Prediction) -> dict[str, Array]:
@@ -188,3 +184,20 @@ def own_focal_factors(
     """`own_focals` beside the common ``focal_px``: ``factor``, ``usable`` and ``own`` [V]."""
     found = own_focals(points, confidence, focal_px, world_from_cam, principal_px)
     return {"factor": found.factor, "usable": found.usable, "own": found.own}
+
+
+# What `programs.program` makes a program of, by name: who asks for one may not import this module.
+PROGRAMS = {
+    function.__name__: function
+    for function in (
+        forward_arrays,
+        surest_arrays,
+        middle_arrays,
+        encode,
+        view_features,
+        surest_of_group_arrays,
+        window_similarity,
+        found_cameras,
+        own_focal_factors,
+    )
+}

@@ -88,7 +88,7 @@ def rasterize_reference(
     quats: Float[Array, "G 4"],
     scales: Float[Array, "G 3"],
     opacities: Float[Array, "G"],
-    colors: Array,
+    colors: Float[Array, "G *coefficients 3"],
     viewmats: Float[Array, "C 4 4"],
     Ks: Float[Array, "C 3 3"],
     width: int,

@@ -1,6 +1,6 @@
 """What a resumed run's configuration differs in from that of its checkpoint.
 
-Every difference is told. Those of fields that only say how a run is watched or computed are free;
+Every difference is told. Fields that only say how a run is watched or computed may change;
 any other changes what its numbers mean, and must be asked for.
 """
 
@@ -15,7 +15,7 @@ from absl import logging
 from mvdust3r_jax.training.processes import RunError
 
 # Fields that change no sample, no update and no number that is compared.
-FREE = (
+MAY_CHANGE = (
     *("log_every", "pictures_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
     "milestone_every",
     *("tensorboard", "save_minutes", "stall_minutes", "stop_step", "max_skipped_in_row"),
@@ -69,16 +69,16 @@ def changed_settings(saved: str, mine: str) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def not_free(changes: dict[str, tuple[Any, Any]]) -> list[str]:
+def must_be_allowed(changes: dict[str, tuple[Any, Any]]) -> list[str]:
     """The fields among them that change what the run's numbers mean."""
-    return [name for name in changes if name not in FREE]
+    return [name for name in changes if name not in MAY_CHANGE]
 
 
 def judged_alike(saved: str, mine: str) -> bool:
     """Whether values of two runs on the set that decides, the first, may be compared."""
     config = json.loads(mine)
     first, own = next(iter(config.get("eval", {}).items()), ("", {}))
-    changes = not_free(changed_settings(saved, mine))
+    changes = must_be_allowed(changed_settings(saved, mine))
     # ND does not depend on the weights of the loss; the loss does.
     what = f"eval.{first}.", *(() if config.get("best_metric") == "nd" else ("loss.",))
     inherited = [name for name in changes if name.startswith("data.")]
@@ -105,7 +105,7 @@ def compare_settings(
     changes = changed_settings(saved, mine)
     if changes:
         logging.warning("other settings than before: %s", as_text(changes))
-    heavy = {name: changes[name] for name in not_free(changes)}
+    heavy = {name: changes[name] for name in must_be_allowed(changes)}
     if heavy and not allow_changes:
         raise RunError(
             f"since step {step} settings were changed that say what this run's numbers mean: "

@@ -14,13 +14,6 @@ from mvdust3r_jax.weights.files import load_source
 from mvdust3r_jax.weights.places import find_weights
 
 
-def variable_shapes(model: MVDust3r, *, height: int, width: int) -> dict:
-    """Shapes of the weights, where a checkpoint has the values."""
-    init = functools.partial(model.init, num_refs=1, all_paths=True)
-    images = jax.ShapeDtypeStruct((1, 2, height, width, 3), np.float32)
-    return jax.eval_shape(init, jax.random.key(0), images)
-
-
 def initial_variables(
     model: MVDust3r, *, height: int, width: int, seed: int, init_from: str = ""
 ) -> dict:

@@ -10,7 +10,7 @@ from absl import logging
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.judge import Judge, deciding
 from mvdust3r_jax.training.metric_log import MetricLog
-from mvdust3r_jax.training.parallel import OneChip
+from mvdust3r_jax.training.parallel import Spread
 from mvdust3r_jax.training.progress import due
 from mvdust3r_jax.training.watchdog import Watchdog
 
@@ -33,7 +33,7 @@ class Keeper:
     def __init__(
         self,
         checkpoints: Checkpoints,
-        chips: OneChip,
+        chips: Spread,
         source: Position,
         judge: Judge,
         log: MetricLog,

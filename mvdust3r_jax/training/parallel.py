@@ -1,14 +1,15 @@
 """How a step is spread over chips; `pmap` data parallelism, and no spreading at all.
 
-A way of spreading is an object with two sides. The step uses ``axis_name``, ``place_views``,
-``join_views``, ``sum_gradients`` and ``on_chips``, and the network that ``network`` makes; the loop
-uses ``compile``, ``readout`` and what brings states and batches to the chips and back.
-`sharded.FullySharded` is the third. Batches enter as this process's own samples (NumPy, batch axis
-first). ``pmap`` keeps a whole copy of the state on every chip.
+A way of spreading is an object with two sides. The step's is `OneChip`: the mapped axis, the
+network and how its arrays lie. The loop's is `Spread`: what compiles a step, and what brings states
+and batches to the chips and back. `sharded.FullySharded` is the third way. Batches enter as this
+process's own samples (NumPy, batch axis first). ``pmap`` keeps a whole copy of the state on every
+chip.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -72,7 +73,46 @@ class OneChip:
         return function
 
 
-class DataParallel(OneChip):
+class Spread(OneChip, abc.ABC):
+    """What the loop uses of a way of spreading, beside what the step does.
+
+    ``state`` is one of `TrainState`'s, or its shapes where programs are made for such states.
+    """
+
+    @abc.abstractmethod
+    def program(self, step: Callable, state: Any) -> Callable:
+        """The step for states like this one; can be lowered, also for chips elsewhere."""
+
+    @abc.abstractmethod
+    def compile(self, step: Callable, state: Any) -> Callable:
+        """``step(state, batch) -> (state, metrics)`` on the chips; the state is given away."""
+
+    @abc.abstractmethod
+    def readout_program(self, function: Callable, state: Any) -> Callable:
+        """A function of (state, batch) that keeps the state; can be lowered."""
+
+    @abc.abstractmethod
+    def readout(self, function: Callable, state: Any) -> Callable[[Any, Any], Any]:
+        """``function(state, batch)`` on the chips; what it returns is the same on all of them."""
+
+    @abc.abstractmethod
+    def put_state(self, state: Any) -> Any:
+        """A host or single-device state, or a restored one, to its places on the chips."""
+
+    @abc.abstractmethod
+    def put_batch(self, batch: Batch) -> Batch:
+        """This process's samples, shared by its devices."""
+
+    @abc.abstractmethod
+    def host_view(self, state: Any) -> Any:
+        """A copy of a state on the chips, as it is saved."""
+
+    @abc.abstractmethod
+    def abstract(self, state: Any) -> Any:
+        """Shapes and places to restore to."""
+
+
+class DataParallel(Spread):
     """``pmap`` over all devices, or over those given."""
 
     axis_name = AXIS
@@ -92,11 +132,11 @@ class DataParallel(OneChip):
         return summed
 
     def program(self, step: Callable, state: Any) -> Callable:
-        """The step on arrays with a device axis; can be lowered, also for chips elsewhere."""
+        """See `Spread`; arrays have a device axis."""
         return jax.pmap(step, axis_name=AXIS, devices=self._devices, donate_argnums=0)
 
     def compile(self, step: Callable, state: Any) -> Callable:
-        """``step(state, batch) -> (state, metrics)`` on the chips; the state is given away."""
+        """See `Spread`."""
         mapped = self.program(step, state)
 
         def run(state: Any, batch: Any) -> tuple[Any, dict[str, Array]]:
@@ -106,11 +146,11 @@ class DataParallel(OneChip):
         return run
 
     def readout_program(self, function: Callable, state: Any) -> Callable:
-        """A function of (state, batch) on arrays with a device axis; can be lowered."""
+        """See `Spread`; arrays have a device axis."""
         return jax.pmap(function, axis_name=AXIS, devices=self._devices)
 
     def readout(self, function: Callable, state: Any) -> Callable[[Any, Any], Any]:
-        """``function(state, batch)`` on the chips; what it returns is the same on all of them."""
+        """See `Spread`."""
         mapped = self.readout_program(function, state)
         return lambda state, batch: jax.tree.map(_first, mapped(state, batch))
 
@@ -124,7 +164,7 @@ class DataParallel(OneChip):
         return jax.tree.map(put, state)
 
     def put_batch(self, batch: Batch) -> Batch:
-        """This process's samples, shared by its devices."""
+        """See `Spread`."""
         count = len(self._local)
         check_batch(batch, count)
         return jax.tree.map(
@@ -137,7 +177,7 @@ class DataParallel(OneChip):
         return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data)[0], state)
 
     def abstract(self, state: Any) -> Any:
-        """Shapes and places to restore to."""
+        """See `Spread`."""
         return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state)
 
 

@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from absl import logging
 
-from mvdust3r_jax.training.changed_settings import compare_settings, not_free
+from mvdust3r_jax.training.changed_settings import compare_settings, must_be_allowed
 from mvdust3r_jax.training.checkpoint import Checkpoints
-from mvdust3r_jax.training.parallel import OneChip
+from mvdust3r_jax.training.parallel import Spread
 from mvdust3r_jax.training.processes import RunError
 from mvdust3r_jax.training.state import TrainState
 
@@ -23,7 +23,7 @@ class Positioned(Protocol):
 
 def resume(
     checkpoints: Checkpoints,
-    chips: OneChip,
+    chips: Spread,
     state: TrainState,
     source: Positioned,
     settings: str,
@@ -43,7 +43,7 @@ def resume(
     restored = checkpoints.restore(chips.abstract(state))
     saved = restored.meta["config"]
     changes = compare_settings(saved, settings, restored.step, allow_changes=allow_changes)
-    go_on(source, restored.data_state, restored.step, not_free(changes))
+    go_on(source, restored.data_state, restored.step, must_be_allowed(changes))
     logging.info("going on after step %d", restored.step)
     return restored.step, chips.put_state(restored.state), changes
 

@@ -6,17 +6,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 from flax import struct
 
-from mvdust3r_jax.training.objective_config import ObjectiveConfig
-from mvdust3r_jax.training.optimizer import OptimizerConfig
-from mvdust3r_jax.training.parallel import DataParallel, OneChip
+from mvdust3r_jax.training.parallel import DataParallel, Spread
 from mvdust3r_jax.training.progress_pictures import picture_step
 from mvdust3r_jax.training.sharded import FullySharded, make_mesh
-from mvdust3r_jax.training.state import StepConfig, TrainState, init_state
-from mvdust3r_jax.training.step import Recipe, evaluate_step, make_recipe, train_step
+from mvdust3r_jax.training.state import TrainState, init_state
+from mvdust3r_jax.training.step import Recipe, evaluate_step, train_step
 from mvdust3r_jax.training.watchdog import Watchdog
 
 # What `sharded.FullySharded` gathers at a time.
@@ -31,7 +28,7 @@ class Run:
     """
 
     state: TrainState
-    chips: OneChip = struct.field(pytree_node=False)
+    chips: Spread = struct.field(pytree_node=False)
     step: Callable = struct.field(pytree_node=False)
     evaluate: Callable = struct.field(pytree_node=False)
     pictures: Callable = struct.field(pytree_node=False)
@@ -68,7 +65,7 @@ def spread_by(
     devices: Any = None,
     slices: int = 1,
     gather: str = "step",
-) -> OneChip:
+) -> Spread:
     """``pmap``: a copy of the state on every device; ``fsdp``: cut over a (batch, view) mesh.
 
     A batch size of 0 in the mesh stands for all devices that the views leave. slices: of TPU chips,
@@ -98,30 +95,12 @@ def initial_state(recipe: Recipe, variables: dict, seed: int) -> TrainState:
     return init_state(variables, recipe.optimizer, recipe.config, seed)
 
 
-def make_run(
-    model: nn.Module,
-    variables: dict,
-    optimizer: OptimizerConfig,
-    objective: ObjectiveConfig,
-    config: StepConfig,
-    *,
-    spread: OneChip,
-    perceptual: dict | None = None,
-    seed: int = 0,
-) -> Run:
-    """Everything that runs on the chips; ``seed`` is that of the run's randomness.
+def make_run(recipe: Recipe, variables: dict, seed: int = 0) -> Run:
+    """Everything that runs on the chips, of a recipe with a `Spread`; seed: of its randomness.
 
     variables: arrays, or shapes where a checkpoint brings the state: then nothing is made of it.
     """
-    recipe = make_recipe(
-        model,
-        optimizer,
-        objective,
-        config,
-        variables["params"],
-        perceptual=perceptual,
-        spread=spread,
-    )
+    spread = recipe.spread
     begin = functools.partial(initial_state, recipe, seed=seed)
     shapes_alone = isinstance(jax.tree.leaves(variables)[0], jax.ShapeDtypeStruct)
     state = jax.eval_shape(begin, variables) if shapes_alone else begin(variables)

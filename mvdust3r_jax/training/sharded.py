@@ -18,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from mvdust3r_jax.models.config import ModelConfig
-from mvdust3r_jax.training.parallel import AXIS, OneChip, check_batch
+from mvdust3r_jax.training.parallel import AXIS, Spread, check_batch
 from mvdust3r_jax.types import Batch
 
 VIEW_AXIS, SLICE_AXIS = "view", "slice"
@@ -89,7 +89,7 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: NamedSharding(mesh, state_spec(x.shape, parts)), state)
 
 
-class FullySharded(OneChip):
+class FullySharded(Spread):
     """``jit`` over a mesh of (batch shards, view shards), or of (slices, both of each).
 
     by_layer: parameters of layers are gathered one layer at a time, in the forward and again in the
@@ -190,7 +190,7 @@ class FullySharded(OneChip):
         )
 
     def program(self, step: Callable, state: Any) -> Callable:
-        """The step for states like this one (or its shapes); can be lowered, for any chips."""
+        """See `Spread`."""
         shardings = state_shardings(state, self.mesh)
         return jax.jit(
             step,
@@ -200,15 +200,15 @@ class FullySharded(OneChip):
         )
 
     def compile(self, step: Callable, state: Any) -> Callable:
-        """``step(state, batch) -> (state, metrics)`` on the chips; the state is given away."""
+        """See `Spread`."""
         return self.program(step, state)
 
     def readout(self, function: Callable, state: Any) -> Callable[[Any, Any], Any]:
-        """``function(state, batch)`` on the chips; what it returns is whole on each of them."""
+        """See `Spread`."""
         return self.readout_program(function, state)
 
     def readout_program(self, function: Callable, state: Any) -> Callable:
-        """The same for states like this one (or its shapes); can be lowered, for any chips."""
+        """See `Spread`."""
         shardings = state_shardings(state, self.mesh)
         return jax.jit(
             function, in_shardings=(shardings, self._by_sample), out_shardings=self._whole
@@ -227,7 +227,7 @@ class FullySharded(OneChip):
         return jax.tree.map(put, state, state_shardings(state, self.mesh))
 
     def put_batch(self, batch: Batch) -> Batch:
-        """This process's samples, shared by its devices."""
+        """See `Spread`."""
         shards = self.mesh.size // self.mesh.shape[VIEW_AXIS]
         check_batch(batch, shards // self.share()[1])
         place = jax.make_array_from_process_local_data
@@ -238,7 +238,7 @@ class FullySharded(OneChip):
         return jax.jit(_copies, out_shardings=state_shardings(state, self.mesh))(state)
 
     def abstract(self, state: Any) -> Any:
-        """Shapes and places to restore to."""
+        """See `Spread`."""
         shardings = state_shardings(state, self.mesh)
         return jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings

@@ -25,9 +25,11 @@ class Board:
         self._folder, self._first_step, self._writer = folder, first_step, None
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by the name of their curve; OSError where they cannot be written."""
         self._write(step, *(summary.scalar(name, value) for name, value in values.items()))
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
+        """One picture of a name; OSError where it cannot be written."""
         self._write(step, summary.image(name, pixels, dataformats="HWC"))
 
     def _write(self, step: int, *contents: Any) -> None:

@@ -29,7 +29,12 @@ class Entry:
 
 
 def to_flax(x: np.ndarray, layout: str, patch: int) -> np.ndarray:
-    """PyTorch's layout to ours."""
+    """PyTorch's layout to ours, of any type; what has no layout of its own stays as it is.
+
+    linear [out, in] to [in, out]; conv [out, in, h, w] to [h, w, in, out], patch_embed to
+    [h w in, out]; transposed_conv [in, out, h, w] to [in, h, w, out]; pixels [channels patch patch,
+    in], or without the last axis, to [in, patch patch channels].
+    """
     if layout == "linear":
         return x.T
     if layout in ("conv", "patch_embed"):
@@ -45,7 +50,7 @@ def to_flax(x: np.ndarray, layout: str, patch: int) -> np.ndarray:
 
 
 def to_torch(x: np.ndarray, layout: str, patch: int) -> np.ndarray:
-    """The inverse of ``to_flax``."""
+    """The inverse of `to_flax`, of arrays of the shapes that it returns."""
     if layout == "linear":
         return x.T
     if layout in ("conv", "patch_embed"):

@@ -177,7 +177,7 @@ def test_the_mean_is_over_as_many_trajectories_however_few_are_evaluated():
     """Else a short evaluation would compare with another baseline."""
     config = eval_rooms.get_config()
     config.datasets.rooms.count, config.mean_samples = 1, 7
-    (training,) = program._training_sets(config).values()
+    (training,) = program.training_sets(config).values()
     assert len(training.ids(4, 0)) == 7
     (evaluated,) = program.data_sets(config).values()
     assert len(evaluated.ids(4, 0)) == 1

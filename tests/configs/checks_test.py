@@ -107,4 +107,4 @@ def test_eval_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, said):
 def test_the_config_file_is_found_where_it_stands(arguments):
     """A path may have spaces, and that of the workdir may end like the flag."""
     before = ["train.py", "--workdir", "runs/my-config", "--note=--config=other.py"]
-    assert flags._config_file([*before, *arguments, "--config.veiws=4"]) == "my confs/c.py"
+    assert flags.config_file([*before, *arguments, "--config.veiws=4"]) == "my confs/c.py"

@@ -1,6 +1,5 @@
 """Rotary positions, attention across views, and the blocks made of them."""
 
-import functools
 import math
 
 import jax
@@ -65,20 +64,16 @@ def slow_attention(q, k, v):
     return out
 
 
-@pytest.mark.parametrize("views", [1, 3, 100])
+@pytest.mark.parametrize("views_at_once", [0.1, 0.5, 1, 3, 100])
 @pytest.mark.parametrize("queries", [3, 4])
-def test_other_views_are_attended(monkeypatch, queries, views):
-    """Each view against all tokens but its own, however many views are worked on at once."""
+def test_other_views_are_attended(monkeypatch, queries, views_at_once):
+    """Each view against all tokens but its own, whether the cache takes a part of one or many."""
     q = normal(0, 2, queries, 5, 2, 8)
     k, v = normal(1, 2, 4, 5, 2, 8), normal(2, 2, 4, 5, 2, 8)
-
-    def per_platform(mapped, qkv, score_bytes):
-        return attention._heads_first(
-            functools.partial(mapped, views=views, parts=5), *qkv, group=1
-        )
-
-    monkeypatch.setattr(attention, "_per_platform", per_platform)
-    got = np.asarray(jax.jit(attention.attend_other_views)(q, k, v))
+    of_one_view = 4 * 5 * (3 * 5) * 2
+    monkeypatch.setattr(attention, "SMALL_HEAD_BYTES", 0)
+    monkeypatch.setattr(attention, "CACHE_BYTES", int(of_one_view * views_at_once))
+    got = np.asarray(jax.jit(lambda *x: attention.attend_other_views(*x))(q, k, v))
     for b, i in np.ndindex(2, queries):
         others = [m for m in range(4) if m != i + 4 - queries]
         memory = [np.asarray(x)[b, others].reshape(-1, 2, 8) for x in (k, v)]
@@ -91,6 +86,7 @@ def test_other_views_are_attended(monkeypatch, queries, views):
 def test_heads_are_independent(monkeypatch, heads_at_once):
     """Whether the cache takes a part of a head or several, attention is that of one at a time."""
     q, k, v = (np.asarray(normal(i, 3, n, 6, 8)) for i, n in enumerate((5, 7, 7)))
+    monkeypatch.setattr(attention, "SMALL_HEAD_BYTES", 0)
     monkeypatch.setattr(attention, "CACHE_BYTES", int(4 * 5 * 7 * heads_at_once))
     got = np.asarray(jax.jit(lambda *x: attention.attend_each(*x))(q, k, v))
     for b in range(3):

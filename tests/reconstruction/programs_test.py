@@ -10,26 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvdust3r_jax import VARIANTS, ModelConfig
+from mvdust3r_jax import VARIANTS
 from mvdust3r_jax.models.flops import forward_flops
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.reconstruction import machine, network, programs, traced
-from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.programs import Leaf
 from mvdust3r_jax.storage import user_cache
 from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import shapes
+from tests.reconstruction.random_model import CONFIG
 
-CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
 PIXELS = np.random.default_rng(1).integers(0, 255, (3, 16, 24, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def model():
-    rng = np.random.default_rng(0)
-    tree = abstract_variables(CONFIG)
-    variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
-    return Model(CONFIG, variables, (16, 24), "test")
 
 
 @pytest.fixture

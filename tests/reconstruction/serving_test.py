@@ -8,24 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from mvdust3r_jax import ModelConfig, cli
-from mvdust3r_jax.models.mvdust3r import abstract_variables
+from mvdust3r_jax import cli
 from mvdust3r_jax.reconstruction import serving
-from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.weights import files as weight_files
+from tests.reconstruction.random_model import CONFIG
 
 pytest.importorskip("flatbuffers")
-
-CONFIG = ModelConfig(16, 1, 1, 16, 1, 1, patch=8, skip=False, gaussian_hidden=8, cross_ref=True)
-
-
-@pytest.fixture(scope="module")
-def model():
-    rng = np.random.default_rng(0)
-    tree = abstract_variables(CONFIG)
-    variables = jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), tree)
-    return Model(CONFIG, variables, (16, 24), "test")
 
 
 @pytest.fixture(scope="module")

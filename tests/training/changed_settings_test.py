@@ -6,11 +6,11 @@ import pytest
 
 from configs import tiny
 from mvdust3r_jax.training.changed_settings import (
-    FREE,
+    MAY_CHANGE,
     changed_settings,
     compare_settings,
     judged_alike,
-    not_free,
+    must_be_allowed,
 )
 from mvdust3r_jax.training.processes import RunError
 
@@ -22,10 +22,10 @@ def saved(**fields):
     return config.to_json_best_effort()
 
 
-def test_every_free_field_exists():
+def test_every_field_that_may_change_exists():
     """A renamed field must not silently become one that needs the flag."""
     config = tiny.get_config().to_dict()
-    for name in FREE:
+    for name in MAY_CHANGE:
         part, _, field = name.rpartition(".")
         assert field in (config[part] if part else config), name
 
@@ -75,8 +75,8 @@ def test_moved_data_sets_and_fields_of_another_version_are_no_change():
 
     here = text([["/b/rooms", 1.0]])
     assert not changed_settings(text([["/a/rooms", 1.0]], old=1), here)
-    assert not_free(changed_settings(text([["/a/rooms", 2.0]]), here)) == ["data.mixture"]
-    assert not_free(changed_settings(text([["/a/boxes", 1.0]]), here)) == ["data.mixture"]
+    assert must_be_allowed(changed_settings(text([["/a/rooms", 2.0]]), here)) == ["data.mixture"]
+    assert must_be_allowed(changed_settings(text([["/a/boxes", 1.0]]), here)) == ["data.mixture"]
 
 
 @pytest.mark.parametrize("place", ["data.options", "eval.held_out.options"])
@@ -89,7 +89,7 @@ def test_options_with_names_of_their_own_are_compared_as_a_whole(place):
         )
 
     changes = changed_settings(config({}), config({"room_max": 5.0}))
-    assert changes == {place: ({}, {"room_max": 5.0})} and not_free(changes) == [place]
+    assert changes == {place: ({}, {"room_max": 5.0})} and must_be_allowed(changes) == [place]
 
 
 def test_sets_to_evaluate_on_may_not_come_go_or_get_fields_unnoticed():
@@ -108,7 +108,7 @@ def test_sets_to_evaluate_on_may_not_come_go_or_get_fields_unnoticed():
         "instead": {"eval": (["held_out"], ["easy"])},
         "field": {"eval.held_out.num_inputs": ("as in data", [2])},
     }
-    assert all(map(not_free, changes.values()))
+    assert all(map(must_be_allowed, changes.values()))
     assert changed_settings(saved(eval=held_out | easy), saved(eval=easy | held_out))
 
 

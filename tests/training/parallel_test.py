@@ -20,6 +20,7 @@ from mvdust3r_jax.training.parallel import DataParallel
 from mvdust3r_jax.training.run import make_run
 from mvdust3r_jax.training.sharded import FullySharded, make_mesh, state_shardings
 from mvdust3r_jax.training.state import StepConfig
+from mvdust3r_jax.training.step import make_recipe
 from tests.random_networks import random_variables
 from tests.two_processes import run_in_two
 
@@ -63,8 +64,9 @@ def make(way, network=MODEL, objective=OBJECTIVE, config=STEP):
         "2 slices": lambda: FullySharded(make_mesh((4, 2), slices=2)),
         "2 slices by layer": lambda: FullySharded(make_mesh((4, 2), slices=2), by_layer=True),
     }[way]()
-    model = MVDust3r(spread.network(network))
-    return make_run(model, variables(network), OPTIMIZER, objective, config, spread=spread)
+    model, start = MVDust3r(spread.network(network)), variables(network)
+    recipe = make_recipe(*(model, OPTIMIZER, objective, config, start["params"]), spread=spread)
+    return make_run(recipe, start)
 
 
 def one_step(way, **options):
