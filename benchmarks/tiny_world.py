@@ -25,82 +25,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
+from benchmarks import tiny_world_questions as questions
 from benchmarks import train as train_benchmark
 from benchmarks.experiments import PAGE, run
-from benchmarks.machine import RESULTS, read_results, results_path, write_results
+from benchmarks.machine import read_results, results_path, write_results
+from benchmarks.tiny_world_questions import COSTS, QUESTIONS, Question, plans, read_kept
+from benchmarks.tiny_world_tables import with_tables
 from configs import tiny_world
-from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.training.checkpoint import NEWEST
 
-KEPT = RESULTS / "tiny_world"
-COSTS = "tiny_world_costs"
 ROOMS = 200
 NUMBERS = ("nd", "cd", "rra15", "rta15", "psnr_db", "lpips")
-HEADINGS = {"nd": "ND m", "cd": "CD m²", "rra15": "RRA@15°", "rta15": "RTA@15°"}
-HEADINGS |= {"psnr_db": "PSNR dB", "lpips": "LPIPS"}
-# Steps are judged at multiples of this, at which a checkpoint may be.
-ROUND = 500
-
-
-class Row(NamedTuple):
-    """What is compared: an arm and the evaluation method that reads it."""
-
-    arm: str
-    method: str
-
-
-class Question(NamedTuple):
-    """A finding of the paper: rows on the same rooms; all are compared with the first one."""
-
-    text: str
-    views: int
-    targets: int
-    numbers: tuple[str, ...]
-    rows: tuple[Row, ...]
-    # Whether all arms go on to twice the steps, which shows whether differences grow or shrink.
-    goes_on: bool = False
-
-    @property
-    def arms(self) -> list[str]:
-        """Each once, in order."""
-        return list(dict.fromkeys(row.arm for row in self.rows))
-
-
-QUESTIONS = {
-    "pairs": Question(
-        "Four views: pairs and global alignment against one pass",
-        4, 0, ("nd", "cd", "rra15", "rta15"),
-        (Row("pairs", "pairwise"), Row("four_views", "mvd"), Row("four_views", "mvd_middle")),
-        goes_on=True,
-    ),
-    "later": Question(
-        "Four views, begun from pairs that were trained three times as long",
-        4, 0, ("nd", "cd", "rra15", "rta15"),
-        (
-            Row("pairs_later", "pairwise"), Row("four_views_later", "mvd"),
-            Row("four_views_later", "mvd_middle"),
-        ),
-    ),
-    "paths": Question(
-        "Twelve views: one path, four that never meet, four with cross-reference blocks",
-        12, 0, ("nd", "cd", "rra15", "rta15"),
-        (
-            Row("one_path", "mvd"), Row("one_path", "mvd_middle"), Row("one_path", "mvd_auto"),
-            Row("four_paths_apart", "mvd"), Row("four_paths", "mvdp"),
-            Row("four_paths", "mvdp_auto"),
-        ),
-    ),
-    "gaussians": Question(
-        "Eight views: new views from points as splats of one size against trained Gaussians",
-        8, 2, ("nd", "psnr_db", "lpips"),
-        (Row("gaussians", "points"), Row("gaussians", "mvd")),
-    ),
-}  # fmt: skip
-
-
-# ---------------------------------------------------------------- trained and judged
 
 
 def costs(arms: Sequence[str]) -> dict[str, float]:
@@ -114,35 +50,6 @@ def costs(arms: Sequence[str]) -> dict[str, float]:
             known[arm] = row["step"]["cpu_s"]
             write_results(COSTS, known)
     return known
-
-
-def steps_in_equal_time(question: Question, costs: dict[str, float], steps: int) -> dict[str, int]:
-    """Steps of each arm in the time that the cheapest one needs for ``steps``."""
-    cheapest = min(costs[arm] for arm in question.arms)
-    exact = {arm: steps * cheapest / costs[arm] for arm in question.arms}
-    return {arm: max(ROUND, round(n / ROUND) * ROUND) for arm, n in exact.items()}
-
-
-def plans(question: Question, costs: dict[str, float], steps: int) -> dict[str, dict[str, int]]:
-    """What each table of a question is called, and the steps of every arm in it."""
-    found = {
-        "Equally many steps": dict.fromkeys(question.arms, steps),
-        "Equal time": steps_in_equal_time(question, costs, steps),
-    }
-    if question.goes_on:
-        found["Twice the steps"] = dict.fromkeys(question.arms, 2 * steps)
-    return found
-
-
-def kept_file(arm: str, seed: int, steps: int) -> Path:
-    """What an arm scored, by ``method views``."""
-    return KEPT / f"{arm}_{seed}_{steps}.json"
-
-
-def read_kept(arm: str, seed: int, steps: int) -> dict[str, dict[str, list]]:
-    """``method views`` -> number -> one value a room, None where it has none; {} if not judged."""
-    path = kept_file(arm, seed, steps)
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 class Runs(NamedTuple):
@@ -218,105 +125,15 @@ def carry_out(question: Question, arm: str, seed: int, steps: int, runs: Runs) -
         kept[f"{method} {question.views}"] = {
             name: [_short(row[name]) for row in rows] for name in NUMBERS if name in rows[0]
         }
-    KEPT.mkdir(parents=True, exist_ok=True)
-    kept_file(arm, seed, steps).write_text(json.dumps(kept) + "\n")
+    path = questions.kept_file(arm, seed, steps)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept) + "\n")
 
 
 def _short(value) -> float | None:
     """Five significant digits; None for what is no finite number."""
     number = isinstance(value, int | float) and np.isfinite(value)
     return float(f"{value:.5g}") if number else None
-
-
-# ---------------------------------------------------------------- compared
-
-
-def scores(
-    row: Row, views: int, number: str, seeds: int, steps: int
-) -> Float[np.ndarray, "seeds rooms"] | None:
-    """One number of a row by seed and room; None while a seed is not judged."""
-    found = [
-        read_kept(row.arm, seed, steps).get(f"{row.method} {views}", {}).get(number)
-        for seed in range(1, seeds + 1)
-    ]
-    if any(values is None for values in found):
-        return None
-    return np.array(found, np.float64)
-
-
-def interval_over_seeds_and_rooms(
-    values: Float[np.ndarray, "seeds rooms"], resamples: int = 2000
-) -> tuple[float, float, float]:
-    """Mean and its 95 % interval when seeds and rooms are both drawn anew; NaN values left out."""
-    rng = np.random.default_rng(0)
-    seeds, rooms = values.shape
-    means = np.empty(resamples)
-    for i in range(resamples):
-        drawn = values[np.ix_(rng.integers(seeds, size=seeds), rng.integers(rooms, size=rooms))]
-        means[i] = np.nanmean(drawn)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(np.nanmean(values)), float(low), float(high)
-
-
-def judged_seeds(question: Question, seeds: int, steps: dict[str, int]) -> int:
-    """Of how many seeds all rows are judged; 1 if of none, so that what there is can be shown."""
-    for count in range(seeds, 1, -1):
-        found = [
-            scores(row, question.views, question.numbers[0], count, steps[row.arm])
-            for row in question.rows
-        ]
-        if all(values is not None for values in found):
-            return count
-    return 1
-
-
-def table(question: Question, seeds: int, steps: dict[str, int]) -> str:
-    """A row of each arm: means, and the difference to the first row with its interval.
-
-    Of several seeds, also the difference in each.
-    """
-    first = question.rows[0]
-    lines = [tables.head(("arm", "method", "steps", *(HEADINGS[n] for n in question.numbers)))]
-    for row in question.rows:
-        cells = [row.arm, row.method, str(steps[row.arm])]
-        for number in question.numbers:
-            own = scores(row, question.views, number, seeds, steps[row.arm])
-            base = scores(first, question.views, number, seeds, steps[first.arm])
-            cells.append(_cell(own, base if row != first else None))
-        lines.append(tables.row(cells))
-    return "\n".join(lines)
-
-
-def _cell(own: np.ndarray | None, base: np.ndarray | None) -> str:
-    if own is None:
-        return "not run yet"
-    text = f"{np.nanmean(own):.3g}"
-    if base is None:
-        return text
-    mean, low, high = interval_over_seeds_and_rooms(own - base)
-    each = ", ".join(f"{x:+.2g}" for x in np.nanmean(own - base, axis=1))
-    return f"{text} ({mean:+.2g} [{low:+.2g}, {high:+.2g}]{f'; {each}' if len(own) > 1 else ''})"
-
-
-def with_tables(page: str, seeds: int, steps: int) -> str:
-    """The page with both tables of each question between its markers, where costs are known."""
-    if not results_path(COSTS).exists():
-        return page
-    known = read_results(COSTS)
-    for name, question in QUESTIONS.items():
-        start, end = f"<!-- tiny_world {name} -->\n", "<!-- end tiny_world -->"
-        if start not in page or not set(question.arms) <= set(known):
-            continue
-        shown = plans(question, known, steps).items()
-        texts = []
-        for title, plan in shown:
-            count = judged_seeds(question, seeds, plan)
-            of_seeds = "seed 1" if count == 1 else f"seeds 1 to {count}"
-            texts.append(f"{title}, {of_seeds}:\n\n{table(question, count, plan)}\n")
-        content = "\n".join(texts)
-        before, _, rest = page.partition(start)
-        page = before + start + content + end + rest.partition(end)[2]
-    return page
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import tiny_world
+from benchmarks import tiny_world_questions as questions
+from benchmarks import tiny_world_tables as tables
 from configs import build
 from configs import tiny_world as arms
 
@@ -21,19 +23,19 @@ def test_every_arm_is_a_configuration(arm):
 
 def test_arms_of_a_question_exist():
     """No question asks for an arm that nobody trains, and all of one have the same start."""
-    asked = {row.arm for question in tiny_world.QUESTIONS.values() for row in question.rows}
+    asked = {row.arm for question in questions.QUESTIONS.values() for row in question.rows}
     assert asked == set(arms.ARMS) - {"start"}
     assert not arms.get_config("start").init_from
-    for question in tiny_world.QUESTIONS.values():
+    for question in questions.QUESTIONS.values():
         begins = {arms.get_config(f"{arm},2").init_from for arm in question.arms}
         assert len(begins) == 1 and begins <= {arms.START, f"{arms.RUNS}/pairs_2"}
 
 
 def test_equal_time_is_the_cheapest_arms():
     """An arm of twice the cost gets half the steps, a multiple of what is kept."""
-    question = tiny_world.QUESTIONS["paths"]
+    question = questions.QUESTIONS["paths"]
     costs = {"one_path": 1.0, "four_paths_apart": 2.0, "four_paths": 3.0}
-    steps = tiny_world.steps_in_equal_time(question, costs, 3000)
+    steps = questions.steps_in_equal_time(question, costs, 3000)
     assert steps == {"one_path": 3000, "four_paths_apart": 1500, "four_paths": 1000}
 
 
@@ -63,7 +65,7 @@ def test_interval_grows_with_disagreement_of_seeds():
     agree, differ = np.zeros((3, 1)) + rooms, np.array([[-1.0], [0.0], [1.0]]) + rooms
     widths = []
     for values in (agree, differ):
-        mean, low, high = tiny_world.interval_over_seeds_and_rooms(values)
+        mean, low, high = tables.interval_over_seeds_and_rooms(values)
         assert low <= mean <= high
         widths.append(high - low)
     assert widths[1] > 10 * widths[0]
@@ -71,31 +73,31 @@ def test_interval_grows_with_disagreement_of_seeds():
 
 def test_table_shows_paired_differences(tmp_path, monkeypatch):
     """Rooms of very different difficulty do not hide a small constant gain."""
-    monkeypatch.setattr(tiny_world, "KEPT", tmp_path)
+    monkeypatch.setattr(questions, "KEPT", tmp_path)
     hard = np.linspace(0.1, 5.0, 50)
-    question = tiny_world.QUESTIONS["pairs"]
+    question = questions.QUESTIONS["pairs"]
     for arm, method, gain in (("pairs", "pairwise", 0.0), ("four_views", "mvd", 0.1)):
         scores = {name: list(hard - gain) for name in question.numbers}
-        path = tiny_world.kept_file(arm, 1, 500)
+        path = questions.kept_file(arm, 1, 500)
         path.write_text(json.dumps({f"{method} 4": scores}))
-    text = tiny_world.table(question, 1, {"pairs": 500, "four_views": 500})
+    text = tables.table(question, 1, {"pairs": 500, "four_views": 500})
     assert "(-0.1 [-0.1, -0.1])" in text
     assert "not run yet" in text  # mvd_middle
-    missing = tiny_world.table(question, 2, {"pairs": 500, "four_views": 500})
+    missing = tables.table(question, 2, {"pairs": 500, "four_views": 500})
     assert "(-0.1" not in missing
 
 
 def test_as_many_seeds_are_shown_as_all_rows_have(tmp_path, monkeypatch):
     """Each seed's difference stands beside the interval; a seed that lacks a row is left out."""
-    monkeypatch.setattr(tiny_world, "KEPT", tmp_path)
-    question = tiny_world.QUESTIONS["later"]
+    monkeypatch.setattr(questions, "KEPT", tmp_path)
+    question = questions.QUESTIONS["later"]
     steps = dict.fromkeys(question.arms, 500)
     for seed in (1, 2, 3):
         for row in question.rows[: 2 if seed == 3 else None]:
-            path = tiny_world.kept_file(row.arm, seed, 500)
+            path = questions.kept_file(row.arm, seed, 500)
             kept = json.loads(path.read_text()) if path.exists() else {}
             gain = 0.1 * seed * (row.arm == "four_views_later")
             kept[f"{row.method} 4"] = {name: [1.0 - gain] * 4 for name in question.numbers}
             path.write_text(json.dumps(kept))
-    assert tiny_world.judged_seeds(question, 3, steps) == 2
-    assert "(-0.15 [-0.2, -0.1]; -0.1, -0.2)" in tiny_world.table(question, 2, steps)
+    assert tables.judged_seeds(question, 3, steps) == 2
+    assert "(-0.15 [-0.2, -0.1]; -0.1, -0.2)" in tables.table(question, 2, steps)
