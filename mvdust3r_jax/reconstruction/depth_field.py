@@ -15,14 +15,15 @@ _LENGTH, _DEVIATION, _NOISE = 0.3, 0.1, 0.05
 # More values than these say little more, and the time grows with their cube.
 _MOST_VALUES = 400
 _REWEIGHTED = 6
-# Every so many-th value is held back; the error there must fall to this share.
-_HELD_EVERY, _WORTH_SHARE = 5, 0.8
+# Every so many-th value is held back; the error there must fall to this share. Values smaller than
+# this say nothing: what is triangulated of features is itself off by about a hundredth.
+_HELD_EVERY, _WORTH_SHARE, _WORTH = 5, 0.8, 0.02
 
 
 def depth_field(
     pixel_px: Float[np.ndarray, "n 2"], values: Float[np.ndarray, "n"], height: int, width: int
 ) -> Float[np.ndarray, "H W"]:
-    """The field, 0 everywhere if it does not bring values that were held back nearer.
+    """The field; 0 everywhere for tiny values, or if it does not bring those held back nearer.
 
     Args:
       pixel_px: column and row of each value.
@@ -37,7 +38,8 @@ def depth_field(
     x_fit, y_fit = x[~held], y[~held]
     weights = _weights(x_fit, y_fit, values[~held])
     guess = np.sum(_near(y[held], y_fit) * _near(x[held], x_fit) * weights, axis=1)
-    if np.median(np.abs(values[held] - guess)) > _WORTH_SHARE * np.median(np.abs(values[held])):
+    error = np.median(np.abs(values[held]))
+    if error < _WORTH or np.median(np.abs(values[held] - guess)) > _WORTH_SHARE * error:
         return np.zeros((height, width))
     return _near(rows, y) * _weights(x, y, values) @ _near(columns, x).T
 

@@ -37,6 +37,13 @@ def test_far_from_all_values_it_is_zero():
     assert np.abs(field[:, : WIDTH // 4]).max() > 0.05 and np.abs(field[:, -4:]).max() < 0.005
 
 
+def test_values_as_small_as_errors_of_features_move_nothing():
+    """The field that is found above, at a tenth of its size."""
+    pixel_px, values = values_at(np.random.default_rng(0), 1000, noise=0.0)
+    assert depth_field(pixel_px, values, HEIGHT, WIDTH).any()
+    assert not depth_field(pixel_px, 0.1 * values, HEIGHT, WIDTH).any()
+
+
 def test_values_without_a_pattern_move_nothing():
     """What does not foretell the values held back is not applied."""
     rng = np.random.default_rng(2)
