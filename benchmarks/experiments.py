@@ -176,13 +176,13 @@ def paired(records: Mapping[str, Sequence[dict]]) -> dict[tuple, dict]:
 
     records: of each evaluation, by its label. The best and what knows the truth have none.
     """
-    knowing = {method.name for method in METHODS.values() if method.knows_truth}
+    oracles = [method.name for method in METHODS.values() if method.knows_truth]
     labeled = [
         record | {"method": _labeled(label, record["method"])}
         for label, found in records.items()
         for record in found
     ]
-    knowing = {_labeled(label, method) for label in records for method in knowing}
+    knowing = {_labeled(label, method) for label in records for method in oracles}
     rows = summary.summarize(labeled, [], knowing)
     keys = ("dataset", "views", "method")
     return {tuple(row[k] for k in keys): row["against"] for row in rows if "against" in row}

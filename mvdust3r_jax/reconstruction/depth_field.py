@@ -35,11 +35,12 @@ def depth_field(
     keep = np.random.default_rng(0).permutation(len(values))[:_MOST_VALUES]
     x, y, values = x[keep], y[keep], values[keep]
     held = np.arange(len(values)) % _HELD_EVERY == 0
-    x_fit, y_fit = x[~held], y[~held]
-    weights = _weights(x_fit, y_fit, values[~held])
-    guess = np.sum(_near(y[held], y_fit) * _near(x[held], x_fit) * weights, axis=1)
     error = np.median(np.abs(values[held]))
-    if error < _WORTH or np.median(np.abs(values[held] - guess)) > _WORTH_SHARE * error:
+    if error < _WORTH:
+        return np.zeros((height, width))
+    bumps = _near(x[held], x[~held]) * _near(y[held], y[~held])
+    guess = bumps @ _weights(x[~held], y[~held], values[~held])
+    if np.median(np.abs(values[held] - guess)) > _WORTH_SHARE * error:
         return np.zeros((height, width))
     return _near(rows, y) * _weights(x, y, values) @ _near(columns, x).T
 

@@ -39,8 +39,9 @@ def test_equal_time_is_the_cheapest_arms():
     assert steps == {"one_path": 3000, "four_paths_apart": 1500, "four_paths": 1000}
 
 
-def test_an_arm_that_went_on_is_not_judged_as_what_it_was(tmp_path):
+def test_an_arm_that_went_on_is_not_judged_as_what_it_was(tmp_path, monkeypatch):
     """A folder at step 20 says nothing of step 10; at step 10 it is taken as it is."""
+    monkeypatch.setattr(tiny_world, "run", lambda command: pytest.fail(f"ran {command}"))
     (tmp_path / "pairs_1" / tiny_world.NEWEST / "20").mkdir(parents=True)
     (tmp_path / "pairs_2" / tiny_world.NEWEST / "10").mkdir(parents=True)
     runs = tiny_world.Runs(tmp_path, 10)
