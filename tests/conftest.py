@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 
-from tests.xla_flags import xla_flags
+from tests.xla_flags import FUSION_EMITTERS_ONLY, xla_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", xla_flags(8))
@@ -120,7 +120,7 @@ from mvdust3r_jax.storage import user_cache  # noqa: E402
 
 # Tests run in float32 on every CPU, and no program is compiled with more effort than said above.
 machine.WORTH_BFLOAT16 = float("inf")
-kept_programs._QUICK_OPTIONS = {}
+kept_programs._QUICK_OPTIONS = ()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -176,8 +176,9 @@ def programs(request):
 def _as_users(*args, _make=compiler.get_compile_options, **options):
     """What jax compiles with, but for the flag above."""
     made = _make(*args, **options)
-    made.env_option_overrides = [
-        *made.env_option_overrides,
-        ("xla_cpu_use_fusion_emitters", "True"),
-    ]
+    if not FUSION_EMITTERS_ONLY:
+        made.env_option_overrides = [
+            *made.env_option_overrides,
+            ("xla_cpu_use_fusion_emitters", "True"),
+        ]
     return made

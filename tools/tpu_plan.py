@@ -63,9 +63,11 @@ CHIPS = {
     "v5p": Chip(459e12, 600e9),
     "v6e": Chip(918e12, 448e9),
 }
-# How much time the compiler may take for a faster program, -1 to 1. At 0, its own choice, layers
-# took ten times as long to compile and used less memory, so what fits at -1 is no overstatement.
-EFFORT = -1.0
+# How much the compiler may do for a faster program (https://openxla.org/xla/effort_levels). At its
+# own choice layers took ten times as long to compile and used less memory, so what fits at O0 is no
+# overstatement.
+LEVELS = {"O0": 9, "O1": 19, "O2": 29, "O3": 39}
+LEVEL = "O0"
 # Share of peak that the estimate assumes for matrix products.
 ASSUMED_UTILIZATION = 0.4
 
@@ -99,10 +101,10 @@ def compile_for(
     devices: Any,
     per_device: int,
     num_inputs: int,
-    effort: float = EFFORT,
+    level: str = LEVEL,
 ):
     """The compiled steps of training and evaluation, ``per_device`` samples on each device."""
-    options = {"exec_time_optimization_effort": effort}
+    options = {"optimization_level": LEVELS[level]}
     count, view_shards = len(devices), config.mesh[1]
     shape = count // view_shards, view_shards
     spread = spread_by(config.parallel, shape, devices, config.slices, config.gather)
@@ -136,7 +138,7 @@ def plan(
     topology: str,
     per_device: int,
     num_inputs: int,
-    effort: float = EFFORT,
+    level: str = LEVEL,
 ) -> dict:
     """One row of the table; ``fits`` is False, with the compiler's words, when memory is short."""
     devices = devices_of(topology, config.slices)
@@ -152,7 +154,7 @@ def plan(
         "accumulation": config.accumulation,
         "global_batch": per_device * len(devices) // config.mesh[1],
         "remat": config.remat,
-        "effort": effort,
+        "level": level,
     }
     started, started_cpu = time.perf_counter(), time.process_time()
 
@@ -161,7 +163,7 @@ def plan(
         return {"compile_s": wall, "compile_cpu_s": cpu}
 
     try:
-        compiled, judged = compile_for(config, devices, per_device, num_inputs, effort)
+        compiled, judged = compile_for(config, devices, per_device, num_inputs, level)
     except jax.errors.JaxRuntimeError as error:
         found = re.search(r"Used [\d.]+[GM] of [\d.]+[GM] hbm", str(error))
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -217,7 +219,7 @@ def main() -> None:
     parser.add_argument("--topology", default="v5e:16x16", help="(default: %(default)s)")
     parser.add_argument("--per_device", type=int, help="samples a device; default: all shared")
     parser.add_argument("--views", type=int, help="input views; default: the config's largest")
-    parser.add_argument("--effort", type=float, default=EFFORT, help="of the compiler, -1 to 1")
+    parser.add_argument("--level", choices=LEVELS, default=LEVEL, help="of the compiler's effort")
     parser.add_argument("--no_flops", action="store_true", help="skip the unrolled count")
     parser.add_argument("--json", type=Path, help="append the row to this file")
     parser.add_argument("--table", type=Path, metavar="JSON", help="only print this file's rows")
@@ -238,7 +240,7 @@ def main() -> None:
     if per_device is None:
         count = len(devices_of(args.topology, config.slices))
         per_device = max(config.data.batch_size * config.mesh[1] // count, 1)
-    row = plan(config, args.topology, per_device, num_inputs, args.effort)
+    row = plan(config, args.topology, per_device, num_inputs, args.level)
     if row["fits"] and not args.no_flops:
         chip = CHIPS[kind]
         row["tflop"] = count_flops(config, per_device, num_inputs) / 1e12

@@ -24,21 +24,33 @@ FIRST_VIDEO = "V:0"
 _TIMEOUT_S = 300
 _MAX_FRAME_PIXELS = 64_000_000
 _LONGEST_COMPLAINT = 200
+# The first release with every option that is used here, and what earlier ones say.
+OLDEST = "5.1"
+_SIGN_OF_AGE = b"Unrecognized option"
 
 
 def read(path: Path, *options: str, stream: str = FIRST_VIDEO) -> subprocess.CompletedProcess:
     """Run ffmpeg on one stream of a file; it may read nothing but that file. Its output is bytes.
 
     Raises:
-      ImageError: it took too long. ModuleNotFoundError: without imageio-ffmpeg.
+      ImageError: it took too long, or was ended by a signal. RuntimeError: this ffmpeg is too old.
+      ModuleNotFoundError: without imageio-ffmpeg.
     """
     command = [program(), "-nostdin", "-hide_banner", "-protocol_whitelist", "file,pipe"]
     command += ["-format_whitelist", DEMUXERS, "-max_pixels", str(_MAX_FRAME_PIXELS)]
     command += ["-i", f"file:{path}", "-map", f"0:{stream}", *options, "-"]
     try:
-        return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise ImageError(f"{path}: decoding took longer than {_TIMEOUT_S} s") from error
+    if done.returncode < 0:
+        error = ImageError(f"{path} made ffmpeg end by signal {-done.returncode} ({command[0]})")
+        error.add_note("convert it to MP4, or let $IMAGEIO_FFMPEG_EXE name another ffmpeg")
+        raise error
+    if done.returncode and _SIGN_OF_AGE in done.stderr:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[0]
+        raise RuntimeError(f"{command[0]} is too old: ffmpeg {OLDEST} is needed ({said})")
+    return done
 
 
 def write(chunks: Iterable[memoryview], *options: str, task: str) -> None:

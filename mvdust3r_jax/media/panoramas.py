@@ -15,8 +15,11 @@ from mvdust3r_jax.media.kinds import ImageError
 
 # Google's description of panoramas, as an attribute or as an element of XMP.
 _PHOTO = re.compile(rb"GPano:ProjectionType\s*(?:=\s*[\"']|>)\s*([\w ]+)")
-# How ffmpeg names two pictures within one frame, and what maps a sphere to it.
-_STEREO = re.compile(r"Stereo 3D: (side by side|top and bottom|checkerboard|interleaved \w+)")
+# How ffmpeg names two pictures within one frame (7.0 and before: "stereo3d"), and what maps a
+# sphere to it.
+_STEREO = re.compile(
+    r"(?:Stereo 3D|stereo3d): (side by side|top and bottom|checkerboard|interleaved \w+)"
+)
 _SPHERE = re.compile(
     r"[Ss]pherical(?: Mapping)?: ((?:tiled |half )?equirectangular|cubemap|fisheye|parametric)"
 )

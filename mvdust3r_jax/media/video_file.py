@@ -143,8 +143,7 @@ def thumbnails(video: Video, side: int, step: int) -> tuple[np.ndarray, np.ndarr
     _check_constant(video.path, said)
     if not count:
         raise _damaged(video, "none of its frames could be decoded", said)
-    shown = re.findall(r"pts_time:\s*(\S+).*?duration_time:\s*(\S+)", said)
-    return thumbs, _times(shown, count, step)
+    return thumbs, _times(said, count, step)
 
 
 def _check_constant(path: Path, said: str) -> None:
@@ -159,11 +158,15 @@ def _check_constant(path: Path, said: str) -> None:
     raise told
 
 
-def _times(shown: list[tuple[str, str]], count: int, step: int) -> np.ndarray:
-    """Starts of the frames and the end of the last; by number where the file tells no times."""
+def _times(said: str, count: int, step: int) -> np.ndarray:
+    """Starts of the frames and the end of the last; by number where the file tells no times.
+
+    said: by ffmpeg's showinfo, which in 5.1 told no durations.
+    """
+    shown = re.findall(r"pts_time:\s*(\S+)(?:.*?duration_time:\s*(\S+))?", said)
     try:
         starts = np.array([float(start) for start, _ in shown])
-        last = float(shown[-1][1]) * step if shown else 0.0
+        last = float(shown[-1][1] or 0.0) * step if shown else 0.0
     except ValueError:
         return np.arange(count + 1.0)
     if len(starts) != count or (np.diff(starts) < 0).any():

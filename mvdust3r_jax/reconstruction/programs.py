@@ -8,6 +8,7 @@ are off in a library until `keep_programs`; the command line calls it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -35,8 +36,9 @@ _TRACED_FROM = (
 )
 # Of XLA on CPUs, for programs that run for tenths of a second: its older way of writing loops and
 # less of LLVM's work compile these in two thirds of the time, and they run as fast. Larger networks
-# run half as long again with it.
-_QUICK_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+# run half as long again with it. Where XLA has no older way any more, less of LLVM's work alone.
+_LESS_OF_LLVM = {"xla_backend_optimization_level": 1}
+_QUICK_OPTIONS = (_LESS_OF_LLVM | {"xla_cpu_use_fusion_emitters": False}, _LESS_OF_LLVM)
 _QUICK_BELOW_FLOPS = 5e10
 # Settings of JAX that change what is traced.
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
@@ -163,11 +165,10 @@ def _lowered(exported: jax_export.Exported, arguments: list[Any]) -> jax.stages.
 
 def _compiled(lowered: jax.stages.Lowered, flops: float) -> jax.stages.Compiled:
     if flops < _QUICK_BELOW_FLOPS and jax.default_backend() == "cpu":
-        try:
-            return lowered.compile(_QUICK_OPTIONS)
-        # Another version of XLA, without the options.
-        except jax.errors.JaxRuntimeError:
-            pass
+        for options in _QUICK_OPTIONS:
+            # Another version of XLA, without the options.
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                return lowered.compile(options)
     return lowered.compile()
 
 

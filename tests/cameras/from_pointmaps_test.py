@@ -128,9 +128,13 @@ def test_exact_pointmaps_give_exact_poses():
 
 @pytest.mark.parametrize("focal_factor", [1.0, 1.1])
 def test_not_worse_than_opencv(focal_factor):
-    """With noise, 30 % outliers and a wrong focal the median errors do not exceed OpenCV's."""
+    """With noise, 30 % outliers and a wrong focal the median errors do not exceed OpenCV's.
+
+    Of each view over the seeds: a wrong focal length turns one scene by 0.5 degrees and another by
+    1.2, so that a median over scenes too would fall into the gap between them.
+    """
     ours, theirs = [], []
-    for seed in range(3):
+    for seed in range(12):
         points, truth = _views(4, noise=0.03, outliers=0.3, seed=seed)
         focal_px = FOCAL * focal_factor
         found = _poses(points, focal_px=focal_px)
@@ -139,9 +143,9 @@ def test_not_worse_than_opencv(focal_factor):
         oracle = np.stack([_opencv_pose(p, focal_px) for p in points])
         theirs.append(_errors(np.float32(oracle), truth))
     ours, theirs = np.array(ours), np.array(theirs)
-    # 5 %: two estimators of the same truth from the same noise.
-    medians = np.median(ours, axis=(0, 2)), 1.05 * np.median(theirs, axis=(0, 2))
-    assert np.all(medians[0] <= medians[1]), medians
+    # 10 %: two estimators of the same truth from the same noise.
+    medians = np.median(ours, axis=0), np.median(theirs, axis=0)
+    assert np.all(medians[0] <= 1.1 * medians[1]), medians
 
 
 def test_confidence_hides_pixels():

@@ -9,19 +9,10 @@ from PIL import Image
 from mvdust3r_jax.media import video_frames
 from mvdust3r_jax.media.kinds import ImageError
 from tests.media import profiles
+from tests.media.clips import encode, uneven
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 QUARTERS = np.array([[200, 50, 50], [50, 160, 60], [40, 60, 200], [235, 235, 235]])
-
-
-def encode(path, frames, kind, *options, rate=10):
-    """Write frames [n, h, w, 3] with ffmpeg; kind is their layout in memory."""
-    height, width = frames.shape[1:3]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-f", "rawvideo"]
-    command += ["-pix_fmt", kind, "-s", f"{width}x{height}", "-r", str(rate), "-i", "-"]
-    command += [*options, str(path)]
-    subprocess.run(command, input=np.ascontiguousarray(frames).tobytes(), check=True)
-    return path
 
 
 def quarters(colors, full, side=128, count=4):
@@ -45,11 +36,7 @@ def h264(matrix, primaries="unknown", transfer="unknown", told=True):
 
 def test_even_is_even_in_time(tmp_path):
     """30 frames a second, then two: the brightness of the chosen frames grows evenly."""
-    times = np.concatenate([np.arange(60) / 30, 2 + np.arange(20) / 2])
-    frames = np.broadcast_to((20 * times).astype(np.uint8)[:, None, None, None], (80, 32, 32, 3))
-    setpts = "setpts='if(lt(N,60),N/30,2+(N-60)/2)/TB'"
-    options = ["-vf", setpts, "-fps_mode", "passthrough", "-c:v", "libx264", "-bf", "0"]
-    path = encode(tmp_path / "a.mp4", frames, "rgb24", *options, rate=30)
+    path = uneven(tmp_path / "a.mp4")
     shown = video_frames.read_frames(path, 6, "even")
     brightness = [photo.pixels.mean() for photo in shown]
     np.testing.assert_allclose(brightness, [20, 60, 100, 140, 180, 220], atol=6)

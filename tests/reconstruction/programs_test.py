@@ -161,7 +161,7 @@ def test_keys_follow_every_module_that_is_traced():
 
 def test_programs_of_little_work_are_compiled_with_little_effort(monkeypatch):
     """The small network of eight photographs is one, a published one of two is not."""
-    monkeypatch.setattr(programs, "_QUICK_OPTIONS", {"quick": True})  # none in tests (conftest)
+    monkeypatch.setattr(programs, "_QUICK_OPTIONS", ({"quick": True},))  # none in tests (conftest)
     flops = [
         forward_flops(VARIANTS[name], views=views, num_refs=1, height=size, width=size)["total"]
         for name, views, size in (("room_mvd", 8, 128), ("mvd", 2, 224))
@@ -194,11 +194,21 @@ def test_networks_say_how_much_they_compute(model, monkeypatch, reference, cross
     assert told and all(flops > 0 for flops in told)
 
 
-def test_an_xla_without_the_options_compiles_all_the_same(monkeypatch):
-    monkeypatch.setattr(programs, "_QUICK_OPTIONS", {"xla_no_such_option": False})
+@pytest.mark.parametrize("known", [(), ({"xla_backend_optimization_level": 1},)])
+def test_an_xla_without_the_options_compiles_all_the_same(monkeypatch, known):
+    """By those that it knows, or by none."""
+    monkeypatch.setattr(programs, "_QUICK_OPTIONS", ({"xla_no_such_option": False}, *known))
     lowered = jax.jit(jnp.sin).lower(1.0)
+    tried, compile_it = [], jax.stages.Lowered.compile
+
+    def compiled(self, options=None):
+        tried.append(options)
+        return compile_it(self, options)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
     for flops in (1.0, 1e15):
         assert programs._compiled(lowered, flops)(1.0) == jnp.sin(1.0)
+    assert tried == [{"xla_no_such_option": False}, known[0] if known else None, None]
 
 
 @pytest.mark.parametrize("why", ["no home", "not mine", "not writable"])

@@ -31,7 +31,7 @@ shapes += [(cameras, 4, 4), (cameras, 3, 3)]
 arrays = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding) for shape in shapes]
 step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True))
 # The least effort of the compiler: ten times as fast, and programs that need more memory, not less.
-options = {"exec_time_optimization_effort": -1.0}
+options = {"optimization_level": 9}  # O0
 memory = step.lower(*arrays).compile(options).memory_analysis()
 print("bytes", memory.argument_size_in_bytes + memory.output_size_in_bytes
       + memory.temp_size_in_bytes)

@@ -18,6 +18,6 @@ def test_training_and_evaluation_are_both_counted(monkeypatch, way, slices):
     config.variant, config.parallel, config.slices, config.num_refs = "planned", way, slices, 1
     config.data.height = config.data.width = 8
     config.data.num_targets = 0
-    compiled = tpu_plan.compile_for(config, jax.devices(), 1, 2, 0.0)
+    compiled = tpu_plan.compile_for(config, jax.devices(), 1, 2, "O2")
     sizes = [program.memory_analysis().argument_size_in_bytes for program in compiled]
     assert len(sizes) == 2 and min(sizes) > 10_000
