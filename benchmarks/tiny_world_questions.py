@@ -79,10 +79,9 @@ def steps_in_equal_time(question: Question, costs: dict[str, float], steps: int)
 
 def plans(question: Question, costs: dict[str, float], steps: int) -> dict[str, dict[str, int]]:
     """What each table of a question is called, and the steps of every arm in it."""
-    found = {
-        "Equally many steps": dict.fromkeys(question.arms, steps),
-        "Equal time": steps_in_equal_time(question, costs, steps),
-    }
+    found = {"Equally many steps": dict.fromkeys(question.arms, steps)}
+    if len(question.arms) > 1:
+        found["Equal time"] = steps_in_equal_time(question, costs, steps)
     if question.goes_on:
         found["Twice the steps"] = dict.fromkeys(question.arms, 2 * steps)
     return found

@@ -44,6 +44,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.methods = "constant,mean,oracle,mvd,mvdp,mvdp_best,pairwise"
     config.num_refs = 4  # paths of mvdp, mvdp_auto, mvdp_best, points
     config.window = 4  # views at once of mvd_windows
+    # Standard deviation, in pixels at the mean distance, of the Gaussians of 'points'
+    config.splat_px = 0.6
     config.mean_samples = 200  # training trajectories that 'mean' averages over
 
     # Pairwise baseline: its own weights, '' = the same as for the other methods

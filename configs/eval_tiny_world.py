@@ -16,5 +16,6 @@ def get_config():
     config.num_targets = "0"
     config.methods = "mean,mvd"
     config.batch_per_device = 8
+    config.splat_px = 0.3  # best of 0.02 to 3 on 40 validation rooms
     config.pictures = 1
     return config

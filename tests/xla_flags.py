@@ -2,8 +2,8 @@
 
 from importlib.metadata import version
 
-# The older way of writing loops, and with it the flag, is gone from later releases: a flag that is
-# not known ends the process without a word in pytest's log.
+# The older way of writing loops, and with it the flag, went between 0.11.0 and 0.11.2: a flag that
+# is not known ends the process without a word in pytest's log.
 FUSION_EMITTERS_ONLY = tuple(map(int, version("jaxlib").split(".")[:2])) >= (0, 11)
 
 

@@ -80,15 +80,17 @@ def oracle_prediction(batch: Batch, num_inputs: int) -> Prediction:
     return Prediction(truth.points, opacities, gaussians)
 
 
-def fixed_splats(prediction: Prediction, batch: Batch) -> Prediction:
-    """The predicted points, each an opaque round Gaussian; all are of one size.
+def fixed_splats(prediction: Prediction, batch: Batch, spread_px: float) -> Prediction:
+    """The predicted points, each an opaque round Gaussian; all of a scene are of one size.
 
-    That of a pixel at the scene's mean distance: what points alone can show of a new view.
+    What points alone can show of a new view.
+
+    spread_px: standard deviation in pixels, seen from the scene's mean distance.
     """
     num_inputs = prediction.points.shape[1]
     valid = known_depth(batch)[:, :num_inputs]
     distance = mean_distance(prediction.points, valid)
-    spread = _ORACLE_SPREAD * distance / batch.intrinsics[:, 0, 0, 0]
+    spread = spread_px * distance / batch.intrinsics[:, 0, 0, 0]
     scales = jnp.broadcast_to(spread[:, None, None, None, None], prediction.points.shape)
     gaussians = _round_splats(scales, jnp.full(prediction.confidence.shape, 0.99))
     return prediction.replace(gaussians=gaussians)

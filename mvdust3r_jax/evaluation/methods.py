@@ -29,7 +29,8 @@ class Settings:
 
     num_refs: references of methods of several paths, at most ``num_inputs``. at_once: views that
     ``mvd_windows`` takes at a time. graph, window, steps, pairs_at_once: of the pairwise baseline.
-    mean: mean pointmaps [V, H, W, 3] of the training split, for the method 'mean'.
+    splat_px: size of the Gaussians of 'points', see `baselines.fixed_splats`. mean: mean pointmaps
+    [V, H, W, 3] of the training split, for the method 'mean'.
     """
 
     num_inputs: int
@@ -39,6 +40,7 @@ class Settings:
     window: int
     steps: int
     pairs_at_once: int
+    splat_px: float
     mean: np.ndarray | None = None
 
 
@@ -116,7 +118,8 @@ def _in_windows(job: Job) -> Estimate:
 
 def _points_alone(job: Job) -> Estimate:
     prediction = job.predict(networks.predict, num_refs=job.refs())
-    return job.posed(job.run("splats", baselines.fixed_splats, prediction, job.batch))
+    size = {"spread_px": job.settings.splat_px}
+    return job.posed(job.run("splats", baselines.fixed_splats, prediction, job.batch, **size))
 
 
 def _pairwise(job: Job) -> Estimate:

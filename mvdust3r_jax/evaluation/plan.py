@@ -32,6 +32,7 @@ class Options:
     pairwise_window: int = 4
     pairwise_steps: int = 300
     pairwise_batch: int = 8
+    splat_px: float = 0.6
     batch_per_device: int = 1
     devices: int = 0
     chamfer: str = "auto"
@@ -44,6 +45,8 @@ class Options:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        if not self.splat_px > 0:
+            raise ValueError(f"splat_px must be above 0, got {self.splat_px}")
 
     def settings(self, num_inputs: int) -> Settings:
         """The part that methods see."""
@@ -55,6 +58,7 @@ class Options:
             window=self.pairwise_window,
             steps=self.pairwise_steps,
             pairs_at_once=self.pairwise_batch,
+            splat_px=self.splat_px,
         )
 
 

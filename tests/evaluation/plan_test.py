@@ -105,6 +105,7 @@ def test_numbers_of_views():
         ("pairwise_graph", "foo", "pairwise_graph must be one of .*'complete'.*got 'foo'"),
         ("chamfer", "foo", "chamfer must be one of .*'kdtree'.*got 'foo'"),
         ("devices", -1, "devices must be at least 0"),
+        ("splat_px", float("nan"), "splat_px must be above 0, got nan"),
     ],
 )
 def test_options_that_make_no_sense(field, value, said):

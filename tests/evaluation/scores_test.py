@@ -72,6 +72,17 @@ def test_best_path_is_chosen_by_the_truth():
     np.testing.assert_allclose(np.asarray(chosen.points)[0], exact[1][0])
 
 
+def test_fixed_splats_are_as_wide_as_so_many_pixels():
+    """A point at the scene's mean distance is seen that wide, in every view and scene."""
+    batch = jax.tree.map(jnp.asarray, box_views(np.random.default_rng(0), 2, VIEWS, SIZE, SIZE))
+    truth = oracle_prediction(batch, VIEWS)
+    splats = fixed_splats(truth, batch, spread_px=1.5).gaussians
+    distance = np.linalg.norm(np.asarray(truth.points), axis=-1).mean(axis=(1, 2, 3))
+    seen_px = np.asarray(batch.intrinsics)[:, 0, 0, 0] * splats.scales[:, 0, 0, 0, 0] / distance
+    np.testing.assert_allclose(seen_px, 1.5, rtol=1e-5)
+    assert np.ptp(splats.scales, axis=(1, 2, 3, 4)).max() == 0
+
+
 def test_fixed_splats_show_true_points_as_the_oracle_does_nearly():
     """Points of the truth as splats of one size render the new view better than gray."""
     batch = jax.tree.map(
@@ -81,7 +92,7 @@ def test_fixed_splats_show_true_points_as_the_oracle_does_nearly():
     batch = batch.replace(images=jnp.asarray(waves))
     true = oracle_prediction(batch, VIEWS)
     psnr = {}
-    for name, prediction in (("oracle", true), ("fixed", fixed_splats(true, batch))):
+    for name, prediction in (("oracle", true), ("fixed", fixed_splats(true, batch, spread_px=0.6))):
         estimate = add_poses(prediction, batch, FIRST)
         images = scores.novel_views(estimate, batch, sh_degree=0, max_scale=1.0)
         psnr[name] = np.asarray(scores.score_images_plain(images, waves[:, VIEWS:])["psnr_db"])[0]

@@ -12,7 +12,7 @@ COLORS = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0,
 
 
 def palette(indices, colors=COLORS):
-    image = Image.fromarray(indices.astype(np.uint8), "P")
+    image = Image.frombytes("P", indices.shape[::-1], indices.astype(np.uint8).tobytes())
     image.putpalette(colors[:768])
     return image
 

@@ -62,7 +62,7 @@ def prepare_once(config, fresh=True):
 
 def run(folder, way, **fields):
     """Trains, and says how many arrays of the state were cut over processes when it was saved."""
-    VARIANTS["pods"], sharded.MIN_SHARDED_SIZE = NETWORK, 256
+    VARIANTS["pods"], least = NETWORK, sharded.MIN_SHARDED_SIZE
     save, cut = Checkpoints.save, []
 
     def counted(self, step, state, *args, **options):
@@ -70,11 +70,12 @@ def run(folder, way, **fields):
         cut.append(sum(not x.is_fully_addressable and not x.is_fully_replicated for x in arrays))
         return save(self, step, state, *args, **options)
 
-    Checkpoints.save, train.prepare = counted, prepare_once
+    Checkpoints.save, train.prepare, sharded.MIN_SHARDED_SIZE = counted, prepare_once, 256
     try:
         assert train.train(config_of(way, **fields), Path(folder)) == train.FINISHED
     finally:
-        Checkpoints.save, train.prepare = save, _prepare
+        Checkpoints.save, train.prepare, sharded.MIN_SHARDED_SIZE = save, _prepare, least
+        del VARIANTS["pods"]
     print("CUT", way, max(cut), flush=True)
 
 
