@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import jax
+import psutil
 
 from mvdust3r_jax.models import attention, sizes
 from mvdust3r_jax.models.config import ModelConfig
@@ -166,17 +167,8 @@ def free_bytes() -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    candidates = [_meminfo_available(), _container_available()]
-    return int(_USABLE_SHARE * min([c for c in candidates if c is not None] or [1 << 62]))
-
-
-def _meminfo_available() -> int | None:
-    try:
-        with open("/proc/meminfo") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) << 10
-    except (OSError, KeyError, ValueError):
-        return None
+    free, container = psutil.virtual_memory().available, _container_available()
+    return int(_USABLE_SHARE * (free if container is None else min(free, container)))
 
 
 def _container_available() -> int | None:
