@@ -11,12 +11,12 @@ import numpy as np
 from mvdust3r_jax.models.config import ModelConfig
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Network:
     """``variables``: ``{"params", "batch_stats"}`` of ``MVDust3r(config)``."""
 
     config: ModelConfig
-    variables: dict[str, Any]
+    variables: dict[str, Any] = dataclasses.field(repr=False)
 
 
 def random_variables(config: ModelConfig) -> dict[str, Any]:

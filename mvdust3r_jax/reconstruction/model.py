@@ -14,7 +14,7 @@ from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights.places import find_weights
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Model(Network):
     """A network with its weights on the device, and what a reconstruction says of it.
 

@@ -13,7 +13,7 @@ from mvdust3r_jax.storage.results import parts_of, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, SceneArrays
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Scene(SceneArrays):
     """What `reconstruct` returns; its fields are those of `SceneArrays`."""
 

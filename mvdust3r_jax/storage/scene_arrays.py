@@ -60,7 +60,8 @@ class Refinement:
     why: str
 
 
-@dataclasses.dataclass
+# Arrays have no single truth value, so two scenes cannot be compared field by field.
+@dataclasses.dataclass(eq=False, repr=False)
 class SceneArrays:
     """A reconstructed scene as arrays: what exports and the viewer read.
 
@@ -95,6 +96,17 @@ class SceneArrays:
     reference: int = 0
     reference_margin: float | None = None
     refinement: Refinement | None = None
+
+    def __repr__(self) -> str:
+        views, height, width = self.confidence.shape
+        parts = [
+            f"{views} views of {height} x {width}",
+            f"reference {self.names[self.reference]!r}",
+            f"{int(self.pose_ok.sum())} cameras found",
+            "no Gaussians" if self.gaussians is None else "with Gaussians",
+            f"unit: {self.unit}",
+        ]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
     def colors(self) -> Float[np.ndarray, "V H W 3"]:

@@ -34,6 +34,21 @@ def test_what_is_saved_comes_back(saved):
             assert a == b, field.name
 
 
+def test_a_scene_says_in_a_line_what_it_is():
+    """A notebook shows what a cell ends with: not the arrays."""
+    scene = box_room(2)
+    shown = repr(scene)
+    assert "\n" not in shown and len(shown) < 200
+    assert f"2 views of {scene.depth.shape[1]} x {scene.depth.shape[2]}" in shown
+    assert repr(scene.names[scene.reference]) in shown
+
+
+def test_scenes_can_be_told_apart():
+    """By identity: a set or a cache may hold them."""
+    one, other = box_room(2), box_room(2)
+    assert one != other and one in {one}
+
+
 def rewritten(path, arrays, name, value):
     """A copy with one array exchanged, or left out where the value is None."""
     arrays = {k: v for k, v in (arrays | {name: value}).items() if v is not None}
