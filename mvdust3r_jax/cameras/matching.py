@@ -1,7 +1,8 @@
 """Which camera of a file is a photograph's: the longest end of the path that both share.
 
 Endings do not count, composed and decomposed letters are the same, and so are the separators of
-Windows; exported names have "_" for white space, and are made distinct (`media.names`).
+Windows; exported names have "_" for white space and what disks refuse, and are made distinct
+(`media.names`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from mvdust3r_jax.cameras.entries import CameraError, Entry
-from mvdust3r_jax.media.names import distinct, numbered, path_parts, printable, without_ending
+from mvdust3r_jax.media.names import (
+    distinct,
+    numbered,
+    path_parts,
+    portable,
+    printable,
+    without_ending,
+)
 
 
 def matched(path: Path, names: Sequence[str], entries: Sequence[Entry]) -> list[Entry]:
@@ -26,7 +34,7 @@ def matched(path: Path, names: Sequence[str], entries: Sequence[Entry]) -> list[
     own = distinct([PurePath(n).name for n in names], [PurePath(n).parent.name for n in names])
     for k, name in enumerate(names):
         ours = _parts(name)
-        named = (ours[-1], own[k], numbered(k, own[k]))
+        named = (ours[-1], own[k], numbered(k, portable(own[k])))
         spelled = next((s for s in map(_spellings, named) if s & by_spelling.keys()), set())
         candidates = sorted({i for s in spelled for i in by_spelling.get(s, ())})
         if not candidates:
@@ -73,8 +81,8 @@ def _parts(path: str) -> list[str]:
 
 
 def _spellings(name: str) -> set[str]:
-    """A file's name with and without ending, white space as "_"."""
-    return {"_".join(text.split()) for text in (name, without_ending(name))}
+    """A file's name with and without ending, as exports have it."""
+    return {portable(text) for text in (name, without_ending(name))}
 
 
 def few(names: Sequence[str]) -> str:

@@ -106,7 +106,9 @@ def _explain(error: Exception, console: Console) -> int:
     if isinstance(error, OSError) and error.strerror:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hints.append("free some space; results go to --out, kept programs to the user's cache")
-        console.fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "), *hints)
+        # Of two names, as of a renaming, the second is the one that was meant to be.
+        name = error.filename2 or error.filename or ""
+        console.fail(f"{name}: {error.strerror}".lstrip(": "), *hints)
         return EXIT_INPUT
     if isinstance(error, _EXPECTED):
         console.fail(str(error), *hints)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from mvdust3r_jax.export.photographs import file_names
 from mvdust3r_jax.export.posed_views import depth_maps, posed_views, usable_pixels
+from mvdust3r_jax.media.names import are_distinct_files, numbered
 from mvdust3r_jax.storage.results import results_folder
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
@@ -56,8 +57,9 @@ def depth_of_views(scene: SceneArrays) -> np.ndarray:
 def stems(scene: SceneArrays) -> list[str]:
     """A distinct name without ending for each view's files."""
     names = [Path(name).stem for name in file_names(scene)]
-    distinct = len({name.lower() for name in names}) == len(names)
-    return names if distinct else [f"{i:04d}_{name}" for i, name in enumerate(names)]
+    if are_distinct_files(names):
+        return names
+    return [numbered(i, name) for i, name in enumerate(names)]
 
 
 def _write_npz(path: Path, scene: SceneArrays, view: int, depth: np.ndarray) -> None:

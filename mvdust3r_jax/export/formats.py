@@ -30,14 +30,13 @@ from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 
 class Exporter(NamedTuple):
-    """A format: its writer, the name it writes under, what to say about it in ``--help``.
+    """A format: its writer and the name it writes under (`cli.arguments.words` says what).
 
     requirement: the optional module that it takes, None for none; extra: the one that brings it.
     """
 
     function: Callable[[Path, SceneArrays], None]
     file_name: str
-    help: str
     requirement: str | None = None
     extra: str = "demo"
 
@@ -48,23 +47,19 @@ def _write_npz(path: Path, scene: SceneArrays) -> None:
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "ply": Exporter(write_ply, "scene.ply", "colored points with confidence"),
-    "glb": Exporter(write_glb, "scene.glb", "points and camera frusta, y up"),
-    "3dgs": Exporter(write_splat_ply, "gaussians.ply", "Gaussians in the standard 3DGS layout"),
-    "colmap": Exporter(write_colmap, "colmap", "images/ and sparse/0/, as trainers open it"),
-    "colmap-text": Exporter(write_colmap_text, "colmap_text", "the same as text files"),
-    "nerfstudio": Exporter(write_nerfstudio, "nerfstudio", "transforms.json and seed points"),
-    "npz": Exporter(_write_npz, "points.npz", "all arrays, the filtered mask included"),
-    "cameras": Exporter(write_cameras, "cameras.json", "poses and intrinsics, both resolutions"),
-    "preview": Exporter(write_preview, "preview.png", "contact sheet: input, depth, confidence"),
-    "depth": Exporter(write_depth, "depth", "depth and confidence of each view as files"),
-    "mesh": Exporter(
-        write_mesh, "mesh", "surface of the fused depth maps, .ply and .glb", "skimage", "mesh"
-    ),
-    "html": Exporter(write_html, "scene.html", "one self-contained page with a 3-D view"),
-    "mp4": Exporter(
-        write_videos, "videos", "orbit and fly-through of the Gaussians", "imageio_ffmpeg"
-    ),
+    "ply": Exporter(write_ply, "scene.ply"),
+    "glb": Exporter(write_glb, "scene.glb"),
+    "3dgs": Exporter(write_splat_ply, "gaussians.ply"),
+    "colmap": Exporter(write_colmap, "colmap"),
+    "colmap-text": Exporter(write_colmap_text, "colmap_text"),
+    "nerfstudio": Exporter(write_nerfstudio, "nerfstudio"),
+    "npz": Exporter(_write_npz, "points.npz"),
+    "cameras": Exporter(write_cameras, "cameras.json"),
+    "preview": Exporter(write_preview, "preview.png"),
+    "depth": Exporter(write_depth, "depth"),
+    "mesh": Exporter(write_mesh, "mesh", "skimage", "mesh"),
+    "html": Exporter(write_html, "scene.html"),
+    "mp4": Exporter(write_videos, "videos", "imageio_ffmpeg"),
 }
 
 

@@ -1,9 +1,10 @@
 """Photographs for the formats that name image files, where the files given cannot serve.
 
 COLMAP and nerfstudio read a file per view, upright and at the original size. Frames of a video are
-no files; photographs may be turned by EXIF, or share their names. They are then written as
-``images/NAME.jpg`` in the output folder, beside the formats' own folders. A COLMAP folder holds its
-photographs itself, so for it they are copied there also where they serve as they are.
+no files; photographs may be turned by EXIF, or share their names. They are then written into
+``images/`` in the output folder, beside the formats' own folders, under names that every file
+system takes. A COLMAP folder holds its photographs itself, so for it they are copied there also
+where they serve as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from mvdust3r_jax.media.kinds import ImageError
-from mvdust3r_jax.media.names import numbered
+from mvdust3r_jax.media.names import are_distinct_files, numbered, portable
 from mvdust3r_jax.media.photographs import Photo, read_photo
 from mvdust3r_jax.media.picture import read_header
 from mvdust3r_jax.storage.atomic import whole_file
@@ -37,6 +38,7 @@ _PLAIN = {
     "MPO": (_JPEG_SUFFIXES, {"L", "RGB"}),
     "PNG": ({".png"}, {"1", "L", "P", "RGB", "RGBA"}),
 }
+_ENDINGS = {*_JPEG_SUFFIXES, ".png"}
 _QUALITY = 95
 # File systems take names of 255 bytes; numbers and endings come to these.
 _MAX_STEM_BYTES = 230
@@ -51,20 +53,20 @@ def spaceless_names(scene: SceneArrays) -> list[str]:
 
 
 def file_names(scene: SceneArrays) -> list[str]:
-    """Name of each view's file in ``images/``: distinct, without white space, a JPEG's ending.
+    """Name of each view's file in ``images/``: distinct, ending as a JPEG or PNG file.
 
-    What file systems would find too long is cut.
+    White space and what some file systems refuse is "_", what they would find too long is cut.
     """
-    spaceless = ("_".join(str(name).split()) for name in scene.names)
-    names = [_jpeg_name(Path(name).name) for name in spaceless]
-    distinct = len({name.lower() for name in names}) == len(names)
-    return names if distinct else [numbered(i, name) for i, name in enumerate(names)]
+    names = [_picture_name(portable(Path(name).name)) for name in map(str, scene.names)]
+    if are_distinct_files(names):
+        return names
+    return [numbered(i, name) for i, name in enumerate(names)]
 
 
-def _jpeg_name(name: str) -> str:
+def _picture_name(name: str) -> str:
     suffix = Path(name).suffix
     stem, ending = name, ".jpg"
-    if suffix.lower() in _JPEG_SUFFIXES:
+    if suffix.lower() in _ENDINGS:
         stem, ending = name.removesuffix(suffix), suffix
     if len(stem.encode(errors="replace")) <= _MAX_STEM_BYTES:
         return stem + ending
@@ -77,14 +79,13 @@ def written_names(scene: SceneArrays, folder: Path) -> list[str] | None:
     Files that are not upright, of another size than the cameras', or beside a scene of other
     pictures, are somebody else's.
     """
-    for names in (file_names(scene), spaceless_names(scene)):
-        places = [where_it_stands(folder / FOLDER / name) for name in names]
-        # Unlike `Path.is_file`, this is no error for a name that is too long to exist.
-        if all(os.path.isfile(place) for place in places):
-            sizes = scene.original_sizes.tolist()
-            fits = all(_is_upright(p, tuple(s)) for p, s in zip(places, sizes, strict=True))
-            return names if fits and _is_beside(scene, places[0].parents[1]) else None
-    return None
+    names = file_names(scene)
+    places = [where_it_stands(folder / FOLDER / name) for name in names]
+    if not all(os.path.isfile(place) for place in places):
+        return None
+    sizes = scene.original_sizes.tolist()
+    fits = all(_is_upright(p, tuple(s)) for p, s in zip(places, sizes, strict=True))
+    return names if fits and _is_beside(scene, places[0].parents[1]) else None
 
 
 def _is_beside(scene: SceneArrays, folder: Path) -> bool:
@@ -136,25 +137,29 @@ def write_photographs(
 ) -> list[Path]:
     """Write ``images/`` into the output folder: upright, at the size the intrinsics belong to.
 
-    Files that serve as they are keep every byte. Frames of very large videos are decoded smaller;
-    they are enlarged again.
+    Files that every program reads keep every byte. Frames of very large videos are decoded
+    smaller; they are enlarged again.
     """
-    if serve_as_they_are(scene, sources):
-        return [_copy(source, folder / FOLDER / source.name) for source in sources]
     paths = []
     for source, name, size in zip(sources, file_names(scene), scene.original_sizes, strict=True):
-        photo = source if isinstance(source, Photo) else read_photo(source)
-        picture = Image.fromarray(photo.pixels)
-        width_height = int(size[1]), int(size[0])
-        if picture.size != width_height:
-            picture = picture.resize(width_height, Image.Resampling.LANCZOS)
         paths.append(folder / FOLDER / name)
         with whole_file(paths[-1]) as partial:
-            picture.save(partial, "JPEG", quality=_QUALITY)
+            if _may_be_copied(source, paths[-1]):
+                shutil.copyfile(source, partial)
+            else:
+                _encode(source, partial, (int(size[1]), int(size[0])))
     return paths
 
 
-def _copy(source: Path, target: Path) -> Path:
-    with whole_file(target) as partial:
-        shutil.copyfile(source, partial)
-    return target
+def _may_be_copied(source: Path | Photo, target: Path) -> bool:
+    if not isinstance(source, Path) or source.suffix.lower() != target.suffix.lower():
+        return False
+    return _is_plain(source)
+
+
+def _encode(source: Path | Photo, path: Path, width_height: tuple[int, int]) -> None:
+    photo = source if isinstance(source, Photo) else read_photo(source)
+    picture = Image.fromarray(photo.pixels)
+    if picture.size != width_height:
+        picture = picture.resize(width_height, Image.Resampling.LANCZOS)
+    picture.save(path, "PNG" if path.suffix.lower() == ".png" else "JPEG", quality=_QUALITY)

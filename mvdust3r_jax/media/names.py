@@ -2,6 +2,7 @@
 
 A file system holds bytes. Names that are no UTF-8 reach Python with surrogates, composed and
 decomposed letters (NFC, NFD) are different bytes, and camera files of Windows have backslashes.
+Others ignore case, or refuse letters: a disk that is carried about (exFAT, NTFS) does both.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
+
+# What exFAT, NTFS and FAT refuse in names, and names that Windows keeps for devices.
+_REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
 def natural_key(name: str | os.PathLike) -> tuple:
@@ -50,6 +55,17 @@ def distinct(names: Sequence[str], folders: Sequence[str]) -> list[str]:
 def numbered(place: int, name: str) -> str:
     """The name with its place in the list before it, which makes any names distinct."""
     return f"{place:04d}_{name}"
+
+
+def portable(name: str) -> str:
+    """The name as every file system takes it: "_" for white space and what some of them refuse."""
+    name = _REFUSED.sub("_", "_".join(name.split())).rstrip(".")
+    return f"_{name}" if not name or _DEVICES.match(name) else name
+
+
+def are_distinct_files(names: Sequence[str]) -> bool:
+    """Whether no two names are one where neither case nor the composition of letters counts."""
+    return len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names)
 
 
 def printable(name: str) -> str:

@@ -6,7 +6,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Two threads at once would each take the other's for the process's.
@@ -28,8 +28,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        os.chmod(partial, 0o666 & ~umask())
-        os.replace(partial, path)
+        open_to_others(partial)
+        with writable(path):
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -45,7 +46,14 @@ def writable(path: Path) -> Iterator[None]:
         raise told from error
 
 
-def umask() -> int:
+def open_to_others(partial: Path) -> None:
+    """Gives a temporary file, which is its owner's alone, the mode of any new file."""
+    # File systems without modes (FAT, some shares) refuse; all of their files have the same.
+    with suppress(OSError):
+        os.chmod(partial, 0o666 & ~_umask())
+
+
+def _umask() -> int:
     """The process's umask; reading it means setting it, so it is set straight back."""
     with _reading:
         mask = os.umask(0o077)

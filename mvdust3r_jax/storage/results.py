@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mvdust3r_jax.storage import locks
-from mvdust3r_jax.storage.atomic import umask, whole_file, writable
+from mvdust3r_jax.storage.atomic import open_to_others, whole_file, writable
 
 MANIFEST = ".mvdust3r.json"
 _FORMAT = 1
@@ -68,8 +68,9 @@ def results_folder(folder: str | os.PathLike, parts: Collection[str] | None = No
         made = _make_folders(place)
         stage = Path(tempfile.mkdtemp(prefix=_STAGE_PREFIX, dir=place))
     try:
-        with _locked(place, folder):
-            _remove_stale(place, stage)
+        with _locked(place, folder) as alone:
+            if alone:
+                _remove_stale(place, stage)
             _stages[stage] = _Stage(place, parts)
             yield stage
             _join(stage, place, folder, parts)
@@ -143,26 +144,26 @@ def _remove_empty(folders: Collection[Path]) -> None:
 
 def _remove_stale(place: Path, own: Path) -> None:
     """Stages of runs that were killed: whoever holds the lock is alone here."""
-    for stage in place.glob(f"{_STAGE_PREFIX}*") if locks.EXIST else ():
+    for stage in place.glob(f"{_STAGE_PREFIX}*"):
         if stage != own and stage.is_dir() and not stage.is_symlink():
             shutil.rmtree(stage, ignore_errors=True)
 
 
 @contextmanager
-def _locked(place: Path, told: Path) -> Iterator[None]:
-    """Holds the folder's lock, which ends with the process; where there is none, without."""
+def _locked(place: Path, told: Path) -> Iterator[bool]:
+    """Holds the folder's lock, which ends with the process; False where there are no locks."""
     if not locks.EXIST:
-        yield
+        yield False
         return
     handle = os.open(place, os.O_RDONLY)
     try:
         try:
-            locks.lock(handle)
+            held = locks.lock(handle)
         except BlockingIOError:
             raise ResultsError(
                 f"another run is writing into {told}; wait for it, or choose another folder"
             ) from None
-        yield
+        yield held
     finally:
         os.close(handle)
 
@@ -276,7 +277,7 @@ def _swap(stage: Path, folder: Path, old: Path, written: list[str], replaced: li
         for name in written:
             if os.path.lexists(folder / name):
                 raise ResultsError(f"{folder / name} has appeared meanwhile; it stays")
-            os.chmod(stage / name, 0o666 & ~umask())
+            open_to_others(stage / name)
             move(stage / name, folder / name)
     except BaseException:
         for source, target in reversed(done):

@@ -56,6 +56,9 @@ def test_composed_and_decomposed_letters_are_the_same(tmp_path, form):
         (["x/a/1.jpg", "y/a/1.jpg"], ["0000_a_1.jpg", "0001_a_1.jpg"]),
         # Distinct, but no longer without their white space.
         (["a b.jpg", "a_b.jpg"], ["0000_a_b.jpg", "0001_a_b.jpg"]),
+        # What some disks refuse, or take for one.
+        (["10:20.jpg", "con.png"], ["10_20.jpg", "_con.png"]),
+        (["CON.jpg", "con.jpg"], ["0000__CON.jpg", "0001__con.jpg"]),
     ],
 )
 def test_names_that_were_made_distinct_are_found_again(tmp_path, given, written):

@@ -10,7 +10,7 @@ from mvdust3r_jax import VARIANTS, __version__, cli
 from mvdust3r_jax.cameras import known
 from mvdust3r_jax.cli import values
 from mvdust3r_jax.cli.arguments import words
-from mvdust3r_jax.export import drawing
+from mvdust3r_jax.export import EXPORTERS, drawing
 from mvdust3r_jax.media import fitting, video_frames
 from mvdust3r_jax.reconstruction import network, reconstruct
 from mvdust3r_jax.weights import files, hub, places
@@ -24,7 +24,7 @@ def test_words_are_those_of_the_modules():
     assert words.USES == get_args(known.Use) and words.SHIPPED == places.SHIPPED
     assert words.PUBLISHED == tuple(hub.PUBLISHED) and words.WEIGHT_DTYPES == tuple(files.DTYPES)
     assert words.VARIANTS == tuple(sorted(VARIANTS))
-    assert values.REFERENCES == network.WORDS
+    assert values.REFERENCES == network.WORDS and list(words.FORMATS) == list(EXPORTERS)
     assert words.REFS == reconstruct.DEFAULT_REFS and words.VIDEO_PX == drawing.VIDEO_PX
 
 

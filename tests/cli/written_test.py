@@ -27,7 +27,7 @@ def test_photographs_are_written_where_files_cannot_be_named(place, tmp_path):
     sizes = {
         p.name: photographs.read_photo(p).pixels.shape[1::-1] for p in (out / "images").iterdir()
     }
-    assert sizes == {"a_b.jpg": (40, 60), "1_a.png.jpg": (40, 60)}
+    assert sizes == {"a_b.jpg": (40, 60), "1_a.png": (40, 60)}
     frame = json.loads((out / "nerfstudio" / "transforms.json").read_text())["frames"][0]
     assert (out / "nerfstudio" / frame["file_path"]).resolve() == out / "images" / "a_b.jpg"
     assert (frame["w"], frame["h"]) == (40, 60)

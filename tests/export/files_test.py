@@ -148,6 +148,36 @@ def test_frames_of_videos_become_files(tmp_path, scene):
     assert photographs.spaceless_names(same) == ["0000_a_b.jpg", "0001_a_b.jpg", "0002_c"]
 
 
+def test_names_of_image_files_suit_every_disk(tmp_path, scene):
+    """No letter that exFAT or Windows refuses, and none differ in case or composition alone."""
+    odd = ["2026-01-02T10:20:30.jpg", "con.png", "what? .jpg"]
+    names = photographs.file_names(dataclasses.replace(scene, names=odd))
+    assert names == ["2026-01-02T10_20_30.jpg", "_con.png", "what__.jpg"]
+    for alike in (["a.jpg", "A.jpg"], ["\u00e9.jpg", "e\u0301.jpg"], ["a?.jpg", "a*.jpg"]):
+        names = photographs.file_names(dataclasses.replace(scene, names=[*alike, "b.jpg"]))
+        assert [name[:5] for name in names] == ["0000_", "0001_", "0002_"]
+
+
+def test_files_that_only_need_another_name_keep_every_byte(tmp_path, scene):
+    """Of both kinds; what is turned is written upright, a PNG without loss."""
+    rng = np.random.default_rng(0)
+    size = (scene.original_sizes[0, 1], scene.original_sizes[0, 0])
+    noise = [Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8)) for _ in range(3)]
+    sources = [tmp_path / name for name in ("a b.jpg", "c:d.png", "turned.png")]
+    noise[0].save(sources[0], quality=80)
+    noise[1].save(sources[1])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise[2].rotate(90, expand=True).save(sources[2], exif=exif)
+    named = dataclasses.replace(scene, names=[source.name for source in sources])
+    written = photographs.write_photographs(tmp_path / "out", named, sources)
+    assert [path.name for path in written] == ["a_b.jpg", "c_d.png", "turned.png"]
+    for source, path in zip(sources[:2], written[:2], strict=True):
+        assert path.read_bytes() == source.read_bytes()
+    np.testing.assert_array_equal(Image.open(written[2]), noise[2])
+    assert photographs.written_names(named, tmp_path / "out") == [p.name for p in written]
+
+
 @pytest.mark.parametrize("way", ["save", "write"])
 def test_another_scene_does_not_get_the_photographs_of_an_earlier_one(tmp_path, scene, way):
     """Though names and sizes are the same: the formats name files as in an empty folder."""

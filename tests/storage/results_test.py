@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvdust3r_jax.storage import results
+from mvdust3r_jax.storage import locks, results
 from mvdust3r_jax.storage.results import MANIFEST, ResultsError, results_folder
 
 ROOT = Path(__file__).parents[2]
@@ -186,6 +186,28 @@ def test_a_killed_run_leaves_nothing_for_ever(tmp_path):
     assert list(tmp_path.iterdir())
     write(tmp_path, a="1")
     assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, "a"]
+
+
+def test_where_nothing_can_be_locked_no_stage_is_taken_for_stale(tmp_path, monkeypatch):
+    """Network file systems may refuse: another run's files might still be in the making."""
+    monkeypatch.setattr(locks, "lock", lambda _: False)
+    with results_folder(tmp_path, ["one"]) as one:
+        (one / "one").write_text("1")
+        with results_folder(tmp_path, ["other"]) as other:
+            (other / "other").write_text("2")
+    assert (tmp_path / "one").read_text() == "1" and (tmp_path / "other").read_text() == "2"
+
+
+def test_file_systems_without_modes_are_written_to(tmp_path, monkeypatch):
+    """FAT and some shares refuse to change them."""
+
+    def refuse(path, mode):
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    with results_folder(tmp_path) as stage:
+        (stage / "one").write_text("1")
+    assert (tmp_path / "one").read_text() == "1"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2, "files": {"a": {}}}', "null"])

@@ -61,9 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fit better afterwards; points follow their cameras (takes the extra 'refine')",
     )
     result.add_argument(
-        "--export", default=DEFAULT_EXPORTS, metavar="F,F", help="formats (default: %(default)s)"
+        "--export",
+        default=DEFAULT_EXPORTS,
+        metavar="F,F",
+        help="formats, as below (default: %(default)s)",
     )
     shared.add_point_arguments(result)
+    shared.add_formats(parser)
     many = parser.add_argument_group("many photographs")
     many.add_argument(
         "--window",

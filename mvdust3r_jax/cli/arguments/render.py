@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", type=values.local_path, metavar="DIR", help="a folder of reconstruct"
     )
     parser.add_argument(
-        "--export", default="mp4", metavar="F,F", help="formats to add (default: %(default)s)"
+        "--export", default="mp4", metavar="F,F", help="formats, as below (default: %(default)s)"
     )
     parser.add_argument(
         "--frames",
@@ -44,3 +44,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a camera path saved by the viewer: the video is path.mp4, 2 s from view to view",
     )
     shared.add_point_arguments(parser)
+    shared.add_formats(parser)

@@ -91,6 +91,12 @@ def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    """What ``--export`` may name: a table, without arguments of its own."""
+    table = "\n".join(f"{name:<12} {said}" for name, said in words.FORMATS.items())
+    parser.add_argument_group("formats", table)
+
+
 def add_point_arguments(parser: Parser) -> None:
     """Which points are written."""
     parser.add_argument(

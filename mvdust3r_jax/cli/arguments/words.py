@@ -23,3 +23,19 @@ VARIANTS = (
 REFS = 4
 # export.drawing.VIDEO_PX
 VIDEO_PX = 640
+# export.EXPORTERS, and what each writes
+FORMATS = {
+    "ply": "colored points with confidence",
+    "glb": "points and camera frusta, y up",
+    "3dgs": "Gaussians in the standard 3DGS layout",
+    "colmap": "images/ and sparse/0/, as trainers open it",
+    "colmap-text": "the same as text files",
+    "nerfstudio": "transforms.json and seed points",
+    "npz": "all arrays, the filtered mask included",
+    "cameras": "poses and intrinsics, both resolutions, as JSON",
+    "preview": "contact sheet: photographs, depth, confidence",
+    "depth": "depth and confidence of each view as files",
+    "mesh": "surface of the fused depth maps, .ply and .glb",
+    "html": "one self-contained page with a 3-D view",
+    "mp4": "orbit and fly-through of the Gaussians",
+}
