@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import Splits
 from data.stored.made_from import StaleDataError
 from data.stored.write import write_dataset
+from mvdust3r_jax import allotted
 from mvdust3r_jax.cli import values
 
 # Options and the fields of the rule that they set.
@@ -97,7 +97,7 @@ def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
         group.add_argument(f"--{split}-share", type=float, default=0.0, help="of all rooms, drawn")
         told = "of one room alone: this last share of its frames"
         group.add_argument(f"--{split}-tail", type=float, default=0.0, help=told)
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=allotted.cores())
     if command == "rgbd":
         _add_out(parser)
         parser.add_argument("--short-side", type=int, default=0, help="reduce frames (0: keep)")

@@ -34,7 +34,7 @@ ROOMS = {
     "cli": ("cameras", "export", "media", "models", "reconstruction", "storage", "viewer"),
 }
 ROOMS["cli"] += ("weights",)
-GROUND = ("pytrees", "types", "chunked", "products")
+GROUND = ("pytrees", "types", "chunked", "products", "allotted")
 # Folders of data/, in the same way, and its modules that lie below them; all others lie above.
 DATA = {"stored": (), "rooms": ("stored",), "rgbd": ("stored",), "released": ("stored", "rgbd")}
 DATA_GROUND = ("schema", "augment", "color", "overlap", "photographic", "sample_place", "surfaces")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import platform
 import statistics
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mvdust3r_jax import allotted
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.models.config import VARIANTS
@@ -91,4 +91,4 @@ def machine() -> dict[str, Any]:
 def processor() -> str:
     """The CPU's name, where the system tells it, and how many threads it runs at once."""
     name = machine_facts.processor().get("model name", platform.processor())
-    return f"{name}, {os.cpu_count()} threads"
+    return f"{name}, {allotted.cores()} threads"

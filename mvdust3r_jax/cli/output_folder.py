@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mvdust3r_jax.storage.results import check_names, files_of, is_results_folder
+from mvdust3r_jax.storage.results import check_names, files_of, is_results_folder, is_stage
 
 # What file managers leave in any folder that was looked at.
 _OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
@@ -13,6 +13,8 @@ _OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
 
 def check_output_folder(folder: Path, names: Sequence[str], beside: Path | None = None) -> None:
     """That ``names`` can be written: into a new folder, an empty one, or one of an earlier run.
+
+    One that was killed may have left nothing but its stage.
 
     beside: a path that may lie in the folder, too.
 
@@ -24,7 +26,8 @@ def check_output_folder(folder: Path, names: Sequence[str], beside: Path | None 
     place = folder.resolve()
     within = beside is not None and place in (beside.resolve(), *beside.resolve().parents)
     allowed = beside.resolve().relative_to(place).parts[:1] if within else ()
-    found = [path.name for path in folder.iterdir()] if folder.exists() else []
+    there = folder.iterdir() if folder.exists() else ()
+    found = [path.name for path in there if not is_stage(path)]
     foreign = sorted({*found} - {*_OF_THE_SYSTEM, *allowed})
     if foreign and not is_results_folder(folder):
         raise ValueError(

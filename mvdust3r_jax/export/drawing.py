@@ -6,7 +6,6 @@ On white, as in training.
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvdust3r_jax import allotted
 from mvdust3r_jax.export.gaussians import GaussianCloud, gaussian_cloud
 from mvdust3r_jax.export.posed_views import invert_rigid
 from mvdust3r_jax.geometry.pixels import image_middle, resized_intrinsics
@@ -43,8 +43,7 @@ def calls_at_once() -> int:
     """
     if jax.default_backend() != "cpu":
         return 2
-    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
-    return min(len(own), _MOST_CALLS)
+    return min(allotted.cores(), _MOST_CALLS)
 
 
 def _called_at_once(function: Callable, each: Iterable[tuple], at_once: int) -> Iterator:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 import platform
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from mvdust3r_jax import allotted
 from mvdust3r_jax.storage import user_cache
 
 _KIND = "machine"
@@ -65,7 +65,7 @@ def default_dtype() -> str:
 def flops_per_second(dtype: str = "float32") -> float:
     """Rate of a matrix product on the default device; measured once where programs are kept."""
     device = jax.devices()[0].device_kind
-    key = user_cache.key_of(machine_key(), os.cpu_count(), device, jax.__version__, dtype)
+    key = user_cache.key_of(machine_key(), allotted.cores(), device, jax.__version__, dtype)
     try:
         kept = float(json.loads(user_cache.read(_KIND, key) or b""))
         if 0 < kept < math.inf:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from pathlib import Path
 
 import jax
-import psutil
 
+from mvdust3r_jax import allotted
 from mvdust3r_jax.models import attention, sizes
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.flops import forward_flops
@@ -39,7 +38,6 @@ _WINOGRAD_FACTOR = 2
 _FIXED_BYTES = 500 << 20
 # Of the free memory, this share is used.
 _USABLE_SHARE = 0.9
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 class MemoryLimitError(ValueError):
@@ -167,23 +165,7 @@ def free_bytes() -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    free, container = psutil.virtual_memory().available, _container_available()
-    return int(_USABLE_SHARE * (free if container is None else min(free, container)))
-
-
-def _container_available() -> int | None:
-    """The limit of a cgroup (version 2), as containers have it, less what is used.
-
-    Files that were read lately count as used, but are given up when memory is short.
-    """
-    try:
-        limit, used, stat = (
-            (_CGROUP / f"memory.{name}").read_text() for name in ("max", "current", "stat")
-        )
-        fields = dict(line.split() for line in stat.splitlines())
-        return int(limit) - int(used) + int(fields.get("inactive_file", 0))
-    except (OSError, ValueError):
-        return None
+    return int(_USABLE_SHARE * allotted.free_memory())
 
 
 def peak_bytes() -> int | None:

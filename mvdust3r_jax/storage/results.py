@@ -96,6 +96,11 @@ def is_results_folder(folder: str | os.PathLike) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
+def is_stage(path: Path) -> bool:
+    """Whether it is where a run prepares its results, or prepared them until it was killed."""
+    return path.name.startswith(_STAGE_PREFIX) and path.is_dir() and not path.is_symlink()
+
+
 def files_of(folder: str | os.PathLike) -> list[Path]:
     """What earlier runs have written into the folder, as their manifest says."""
     return [Path(folder) / name for name in _read_manifest(Path(folder))]
@@ -145,7 +150,7 @@ def _remove_empty(folders: Collection[Path]) -> None:
 def _remove_stale(place: Path, own: Path) -> None:
     """Stages of runs that were killed: whoever holds the lock is alone here."""
     for stage in place.glob(f"{_STAGE_PREFIX}*"):
-        if stage != own and stage.is_dir() and not stage.is_symlink():
+        if stage != own and is_stage(stage):
             shutil.rmtree(stage, ignore_errors=True)
 
 

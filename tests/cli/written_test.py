@@ -84,6 +84,15 @@ def test_foreign_output_folders_are_not_touched(place, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_what_a_killed_run_left_is_in_nobodys_way(tmp_path):
+    """Its stage, which the next run removes; a file of such a name is somebody's."""
+    (tmp_path / "out" / ".partial-x").mkdir(parents=True)
+    check_output_folder(tmp_path / "out", ["scene.npz"])
+    (tmp_path / "out" / ".partial-y").touch()
+    with pytest.raises(ValueError, match=r"holds other things \(.partial-y\)"):
+        check_output_folder(tmp_path / "out", ["scene.npz"])
+
+
 def test_results_that_are_inputs_stay(place, tmp_path, capsys):
     """Photographs, cameras and masks that a run would replace or remove are refused; else told."""
     out = tmp_path / "o"

@@ -53,15 +53,3 @@ def test_loaded_weights_are_not_counted_twice(monkeypatch):
         else:
             with pytest.raises(memory.MemoryLimitError, match="can be used"):
                 memory.check(config, 4, 4, 224, 224)
-
-
-def test_containers_page_cache_is_free(tmp_path, monkeypatch):
-    """A cgroup's limit less its use, of which inactive files can be given up; none without one."""
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.free_bytes() > 1 << 20
-    stat = "anon 300\nfile 500\ninactive_file 400\nactive_file 100\n"
-    for name, text in (("max", "1000\n"), ("current", "800\n"), ("stat", stat)):
-        (tmp_path / f"memory.{name}").write_text(text)
-    assert memory.free_bytes() == 540  # nine tenths of 600 are used
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.free_bytes() > 1 << 20
