@@ -119,3 +119,21 @@ def test_the_first_ctrl_c_saves_and_the_second_ends_at_once(tmp_path, monkeypatc
         assert stop.after(1)
         signal.raise_signal(signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_warnings_of_batch_systems_end_a_run_too(number):
+    """Unless somebody has another use for them; outside they are what they were."""
+    other = signal.signal(number, signal.SIG_DFL)
+    try:
+        with Preemption() as stop:
+            assert not stop.after(1)
+            signal.raise_signal(number)
+            assert stop.after(2)
+        assert signal.getsignal(number) == signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN)
+        with Preemption() as stop:
+            signal.raise_signal(number)
+            assert not stop.after(1)
+    finally:
+        signal.signal(number, other)

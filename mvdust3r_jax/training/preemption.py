@@ -1,6 +1,7 @@
 """SIGTERM, as clusters send it before they take a machine away: all processes end together.
 
-Ctrl-C (SIGINT) asks for the same, the first time.
+Ctrl-C (SIGINT) asks for the same, the first time, and so do SIGUSR1 and SIGUSR2, which batch
+systems can be told to send some minutes before a job's time is over.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import Any
 import jax
 from absl import logging
 from jax.experimental import multihost_utils
+
+# Windows has none of these.
+_WARNINGS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 
 class Preemption:
@@ -31,6 +35,10 @@ class Preemption:
         # Whoever starts a program in the background may have it ignore Ctrl-C.
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
             self._catch(signal.SIGINT, self._interrupt)
+        for number in _WARNINGS:
+            # Somebody may have another use for it, e.g. tracebacks.
+            if signal.getsignal(number) == signal.SIG_DFL:
+                self._catch(number, self._warned)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -48,6 +56,11 @@ class Preemption:
         """As SIGTERM, which the other processes hear of; a second Ctrl-C ends at once."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
         logging.warning("Ctrl-C: the run saves and ends after this step; once more ends it at once")
+        signal.raise_signal(signal.SIGTERM)
+
+    def _warned(self, number: int, *_: Any) -> None:
+        """As SIGTERM, which the other processes hear of."""
+        logging.warning("%s: the run saves and ends after this step", signal.Signals(number).name)
         signal.raise_signal(signal.SIGTERM)
 
     def after(self, step: int) -> bool:

@@ -235,7 +235,7 @@ with Preemption() as stop:
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_a_signal_to_one_of_two_processes_ends_both_after_the_same_step(tmp_path, name):
     """Neither waits for the other, and neither is killed."""
     outputs = run_in_two(tmp_path / "worker.py", _PREEMPTED, name, timeout_s=120)
