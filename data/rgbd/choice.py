@@ -17,6 +17,7 @@ import numpy as np
 from data.overlap import Rule
 from data.rgbd.layouts import LAYOUTS, FramePaths
 from data.schema import Trajectories
+from mvdust3r_jax.storage.atomic import whole_file
 
 _TABLES = ("frames", "inputs", "targets", "needs")
 
@@ -60,10 +61,9 @@ class Choice:
         for split, scenes in self.scenes.items():
             for name, scene in scenes.items():
                 arrays |= _arrays(f"{split}/{name}", scene)
-        partial = path.with_name(f".partial-{path.name}")
-        with partial.open("wb") as file:  # a name would get the suffix .npz
+        # Whole or not at all; of a name NumPy would make one that ends in .npz.
+        with whole_file(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, **arrays)
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Choice:

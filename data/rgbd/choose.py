@@ -28,6 +28,7 @@ from data.schema import CorruptRecord, Trajectories
 from data.stored.origin import moved, scene_origin
 from data.surfaces import Surfaces
 from mvdust3r_jax.evaluation.rooms import room_of_scan
+from mvdust3r_jax.media.names import portable
 
 
 def choose_scene(task: Task, workers: int = 1) -> SceneChoice:
@@ -163,13 +164,9 @@ def _part(parts: Path, task: Task, files: str) -> Path:
     """Where a finished scene is kept; another rule or seed, or other raw files, have another."""
     told = dataclasses.replace(task, path=Path()), files
     key = zlib.crc32(repr(told).encode())
-    return parts / f"{task.split}-{task.name.replace('/', '_')}-{key:08x}.npz"
+    return parts / f"{task.split}-{portable(task.name)}-{key:08x}.npz"
 
 
 def _finish(task: Task, path: Path, workers: int) -> None:
     scene = choose_scene(task, workers)
-    choice = Choice(task.layout, task.rule, task.seed, {task.split: {task.name: scene}})
-    # Renamed when complete, so that an interrupted write is not mistaken for a result.
-    partial = path.with_suffix(".partial.npz")
-    choice.save(partial)
-    partial.rename(path)
+    Choice(task.layout, task.rule, task.seed, {task.split: {task.name: scene}}).save(path)
