@@ -196,8 +196,9 @@ float32 before they are rounded, without which XLA does not use a processor's bf
 On an AMD EPYC with avx512_bf16, in processor time beside other work, a product of 1568x1024 by
 1024x4096 ran at 168 GFLOP/s with that, 83 without, at the same error, and at 95 in float32. A pass
 of the full-size network of two views took 8.7 s against 10.4 s in float32, of `small` the
-same (`mvdust3r bench --dtype bfloat16` shows it for a machine): not worth its error, so float32 is
-taken there. Intel processors with AMX have not been measured with this change.
+same (`mvdust3r bench --dtype bfloat16` shows it for a machine; the bfloat16 rows of the first table
+are from before that): not worth its error, so float32 is taken there. Intel processors with AMX have
+not been measured with this change.
 
 Its error is small beside the network's own: `python -m benchmarks.half_precision`, the small
 network on test rooms of 8 views, differences paired by room with their 95 % intervals ("moved":
@@ -224,7 +225,7 @@ From the start of a process to the first result of an exported full-size MV-DUSt
 
 ## Training step
 
-Shares are of processor time. The rows come from
+Shares of parts are of processor time, that of the matmul rate of the clock. The rows come from
 
 ```
 python -m benchmarks.train --views 4 dtype=float32 data.num_targets=1

@@ -29,7 +29,7 @@ def kept_points(scene: SceneArrays, args: argparse.Namespace, console: Console) 
 
     With ``--allow-empty`` that is a warning.
     """
-    wanted = PointFilter(args.min_confidence, args.drop, args.consistent, args.far, args.max_points)
+    wanted = PointFilter(args.drop, args.min_confidence, args.consistent, args.far, args.max_points)
     kept = keep(scene, wanted)
     if kept.count:
         console.say(str(kept))

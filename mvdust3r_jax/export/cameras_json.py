@@ -17,7 +17,7 @@ _CONVENTIONS = {
     "world_from_cam": "camera-to-world, 4x4, rows; null where no pose was found",
     "intrinsics": "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
     "pixels": "the center of the first pixel is (0, 0); COLMAP and OpenGL count it (0.5, 0.5)",
-    "units": "those of scene.ply; arbitrary scale unless poses or a metric scale were given",
+    "units": "those of scene.ply; arbitrary scale unless poses were given",
     "original": "the photograph after its EXIF rotation, before crop and resize",
 }
 

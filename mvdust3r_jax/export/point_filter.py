@@ -35,15 +35,15 @@ class NoPointsError(ValueError):
 class PointFilter:
     """What to keep. The steps are taken in the order of the fields.
 
-    min_confidence: absolute threshold (confidences start at 1). drop_share: this share of the
-    scene's pixels, the least confident ones, is dropped. consistent: drop points that a more
+    drop_share: this share of the scene's pixels, the least confident ones, is dropped.
+    min_confidence: absolute threshold (confidences start at 1). consistent: drop points that a more
     confident pixel of another view looks through. far: drop points farther from their camera than
     this many times the median of all (sky, what is seen through windows). max_points: a random
     subset of this size.
     """
 
-    min_confidence: float = 0.0
     drop_share: float = 0.1
+    min_confidence: float = 0.0
     consistent: bool = False
     far: float | None = None
     max_points: int | None = None

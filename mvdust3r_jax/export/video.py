@@ -86,7 +86,7 @@ def write_videos(
     Args:
       path: of the folder.
       scene: with at least one pose.
-      num_frames: of each video; a flight has at least one from camera to camera.
+      num_frames: of each video; of a flight about so many, as many from each camera to the next.
       longest_px: the longer side of a frame.
       progress: called after each frame with the share that is done.
     """

@@ -78,7 +78,7 @@ def reconstruct(
         "middle", the one that to the encoder is most like all others, or "auto", the one on whose
         path the network is surest: of the ``num_refs`` paths of MV-DUSt3R+, or with other networks
         of all photographs, tried in turn. By default "auto" where that costs little (MV-DUSt3R+),
-        else "middle".
+        else "middle", of two photographs "first".
       window: of more photographs than this, so many at a time (`windows`); memory does not grow
         with their number, and a reference by a word is one of the first window.
       window_by: which are taken together: those that follow each other, "order", or those that are

@@ -63,7 +63,8 @@ class RasterInfo:
 def default_capacity(num_gaussians: int, width: int, height: int) -> int:
     """Intersections that a call holds per camera if none is given: 8 per Gaussian, 2^18 at least.
 
-    That is ample for pixel-aligned scenes. Scenes of large splats need ``capacity_for``.
+    Never more than there can be, with every Gaussian in every block. That is ample for
+    pixel-aligned scenes. Scenes of large splats need ``capacity_for``.
     """
     rows, columns = grid_shape(View(width, height, 0.0, 0.0, 0.0, None))
     every = max(num_gaussians, 1) * rows * columns

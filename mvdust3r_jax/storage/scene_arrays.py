@@ -156,7 +156,7 @@ class SceneArrays:
         return self.masks & finite & (self.confidence >= min_confidence)
 
     def save_arrays(self, path: str | os.PathLike) -> Path:
-        """Write every field to one ``.npz``; float32 arrays, names and timings as JSON.
+        """Write every field to one ``.npz``: arrays of their types, names and timings as JSON.
 
         Raises SceneFileError for fields that `load` would refuse.
         """

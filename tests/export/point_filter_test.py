@@ -38,7 +38,7 @@ def test_what_is_dropped_is_counted_by_reason(scene):
     scene = dataclasses.replace(scene, masks=scene.masks.copy(), points=scene.points.copy())
     scene.masks[0] = False
     scene.points[1, 3, 4] = np.inf
-    kept = export.keep(scene, export.PointFilter(5.0, 0.25, True, max_points=100))
+    kept = export.keep(scene, export.PointFilter(0.25, 5.0, True, max_points=100))
     assert kept.count == 100 and kept.count + sum(kept.dropped.values()) == kept.mask.size
     assert kept.dropped["outside of the scene"] == scene.masks[0].size
     assert kept.dropped["not finite"] == 1

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames",
         type=values.positive,
         metavar="N",
-        help="frames of each video (default: 30 a second, 4 to 12 s)",
+        help="about so many frames of each video (default: 30 a second; the orbit 4 s, the flight "
+        "1 s from camera to camera, at most 12 s)",
     )
     parser.add_argument(
         "--size",

@@ -14,8 +14,8 @@ DEFAULT_FRAMES = 12
 Parser = argparse._ActionsContainer
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Weights, image size, references and precision."""
+def add_model_arguments(parser: argparse.ArgumentParser) -> Parser:
+    """Weights, image size, number of references and precision; the group, for more of them."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--weights",
@@ -39,20 +39,24 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="reference views of MV-DUSt3R+ (default: %(default)s)",
     )
     group.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of matrix products (default: bfloat16; on CPUs only if measured to be much faster)",
+    )
+    add_objects_argument(group)
+    return group
+
+
+def add_reference_argument(group: Parser) -> None:
+    """Where the world is, for who reconstructs."""
+    group.add_argument(
         "--reference",
         type=values.reference,
         metavar="auto|middle|first|N",
         help="whose camera is the world: the photograph that the network is surest of, the one "
         "most like all others, the first, or the N-th from 0 (default: auto where it costs little, "
-        "as with MV-DUSt3R+, else middle)",
+        "as with MV-DUSt3R+, else middle, of two the first)",
     )
-    group.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of matrix products (default: bfloat16; on CPUs only if measured to be much faster)",
-    )
-
-    add_objects_argument(group)
 
 
 def add_objects_argument(parser: Parser) -> None:
