@@ -197,8 +197,8 @@ On an AMD EPYC with avx512_bf16, in processor time beside other work, a product 
 1024x4096 ran at 168 GFLOP/s with that, 83 without, at the same error, and at 95 in float32. A pass
 of the full-size network of two views took 8.7 s against 10.4 s in float32, of `small` the
 same (`mvdust3r bench --dtype bfloat16` shows it for a machine; the bfloat16 rows of the first table
-are from before that): not worth its error, so float32 is taken there. Intel processors with AMX have
-not been measured with this change.
+are from before that): not worth its error, so float32 is taken there. Intel processors with AMX
+have not been measured with this change.
 
 Its error is small beside the network's own: `python -m benchmarks.half_precision`, the small
 network on test rooms of 8 views, differences paired by room with their 95 % intervals ("moved":

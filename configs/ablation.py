@@ -3,10 +3,10 @@
     python train.py --config configs/ablation.py:points --workdir runs/ablation/points
 
 From the first stage: `points` (no Gaussian is trained), `gaussians` (the second stage as it is),
-`skip_cnn`, `refs4` (cross-reference blocks over four paths; any other number goes as well); `multi`
-and `pairs` (points alone, 4 or 2 views a sample, as many images a step): the multi-view network and
-the pairwise one. `one_path` and `four_paths` train `gaussians` and `refs4` on, on points alone.
-docs/experiments.md has the tables and the evaluations behind them.
+`skip_cnn`, `refs4` (cross-reference blocks over four paths; any number from 2 to 8 goes as well);
+`multi` and `pairs` (points alone, 4 or 2 views a sample, as many images a step): the multi-view
+network and the pairwise one. `one_path` and `four_paths` train `gaussians` and `refs4` on, on
+points alone. docs/experiments.md has the tables and the evaluations behind them.
 """
 
 import re

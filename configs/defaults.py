@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.data.mixture = ()  # 'records': (folder of a built data set, weight) pairs
     config.data.batch_size = 8  # samples a step over all processes
-    # Input images a step instead, 0 = batch_size counts: fewer samples the more views they have
+    # rooms: input images a step instead, 0 = batch_size counts: fewer samples the more views
     config.data.images_per_step = 0
     config.data.num_inputs = (8,)  # views V; each batch draws one entry, each is compiled once
     config.data.num_targets = 2  # render-only views T
@@ -89,11 +89,11 @@ def get_config() -> ml_collections.ConfigDict:
     # Logging, evaluation, checkpoints; in steps, 0 = never
     config.seed = 0
     config.log_every = 50
-    config.pictures_every = 1_000
+    config.pictures_every = 1_000  # of the steps that are evaluated
     config.eval_every = 1_000
     config.eval_batches = 8
     # Sets to evaluate on: name -> fields of data that differ; best_metric of the first decides.
-    # Where they do not say otherwise they are not augmented, and reuse is 1.
+    # Where they do not say otherwise they are not augmented, and reuse is 1; the rest is data's.
     config.eval = ml_collections.ConfigDict({"held_out": {"split": "validation"}})
     config.best_metric = "nd"
     config.checkpoint_every = 1_000

@@ -20,7 +20,7 @@ _COMMON = {
 }
 DATASETS = {
     # Generated rooms of the split's seeds; options: fields of data.rooms.Options that differ from
-    # those of training.
+    # its defaults.
     "rooms": _COMMON | {"source": "rooms", "count": 100, "options": {}},
     # A built data set (python -m data.build); count evenly spread trajectories, 0 = all.
     "records": _COMMON | {"source": "records", "count": 0, "folder": ""},
@@ -59,7 +59,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.devices = 0  # local devices to use, 0 = all
     config.dtype = ""  # of matrix products; '' = as trained
     config.chamfer = "auto"  # 'blocked', 'kdtree', or 'auto': kdtree on a CPU
-    config.pictures = 2  # best and worst scenes drawn for each data set and method
+    config.pictures = 2  # best and worst scenes of each data set that are drawn, for one method
     # From here on a misspelled field is an error; the names of data sets are free.
     config.lock()
     config.datasets.unlock()

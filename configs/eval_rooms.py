@@ -9,7 +9,7 @@ from configs import eval_defaults
 
 
 def get_config():
-    """Every method at every number of views of the paper."""
+    """The default methods at every number of views of the paper."""
     config = eval_defaults.get_config()
     config.datasets.rooms = eval_defaults.dataset("rooms", count=100, height=64, width=64)
     return config

@@ -28,7 +28,7 @@ def get_config():
     config.data.baseline = (0.3, 1.5)
     config.data.reuse = 2
     config.data.photographic = 1.0
-    config.total_steps = 5_000  # three hours of two free cores
+    config.total_steps = 5_000  # four hours of two free cores
     config.decay_steps = 4_800
     config.warmup_steps = 200
     config.optimizer = "muon"

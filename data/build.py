@@ -95,7 +95,7 @@ def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
         group = parser.add_argument_group(f"{split} split", "rooms that are not trained on")
         group.add_argument(f"--{split}-scenes", nargs="*", default=(), help="by name")
         group.add_argument(f"--{split}-share", type=float, default=0.0, help="of all rooms, drawn")
-        told = "of one room alone: this last share of its frames"
+        told = "of each scene that is trained on: this last share of its frames"
         group.add_argument(f"--{split}-tail", type=float, default=0.0, help=told)
     parser.add_argument("--processes", type=int, default=allotted.cores())
     if command == "rgbd":

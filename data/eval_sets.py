@@ -49,7 +49,7 @@ def rooms_set(
 ) -> EvalSet:
     """Procedural rooms, id ``version:seed``; without ids the first ``count`` seeds of the split.
 
-    options: fields of ``data.rooms.Options`` that differ from those of training.
+    options: fields of ``data.rooms.Options`` that differ from its defaults.
     """
     from data.rooms import ROOMS_VERSION, SPLITS, options_from, sample_batch
 

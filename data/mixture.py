@@ -43,19 +43,25 @@ class MixedIterator:
         return {"step": self._step, "sample": sum(p["sample"] for p in parts), "parts": parts}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a position.
+        """Goes to a position, or stays where it is.
 
         Raises:
-          ValueError: it belongs to a mixture of another number of parts.
+          ValueError: it belongs to a mixture of another number of parts, or to another part.
         """
         if len(state["parts"]) != len(self._iterators):
             raise ValueError(
                 f"this position in the data is that of {len(state['parts'])} parts, the mixture "
                 f"has {len(self._iterators)}; a new workdir (with init_from) starts from the first"
             )
+        before = [part.get_state() for part in self._iterators]
+        try:
+            for part, position in zip(self._iterators, state["parts"], strict=True):
+                part.set_state(position)
+        except (KeyError, TypeError, ValueError):
+            for part, position in zip(self._iterators, before, strict=True):
+                part.set_state(position)
+            raise
         self._step = state["step"]
-        for part, position in zip(self._iterators, state["parts"], strict=True):
-            part.set_state(position)
 
 
 def make_train_iterator(

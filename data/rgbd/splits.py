@@ -1,7 +1,7 @@
 """Which rooms of an RGB-D data set are trained on, chosen by, and tested on.
 
-A split is made of rooms: several scans of one room are always in the same one. Only a data set of
-one room is cut within it, by the ends of its frames.
+A split is made of rooms: several scans of one room are always in the same one. With tails every
+scene that is trained on is cut, the ends of its frames held out; meant for data sets of one room.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Batches for training from stored data sets.
 
 Training samples are numbered; everything about a sample (trajectory, order of views, augmentation)
-follows from the seed and its number. So the position is one number, restored exactly, and the
+follows from the seed and its number. So the position is a few numbers, restored exactly, and the
 result does not depend on threads. Within a stream (one data set, one entry of ``num_inputs``) every
 trajectory comes once before any comes twice; Grain shuffles, mixes and reads ahead.
 

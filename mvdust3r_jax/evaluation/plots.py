@@ -67,7 +67,7 @@ def error_curves(summary: list[Record], dataset: str, path: Path) -> None:
     for ax, name in zip(axes.flat, _CURVES, strict=True):
         _curve(ax, rows, name, *columns[name])
     axes[0, 0].legend()
-    figure.suptitle(f"{dataset}: mean and 95 % interval over scenes")
+    figure.suptitle(f"{dataset}: mean and 95 % interval over rooms")
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

@@ -1,6 +1,6 @@
 """Tables of a summary: Markdown with the usual and with the published definitions, and CSV.
 
-A row for each method and number of views; ± is half the width of the 95 % interval over scenes.
+A row for each method and number of views; ± is half the width of the 95 % interval over rooms.
 Below each table the methods are compared scene by scene with the best of them.
 """
 

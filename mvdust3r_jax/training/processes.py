@@ -1,8 +1,8 @@
 """What the processes of one run do together: gather facts, agree, see one folder.
 
 All functions are collective: every process calls them, in the same order, from its main thread.
-With one process they return at once. A process that does not come within a time limit is an error
-on all others, never a wait for ever.
+With one process they return at once. Where they meet (`meet`, `failures`), one that does not come
+within a time limit is an error on all others, never a wait for ever.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def interval_means(steps: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 class CompileCounter:
-    """Counts XLA compilations of this process; after the first of each shape there must be none."""
+    """Counts XLA compilations of this process; there must be none after each shape's first."""
 
     _EVENT = "/jax/core/compile/backend_compile_duration"
 

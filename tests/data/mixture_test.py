@@ -28,3 +28,14 @@ def test_a_position_of_another_number_of_parts_is_an_error():
     """Parts that were added later have none."""
     with pytest.raises(ValueError, match="is that of 1 parts, the mixture has 2"):
         mixed(2).set_state(mixed(1).get_state())
+
+
+def test_a_position_that_a_part_refuses_moves_none():
+    """Whoever then lets the data begin anew begins with the first draw and the first samples."""
+    stream, position = mixed(2), mixed(2).get_state()
+    position["step"], position["parts"][0]["next"] = 7, 5
+    position["parts"][1] = {}
+    before = stream.get_state()
+    with pytest.raises(KeyError):
+        stream.set_state(position)
+    assert stream.get_state() == before
