@@ -3,9 +3,9 @@
     python train.py --config configs/small_mvd.py --workdir DIR [--config.peak_lr=1e-3 ...]
 
 Started again with the same workdir it goes on where the newest readable checkpoint stands, bit for
-bit as if it had never stopped (on CPU). SIGTERM or Ctrl-C (with several processes: to any of them)
-saves and exits with 75. docs/training.md explains fields and exit codes, docs/tpu_pods.md several
-machines.
+bit as if it had never stopped (on CPU). SIGTERM, SIGUSR1, SIGUSR2 or Ctrl-C (with several
+processes: to any of them) saves and exits with 75. docs/training.md explains fields and exit codes,
+docs/tpu_pods.md several machines.
 """
 
 from __future__ import annotations
