@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mvdust3r_jax.storage.results import check_names, files_of, is_results_folder, is_stage
+from mvdust3r_jax.storage.results import (
+    check_names,
+    files_of,
+    is_results_folder,
+    is_stage,
+    settle,
+)
 
 # What file managers leave in any folder that was looked at.
 _OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
@@ -23,6 +29,7 @@ def check_output_folder(folder: Path, names: Sequence[str], beside: Path | None 
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; --out names a folder")
+    settle(folder)
     place = folder.resolve()
     within = beside is not None and place in (beside.resolve(), *beside.resolve().parents)
     allowed = beside.resolve().relative_to(place).parts[:1] if within else ()

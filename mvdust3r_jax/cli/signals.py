@@ -41,7 +41,9 @@ def interruptible() -> Iterator[None]:
     done = threading.Event()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    before = {number: signal.signal(number, _raise) for number in _SIGNALS}
+    # What is ignored stays so: nohup ignores SIGHUP, shells SIGINT of jobs in the background.
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _raise) for number in heard}
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_end_in_time, args=(reader, done), daemon=True).start()
     try:

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             def told(stage):
                 progress(_STAGES.index(stage) / len(_STAGES), stage)
 
-            asked = argparse.Namespace(**vars(args) | {"frames": wishes.frames})
+            # The page's reference is a number among the files that it was given.
+            own = {"frames": wishes.frames, "max_views": None}
+            asked = argparse.Namespace(**vars(args) | own)
             given = inputs.gather([str(path) for path in paths], asked)
             if wishes.reference is not None:
                 asked.reference = wishes.reference

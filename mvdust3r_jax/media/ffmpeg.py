@@ -63,11 +63,11 @@ def write(chunks: Iterable[memoryview], *options: str, task: str) -> None:
     """
     command = [program(), "-y", "-hide_banner", "-v", "level+error", *options]
     with tempfile.TemporaryFile() as log:
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as running:
-            # It ends early where it cannot go on.
-            with contextlib.suppress(BrokenPipeError):
-                for chunk in chunks:
-                    running.stdin.write(chunk)
+        running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        # It ends early where it cannot go on; what is left to flush breaks at the end then.
+        with contextlib.suppress(BrokenPipeError), running:
+            for chunk in chunks:
+                running.stdin.write(chunk)
         if running.returncode != 0:
             log.seek(0)
             said = complaints(log.read().decode("utf-8", "replace"))

@@ -143,7 +143,9 @@ def with_mask(photo: Photo, mask: str | os.PathLike | SupportsArray | Image.Imag
       ImageError: the mask has another shape, leaves nothing, or its shape cannot say whether it is
       that of the upright photograph or of the stored pixels.
     """
-    if isinstance(mask, Image.Image) or hasattr(mask, "__array__"):
+    if isinstance(mask, Image.Image):
+        keep, name, tag = _kept(mask, "mask", lossy=False), "mask", 1
+    elif hasattr(mask, "__array__"):
         keep, name, tag = _of_array(np.asarray(mask)), "mask", 1
     else:
         (keep, tag), name = _read(mask), os.fspath(mask)

@@ -24,6 +24,8 @@ from mvdust3r_jax.storage.atomic import open_to_others, whole_file, writable
 MANIFEST = ".mvdust3r.json"
 _FORMAT = 1
 _STAGE_PREFIX = ".partial-"
+# Where earlier files lie while new ones take their places, with the manifest that is to be.
+_EARLIER_PREFIX = ".earlier-"
 
 
 class _Stage(NamedTuple):
@@ -70,6 +72,7 @@ def results_folder(folder: str | os.PathLike, parts: Collection[str] | None = No
     try:
         with _locked(place, folder) as alone:
             if alone:
+                _undo_half_done(place)
                 _remove_stale(place, stage)
             _stages[stage] = _Stage(place, parts)
             yield stage
@@ -78,6 +81,19 @@ def results_folder(folder: str | os.PathLike, parts: Collection[str] | None = No
         _stages.pop(stage, None)
         shutil.rmtree(stage, ignore_errors=True)
         _remove_empty(made)
+
+
+def settle(folder: str | os.PathLike) -> None:
+    """Puts back what a run that was killed had moved away; nothing where there are no locks.
+
+    Raises:
+      ResultsError: another process writes there.
+    """
+    place = Path(folder).resolve()
+    if place.is_dir():
+        with _locked(place, Path(folder)) as alone:
+            if alone:
+                _undo_half_done(place)
 
 
 def check_names(folder: str | os.PathLike, names: Collection[str]) -> None:
@@ -98,7 +114,11 @@ def is_results_folder(folder: str | os.PathLike) -> bool:
 
 def is_stage(path: Path) -> bool:
     """Whether it is where a run prepares its results, or prepared them until it was killed."""
-    return path.name.startswith(_STAGE_PREFIX) and path.is_dir() and not path.is_symlink()
+    return (
+        path.name.startswith((_STAGE_PREFIX, _EARLIER_PREFIX))
+        and path.is_dir()
+        and not path.is_symlink()
+    )
 
 
 def files_of(folder: str | os.PathLike) -> list[Path]:
@@ -258,15 +278,19 @@ def _join(stage: Path, folder: Path, told: Path, parts: Collection[str] | None) 
     ]
     kept = {name: facts for name, facts in files.items() if name not in (*gone, *written)}
     replaced = [name for name in (*gone, *written) if _is_ours(folder, name, files)]
-    with tempfile.TemporaryDirectory(prefix=_STAGE_PREFIX, dir=folder) as old:
-        _swap(stage, folder, Path(old), list(written), replaced)
-        _write_manifest(folder, kept | written)
+    _swap(stage, folder, list(written), replaced, kept | written)
     for name in gone:
         _remove_empty([p for p in (folder / name).parents if folder in p.parents])
 
 
-def _swap(stage: Path, folder: Path, old: Path, written: list[str], replaced: list[str]) -> None:
-    """All moves, or none: what was done is undone when one fails."""
+def _swap(
+    stage: Path, folder: Path, written: list[str], replaced: list[str], files: Manifest
+) -> None:
+    """All moves and the manifest of ``files``, or none: what was done is undone when one fails.
+
+    Of a process that is killed here the next one undoes it.
+    """
+    old = Path(tempfile.mkdtemp(prefix=_EARLIER_PREFIX, dir=folder))
     done: list[tuple[Path, Path]] = []
 
     def move(source: Path, target: Path) -> None:
@@ -275,6 +299,7 @@ def _swap(stage: Path, folder: Path, old: Path, written: list[str], replaced: li
         done.append((source, target))
 
     try:
+        _write_manifest(old, files)
         for name in replaced:
             move(folder / name, old / name)
         for empty in [p for p in stage.rglob("*") if p.is_dir()]:
@@ -284,7 +309,29 @@ def _swap(stage: Path, folder: Path, old: Path, written: list[str], replaced: li
                 raise ResultsError(f"{folder / name} has appeared meanwhile; it stays")
             open_to_others(stage / name)
             move(stage / name, folder / name)
+        _write_manifest(folder, files)
     except BaseException:
         for source, target in reversed(done):
             os.rename(target, source)
+        shutil.rmtree(old, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _undo_half_done(place: Path) -> None:
+    """Earlier files go back where a killed run's swap had not come to its end."""
+    for old in place.glob(f"{_EARLIER_PREFIX}*"):
+        if not old.is_dir() or old.is_symlink():
+            continue
+        wanted, files = _read_manifest(old), _read_manifest(place)
+        if wanted != files:
+            for name in wanted:
+                if wanted[name] != files.get(name) and _is_ours(place, name, wanted):
+                    (place / name).unlink()
+            moved = [path for path in old.rglob("*") if not path.is_dir() and path.name != MANIFEST]
+            for path in moved:
+                target = place / path.relative_to(old)
+                if not os.path.lexists(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.rename(path, target)
+        shutil.rmtree(old, ignore_errors=True)

@@ -28,6 +28,7 @@ DEFAULT_PORT = 8080
 UNNAMED = "mvdust3r"
 # From the wanted one on; the viewer itself, which starts first, may hold the one after it.
 _PORTS_TRIED = 100
+_PORTS = 1 << 16
 
 
 class Viewer:
@@ -56,7 +57,8 @@ class Viewer:
         self.host = host
         self.uploads: UploadServer | None = None
         self.view: SceneView | None = None
-        first = port + 1 if reconstruct is not None and port else port
+        # Above the drop page's; behind the last port, any.
+        first = (port + 1) % _PORTS if reconstruct is not None and port else port
         # viser looks for the next free port by itself, and prints a banner with an address that
         # is not the one to open here.
         with contextlib.redirect_stdout(io.StringIO()), guarded(host, self._title):

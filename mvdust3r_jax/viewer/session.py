@@ -89,13 +89,16 @@ class Session:
         with self._lock:
             path = self._place(suffix)
         left = size
-        with open(path, "wb") as file:
-            while left and (part := stream.read(min(left, _COPIED_AT_ONCE))):
-                file.write(part)
-                left -= len(part)
-        if left:
-            path.unlink()
-            raise Refused(HTTPStatus.BAD_REQUEST, "the upload broke off")
+        try:
+            with open(path, "wb") as file:
+                while left and (part := stream.read(min(left, _COPIED_AT_ONCE))):
+                    file.write(part)
+                    left -= len(part)
+            if left:
+                raise Refused(HTTPStatus.BAD_REQUEST, "the upload broke off")
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         with self._lock:
             self._photographs.append((path, label_of(name, len(self._photographs))))
 

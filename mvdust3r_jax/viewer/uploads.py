@@ -73,6 +73,8 @@ class UploadServer:
         A page of another site whose name was made to point to 127.0.0.1 sends its own name.
         """
         local = {f"{url_host(name)}:{self.port}" for name in LOOPBACK}
+        if self.port == 80:  # which browsers leave out
+            local |= {url_host(name) for name in LOOPBACK}
         return self._bound not in LOOPBACK or header in local
 
 

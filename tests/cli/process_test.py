@@ -16,6 +16,27 @@ from mvdust3r_jax.cli import commands, console, inputs, signals
 from mvdust3r_jax.cli.console import Console
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """No signal is ignored, as they are where somebody runs the tests in the background."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals._SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_what_is_ignored_stays_ignored():
+    """As nohup ignores SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with signals.interruptible():
+        signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(signals.Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
 def test_interrupted_while_it_starts():
     """Ctrl-C while JAX is being imported: one word and code 130, no traceback and no crash."""
     command = [sys.executable, "-X", "importtime", "-m", "mvdust3r_jax.cli", "view", "none"]

@@ -72,6 +72,23 @@ def test_what_was_meant(tmp_path, kind, suffix):
     np.testing.assert_array_equal(masks.read_mask(tmp_path / f"m.{suffix}"), KEEP)
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        lambda: palette(~KEEP, [255, 255, 255, 0, 0, 0] + [0] * 762),
+        lambda: gray(KEEP * 65535, np.uint16).convert("I"),
+        lambda: alpha(255).convert("LA"),
+    ],
+    ids=["palette", "int32", "LA"],
+)
+def test_an_image_is_read_as_its_file_would_be(tmp_path, image):
+    """Whatever Pillow keeps in it: indices of a palette are no shades of gray."""
+    photo = photographs.read_photo(np.zeros((*KEEP.shape, 3), np.uint8))
+    image().save(tmp_path / "m.tif")
+    for mask in (image(), tmp_path / "m.tif"):
+        np.testing.assert_array_equal(masks.with_mask(photo, mask).mask, KEEP)
+
+
 def test_jpeg_is_read_as_gray(tmp_path):
     """Its noise beside black is no label."""
     gray(KEEP * 255).convert("RGB").save(tmp_path / "m.jpg", quality=60)

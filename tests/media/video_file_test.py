@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from mvdust3r_jax.media import video_file, video_frames
+from mvdust3r_jax.media import ffmpeg, video_file, video_frames
 from mvdust3r_jax.media.kinds import ImageError
 from tests.media.clips import encoded
 
@@ -41,6 +41,14 @@ def test_ffmpeg_is_quoted_where_frames_cannot_be_decoded(tmp_path):
     with pytest.raises(ImageError, match=r"a\.mp4 is damaged: 0 of 1 frames") as caught:
         video_file.frames(video, [3], 32, 32, deep=False)
     assert caught.value.__notes__[0].startswith("ffmpeg says: ")
+
+
+def test_a_writer_that_ends_at_once_is_quoted(monkeypatch):
+    """Not the pipe that broke, when bytes that were kept back are flushed at the end."""
+    monkeypatch.setattr(ffmpeg, "program", lambda: "/bin/false")
+    for size in (100, 1 << 20):
+        with pytest.raises(RuntimeError, match="ffmpeg could not encode: it ended with code 1"):
+            ffmpeg.write([memoryview(bytes(size))] * 3, task="encode")
 
 
 @pytest.mark.parametrize("marked", [0, 1])

@@ -123,6 +123,58 @@ def test_a_failed_block_leaves_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
 
 
+_KILLED = """
+import os, sys
+from mvdust3r_jax.storage import results
+rename, left = os.rename, int(sys.argv[2])
+def killed(source, target):
+    global left
+    left -= 1
+    if left == 0:
+        os._exit(9)
+    rename(source, target)
+os.rename = killed
+with results.results_folder(sys.argv[1]) as stage:
+    for name in ("a", "c", "d"):
+        (stage / name).write_text("2")
+"""
+
+
+@pytest.mark.parametrize("broken", [1, 2, 3, 5])
+@pytest.mark.parametrize("earlier", [{"a": "1", "b": "1"}, {}])
+def test_what_a_killed_swap_moved_away_is_put_back(tmp_path, earlier, broken):
+    """By the next run, though that one fails: the earlier results, and nothing of the new ones."""
+    out = tmp_path / "out"
+    out.mkdir()
+    if earlier:
+        write(out, **earlier)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(out), str(broken)], cwd=ROOT)
+    assert killed.returncode == (9 if broken <= 3 + len(earlier) else 0)
+    with pytest.raises(KeyboardInterrupt), results_folder(out):
+        raise KeyboardInterrupt
+    assert content(out) == (earlier if killed.returncode else dict.fromkeys("acd", "2"))
+    write(out, c="3")
+    assert content(out) == {"c": "3"}
+
+
+def test_a_manifest_that_cannot_be_written_undoes_the_swap(tmp_path, monkeypatch):
+    """A full disk: the earlier results are there, and are still known as ours."""
+    write(tmp_path, a="1", b="1")
+    written = results._write_manifest
+
+    def full(folder, files):
+        if folder == tmp_path:
+            raise OSError(28, "No space left on device")
+        written(folder, files)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(results, "_write_manifest", full)
+        write(tmp_path, a="2", c="2")
+    assert content(tmp_path) == {"a": "1", "b": "1"}
+    write(tmp_path, a="3")
+    assert content(tmp_path) == {"a": "3"}
+
+
 @pytest.mark.parametrize("broken", range(1, 5))
 def test_a_swap_that_breaks_off_is_undone(tmp_path, monkeypatch, broken):
     """Whichever rename fails, the earlier results are all there."""

@@ -62,6 +62,22 @@ def test_a_video_that_arrives_while_a_job_fails_is_not_lost(drop_page, tmp_path)
     assert session.status["photographs"] == 4
 
 
+def test_a_video_whose_upload_stalls_leaves_nothing(drop_page, tmp_path):
+    """Its part is not kept until the viewer ends."""
+    session = drop_page.uploads.session
+
+    class Stalls(io.FileIO):
+        def read(self, size=-1):
+            if self.tell():
+                raise TimeoutError("timed out")
+            return super().read(3)
+
+    (tmp_path / "walk.mp4").write_bytes(b"video")
+    with Stalls(tmp_path / "walk.mp4") as stream, pytest.raises(TimeoutError):
+        session.add_video("walk.mp4", stream, 5)
+    assert os.listdir(session._folder.name) == []
+
+
 def test_order_and_options_reach_the_job(drop_page):
     """Files in the order asked for, some left out; the reference, the focal length, the frames."""
     for name in ("a.jpg", "b.jpg", "c.jpg"):

@@ -5,10 +5,12 @@ import http.client
 import socket
 import urllib.parse
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
 from mvdust3r_jax.viewer import Viewer, guard
+from mvdust3r_jax.viewer.uploads import UploadServer
 from tests.export_scene import box_room
 from tests.viewer.drop_page import jpeg, request
 
@@ -51,6 +53,16 @@ def test_drop_page_takes_the_next_free_port():
         with Viewer(reconstruct=lambda paths, progress, wishes: None, port=wanted) as viewer:
             # Other programs may hold some of the ports that follow.
             assert wanted < viewer.uploads.port < wanted + 100
+
+
+def test_browsers_name_no_port_80():
+    """The port that an address without one means."""
+
+    def allowed(port, host):
+        return UploadServer.allows_host(SimpleNamespace(port=port, _bound="127.0.0.1"), host)
+
+    assert allowed(80, "localhost") and allowed(80, "127.0.0.1:80") and allowed(81, "localhost:81")
+    assert not allowed(8080, "localhost") and not allowed(80, "elsewhere")
 
 
 @pytest.mark.parametrize(
