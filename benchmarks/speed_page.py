@@ -156,7 +156,7 @@ rasterizer, training step with and without rematerialization, a run), going on w
 MV-DUSt3R+ at full size, 224x224, R = min(4, V), random weights:
 `python -m benchmarks.forward --views 2,4,8,12,24`. The share is the closed formula's operations
 over time, relative to a plain matrix product of the same type and run. Winograd's algorithm saves
-three quarters of the skip CNN's products that the formula counts, so a share can pass 100 %.
+four fifths of the skip CNN's products that the formula counts, so a share can pass 100 %.
 
 {table(_FORWARD, forward)}
 

@@ -14,7 +14,8 @@ rasterizer follows gsplat, where that center is (0.5, 0.5), and so do COLMAP and
 
 Images are channel-last. The network takes [-1, 1]; metrics and files take [0, 1], and then the
 name says ``_01``; `images_01_from` and `images_from_01` are the way between. Pixels of files are
-uint8: `images_from_pixels`, `pixels_from_images`. Arrays are float32 at every public boundary.
+uint8: `images_from_pixels`, `pixels_from_images`. Arrays are float32 at every public boundary, but
+for cameras of files, which are float64 on the host.
 """
 
 from __future__ import annotations

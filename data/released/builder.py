@@ -49,11 +49,11 @@ def list_files(files: dict[str, Path], find: PathMap, limit: int | None = None) 
     splits, problems = {}, []
     for split, path in files.items():
         scenes: dict[str, list[Trajectory]] = {}
-        for number, entry in enumerate(read_strings(path)):
+        for number, text in enumerate(read_strings(path)):
             if number == limit:
                 break
             try:
-                trajectory = parse_trajectory(entry, find)
+                trajectory = parse_trajectory(text, find)
                 scenes.setdefault(trajectory.scene, []).append(trajectory)
             except CorruptRecord as error:
                 problems.append(f"{path.name}, entry {number}: {error}")

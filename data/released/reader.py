@@ -4,8 +4,8 @@ Every string is one trajectory: ``scene_name``, ``rgb_list`` and ``depth_list`` 
 ``pose_raw_list`` (4x4 camera-to-world) or ``pose_list`` (text files); intrinsics as
 ``intrinsic_raw`` (one 3x3 or 4x4) or ``intrinsic_list`` (text files); optional ``nv``: then the
 first image and depth are wide, nv views side by side. Depth is 16-bit PNG in millimeters, or
-``.npy``
-in meters. Paths are those of the machine that wrote them; ``PathMap`` finds the files here.
+``.npy`` in meters. Paths are those of the machine that wrote them; ``PathMap`` finds the files
+here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.color import Color, depth_intrinsics, read_color, stored_bytes
-from data.rgbd.layouts import checked_pose, read_matrix
+from data.rgbd.layouts import checked_pose, read_intrinsics, read_matrix
 from data.schema import (
     CorruptRecord,
     Frame,
@@ -28,6 +28,10 @@ from data.schema import (
     encode_depth,
     encode_depth_units,
 )
+from mvdust3r_jax.cameras import entries
+
+# Of which an entry has lists of paths, view by view.
+_PICTURES = ("rgb", "depth")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,22 +79,23 @@ class PathMap:
         raise CorruptRecord(f"{recorded}: no file of this name below {self.root}")
 
 
-def read_strings(path: Path) -> Iterator[dict]:
-    """The file's JSON objects; ``CorruptRecord`` naming the entry that is none."""
+def read_strings(path: Path) -> Iterator[bytes]:
+    """The file's entries as they are stored; ``CorruptRecord`` where it has no data set of them."""
     with h5py.File(path) as stored:
         if "json_strs" not in stored:
             raise CorruptRecord(f"{path}: expected a data set 'json_strs', found {list(stored)}")
-        for number, text in enumerate(stored["json_strs"]):
-            try:
-                yield json.loads(bytes(text).rstrip(b"\0").decode())
-            except ValueError as error:
-                raise CorruptRecord(f"{path}, entry {number}: {error}") from error
+        for text in stored["json_strs"]:
+            yield bytes(text)
 
 
-def parse_trajectory(entry: dict, find: PathMap) -> Trajectory:
-    """Cameras of one entry; text files are read here, images and depth only when stored."""
+def parse_trajectory(text: bytes, find: PathMap) -> Trajectory:
+    """Cameras of one entry; text files are read here, images and depth only when stored.
+
+    ``CorruptRecord`` for whatever is wrong with it.
+    """
     try:
-        images, depths = entry["rgb_list"], entry["depth_list"]
+        entry = json.loads(text.rstrip(b"\0").decode())
+        images, depths = ([str(path) for path in entry[f"{kind}_list"]] for kind in _PICTURES)
         columns = int(entry.get("nv") or 1)
         count = columns if columns > 1 else len(images)
         poses = _poses(entry, find)
@@ -109,20 +114,25 @@ def parse_trajectory(entry: dict, find: PathMap) -> Trajectory:
             for view in range(count)
         )
         return Trajectory(str(entry["scene_name"]), frames)
+    except CorruptRecord:
+        raise
     except (KeyError, TypeError, IndexError) as error:
         raise CorruptRecord(f"entry lacks or misuses {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise CorruptRecord(f"entry is damaged: {error}") from error
 
 
 def _poses(entry: dict, find: PathMap) -> Sequence[np.ndarray]:
     if "pose_raw_list" in entry:
-        return [np.asarray(pose, np.float64).reshape(4, 4) for pose in entry["pose_raw_list"]]
+        return [np.asarray(pose, np.float64) for pose in entry["pose_raw_list"]]
     return [read_matrix(find(path), 4) for path in entry["pose_list"]]
 
 
 def _intrinsics(entry: dict, find: PathMap, count: int) -> Sequence[np.ndarray]:
     if "intrinsic_raw" in entry:
-        return [np.asarray(entry["intrinsic_raw"], np.float64)[:3, :3]] * count
-    matrices = {path: read_matrix(find(path), 3) for path in set(entry["intrinsic_list"])}
+        given = np.asarray(entry["intrinsic_raw"], np.float64)
+        return [entries.checked_intrinsics(given[:3, :3])] * count
+    matrices = {path: read_intrinsics(find(path)) for path in set(entry["intrinsic_list"])}
     # One file for all views, or one for each.
     listed = [matrices[path] for path in entry["intrinsic_list"]]
     return listed * count if len(listed) == 1 else listed
@@ -148,10 +158,14 @@ def _depth(path: Path, key: FrameKey) -> tuple[bytes, tuple[int, int]]:
     """PNG bytes in millimeters, and (height, width)."""
     if path.suffix == ".npy":
         try:
-            depth_m: Float[np.ndarray, "H W"] = np.load(path)
-        except (OSError, ValueError) as error:
+            stored = np.squeeze(np.load(path))
+        # Whatever an empty or damaged file makes of NumPy's reader.
+        except Exception as error:
             raise CorruptRecord(f"{key.depth}: {error}") from error
-        depth_m = _column(np.squeeze(depth_m), key)
+        if stored.ndim != 2 or not stored.size or stored.dtype.kind not in "fiu":
+            found = f"{stored.dtype} {stored.shape}"
+            raise CorruptRecord(f"{key.depth}: expected depth of height x width, found {found}")
+        depth_m: Float[np.ndarray, "H W"] = _column(stored, key)
         return encode_depth(depth_m), depth_m.shape
     units = _column(decode_sensor_depth(path.read_bytes(), key.depth), key)
     return encode_depth_units(units), units.shape

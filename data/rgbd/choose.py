@@ -73,7 +73,10 @@ def _misfits(frames: Sequence[Sampled]) -> list[str]:
 
 
 def _about_one_origin(frames: Sequence[FramePaths]) -> tuple[list[FramePaths], list[str]]:
-    """The frames with poses as they will be stored, and lines on those that cannot be."""
+    """The frames with poses about the first one's origin, and lines on those too far from it.
+
+    What is stored will be about the first frame that is stored, which may be another.
+    """
     near, problems = [], []
     for frame in frames:
         try:

@@ -11,7 +11,8 @@ from pathlib import Path
 from data.rgbd.choice import Choice, Task
 from data.stored.made_from import RECORD
 
-# Files of which a layout's scenes consist.
+# Files of which a layout's scenes consist. None reads .webp, .tif or .bmp; without them, choices of
+# folders that hold such files would no longer be recognized.
 _RAW_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".txt", ".bin"}
 # Poses and intrinsics: other numbers may have the same width, so these are read.
 _CAMERA_SUFFIXES = {".txt", ".bin"}

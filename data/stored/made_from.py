@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.storage.places import local_path
 
 # In a data set's folder.
@@ -25,13 +26,14 @@ def check_record(folder: Path, made_from: dict, begun: bool) -> None:
     """
     path, wanted = folder / RECORD, json.loads(json.dumps(made_from))
     if not begun:
-        path.write_text(json.dumps(wanted, indent=1) + "\n")
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(wanted, indent=1) + "\n")
         return
     if not path.is_file():
         raise StaleDataError(
             f"{folder} does not say what it was made from; remove it, or choose another place"
         )
-    found = json.loads(path.read_text())
+    found = _read(path)
     names = [name for name in {**found, **wanted} if name in found or name not in _LATER]
     told = [
         f"{name} {_short(found.get(name))} -> {_short(wanted.get(name))}"
@@ -42,6 +44,20 @@ def check_record(folder: Path, made_from: dict, begun: bool) -> None:
         raise StaleDataError(
             f"{folder} was made otherwise ({'; '.join(told)}); remove it, or choose another place"
         )
+
+
+def _read(path: Path) -> dict:
+    """The record; StaleDataError where it is none."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise StaleDataError(
+            f"{path} is damaged, so that nothing says what the data set was made from; remove "
+            f"{path.parent}, or choose another place"
+        )
+    return found
 
 
 def _short(value: object) -> str:

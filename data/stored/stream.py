@@ -81,7 +81,8 @@ def batch_from_examples(samples: Sequence[dict[str, Any]]) -> tuple[Batch, list[
 class RecordsIterator:
     """Endless training batches from stored data sets.
 
-    skipped: corrupt samples so far. epoch_samples: how many trajectories there are in all.
+    skipped: corrupt samples so far. epoch_samples: how many trajectories can be drawn with the one
+    of ``num_inputs`` for which there are most.
     """
 
     def __init__(self, cfg: DataConfig, *, seed, batch_size, process_index=0, process_count=1):

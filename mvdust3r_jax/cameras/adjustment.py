@@ -164,9 +164,14 @@ def adjust_from_afar(
 def _round(
     now: Adjusted, tracks: Tracks, anchor: int, loss_px: float, free: tuple[str, ...], radius: float
 ) -> Adjusted:
-    """Cameras and points adjusted to the observations that fit, then all points placed anew."""
+    """Cameras and points adjusted to the observations that fit, then all points placed anew.
+
+    Where no track fits in two views, all stays as it is.
+    """
     errors = projection_errors(*now, tracks)
     kept, numbers = renumbered(tracks.take(errors < _OUTLIER_WIDTHS * loss_px))
+    if not kept.count:
+        return now
     moved = adjust(now._replace(points=now.points[numbers]), kept, anchor, loss_px, free, radius)
     points = now.points.copy()
     points[numbers] = moved.points

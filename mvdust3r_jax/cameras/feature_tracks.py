@@ -108,7 +108,7 @@ def in_cameras(
 def triangulate(
     world_from_cam: Float[np.ndarray, "V 4 4"], focal_px: float, tracks: Tracks
 ) -> Float[np.ndarray, "T 3"]:
-    """Points nearest to their rays (least squares); where all are parallel, far along them."""
+    """Points nearest to their rays (least squares); where along parallel ones, nothing says."""
     poses = np.asarray(world_from_cam, np.float64)[tracks.view]
     rays = np.concatenate([tracks.pixel_px / focal_px, np.ones((len(tracks.view), 1))], axis=-1)
     rays = np.einsum("nij,nj->ni", poses[:, :3, :3], rays)
@@ -117,6 +117,7 @@ def triangulate(
     matrix, vector = np.zeros((tracks.count, 3, 3)), np.zeros((tracks.count, 3))
     np.add.at(matrix, tracks.track, across)
     np.add.at(vector, tracks.track, np.einsum("nij,nj->ni", across, poses[:, :3, 3]))
-    # Of parallel rays the sum is singular by exactly one direction.
+    # Of parallel rays the sum is singular by exactly one direction: the damping leaves their points
+    # on the plane through the world's origin across them.
     damping = 1e-9 * np.trace(matrix, axis1=1, axis2=2)[:, None, None] * np.eye(3)
     return np.linalg.solve(matrix + damping, vector[..., None])[..., 0]

@@ -64,7 +64,7 @@ def import_pycolmap() -> ModuleType:
 def extract(
     gray: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | None = None
 ) -> Features:
-    """At most `MAX_FEATURES` features, those on the mask only."""
+    """About `MAX_FEATURES` features at most, those on the mask only: COLMAP drops whole levels."""
     pycolmap = import_pycolmap()
     options = pycolmap.FeatureExtractionOptions()
     options.use_gpu, options.num_threads = False, 1

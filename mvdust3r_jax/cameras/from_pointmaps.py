@@ -241,7 +241,8 @@ def poses_from_pointmaps(
     Pixels weigh ``log(1 + confidence)``; those with confidence <= 0 or a non-finite point do not
     count. focal_px: along x; aspect: by it over the one along y, where pixels are not square.
     Hypotheses come from minimal samples, are scored by their reprojection errors and
-    refined by Levenberg-Marquardt on all pixels. Views below ``min_inlier_share`` are not ``ok``.
+    refined by Levenberg-Marquardt on all pixels. Views below ``min_inlier_share`` are not ``ok``,
+    nor are those without an inlier.
     Not to be differentiated: poses are chosen among hypotheses, and gradients may be NaN.
     """
     if points.shape[:-1] != confidence.shape or focal_px.shape != confidence.shape[:-3]:
@@ -271,7 +272,7 @@ def poses_from_pointmaps(
     cameras += (focals.reshape(-1), principal_px.reshape(-1, 2), aspects.reshape(-1))
     rotation, translation, share = map_in_chunks(one, cameras, _CAMERAS_AT_ONCE)
     share = share.reshape(focals.shape)
-    ok = share >= min_inlier_share
+    ok = (share >= min_inlier_share) & (share > 0)
     ref_from_cam = invert_rigid(rigid(rotation, translation)).reshape(*focals.shape, 4, 4)
     return PoseEstimate(jnp.where(ok[..., None, None], ref_from_cam, jnp.nan), ok, share)
 

@@ -35,6 +35,8 @@ _JSON_FILES = ("cameras.json", "transforms.json")
 _SPLIT_FILES = tuple(f"transforms_{split}.json" for split in ("train", "val", "test"))
 _MODEL_FOLDERS = (".", "sparse", "colmap/sparse", "colmap")
 _MODEL_FILES = tuple(f"{part}.{kind}" for part in colmap.FILES for kind in ("bin", "txt"))
+# Fields of KnownCameras with one entry for each view.
+_OF_VIEWS = ("intrinsics", "world_from_cam", "image_sizes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +60,20 @@ class KnownCameras:
             if np.ndim(array) != 3 or np.shape(array)[1:] != (size, size):
                 shape = np.shape(array)
                 raise CameraError(f"{name} [V, {size}, {size}] is expected, got {shape}")
-            object.__setattr__(self, name, np.asarray(array))
             check = checked_intrinsics if name == "intrinsics" else checked_pose
             for view, matrix in enumerate(array):
                 try:
                     check(matrix)
                 except ValueError as error:
                     raise CameraError(f"{name} of view {view}: {error}") from error
+            object.__setattr__(self, name, np.asarray(array, np.float64))
         if self.image_sizes is not None:
             object.__setattr__(self, "image_sizes", np.asarray(self.image_sizes, np.int64))
+        fields = {name: getattr(self, name) for name in _OF_VIEWS}
+        counts = {name: len(array) for name, array in fields.items() if array is not None}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{count} {name}" for name, count in counts.items())
+            raise CameraError(f"as many of each as there are views are expected, got {told}")
 
     def intrinsics_of(
         self, view: int, original_size: tuple[int, int], name: str

@@ -1,8 +1,8 @@
 """Cameras refined on tracks of matched features, or left alone where they plainly gain nothing.
 
-A fifth of the tracks is held back from the adjustment and judges it: their error must fall, in all
-and in every view that moves. Errors are medians over observations in (ideal) pixels, each track's
-point being the best one for the cameras in question.
+A fifth of the tracks is held back from the adjustment and judges it: their error must fall in all,
+and rise by no more than 0.1 pixels in any view that moves. Errors are medians over observations in
+(ideal) pixels, each track's point being the best one for the cameras in question.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ def refine_cameras(start: Adjusted, tracks: Tracks, free_focal: bool) -> Refined
 
 @dataclasses.dataclass(frozen=True)
 class _Attempt:
-    """Cameras adjusted; ``good``: views that fit no worse; ``why`` it must not be taken, or ""."""
+    """Cameras adjusted; ``why`` they must not be taken, or "".
+
+    good: views that fit not much worse than before, in the predicted order of depths.
+    """
 
     cameras: Adjusted
     good: Bool[np.ndarray, " V"]
@@ -143,7 +146,7 @@ def _refusal(old_px: np.ndarray, new_px: np.ndarray) -> str:
 
 
 def _good_views(old, new, tracks: Tracks, held, count: int) -> Bool[np.ndarray, " V"]:
-    """Views with enough observations that fit, and whose held ones fit no worse than before."""
+    """Views with enough observations that fit, whose held ones are not worse by `_WORSE_PX`."""
     fitting = np.bincount(tracks.view[new < _FIT_PX], minlength=count)
     good = fitting >= MIN_OBSERVATIONS
     for view in np.flatnonzero(good):

@@ -29,7 +29,7 @@ _DESCRIPTION = "Dense points, cameras and Gaussian splats from photographs of on
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    console = Console()
+    console, args = Console(), argparse.Namespace()
     try:
         args = command_parsers()[0].parse_args(argv)
         console = Console(quiet=args.quiet, as_json=args.json)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in argv:
             traceback.print_exc()
-        return _explain(error, console)
+        return _explain(error, console, args)
 
 
 def program() -> None:
@@ -88,7 +88,7 @@ def command_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argum
     return parser, commands.choices
 
 
-def _explain(error: Exception, console: Console) -> int:
+def _explain(error: Exception, console: Console, args: argparse.Namespace) -> int:
     """One sentence and, where there is one, a hint; the exit code."""
     from mvdust3r_jax.reconstruction.memory import MemoryLimitError
 
@@ -98,10 +98,10 @@ def _explain(error: Exception, console: Console) -> int:
         console.fail(str(error), *hints)
         return EXIT_USAGE
     if isinstance(error, MemoryLimitError):
-        console.fail(str(error), *(hints or ["--max-views N takes N views, evenly chosen"]))
+        console.fail(str(error), *(hints or _fewer_views(args)))
         return EXIT_MEMORY
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        console.fail("the device ran out of memory", "take fewer views: --max-views N")
+        console.fail("the device ran out of memory", *_fewer_views(args))
         return EXIT_MEMORY
     if isinstance(error, OSError) and error.strerror:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -116,3 +116,10 @@ def _explain(error: Exception, console: Console) -> int:
     reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     console.fail(f"a fault of this program: {reason}", "see where with --debug, and report it")
     return EXIT_FAULT
+
+
+def _fewer_views(args: argparse.Namespace) -> list[str]:
+    """The hint for want of memory, by the option that the command has; none where it has none."""
+    if "max_views" in args:
+        return ["take fewer views: --max-views N takes N, evenly chosen"]
+    return ["take fewer views: --views N"] if "views" in args else []

@@ -46,7 +46,8 @@ def _give(result: dict[str, Any]) -> None:
     except OSError as error:
         # What is left of it would fail again when Python ends.
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
         raise OSError(error.errno, error.strerror, "the result for stdout") from error
 
 

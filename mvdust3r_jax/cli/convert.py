@@ -14,7 +14,8 @@ from mvdust3r_jax.weights import torch_args
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Rewrite the weights."""
     if args.target.exists() and not args.force:
-        itself = not is_remote(args.target) and args.target.samefile(args.source)
+        here = not (is_remote(args.target) or is_remote(args.source))
+        itself = here and args.target.samefile(args.source)
         same = " (it is the input itself)" if itself else ""
         raise FileExistsError(f"{args.target} exists{same}; --force replaces it")
     with console.stage("convert"):
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             args.source, args.target, args.dtype, args.ignore_objects, replace=args.force
         )
     console.say(f"wrote {args.target}")
-    if args.target.suffix in weight_files.TORCH_SUFFIXES:
+    if args.target.suffix.lower() in weight_files.TORCH_SUFFIXES:
         if told := torch_args.unlike_release(config):
             console.warn(told)
     return {"files": [str(args.target)]}

@@ -1,6 +1,7 @@
 """A network on a few views at a time, windows joined by the views in common; under jit.
 
-`reconstruction.windows` does the same for photographs, one window in memory at a time.
+`reconstruction.windows` does it for photographs, one window in memory at a time, and with several
+references in each where the network takes them (``cross_ref``); here each window has one.
 """
 
 from __future__ import annotations

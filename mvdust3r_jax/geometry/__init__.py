@@ -1,4 +1,4 @@
 """Frames, cameras, pointmaps and alignments: small pure functions over ``[..., n]`` arrays.
 
-May use: types. Doors: ``transforms``, ``camera``, ``pointmaps``, ``align``, ``truth``.
+May use: types. Doors: ``transforms``, ``camera``, ``pixels``, ``pointmaps``, ``align``, ``truth``.
 """

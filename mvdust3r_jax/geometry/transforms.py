@@ -21,7 +21,10 @@ _ROUNDINGS = 8
 
 
 def safe_norm(x: Float[Array, "*batch n"], keepdims: bool = False) -> Array:
-    """Euclidean length over the last axis, with gradient 0 (not NaN) at the zero vector."""
+    """Euclidean length over the last axis, with gradient 0 (not NaN) at the zero vector.
+
+    It squares: in float32 lengths below about 1e-19 come out 0, those above 1.8e19 infinite.
+    """
     squared = jnp.sum(x * x, axis=-1, keepdims=keepdims)
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)

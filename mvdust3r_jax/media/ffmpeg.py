@@ -34,7 +34,7 @@ def read(path: Path, *options: str, stream: str = FIRST_VIDEO) -> subprocess.Com
 
     Raises:
       ImageError: it took too long, or was ended by a signal. RuntimeError: this ffmpeg is too old.
-      ModuleNotFoundError: without imageio-ffmpeg.
+      ModuleNotFoundError, FileNotFoundError: as for `program`.
     """
     command = [program(), "-nostdin", "-hide_banner", "-protocol_whitelist", "file,pipe"]
     command += ["-format_whitelist", DEMUXERS, "-max_pixels", str(_MAX_FRAME_PIXELS)]
@@ -59,7 +59,8 @@ def write(chunks: Iterable[memoryview], *options: str, task: str) -> None:
     task: what it is to do, as a message says it ("encode a.mp4").
 
     Raises:
-      RuntimeError: it could not, and what it says. ModuleNotFoundError: without imageio-ffmpeg.
+      RuntimeError: it could not, and what it says. ModuleNotFoundError, FileNotFoundError: as for
+      `program`.
     """
     command = [program(), "-y", "-hide_banner", "-v", "level+error", *options]
     with tempfile.TemporaryFile() as log:

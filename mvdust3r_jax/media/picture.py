@@ -133,7 +133,7 @@ def _with_opened(source: Source, name: str | None, use: Callable[[Image.Image], 
     if not isinstance(source, bytes):
         _check_place(Path(source))
     failure: Exception | None = None
-    for attempt in _attempts(source):
+    for attempt in _attempts(source, name):
         try:
             # Warnings of the decoder are about damage that either matters (it raises) or not.
             with (
@@ -162,9 +162,12 @@ def _check_place(path: Path) -> None:
         raise ImageError(f"{path} cannot be read as an image: it is {kind}")
 
 
-def _attempts(source: Source) -> Iterator[Path | io.BytesIO]:
-    """The file as it is, then with less and less metadata."""
+def _attempts(source: Source, name: str) -> Iterator[Path | io.BytesIO]:
+    """The file as it is, then with less and less metadata; ImageError if it may not be read."""
     yield io.BytesIO(source) if isinstance(source, bytes) else Path(source)
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read: {error.strerror or error}") from error
     for rest in without_metadata(data):
         yield io.BytesIO(rest)

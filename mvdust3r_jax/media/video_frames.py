@@ -40,6 +40,7 @@ def is_video(path: str | os.PathLike) -> bool:
 def read_frames(path: str | os.PathLike, count: int, choice: str = "sharp") -> list[Photo]:
     """``count`` frames of a video in time order, or all of them; sides of at most 1920 pixels.
 
+    Of a video of more than 3000 frames, only every second (third, ...) is chosen from.
     ``even``: at equal steps of time. ``sharp``: the video is cut into ``count`` parts between
     which the picture changes by the same amount, so that neighbors overlap alike however fast
     the camera moved, and the sharpest frame of each part is taken.

@@ -111,7 +111,10 @@ def chamfer_distance_kdtree(
 
 
 def box_bound(points: Float[np.ndarray, "n 3"], true_points: Float[np.ndarray, "m 3"]) -> float:
-    """A number that the chamfer distance exceeds: mean squared distances to the other's box."""
+    """Mean squared distances to the other's box, summed; 0 for what is not finite or empty.
+
+    The chamfer distance never falls below it, but for rounding.
+    """
     if len(points) == 0 or len(true_points) == 0 or not np.isfinite(points).all():
         return 0.0
 

@@ -16,7 +16,10 @@ _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 
 
 def _checked(*images_01: Array) -> list[Array]:
-    """Images of one floating type, at least float32."""
+    """Images of one shape and one floating type, at least float32."""
+    if len({x.shape for x in images_01}) > 1:
+        shapes = " and ".join(str(x.shape) for x in images_01)
+        raise ValueError(f"images of one shape are expected, got {shapes}")
     if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in images_01):
         kinds = ", ".join(str(x.dtype) for x in images_01)
         raise TypeError(f"images of floating-point numbers in [0, 1] are expected, got {kinds}")
@@ -30,7 +33,8 @@ def psnr(
 ) -> Float[Array, "*batch"]:
     """Peak signal-to-noise ratio in dB for data range 1; infinite for identical images.
 
-    Their gradient is 0. Half precision is taken as float32; TypeError for whole numbers.
+    Their gradient is 0. Half precision is taken as float32; TypeError for whole numbers, ValueError
+    for images of two shapes.
     """
     image_01, truth_01 = _checked(image_01, truth_01)
     mse = jnp.mean((image_01 - truth_01) ** 2, axis=(-3, -2, -1))
@@ -71,8 +75,8 @@ def ssim(
 ) -> Float[Array, "*batch"]:
     """Structural similarity (Wang et al. 2004, eq. 13), mean over all pixels and channels.
 
-    Images must be at least 6 pixels high and wide. Half precision is taken as float32; TypeError
-    for whole numbers.
+    Images must be of one shape, and at least 6 pixels high and wide. Half precision is taken as
+    float32; TypeError for whole numbers.
     """
     image_01, truth_01 = _checked(image_01, truth_01)
     batch = image_01.shape[:-3]
@@ -103,4 +107,6 @@ def ssim_release(
     image_01, truth_01 = _checked(image_01, truth_01)
     axes = (-3, -2, -1)
     ranges = [x.max(axis=axes) - x.min(axis=axes) for x in (image_01, truth_01)]
-    return ssim(image_01, truth_01, jnp.maximum(*ranges))
+    span = jnp.maximum(*ranges)
+    # Of constant images the variances are rounding errors, and nothing stabilizes their ratio.
+    return jnp.where(span > 0, ssim(image_01, truth_01, span), jnp.nan)

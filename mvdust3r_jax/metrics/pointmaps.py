@@ -1,9 +1,9 @@
-"""Errors of pointmaps and of camera poses, jitted and batched over any leading axes.
+"""Errors of pointmaps, jitted and batched over any leading axes.
 
-Lengths are in the ground truth's units (meters), angles in degrees. A function or field whose name
-ends in ``_release`` computes what the published evaluation computes, oddities included, for
-comparison with published tables; the plain name is the usual definition. What has no value (nothing
-valid, no baseline) is NaN in the plain ones and never counts as perfect.
+Lengths are in the ground truth's units (meters). A function or field whose name ends in
+``_release`` computes what the published evaluation computes, oddities included, for comparison with
+published tables; the plain name is the usual definition. What has no value (nothing valid) is NaN
+in the plain ones and never counts as perfect.
 """
 
 from __future__ import annotations

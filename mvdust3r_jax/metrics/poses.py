@@ -68,7 +68,8 @@ def pair_errors(
     The frames of the two sets of poses may differ by any similarity. A pair with a pose that is not
     ``ok``, or not finite, counts 180 and 90 degrees, one without estimated baseline 90. Where the
     true cameras coincide the translation angle is undefined: NaN. Gradients are finite: 0 for what
-    is not ``ok`` and where two cameras coincide.
+    is not ``ok`` and where two cameras coincide. Baselines below about 1e-19 count as none, and the
+    range ends at about 1e19 (`safe_norm`).
     """
     ok &= jnp.isfinite(ref_from_cam).all(axis=(-2, -1))
     anywhere = jnp.eye(4, dtype=ref_from_cam.dtype).reshape((1,) * ok.ndim + (4, 4))

@@ -78,6 +78,13 @@ class ModelConfig:
             raise ValueError(f"sh_degree must lie in 0..{MAX_SH_DEGREE}, got {self.sh_degree}")
         if refusal := POINT_HEADS[self.head].refusal(self.patch, self.skip):
             raise ValueError(refusal)
+        if POINT_HEADS[self.head].all_layers and self.dec_depth < 2:
+            raise ValueError(
+                f"the {self.head} head reads the decoder at three depths: dec_depth must be at "
+                f"least 2, got {self.dec_depth}"
+            )
+        if self.gaussians and self.gaussian_hidden % 4:
+            raise ValueError(f"gaussian_hidden must be a multiple of 4, got {self.gaussian_hidden}")
         for name, dim, count in (
             ("encoder", self.enc_dim, self.enc_heads),
             ("decoder", self.dec_dim, self.dec_heads),

@@ -30,7 +30,7 @@ def conv_head(shape: Shape) -> int:
     """The linear head and its correction."""
     wide, area, n, size = shape.conv_width, sizes.CELL**2, shape.tokens, shape.size
     rows, columns = (side // sizes.CELL for side in size)
-    convolutions = sizes.CONVOLUTIONS * rows * columns * 9 * wide**2
+    convolutions = sizes.CONVOLUTIONS * conv(rows, columns, 3, wide, wide)
     coarse = n * shape.dec_dim * shape.patch**2 // area * wide
     return linear_head(shape) + coarse + rows * columns * (3 + 4) * area * wide + convolutions
 

@@ -105,7 +105,8 @@ class EncoderBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """Self-attention, cross-attention to other views (their tokens before this layer), MLP.
 
-    An empty memory (``M = 0``) leaves the cross-attention out: nothing is there to attend to.
+    The cross-attention is left out where nothing is there to attend to: an empty memory (``M = 0``)
+    or, with ``memory_has_queries``, the own view alone (``M = 1``).
     """
 
     heads: int

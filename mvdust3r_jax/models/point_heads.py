@@ -23,9 +23,10 @@ class PointHead(NamedTuple):
 
     build: (patch, width, name) -> module. inputs: (tokens, images) -> what the module is called
     with before the grid of patches; tokens are those of the last decoder layer alone, with
-    ``all_layers`` those of four depths (`sizes.hooks`). macs: operations of one view. refusal:
-    (patch, skip) -> why not, '' where it can be. pixel_bytes: of its largest maps, for heads whose
-    views are taken few at a time; else 0. released: whether the PyTorch releases have it.
+    ``all_layers`` those of four depths (`sizes.hooks`). macs: multiply-accumulates of one view.
+    refusal: (patch, skip) -> why not, '' where it can be. pixel_bytes: of its largest maps, for
+    heads whose views are taken few at a time; else 0. released: whether the PyTorch releases have
+    it.
     """
 
     build: Callable[[int, int, str], nn.Module]

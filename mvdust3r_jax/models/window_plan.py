@@ -64,7 +64,7 @@ def by_likeness(features: Float[np.ndarray, "V D"], window: int, begin: int | No
     and `common_views` or more of the earlier ones, those that are most like the new ones.
 
     features: of each view; only their directions from the mean of all count. begin: another view
-    to grow from, which is the first one of the first window.
+    to grow from, which is the first one of the first window unless one window holds all views.
     """
     views, common = len(features), common_views(window)
     if views <= window:

@@ -1,10 +1,11 @@
-"""Wide 5x5 convolutions with a quarter of the multiplications (Winograd's F(4x4, 5x5)).
+"""Wide 5x5 convolutions with a sixth of the multiplications (Winograd's F(4x4, 5x5)).
 
 Direct 5x5 convolution spends 25 products per output and channel pair. Here the image is cut into
 overlapping 8x8 tiles, tiles and kernels go to a domain in which convolution is a product of numbers
-(64 matrix products over channels for 16 outputs: 4 a piece), and the results come back. The
-transforms are exact in exact arithmetic; in float32 a result is off by about 2e-5 of the largest
-(direct: 1e-6), so this is for terms that enter with a small factor.
+(64 matrix products over channels for 16 outputs: 4 a piece), and the results come back. With the
+transforms it is a fifth at 256 channels. They are exact in exact arithmetic; in float32 a result is
+off by about 2e-5 of the largest (direct: 1e-6), so this is for terms that enter with a small
+factor.
 
 Construction: Lavin and Gray, arXiv 1509.09308, by Toom-Cook at the points below. 8 = 2 * 4 makes
 every tile two blocks of 4 a side, so that tiles are four shifted copies of one array of blocks.

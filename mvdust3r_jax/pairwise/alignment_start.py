@@ -150,7 +150,11 @@ def spanning_tree_start(pairs: Pairs, num_views: int, principal_px: Float[Array,
     scale, rotation, translation = jax.vmap(_registered)(
         pairs.points, world[ends], pairs.confidence
     )
-    factor = MEAN_SCALE / jnp.exp(jnp.mean(jnp.log(scale)))
+    # A pair in which nothing has weight is registered at the scale 0: it takes the others' mean.
+    known = scale > 0
+    mean_log = jnp.sum(jnp.log(jnp.where(known, scale, 1.0))) / jnp.maximum(jnp.sum(known), 1)
+    scale = jnp.where(known, scale, jnp.exp(mean_log))
+    factor = MEAN_SCALE / jnp.exp(mean_log)
     depth = transform_points(invert_rigid(world_from_cam), world)[..., 2]
     lowest = _MIN_DEPTH_SHARE * jnp.median(jnp.abs(depth), axis=(-2, -1), keepdims=True)
     return Start(

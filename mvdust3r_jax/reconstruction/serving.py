@@ -148,7 +148,10 @@ def load_program(folder: str | os.PathLike) -> Served:
         facts = json.loads((folder / _FACTS).read_text())
         exported = jax_export.deserialize(bytearray((folder / _PROGRAM).read_bytes()))
         shape = (facts["views"], facts["height"], facts["width"], 3)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except FileNotFoundError:
+        raise
+    # Whatever damaged content makes of the reader.
+    except Exception as error:
         raise ServingError(f"{folder} holds no exported program: {error!r}") from error
     # 'cuda' or 'rocm', as in the program; ``default_backend`` calls both 'gpu'.
     platform = jax_export.default_export_platform()

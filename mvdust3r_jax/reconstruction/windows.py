@@ -156,9 +156,10 @@ def _read(path: str | os.PathLike, shape: tuple[int, ...]) -> Answer | None:
             arrays: dict[str, Any] = dict(stored)
     except Exception:
         return None
-    if arrays.get("points", np.zeros(0)).shape != shape or "reference" not in arrays:
-        return None
     named = {name: arrays[name] for name in gaussian_names() if name in arrays}
+    lacking = {"points", "confidence", "reference"} - set(arrays)
+    if lacking or len(named) not in (0, len(gaussian_names())) or arrays["points"].shape != shape:
+        return None
     gaussians = Gaussians(**named) if named else None
     prediction = Prediction(arrays["points"], arrays["confidence"], gaussians)
     return Answer(prediction, int(arrays["reference"]))

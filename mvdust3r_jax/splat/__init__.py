@@ -1,6 +1,7 @@
 """Gaussian splatting in pure JAX: exact, differentiable, on CPU, GPU and TPU.
 
-May use: geometry, types. Door: the names below; ``pointmaps`` for predicted Gaussians.
+May use: geometry, types. Doors: the names below; ``pointmaps`` for predicted Gaussians,
+``gaussians`` for spherical harmonics.
 """
 
 from mvdust3r_jax.splat.rasterize import RasterInfo as RasterInfo

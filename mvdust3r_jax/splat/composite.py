@@ -42,7 +42,8 @@ _FEWEST_LANES = 32
 class Schedule(NamedTuple):
     """How the work is cut: blocks per group at most, groups at least, and splats per step.
 
-    A group takes as long as its longest list, so small images need groups of few blocks.
+    A group takes as long as its longest list, so small images need groups of few blocks. There are
+    fewer groups than that where each would have less than 32 blocks.
     """
 
     lanes: int

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from mvdust3r_jax.splat.materialize import keep, unknown_one
 
-# Shortest quaternion that is told from the zero quaternion (which stands for the identity).
+# Keeps the division defined. Every normal float32 quaternion is told from zero (the identity).
 _TINY_QUATERNION = 1e-30
 
 # Real spherical harmonics with the signs of 3D Gaussian splatting (Kerbl et al. 2023), degree 0-3.

@@ -3,8 +3,8 @@
 Training, evaluation and exports share this: predicted points are divided by the mean distance of
 the input views' points to the reference camera, true camera positions by the same measure of the
 truth, render-only views included. Every input pixel is one Gaussian. With ``sh_degree`` 0 it has
-its own pixel's color; otherwise its spherical harmonics give a color in [0, 1]. The background is
-white.
+its own pixel's color; otherwise its spherical harmonics give a color of at least 0, where 1 is
+white. The background is white.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def render(
     sh_degree: int,
     capacity: int | None = None,
 ) -> tuple[Float[Array, "N C H W 3"], Int[Array, "N C"]]:
-    """Images in [-1, 1] of all views' Gaussians together, and intersections that did not fit.
+    """Images of all views' Gaussians together, and intersections that did not fit.
 
+    Images are in [-1, 1] unless colors are brighter than white.
     ``points``, ``scales`` and the cameras' translations are in the normalized scene; ``intrinsics``
     follow the data's convention (first pixel's center at (0, 0)).
     """

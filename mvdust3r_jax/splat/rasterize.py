@@ -50,8 +50,9 @@ class RasterInfo:
     """What a call did, per camera. No gradient passes.
 
     overflow: intersections that did not fit the capacity; 0 means that the image is exact. Else the
-    farthest splats are missing. intersections: (splat, 4x4 block) pairs that the scene has; both
-    counts stop at 2^30. radii: pixels, 0 where culled. contributors: splats composited per pixel.
+    farthest splats are missing. intersections: (splat, 4x4 block) pairs that the scene has. They
+    stop at 2^30 - 1, and overflow at that less the capacity. radii: pixels, 0 where culled.
+    contributors: splats composited per pixel.
     """
 
     overflow: Int[Array, "C"]
@@ -244,7 +245,7 @@ def capacity_for(
 ) -> int:
     """A capacity that these Gaussians and cameras fit, ``margin`` times the most any camera has.
 
-    Call it outside ``jit``: it waits for the result. The count stops at 2^30.
+    Call it outside ``jit``: it waits for the result. The count stops at 2^30 - 1.
     """
     width, height = operator.index(width), operator.index(height)
     view = View(width, height, float(near_plane), float(far_plane), float(eps2d), None)

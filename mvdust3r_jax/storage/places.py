@@ -58,14 +58,17 @@ def local_path(path: str | os.PathLike) -> Path:
     "~" is the home folder also where a shell leaves it as it is (``--out=~/scene``).
 
     Raises:
-      PlaceError: an address, which would silently become a folder of this name, or no path at all,
-      which would be the current folder.
+      PlaceError: an address, which would silently become a folder of this name, no path at all,
+      which would be the current folder, or "~" of a user without a home.
     """
     text = os.fspath(path)
     if not text:
         raise PlaceError("a path is expected, got '' (an empty variable?)")
     if text == "~" or text.startswith("~/"):
-        return Path(text).expanduser()
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise PlaceError(f"{text}: {error}") from error
     scheme, colon, rest = text.partition(":/")
     if colon and scheme.isalnum() and (rest.startswith("/") or scheme == "gs"):
         raise PlaceError(f"{text} is no folder or file of this machine; {RECIPE}")

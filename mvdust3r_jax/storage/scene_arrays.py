@@ -185,20 +185,20 @@ class SceneArrays:
         """Read what `save_arrays` wrote; ``path`` is the folder or the ``.npz`` file itself.
 
         Raises FileNotFoundError where there is none, SceneFileError if it is no such file or does
-        not hold what a scene needs.
+        not hold what a scene needs, another OSError where it cannot be opened.
         """
         path = Path(path)
         path = path / SCENE_FILE if path.is_dir() else path
-        if path.is_file() and not zipfile.is_zipfile(path):
-            raise SceneFileError(f"{path} is no saved scene, which is an .npz archive")
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = dict(stored)
-        except FileNotFoundError:
-            raise
-        # Whatever a damaged archive makes of NumPy's reader, zipfile's and zlib's.
-        except Exception as error:
-            raise SceneFileError(f"{path} cannot be read as a saved scene: {error}") from error
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise SceneFileError(f"{path} is no saved scene, which is an .npz archive")
+            file.seek(0)
+            try:
+                with np.load(file, allow_pickle=False) as stored:
+                    arrays = dict(stored)
+            # Whatever a damaged archive makes of NumPy's reader, zipfile's and zlib's.
+            except Exception as error:
+                raise SceneFileError(f"{path} cannot be read as a saved scene: {error}") from error
         if "meta" not in arrays:
             found = ", ".join(sorted(arrays)[:5])
             raise SceneFileError(f"{path} is no saved scene: it has {found} but no 'meta'")

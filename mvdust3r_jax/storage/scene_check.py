@@ -83,12 +83,14 @@ def check_scene(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
 
 
 def _check_poses(path: Path, poses: np.ndarray) -> None:
-    """Rotations and translations; a scale, or a matrix that cannot be inverted, is neither."""
+    """Rotations and translations; a scale, a mirror, and what cannot be inverted are neither."""
     rotation = np.asarray(poses[:, :3, :3], np.float64)
     gram = rotation @ rotation.transpose(0, 2, 1)
-    flat = np.abs(poses[:, 3] - np.array([0.0, 0.0, 0.0, 1.0]))
-    if np.abs(gram - np.eye(3)).max() > _POSE_TOLERANCE or flat.max() > _POSE_TOLERANCE:
-        worst = int(np.abs(gram - np.eye(3)).max(axis=(1, 2)).argmax())
+    turned = np.abs(gram - np.eye(3)).max(axis=(1, 2))
+    flat = np.abs(poses[:, 3] - np.array([0.0, 0.0, 0.0, 1.0])).max(axis=1)
+    errors = np.where(np.linalg.det(rotation) > 0, np.maximum(turned, flat), np.inf)
+    if errors.max() > _POSE_TOLERANCE:
+        worst = int(errors.argmax())
         _fail(path, "world_from_cam", "rotations and translations", str(poses[worst].tolist())[:90])
 
 

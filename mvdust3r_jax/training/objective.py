@@ -86,13 +86,14 @@ def total_loss(
     points = Points(prediction, truth, valid[:, :num_inputs], pool)
     computed = [name for name in POINT_TERMS if name in ALWAYS or name in config.weights]
     terms = {name: POINT_TERMS[name](points) for name in computed}
-    loss = sum(config.weights[name] * terms[name] for name in computed if name in config.weights)
+    weighted = [config.weights[name] * terms[name] for name in computed if name in config.weights]
+    loss = sum(weighted, start=jnp.float32(0))
     terms["valid_share"] = losses.sample_mean(valid.mean(axis=(1, 2, 3)), pool)
     log_confidence = jnp.log(prediction.confidence).mean(axis=(1, 2, 3, 4))
     terms["mean_log_confidence"] = losses.sample_mean(log_confidence, pool)
     if any(name in config.weights for name in SCENE_TERMS):
-        weighted, rendered = render_terms(
+        of_scenes, rendered = render_terms(
             config, prediction, batch, key, perceptual=perceptual, pool=pool
         )
-        loss, terms = loss + weighted, terms | rendered
+        loss, terms = loss + of_scenes, terms | rendered
     return loss, terms

@@ -13,7 +13,9 @@ from mvdust3r_jax.splat.pointmaps import MAX_SCALE
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """Weights by the names of terms (see `objective`); one without weight is not in the program.
+    """Weights by the names of terms (see `objective`).
+
+    A term without weight is not in the program, but for ``objective.ALWAYS``, which are logged.
 
     num_refs: paths R, at most the number of input views. num_targets: render-only views T at the
     end of each sample. render_paths, render_views: how many paths and views are rendered in each

@@ -78,6 +78,7 @@ def learning_rate(config: OptimizerConfig, step: int | Array) -> Float[Array, ""
     """Linear from 0 over the warm-up, then down to ``final_lr`` at ``total_steps``.
 
     Half a cosine, or with ``decay_steps`` constant until these last steps and linear over them.
+    A warm-up over all steps ends at ``peak_lr``, and there it stays.
     """
     step = jnp.asarray(step, jnp.float32)
     warm = config.peak_lr * step / max(config.warmup_steps, 1)

@@ -37,7 +37,6 @@ class CropBox:
             edges = np.quantile(points[:: max(1, len(points) // 100_000)], [tail, 1 - tail], axis=0)
         self.middle, size = edges.mean(axis=0), np.maximum(edges[1] - edges[0], 1e-6)
         self._handles: viser.TransformControlsHandle | None = None
-        self._box: viser.BoxHandle | None = None
         with server.gui.add_folder("Crop", expand_by_default=False):
             self.used = server.gui.add_checkbox("Only inside a box", False)
             self.size = server.gui.add_vector3("Box size", size, step=size.max() / 200)
@@ -69,7 +68,5 @@ class CropBox:
             self._handles.on_update(lambda _: self._changed())
         if self._handles is not None:
             self._handles.visible = self.used.value
-            self._box = self._server.scene.add_box(
-                "/crop/box", _COLOR, tuple(self.size.value), wireframe=True
-            )
+            self._server.scene.add_box("/crop/box", _COLOR, tuple(self.size.value), wireframe=True)
         self._changed()

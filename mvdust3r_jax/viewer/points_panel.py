@@ -127,7 +127,7 @@ class PointsPanel:
             self.counter.content = f"{self.shown:,} of {total:,} points"
 
     def _draw_mesh(self) -> None:
-        """Fused when first asked for, and again when other points are shown."""
+        """Fused at every `draw` while it is shown: the points may be others."""
         if self.mesh.value:
             _, mask = self.shown_scene()
             surface = mesh_glb(dataclasses.replace(self.scene, masks=mask))
@@ -140,7 +140,7 @@ class PointsPanel:
             self.points.point_size = self.unit_size * self.point_size.value
 
     def _draw_splats(self) -> None:
-        """Made when first asked for: covariances are nine numbers a Gaussian."""
+        """Made at every `draw` while they are shown: covariances are nine numbers a Gaussian."""
         every = gaussian_cloud(self.kept)
         fields = (every.means, every.rotations, every.scales, every.opacities, every.sh)
         chosen = self.order[: self.shown]

@@ -92,7 +92,9 @@ def _read(path: AnyPath, ignore_objects: bool = False) -> tuple[ModelConfig, Var
         told.__notes__ = getattr(error, "__notes__", [])
         raise told from error
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: {error.args[0] if error.args else error}") from error
+        # The text of a KeyError has quotation marks around it.
+        told = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise WeightsError(f"{path}: {told}") from error
 
 
 def _read_file(path: AnyPath, ignore_objects: bool) -> tuple[ModelConfig, Variables]:

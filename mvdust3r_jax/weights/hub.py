@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mvdust3r_jax.storage import user_cache
+from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.weights import files as weight_files
 
 PREFIX = "hf:"
@@ -94,9 +95,7 @@ def fetch(source: Published, say: Callable[[str], None]) -> Path:
       names the file to bring by hand. ModuleNotFoundError: the extra is missing.
     """
     folder = cache_folder() / "hub" / source.repository.replace("/", "--") / source.revision
-    target = folder / Path(source.file).with_suffix(".safetensors")
-    record = target.with_suffix(".record.json")
-    known = json.loads(record.read_text()) if record.is_file() else {}
+    target, known = _entry(folder, source)
     if target.is_file() and known:
         _check_converted(target, known)
         return target
@@ -104,11 +103,42 @@ def fetch(source: Published, say: Callable[[str], None]) -> Path:
     from filelock import FileLock
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if not (target.is_file() and record.is_file()):
+    with FileLock((folder / source.file).with_suffix(".lock")):
+        # Another process may have been first, for this file or for one of its stem.
+        target, known = _entry(folder, source)
+        if not (target.is_file() and known):
             known = _download(source, target, known, say)
-            record.write_text(json.dumps(known, indent=1) + "\n")
+            with whole_file(_record_of(target)) as partial:
+                partial.write_text(json.dumps(known, indent=1) + "\n")
     return target
+
+
+def _entry(folder: Path, source: Published) -> tuple[Path, dict]:
+    """Where the converted file is kept, and its record; {} where there is none that can be read.
+
+    Files that differ only in their ending, or in whether a sidecar is read with them, are kept
+    apart: the first has the stem as its name, others all of it, and a "+", which no file there has.
+    """
+    target = (folder / source.file).with_suffix(".safetensors")
+    known = _read_record(target)
+    # Records of earlier versions do not say with which sidecar.
+    found = known.get("file", source.file), known.get("sidecar", source.sidecar)
+    if found != (source.file, source.sidecar):
+        target = folder / f"{source.file}+{source.sidecar or ''}.safetensors"
+        known = _read_record(target)
+    return target, known
+
+
+def _record_of(target: Path) -> Path:
+    return target.with_suffix(".record.json")
+
+
+def _read_record(target: Path) -> dict:
+    try:
+        known = json.loads(_record_of(target).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _check_converted(target: Path, known: dict) -> None:
@@ -170,6 +200,7 @@ def _download(source: Published, target: Path, known: dict, say: Callable[[str],
     return {
         "repository": source.repository,
         "file": source.file,
+        "sidecar": source.sidecar,
         "commit": facts.commit_hash,
         "size": facts.size,
         "sha256": expected,

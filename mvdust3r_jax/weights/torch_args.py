@@ -24,8 +24,8 @@ from mvdust3r_jax.weights.torch_file import TorchFileError, read
 _CONSTANTS = {"inf": math.inf, "nan": math.nan}
 # Under these keys the releases (and many trainers) keep the network's tensors.
 _STATE_KEYS = ("model", "state_dict", "model_state_dict")
-# Constructor arguments and the fields of ModelConfig that they are; of these, names and shapes of
-# the tensors cannot tell the last three, and only they are read.
+# Constructor arguments and the fields of ModelConfig that they are. Only the last three are read:
+# no tensor tells the numbers of heads; shapes tell the SH degree where there are Gaussians.
 _FIELD_OF = {
     "enc_embed_dim": "enc_dim",
     "enc_depth": "enc_depth",
@@ -129,7 +129,11 @@ def parse_constructor(text: str) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"the constructor string {text[:80]!r} is no Python call") from error
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
         raise ValueError(f"the constructor string {text[:80]!r} is no call with keywords only")
-    return call.func.id, {k.arg: _literal(k.value) for k in call.keywords if k.arg is not None}
+    try:
+        return call.func.id, {k.arg: _literal(k.value) for k in call.keywords if k.arg is not None}
+    # Names that no dict can have, the negative of a text.
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"the constructor string {text[:80]!r}: {error}") from error
 
 
 def _literal(node: ast.expr) -> Any:
@@ -145,6 +149,8 @@ def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.List):
         return [_literal(item) for item in node.elts]
     if isinstance(node, ast.Dict):
+        if None in node.keys:
+            raise ValueError("the constructor string holds '**', which is no literal")
         return {_literal(k): _literal(v) for k, v in zip(node.keys, node.values, strict=True)}
     raise ValueError(
         f"the constructor string holds {ast.unparse(node)[:60]!r}, which is no literal"
@@ -152,7 +158,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def config_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The ModelConfig fields that only the constructor's keyword arguments tell.
+    """The ModelConfig fields that are taken from the constructor's keyword arguments.
 
     Raises ValueError for what this network cannot be: other position embeddings than RoPE with
     base 100, or other depth and confidence modes than ('exp', ...).
@@ -163,10 +169,14 @@ def config_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"its position embedding is {position!r}; this network has RoPE100 only")
     for key in ("depth_mode", "conf_mode"):
         mode = arguments.get(key, ("exp", 1, math.inf))
-        if mode[0] != "exp":
+        if not isinstance(mode, tuple | list) or not mode or mode[0] != "exp":
             raise ValueError(f"its {key} is {mode!r}; this network has ('exp', ...) only")
     if "conf_mode" in arguments:
-        fields["conf_max"] = float(arguments["conf_mode"][2])
+        try:
+            fields["conf_max"] = float(arguments["conf_mode"][2])
+        except (IndexError, TypeError, ValueError, OverflowError) as error:
+            mode = arguments["conf_mode"]
+            raise ValueError(f"its conf_mode is {mode!r}, expected ('exp', 1, LIMIT)") from error
     return fields
 
 

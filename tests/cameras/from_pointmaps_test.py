@@ -38,7 +38,7 @@ def _views(num_views, noise=0.0, outliers=0.0, seed=0, aspect=1.0):
     return np.float32(points), np.asarray(ref_from_cam)
 
 
-def _poses(points, confidence=None, focal_px=FOCAL, aspect=1.0):
+def _poses(points, confidence=None, focal_px=FOCAL, aspect=1.0, **options):
     """Four views as two scenes of two, so that all tests share one compiled program."""
     confidence = np.ones(points.shape[:-1]) if confidence is None else confidence
     found = from_pointmaps.poses_from_pointmaps(
@@ -46,6 +46,7 @@ def _poses(points, confidence=None, focal_px=FOCAL, aspect=1.0):
         jnp.asarray(confidence.reshape(2, 2, HEIGHT, WIDTH), jnp.float32),
         jnp.asarray(np.full(2, focal_px), jnp.float32),
         aspect=jnp.asarray(np.full(2, aspect), jnp.float32),
+        **options,
     )
     return jax.tree.map(lambda x: x.reshape(4, *x.shape[2:]), jax.device_get(found))
 
@@ -168,6 +169,12 @@ def test_failures_are_flagged():
     assert not found.ok.any()
     assert np.isnan(found.ref_from_cam).all()
     np.testing.assert_array_equal(found.inlier_share[1:], 0)
+
+
+def test_no_smallest_share_makes_a_failure_a_pose():
+    """Without a single inlier a view is not ok, even where every share is allowed."""
+    found = _poses(np.ones((4, HEIGHT, WIDTH, 3), np.float32), min_inlier_share=0.0)
+    assert not found.ok.any() and np.isnan(found.ref_from_cam).all()
 
 
 def test_shapes_are_checked():

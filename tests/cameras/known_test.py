@@ -112,6 +112,20 @@ def test_cameras_may_be_lists():
         KnownCameras(intrinsics=np.eye(3).tolist())
 
 
+def test_cameras_are_float64():
+    """A survey's coordinates take it, whatever they were given as."""
+    known = KnownCameras(np.eye(3, dtype=np.float32)[None], np.eye(4, dtype=int)[None])
+    assert known.intrinsics.dtype == known.world_from_cam.dtype == np.float64
+
+
+@pytest.mark.parametrize("field", ["world_from_cam", "image_sizes"])
+def test_cameras_of_different_numbers_of_views_are_refused(field):
+    """The error quotes the numbers."""
+    more = {"world_from_cam": np.tile(np.eye(4), (3, 1, 1)), "image_sizes": [(48, 64)] * 3}
+    with pytest.raises(CameraError, match=f"2 intrinsics, 3 {field}"):
+        KnownCameras(np.tile(np.eye(3), (2, 1, 1)), **{field: more[field]})
+
+
 def test_field_of_view_holds_whatever_the_size(tmp_path):
     """Without w and h it is that of the photograph; the principal point is its middle."""
     path = write_json(

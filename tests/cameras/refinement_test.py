@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mvdust3r_jax.cameras import feature_tracks, features, refinement
-from mvdust3r_jax.cameras.adjustment import Adjusted
+from mvdust3r_jax.cameras.adjustment import Adjusted, adjust_from_afar
 from mvdust3r_jax.cameras.feature_tracks import Tracks
 from mvdust3r_jax.cameras.features import Features, Matches
 
@@ -94,6 +94,19 @@ def test_wrong_matches_move_nothing():
         perturbed(poses, xyz), tracks._replace(pixel_px=pixel_px), free_focal=False
     )
     assert not found.refined.any()
+
+
+def test_cameras_back_to_back_move_nothing():
+    """Every point is behind one of the two: no observation fits, and there is nothing to adjust."""
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, :3, :3] = np.diag([-1.0, 1.0, -1.0])
+    track, view = np.divmod(np.arange(120), 2)
+    rng = np.random.default_rng(0)
+    tracks = Tracks(track, view, rng.uniform(-50, 50, (120, 2)))
+    start = Adjusted(poses, FOCAL_PX, rng.uniform([-1, -1, 3], [1, 1, 5], (60, 3)))
+    moved = adjust_from_afar(start, tracks, anchor=0)
+    np.testing.assert_array_equal(moved.world_from_cam, poses)
+    assert not refinement.refine_cameras(start, tracks, free_focal=False).refined.any()
 
 
 def test_depths_against_the_prediction_move_nothing():

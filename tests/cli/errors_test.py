@@ -1,5 +1,6 @@
 """Whatever is wrong with what was given is one clear sentence and an exit code."""
 
+import importlib
 import importlib.util
 import json
 import shutil
@@ -10,6 +11,7 @@ import pytest
 
 from mvdust3r_jax import cli
 from mvdust3r_jax.cli import inputs, render, view
+from mvdust3r_jax.reconstruction.memory import MemoryLimitError
 from tests.cli.place import run
 
 
@@ -123,3 +125,27 @@ def test_scenes_and_photographs_are_not_viewed_together(place, tmp_path, capsys)
     capsys.readouterr()
     assert cli.main(["view", given[0], str(place / "фото é")]) == cli.EXIT_USAGE
     assert "is no saved scene; give scenes or photographs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["bench"], "--views"),
+        (["export", "served", "--views", "2"], "--views"),
+        (["reconstruct", "a", "--out", "o"], "--max-views"),
+        (["render", "a"], None),
+    ],
+)
+@pytest.mark.parametrize("error", [MemoryError(), MemoryLimitError("too many views")])
+def test_memory_hints_name_the_option_of_the_command(monkeypatch, capsys, command, option, error):
+    """None where the command has none."""
+
+    def fail(*_):
+        raise error
+
+    module = importlib.import_module(f"mvdust3r_jax.cli.{command[0]}")
+    monkeypatch.setattr(module, "run", fail)
+    assert cli.main(command) == cli.EXIT_MEMORY
+    hints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hint: ")]
+    assert len(hints) == (option is not None)
+    assert option is None or f" {option} N" in hints[0]

@@ -1,11 +1,13 @@
 """Flags and their values: help, what the parser refuses, names that are made of paths."""
 
 import argparse
+import os
 
 import pytest
 
 from mvdust3r_jax import cli
 from mvdust3r_jax.cli import values
+from mvdust3r_jax.cli.arguments import shared, words
 from mvdust3r_jax.reconstruction.arguments import scene_names
 from tests.cli.place import run
 
@@ -78,6 +80,15 @@ def test_size_argument(text, size):
             values.size(text)
 
 
+def test_help_names_the_weights_without_the_variable(monkeypatch, capsys):
+    """Not those that the variable names on this machine."""
+    monkeypatch.setattr(shared, "DEFAULT_WEIGHTS", "/x/y.pth")
+    with pytest.raises(SystemExit):
+        cli.main(["view", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"$MVDUST3R_WEIGHTS, else {words.SHIPPED[0]})" in text and "/x/y.pth" not in text
+
+
 def test_names_stay_apart(tmp_path):
     """Photographs of the same name in two folders get their folder's name, else a number."""
     a, b = tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg"
@@ -92,5 +103,8 @@ def test_paths_are_taken_as_shells_would(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert values.local_path("~/a b") == tmp_path / "a b"
     assert values.local_path("~backup.jpg").name == "~backup.jpg"
+    with monkeypatch.context() as patch, pytest.raises(argparse.ArgumentTypeError, match="home"):
+        patch.setattr(os.path, "expanduser", lambda path: path)
+        values.local_path("~/a b")
     with pytest.raises(argparse.ArgumentTypeError, match="a path is expected, got ''"):
         values.any_path("")

@@ -1,5 +1,7 @@
 """What commands write: beside the user's files, whole or not at all, nothing replaced unasked."""
 
+import argparse
+import dataclasses
 import json
 import shutil
 
@@ -8,6 +10,8 @@ import pytest
 from PIL import Image
 
 from mvdust3r_jax import cli
+from mvdust3r_jax.cli import convert
+from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.output_folder import check_inputs, check_output_folder
 from mvdust3r_jax.media import photographs
 from mvdust3r_jax.reconstruction.scene import Scene
@@ -170,6 +174,23 @@ def test_convert_replaces_a_folder_of_weights_only(place, tmp_path):
     for name in ("album", "album.pth", "orbax"):
         assert cli.main([*argv[:2], str(tmp_path / name), "--force"]) == cli.EXIT_INPUT
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_endings_may_be_in_capitals(tmp_path, monkeypatch, capsys):
+    """What PyTorch's release would compute otherwise is said of .PTH as of .pth."""
+    config = dataclasses.replace(CONFIG, gaussians=True, max_scale=0.02)
+    monkeypatch.setattr(convert.weight_files, "convert", lambda *_, **__: config)
+    given = dict(dtype="float32", ignore_objects=False, force=False)
+    convert.run(argparse.Namespace(source="w", target=tmp_path / "w.PTH", **given), Console())
+    assert "warning: Gaussians of this network" in capsys.readouterr().err
+
+
+def test_a_file_in_a_bucket_is_no_file_of_this_machine(tmp_path):
+    """What lies at the target stays, and is called what it is."""
+    (tmp_path / "w.pth").write_text("user")
+    args = argparse.Namespace(source="gs://bucket/w.pth", target=tmp_path / "w.pth", force=False)
+    with pytest.raises(FileExistsError, match="w.pth exists; --force replaces it"):
+        convert.run(args, Console())
 
 
 def test_convert_replaces_nothing_unasked(place, tmp_path, capsys):

@@ -110,6 +110,14 @@ def test_rooms_of_another_size(tmp_path):
     assert json.loads((tmp_path / RECORD).read_text()) == made
 
 
+@pytest.mark.parametrize("left", ["", '{"inputs": 8', "[]"])
+def test_a_damaged_record_is_named(tmp_path, left):
+    """With the way out."""
+    (tmp_path / RECORD).write_text(left)
+    with pytest.raises(StaleDataError, match=f"{RECORD} is damaged.*remove"):
+        check_record(tmp_path, {"inputs": 8}, begun=True)
+
+
 def test_new_poses_of_the_same_width_are_noticed(place):
     """By our own choice and, where that is given or made anew, by the data set."""
     shutil.copy(place / "out/choice.npz", place / "split.npz")

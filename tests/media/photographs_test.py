@@ -1,5 +1,6 @@
 """Photographs of every kind become network input, and pixels can be traced back to the file."""
 
+import errno
 import io
 import os
 
@@ -166,6 +167,19 @@ def test_places_without_images(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
     with pytest.raises(ImageError, match="a.heic"):
         photographs.read_photo(tmp_path / "a.heic")
+
+
+def test_what_may_not_be_read_is_no_empty_file(tmp_path, monkeypatch):
+    """The system's own words, and the name."""
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "a.png")
+
+    path = save(tmp_path / "a.png")
+    monkeypatch.setattr("builtins.open", refused)
+    monkeypatch.setattr("io.open", refused)
+    with pytest.raises(ImageError, match="a.png cannot be read: Permission denied"):
+        photographs.read_photo(path)
 
 
 def test_huge_dimensions_are_refused_before_decoding(tmp_path):

@@ -263,6 +263,21 @@ def test_image_metrics_refuse_whole_numbers(metric):
         metric(image, image)
 
 
+@pytest.mark.parametrize("metric", IMAGE_METRICS)
+def test_image_metrics_refuse_images_of_two_shapes(metric):
+    """A single picture is not spread over several; the error quotes both shapes."""
+    image = np.zeros((2, 12, 12, 3), np.float32)
+    with pytest.raises(ValueError, match=r"\(2, 12, 12, 3\) and \(1, 12, 12, 3\)"):
+        metric(image, image[:1])
+
+
+def test_ssim_release_of_constant_images_is_nan():
+    """Their range is 0, which says nothing: neither numbers nor infinity, equal or not."""
+    constants = np.float32([[0, 0], [0.3, 0.3], [1, 1], [0.1, 0.7], [0, 1], [1 / 3, 0.3]])
+    image, truth = np.ones((12, 12, 3), np.float32) * constants.T[..., None, None, None]
+    assert np.isnan(image_metrics.ssim_release(image, truth)).all()
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_similarity_error_takes_half_precision(dtype):
     """As float32: the error is that of the rounded points."""

@@ -111,7 +111,14 @@ def test_wrong_input_is_named(shape, refs, message):
 
 @pytest.mark.parametrize(
     "change",
-    [{"head": "mlp"}, {"dtype": "int8"}, {"enc_heads": 3}, {"head": "dpt"}],
+    [
+        {"head": "mlp"},
+        {"dtype": "int8"},
+        {"enc_heads": 3},
+        {"head": "dpt"},
+        {"head": "dpt", "patch": 16, "dec_depth": 1},
+        {"gaussian_hidden": 6},
+    ],
 )
 def test_wrong_config_is_refused(change):
     """A config that is no network fails when it is made."""

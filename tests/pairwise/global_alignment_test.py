@@ -11,7 +11,12 @@ from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.chunked import map_in_chunks
 from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.pairwise import network
-from mvdust3r_jax.pairwise.alignment_start import scene_graph, spread_over_tree
+from mvdust3r_jax.pairwise.alignment_start import (
+    MEAN_SCALE,
+    scene_graph,
+    spanning_tree_start,
+    spread_over_tree,
+)
 from mvdust3r_jax.pairwise.global_alignment import global_alignment
 from tests.compiled import compiled, uniform
 from tests.pinhole import pinhole
@@ -79,6 +84,19 @@ def test_reference_graph_spreads_over_the_scene():
     # The root pair is one of the center's; in the other order its frame is the other view's.
     assert np.asarray(pairs.first)[0] == 0
     np.testing.assert_allclose(scale * world, truth, atol=1e-3)
+
+
+def test_a_pair_without_weight_leaves_the_start_as_it_is():
+    """It has no scale of its own and takes the mean of the others': all is finite."""
+    pairs, _ = _pairs("complete")
+    confidence = np.array(pairs.confidence)
+    confidence[-1] = 1
+    start = jax.jit(spanning_tree_start, static_argnums=1)(
+        pairs.replace(confidence=confidence), VIEWS, PRINCIPAL_PX
+    )
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(start))
+    np.testing.assert_allclose(start.pair_scale[-1], MEAN_SCALE, rtol=1e-5)
+    np.testing.assert_allclose(np.log(start.pair_scale).mean(), np.log(MEAN_SCALE), atol=1e-5)
 
 
 @pytest.mark.parametrize("graph, steps", [("complete", 0), ("complete", 300), ("window", 300)])

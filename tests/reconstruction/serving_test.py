@@ -73,6 +73,15 @@ def test_what_does_not_fit_is_refused(model, folder, tmp_path):
         serving.load_program(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", bytes(9), b"damaged"])
+def test_damaged_programs_are_refused(folder, tmp_path, content):
+    """Whatever the reader makes of it, it is the one error."""
+    (tmp_path / "serving.json").write_bytes((folder / "serving.json").read_bytes())
+    (tmp_path / "program.bin").write_bytes(content)
+    with pytest.raises(serving.ServingError, match="no exported program"):
+        serving.load_program(tmp_path)
+
+
 def test_program_of_another_kind_of_device_is_refused(folder, monkeypatch):
     """Kinds have the programs' names: an NVIDIA GPU is 'cuda', though the backend is 'gpu'."""
     monkeypatch.setattr(serving.jax_export, "default_export_platform", lambda: "cuda")

@@ -99,3 +99,17 @@ def test_a_run_goes_on_from_what_is_kept(world, tmp_path):
     for path in tmp_path.iterdir():
         path.write_bytes(b"damaged")
     assert run(weights)[1] == count
+
+
+@pytest.mark.parametrize("lost", ["points", "confidence", "reference", "scales"])
+def test_a_kept_answer_that_lacks_an_array_is_made_anew(world, tmp_path, lost):
+    """Files of other versions, too, are passed over."""
+    ask, asked = network(world)
+    first = windows.ask_in_windows(ask, {}, world[2], IN_ORDER, kept_in=tmp_path, facts=())
+    for path in tmp_path.iterdir():
+        with np.load(path) as stored:
+            np.savez(path, **{name: array for name, array in stored.items() if name != lost})
+    asked.clear()
+    again = windows.ask_in_windows(ask, {}, world[2], IN_ORDER, kept_in=tmp_path, facts=())
+    assert len(asked) == len(IN_ORDER)
+    np.testing.assert_array_equal(again.prediction.points, first.prediction.points)

@@ -1,7 +1,9 @@
 """A saved scene: what is written comes back; edited, cut or foreign files are named, not used."""
 
 import dataclasses
+import errno
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +72,7 @@ def with_meta(arrays, **changes):
         ("world_from_cam", lambda x: np.full_like(x, np.inf), "world_from_cam should hold finite"),
         ("world_from_cam", lambda x: 0 * x, "world_from_cam should hold rotations"),
         ("world_from_cam", lambda x: x * 1.1, "world_from_cam should hold rotations"),
+        ("world_from_cam", lambda x: x * [1, 1, -1, 1], "world_from_cam should hold rotations"),
         ("intrinsics", lambda x: -x, "positive focal lengths"),
         ("original_sizes", lambda x: x * 0, "sizes from 1 to"),
         ("masks", lambda x: x.astype(np.float32), "true or false, got float32"),
@@ -127,6 +130,28 @@ def test_text_is_no_scene(tmp_path):
     (tmp_path / "s.npz").write_text("hello")
     with pytest.raises(SceneFileError, match="s.npz is no saved scene, which is an .npz archive"):
         SceneArrays.load(tmp_path / "s.npz")
+
+
+def test_a_file_that_may_not_be_opened_is_not_called_damaged(saved, monkeypatch):
+    """The system's error comes as it is."""
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(saved[0]))
+
+    monkeypatch.setattr("builtins.open", refused)
+    monkeypatch.setattr("io.open", refused)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        SceneArrays.load(saved[0])
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_the_pose_that_is_wrong_is_the_one_that_is_shown(saved, tmp_path, view):
+    """Also where its last row alone is."""
+    poses = saved[1]["world_from_cam"].copy()
+    poses[view, 3, 3] = 2
+    path = rewritten(tmp_path / "e.npz", saved[1], "world_from_cam", poses)
+    with pytest.raises(SceneFileError, match=re.escape(str(poses[view].tolist())[:40])):
+        SceneArrays.load(path)
 
 
 def test_cut_and_flipped_files_never_pass_unseen(saved, tmp_path):

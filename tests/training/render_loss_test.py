@@ -186,6 +186,18 @@ def test_rendering_without_any_weight_has_a_gradient_of_zero():
     assert not any(np.any(np.asarray(x)) for x in jax.tree.leaves(gradient))
 
 
+def test_without_any_weight_the_gradient_is_zero():
+    """The terms are only logged: the loss is an array of 0, which can be differentiated."""
+    batch, config = batch_of(pixels=8), ObjectiveConfig(num_refs=2, num_targets=1, weights={})
+
+    def loss(prediction):
+        return total_loss(config, prediction, batch, jax.random.key(0))
+
+    (value, terms), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(perfect(batch))
+    assert value.dtype == jnp.float32 and float(value) == 0 and "confidence" in terms
+    assert not any(np.any(np.asarray(x)) for x in jax.tree.leaves(gradient))
+
+
 def test_color_term_without_harmonics_is_refused():
     """The published weight of sh_color on a network of degree 0 is an error, not an empty sum."""
     with pytest.raises(ValueError, match="sh_color = 10.0 needs sh_degree > 0"):

@@ -265,6 +265,14 @@ def test_missing_and_empty_places(tmp_path):
         weight_files.load_weights(tmp_path)
 
 
+def test_text_that_is_no_unicode_is_said_in_words(tmp_path, variables):
+    """Not by the name of the coding alone."""
+    weight_files.save_weights(tmp_path / "w", variables, CONFIG)
+    (tmp_path / "w" / "config.json").write_bytes(b"\xff{}")
+    with pytest.raises(weight_files.WeightsError, match="can't decode byte 0xff"):
+        weight_files.load_weights(tmp_path / "w")
+
+
 def test_config_of_a_newer_version(tmp_path, variables):
     """Fields that this version does not know are named."""
     weight_files.save_weights(tmp_path / "w", variables, CONFIG)

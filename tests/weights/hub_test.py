@@ -175,12 +175,50 @@ def test_hub_files_with_arguments_beside_them(server, tmp_path):
     assert_equal(loaded, variables)
 
 
+def test_a_file_without_its_arguments_is_another_entry(server, tmp_path):
+    """What config.json says holds for the name that reads it, not for the bare file."""
+    config = ModelConfig(128, 2, 4, 64, 2, 2, patch=4, skip=False, gaussians=False)
+    state = port.flax_to_torch(numbers(config, 0), config)
+    safetensors_file.write(tmp_path / "m.safetensors", state, {})
+    repository = "naver/DUSt3R_ViTLarge_BaseDecoder_224_linear"
+    server.add(f"{repository}/model.safetensors", (tmp_path / "m.safetensors").read_bytes())
+    arguments = {"conf_mode": ["exp", 1, 50], "enc_num_heads": 4, "dec_num_heads": 2}
+    server.add(f"{repository}/config.json", json.dumps(arguments).encode())
+    bare = places.find_weights(f"hf:{repository}/model.safetensors", print)
+    path = places.find_weights("DUSt3R_224", print)
+    assert path != bare and weight_files.load_weights(path)[0].conf_max == 50
+
+
 def test_any_file_at_a_revision(release):
     """hf:OWNER/REPO/FILE@REVISION asks for that revision; without one it is another name."""
     text = "hf:Zhenggang/MV-DUSt3R/checkpoints/MVDp_s2.pth"
     at_revision = places.find_weights(f"{text}@{LATER}", print)
     assert release.asked[0][1] == LATER
     assert places.find_weights(text, print) != at_revision
+
+
+def test_files_of_one_stem_are_two_entries(release, variables, tmp_path):
+    """Endings tell them apart, in whatever order they come; each stays as it was fetched."""
+    weight_files.save_weights(tmp_path / "w.safetensors", numbers(CONFIG, 1), CONFIG)
+    place = "Zhenggang/MV-DUSt3R/checkpoints/MVDp_s2"
+    release.add(f"{place}.safetensors", (tmp_path / "w.safetensors").read_bytes())
+    names = [f"hf:{place}.safetensors", f"hf:{place}.pth"]
+    paths = [places.find_weights(name, print) for name in names]
+    assert_equal(weight_files.load_weights(paths[0])[1], numbers(CONFIG, 1))
+    assert_equal(weight_files.load_weights(paths[1])[1], variables)
+    asked = len(release.asked)
+    assert [places.find_weights(name, print) for name in names] == paths
+    assert len(release.asked) == asked
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"file": "checkpoints/MVDp_s2.p'])
+def test_a_damaged_record_is_no_record(release, left):
+    """The file is fetched again and recorded anew."""
+    path = places.find_weights("MVDp_s2", print)
+    record = path.with_suffix(".record.json")
+    whole = record.read_text()
+    record.write_text(left)
+    assert places.find_weights("MVDp_s2", print) == path and record.read_text() == whole
 
 
 @pytest.mark.parametrize("text", ["hf:owner/file.pth", "hf:a/b/../c.pth", "hf:a/b/c.pth@", "hf:"])

@@ -20,6 +20,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mvdust3r_jax.weights import files as weight_files
 from mvdust3r_jax.weights import torch_args, torch_file, torch_writer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
@@ -101,6 +102,28 @@ def test_another_kind_of_network_is_refused(arguments, message):
     """Settings that this network does not have are named."""
     with pytest.raises(ValueError, match=message):
         torch_args.config_fields(arguments)
+
+
+_NO_LITERALS = ("x={[1]: 2}", "x=-'a'", "x={**y}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("conf_mode=('exp', 1)", "conf_mode=None", "conf_mode=('exp', 1, 'a')", "depth_mode=()"),
+        *("conf_mode={}", *_NO_LITERALS),
+    ],
+)
+def test_odd_constructors_are_errors_that_name_the_file(tmp_path, text):
+    """Whatever is wrong with the arguments, for whoever wants the network or its image size."""
+    args = argparse.Namespace(model=f"Net({text})")
+    torch_writer.write(tmp_path / "x.pth", {"model": {"a": np.ones(3, np.float32)}, "args": args})
+    message = "x.pth: .*(constructor string|conf_mode|depth_mode)"
+    with pytest.raises(weight_files.WeightsError, match=message):
+        weight_files.load_weights(tmp_path / "x.pth")
+    if text in _NO_LITERALS:
+        with pytest.raises(weight_files.WeightsError, match=message):
+            weight_files.trained_on(tmp_path / "x.pth")
 
 
 class _Evil:

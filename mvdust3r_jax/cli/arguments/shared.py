@@ -23,7 +23,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> Parser:
         metavar="W",
         help="a .pth or .safetensors file, an orbax folder, a training run, hf:OWNER/REPO/FILE, or "
         f"a name: {', '.join((*words.SHIPPED, *words.PUBLISHED))} "
-        "(default: $MVDUST3R_WEIGHTS, else %(default)s)",
+        f"(default: $MVDUST3R_WEIGHTS, else {words.SHIPPED[0]})",
     )
     group.add_argument(
         "--size",
