@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mvdust3r_jax.cli import inputs, values
 from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE
@@ -40,12 +42,12 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             def told(stage):
                 progress(_STAGES.index(stage) / len(_STAGES), stage)
 
-            # The page's reference is a number among the files that it was given.
-            own = {"frames": wishes.frames, "max_views": None}
-            asked = argparse.Namespace(**vars(args) | own)
+            asked = argparse.Namespace(**vars(args) | {"frames": wishes.frames})
             given = inputs.gather([str(path) for path in paths], asked)
             if wishes.reference is not None:
                 asked.reference = wishes.reference
+                if wishes.reference in range(len(paths)):
+                    given, asked.reference = _with_reference(given, paths, wishes.reference)
             return _reconstruct(given, model, asked, told, wishes.focal_px)
 
     with Viewer(scenes, reconstruct=job, host=args.host, port=args.port) as viewer:
@@ -76,6 +78,21 @@ def saved_scenes(texts: list[str]) -> dict[str, Scene]:
         name = own.parent.name if own.name == SCENE_FILE else own.stem
         named[name if name not in named else str(file.parent)] = Scene.load(file)
     return named
+
+
+def _with_reference(
+    given: list[Path | Photo], paths: Sequence[Path], number: int
+) -> tuple[list[Path | Photo], int]:
+    """Of files that ``--max-views`` made fewer, with the reference, and its number among them.
+
+    number: of the reference among all files. It takes the place of the one nearest to it. What came
+    of a video is as it was.
+    """
+    places = {path: place for place, path in enumerate(paths)}
+    if not all(source in places for source in given):
+        return given, number
+    nearest = min(range(len(given)), key=lambda k: abs(places[given[k]] - number))
+    return [*given[:nearest], paths[number], *given[nearest + 1 :]], nearest
 
 
 def _scene_file(path: Path) -> Path | None:

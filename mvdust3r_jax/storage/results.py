@@ -321,17 +321,15 @@ def _swap(
 def _undo_half_done(place: Path) -> None:
     """Earlier files go back where a killed run's swap had not come to its end."""
     for old in place.glob(f"{_EARLIER_PREFIX}*"):
-        if not old.is_dir() or old.is_symlink():
+        if not is_stage(old):
             continue
         wanted, files = _read_manifest(old), _read_manifest(place)
         if wanted != files:
             for name in wanted:
                 if wanted[name] != files.get(name) and _is_ours(place, name, wanted):
                     (place / name).unlink()
-            moved = [path for path in old.rglob("*") if not path.is_dir() and path.name != MANIFEST]
-            for path in moved:
-                target = place / path.relative_to(old)
-                if not os.path.lexists(target):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.rename(path, target)
+            for name in files:
+                if os.path.lexists(old / name) and not os.path.lexists(place / name):
+                    (place / name).parent.mkdir(parents=True, exist_ok=True)
+                    os.rename(old / name, place / name)
         shutil.rmtree(old, ignore_errors=True)

@@ -119,7 +119,7 @@ class Viewer:
 
 def _first_free(session: Session, host: str, port: int, viewer_port: int) -> UploadServer:
     """The drop page on ``port``, or on the next one that is free."""
-    for candidate in range(port, min(port + _PORTS_TRIED, 1 << 16) if port else 1):
+    for candidate in range(port, min(port + _PORTS_TRIED, _PORTS) if port else 1):
         try:
             return UploadServer(session, host, candidate, viewer_port)
         except OSError as error:

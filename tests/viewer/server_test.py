@@ -55,6 +55,12 @@ def test_drop_page_takes_the_next_free_port():
             assert wanted < viewer.uploads.port < wanted + 100
 
 
+def test_the_last_port_is_a_port():
+    """There is none above it for the viewer itself, which then takes any."""
+    with Viewer(reconstruct=lambda paths, progress, wishes: None, port=65535) as viewer:
+        assert viewer.uploads.port == 65535 and viewer.server.get_port() < 65535
+
+
 def test_browsers_name_no_port_80():
     """The port that an address without one means."""
 
