@@ -39,6 +39,13 @@ def labels():
     return values
 
 
+def speck():
+    """16 bits; a pixel aside is brighter than the white of 8 bits, and dark all the same."""
+    values = KEEP * 65535
+    values[0, -1] = 300
+    return values
+
+
 ENCODINGS = {
     "255": lambda: gray(KEEP * 255),
     "0 and 1": lambda: gray(KEEP),
@@ -76,7 +83,7 @@ def test_what_was_meant(tmp_path, kind, suffix):
     "image",
     [
         lambda: palette(~KEEP, [255, 255, 255, 0, 0, 0] + [0] * 762),
-        lambda: gray(KEEP * 65535, np.uint16).convert("I"),
+        lambda: gray(speck(), np.uint16).convert("I"),
         lambda: alpha(255).convert("LA"),
     ],
     ids=["palette", "int32", "LA"],
