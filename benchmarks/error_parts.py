@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.machine import write_results
+from benchmarks.machine import of_settings, write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation import tables
@@ -121,7 +121,8 @@ def main() -> None:
     rows = [(name, f"{np.median([room[name] for room in placed]):.3f}") for name in PLACED]
     print(tables.table(("views but the first", "median"), rows))
     told = vars(args) | {"weights": Path(args.weights).name}
-    write_results("error_parts", {"arguments": told, "by_reach": reaches, "by_view": placed})
+    content = {"settings": told, "by_reach": reaches, "by_view": placed}
+    write_results(of_settings("error_parts", told), content)
 
 
 if __name__ == "__main__":

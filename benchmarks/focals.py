@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from benchmarks.machine import write_results
+from benchmarks.machine import of_settings, write_results
 from benchmarks.pose import SPLITS, errors, ground_truth, perturbed, sample_batch
 from mvdust3r_jax import load_model, reconstruct
 from mvdust3r_jax.cameras import focals, from_pointmaps
@@ -126,7 +126,8 @@ def main() -> None:
         rows += [network_points(batch, truth, args.weights, zoom) for zoom in (1.0, *ZOOMS)]
     cells = [[f"{v:.2f}" if isinstance(v, float) else v for v in r.values()] for r in rows]
     print(tables.table(tuple(rows[0]), cells))
-    write_results("focals", {"settings": vars(args), "rows": rows})
+    told = vars(args)
+    write_results(of_settings("focals", told), {"settings": told, "rows": rows})
 
 
 if __name__ == "__main__":

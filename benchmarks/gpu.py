@@ -86,19 +86,29 @@ def rows_of(name: str, tiny: bool, limit_s: float, said: list[str]) -> Iterator[
 
 
 def run_part(name: str, tiny: bool, limit_s: float, path: Path) -> dict[str, Any]:
-    """Runs one part and keeps each of its rows; returns what the results say about it."""
+    """Runs one part and keeps each of its rows; returns what this run of it brought.
+
+    What an earlier run brought stays until this one has brought as many rows, or is done.
+    """
     results, started = read(path), time.monotonic()
-    entry = results["parts"][name] = {"rows": [], "done": False}
+    earlier = results["parts"].get(name, {"rows": [], "done": False})
+    entry = {"rows": [], "done": False}
+
+    def keep() -> None:
+        better = not earlier["done"] and len(entry["rows"]) >= len(earlier["rows"])
+        results["parts"][name] = entry if entry["done"] or better else earlier
+        write(path, results)
+
     try:
         for row in rows_of(name, tiny, limit_s, []):
             results["machine"] = row.pop("machine")
             entry["rows"].append(row)
-            write(path, results)
+            keep()
         entry["done"] = True
     except RuntimeError as error:
         entry["failed"] = str(error)
     entry["wall_s"] = round(time.monotonic() - started, 1)
-    write(path, results)
+    keep()
     return entry
 
 

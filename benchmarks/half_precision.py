@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.machine import write_results
+from benchmarks.machine import of_settings, write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation import tables
@@ -96,7 +96,7 @@ def main() -> None:
     found = measure(args.weights, args.views, args.rooms, args.size)
     print(table(found))
     told = vars(args) | {"weights": Path(args.weights).name}
-    write_results("half_precision", {"arguments": told, **found})
+    write_results(of_settings("half_precision", told), {"settings": told, **found})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,19 @@ def of_network(name: str, weights: str | os.PathLike) -> str:
     return name if network == "small" else f"{name}_{network}"
 
 
+def of_settings(name: str, settings: Mapping[str, Any]) -> str:
+    """``name``; where results under other ``settings`` are kept there, with what differs in it.
+
+    So a call with other weights or fewer rooms replaces nothing that a page shows.
+    """
+    if not results_path(name).exists():
+        return name
+    kept = read_results(name)["settings"]
+    other = {key: value for key, value in settings.items() if kept.get(key) != value}
+    said = (f"{key}_{Path(str(value)).stem}" for key, value in other.items())
+    return "_".join((name, *(re.sub(r"[^\w.-]+", "-", text) for text in said)))
+
+
 def results_path(name: str) -> Path:
     """Where the results of this name are or will be."""
     return RESULTS / f"{name}.json"
@@ -51,4 +66,6 @@ def write_results(name: str, content: object) -> None:
     """Writes ``results/NAME.json`` with the machine's description."""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"machine": machine(), "results": content}, indent=1)
-    results_path(name).write_text(text + "\n")
+    partial = RESULTS / f"{name}.partial"
+    partial.write_text(text + "\n")
+    partial.replace(results_path(name))

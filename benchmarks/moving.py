@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from benchmarks.machine import write_results
+from benchmarks.machine import of_settings, write_results
 from data.rooms import SPLITS, moving_batch
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.evaluation import tables
@@ -88,7 +88,7 @@ def main() -> None:
     found = measure(args.weights, args.views, args.rooms, args.size, args.path)
     print(table(found))
     told = vars(args) | {"weights": Path(args.weights).name}
-    write_results("moving", {"arguments": told, **found})
+    write_results(of_settings("moving", told), {"settings": told, **found})
 
 
 if __name__ == "__main__":

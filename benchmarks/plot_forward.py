@@ -4,8 +4,8 @@
 
 Points are the rows of benchmarks/results/forward.json (compiled program alone) and of
 many_views.json (whole command), in seconds of processor time over the number of cores, because the
-machine may have been shared; lines are the closed formula: operations over the
-matmul rate measured beside the rows, and the memory that ``mvdust3r`` announces.
+machine may have been shared; lines are the closed formula: operations as CPUs compute them over
+the matmul rate measured beside the rows, and the memory that ``mvdust3r`` announces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.machine import measured_on, read_results
 from mvdust3r_jax import VARIANTS
-from mvdust3r_jax.models.flops import forward_flops
+from mvdust3r_jax.models.flops import forward_flops_on_cpu
 from mvdust3r_jax.reconstruction import memory
 
 GIB = 2**30
@@ -29,9 +29,8 @@ VIEWS = np.unique(np.geomspace(2, 100, 40).astype(int))
 
 def flops(views: int) -> float:
     refs = min(4, views)
-    return forward_flops(VARIANTS["mvdp"], views=int(views), num_refs=refs, height=224, width=224)[
-        "total"
-    ]
+    size = dict(views=int(views), num_refs=refs, height=224, width=224)
+    return forward_flops_on_cpu(VARIANTS["mvdp"], **size)["total"]
 
 
 def draw(path: str) -> None:

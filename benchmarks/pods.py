@@ -155,8 +155,10 @@ def main() -> int:
     if args.one:
         index, count, port, folder, steps = args.one
         return host(int(index), int(count), int(port), Path(folder), int(steps))
-    args.out.mkdir(parents=True, exist_ok=True)
     folder, alone = args.out.resolve() / "pod", args.out.resolve() / "alone"
+    if held := [str(path) for path in (folder, alone) if path.exists()]:
+        parser.error(f"{held[0]} is there already: a run that is over has no host to kill")
+    args.out.mkdir(parents=True, exist_ok=True)
     found = {"hosts": args.hosts, "again": args.again, "chips": CHIPS}
     found["kill"] = killed(args.hosts, args.kill, folder, args.steps)
     for name, count, place in (("again", args.again, folder), ("alone", 1, alone)):

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.machine import write_results
+from benchmarks.machine import of_settings, write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.evaluation import tables
@@ -181,8 +181,7 @@ def network_output(weights, scenes, views, size):
         for scene, f in zip(np.asarray(prediction.points), estimate.focal_px, strict=True)
     ]
     everything = jnp.ones((scenes, views), bool)
-    row = {"weights": Path(weights).stem, "rooms": scenes, "views": views}
-    row["ok_share"] = float(estimate.pose_ok.mean())
+    row = {"ok_share": float(estimate.pose_ok.mean())}
     both = [
         pair_errors(poses, truth, everything)
         for poses in (estimate.ref_from_cam, jnp.array(oracle, jnp.float32))
@@ -214,7 +213,10 @@ def main():
         counts = args.scenes, args.views, args.size
         row = large() if args.large else network_output(args.weights, *counts)
         print_row(row)
-        write_results("pose_large" if args.large else "pose_network", row)
+        names = dict(zip(("rooms", "views", "size"), counts, strict=True))
+        told = {} if args.large else {"weights": Path(args.weights).stem, **names}
+        name = of_settings("pose_large" if args.large else "pose_network", told)
+        write_results(name, {"settings": told, **row})
         return
     rows = compare(args.scenes, args.views, args.size)
 
@@ -228,7 +230,8 @@ def main():
     ]
     names = ("case", "ok %", "deg jax", "deg cv2", "m jax", "m cv2", "s jax", "s cv2")
     print(tables.table(names, cells))
-    write_results("pose", {"settings": vars(args), "rows": rows})
+    told = vars(args)
+    write_results(of_settings("pose", told), {"settings": told, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from benchmarks.machine import of_network, read_results, results_path, write_results
+from benchmarks.machine import of_network, of_settings, read_results, results_path, write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax.evaluation import tables
 from mvdust3r_jax.evaluation.summary import interval
@@ -144,13 +144,14 @@ def main() -> None:
     name += "" if args.split == "test" else f"_{args.split}"
     first = SPLITS[args.split][0]
     seeds = range(first, first + args.rooms)
+    told = {"weights": Path(args.weights).name, "size": args.size, "rooms": args.rooms}
+    name = of_settings(name, told)
     kept = read_results(name)["views"] if results_path(name).exists() else []
-    told = {"weights": Path(args.weights).name, "size": args.size}
     for views in map(int, args.views.split(",")):
         found = measure(config, variables, views, seeds, args.size)
         row = {"views": views, "errors": found, "cost": cost(config, variables, views, args.size)}
         kept = sorted([r for r in kept if r["views"] != views] + [row], key=lambda r: r["views"])
-        write_results(name, {"arguments": told, "views": kept})
+        write_results(name, {"settings": told, "views": kept})
         print(table([row]), flush=True)
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed_page
 
-Numbers come from ``benchmarks/results`` alone: measure again with the command above each table,
-then run this.
+Numbers come from ``benchmarks/results``, but for those that stand here with their date: measure
+again with the command above each table, then run this.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _FORWARD = (
     ("pass, s", lambda r: r["s"]),
     ("processor time a core, s", lambda r: r["cpu_s"]),
     ("TFLOP", lambda r: r["flops"]["total"] / 1e12),
+    ("computed", lambda r: r["computed_flops"] / 1e12),
     ("of the matmul rate, %", lambda r: 100 * r["share"]["s"]),
     ("by processor time, %", lambda r: 100 * r["share"]["cpu_s"]),
     ("peak GiB", lambda r: r["peak_bytes"] / GIB),
@@ -154,9 +155,10 @@ rasterizer, training step with and without rematerialization, a run), going on w
 ## Forward pass
 
 MV-DUSt3R+ at full size, 224x224, R = min(4, V), random weights:
-`python -m benchmarks.forward --views 2,4,8,12,24`. The share is the closed formula's operations
-over time, relative to a plain matrix product of the same type and run. Winograd's algorithm saves
-four fifths of the skip CNN's products that the formula counts, so a share can pass 100 %.
+`python -m benchmarks.forward --views 2,4,8,12,24`. The closed formula's operations (TFLOP), and
+those that are computed on CPUs, where Winograd's algorithm saves four fifths of the skip CNN's
+products. The share is what is computed over time, relative to a plain matrix product of the same
+type and run.
 
 {table(_FORWARD, forward)}
 
@@ -193,11 +195,12 @@ A second set of photographs in one process (`mvdust3r view`) takes
 `--dtype bfloat16` is the default where products in it are measured to be at least 2.5 times as fast
 as in float32 (once a machine, kept beside the compiled programs). Products leave their sums in
 float32 before they are rounded, without which XLA does not use a processor's bfloat16 instructions.
-On an AMD EPYC with avx512_bf16, in processor time beside other work, a product of 1568x1024 by
-1024x4096 ran at 168 GFLOP/s with that, 83 without, at the same error, and at 95 in float32. A pass
-of the full-size network of two views took 8.7 s against 10.4 s in float32, of `small` the
-same (`mvdust3r bench --dtype bfloat16` shows it for a machine; the bfloat16 rows of the first table
-are from before that): not worth its error, so float32 is taken there. Intel processors with AMX
+On an AMD EPYC with avx512_bf16, in processor time of both cores beside other work (2026-11-28, no
+file of results), a product of 1568x1024 by 1024x4096 ran at 168 GFLOP/s with that, 83 without, at
+the same error, and at 95 in float32. A pass of the full-size network of two views took 8.7 s
+against 10.4 s in float32, of `small` the same (`mvdust3r bench --dtype bfloat16` shows it for a
+machine; the bfloat16 rows of the first table are from before that, on a quieter machine): not worth
+its error, so float32 is taken there. Intel processors with AMX
 have not been measured with this change.
 
 Its error is small beside the network's own: `python -m benchmarks.half_precision`, the small

@@ -5,7 +5,8 @@
     python -m benchmarks.tiny_world --tables         # writes the page's tables again
 
 Arms are those of configs/tiny_world.py. Every row of a question is judged twice on the same unseen
-rooms: after equally many steps, and after as many as fit the time of the question's cheapest arm;
+rooms: after equally many steps, and after as many as fit the time of the question's cheapest arm
+(``python -m benchmarks.tiny_world_costs``), where that makes a difference;
 where a question ``goes_on``, once more after twice the steps.
 All arms go on from one network of pairs (``start``), which is trained first and not counted, or
 (``later``) from the arm of pairs after twice the steps.
@@ -20,36 +21,21 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks import tiny_world_questions as questions
-from benchmarks import train as train_benchmark
 from benchmarks.experiments import PAGE, run
-from benchmarks.machine import read_results, results_path, write_results
-from benchmarks.tiny_world_questions import COSTS, QUESTIONS, Question, plans, read_kept
+from benchmarks.tiny_world_costs import read_costs
+from benchmarks.tiny_world_questions import QUESTIONS, Question, plans, read_kept
 from benchmarks.tiny_world_tables import with_tables
 from configs import tiny_world
 from mvdust3r_jax.training.checkpoint import NEWEST
 
 ROOMS = 200
 NUMBERS = ("nd", "cd", "rra15", "rta15", "psnr_db", "lpips")
-
-
-def costs(arms: Sequence[str]) -> dict[str, float]:
-    """Processor seconds of a step of 96 images in views of 8 (or what the arm has), kept."""
-    known = read_results(COSTS) if results_path(COSTS).exists() else {}
-    for arm in arms:
-        if arm not in known:
-            config = tiny_world.get_config(arm)
-            views = min(max(config.data.num_inputs), 8)
-            row = train_benchmark.measure(config, views, config.data.images_per_step // views, 3)
-            known[arm] = row["step"]["cpu_s"]
-            write_results(COSTS, known)
-    return known
 
 
 class Runs(NamedTuple):
@@ -154,7 +140,7 @@ def main() -> None:
 
 def answer(question: Question, seeds: int, runs: Runs) -> None:
     """Seed by seed, so that a first answer is there early; shorter runs first, then on."""
-    asked = plans(question, costs(question.arms), runs.steps).values()
+    asked = plans(question, read_costs(), runs.steps).values()
     for seed in range(1, seeds + 1):
         for arm in question.arms:
             for stop in sorted({plan[arm] for plan in asked}):

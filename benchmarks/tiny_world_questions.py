@@ -9,7 +9,6 @@ from typing import NamedTuple
 from benchmarks.machine import RESULTS
 
 KEPT = RESULTS / "tiny_world"
-COSTS = "tiny_world_costs"
 # Steps are judged at multiples of this, at which a checkpoint may be.
 ROUND = 500
 
@@ -80,8 +79,9 @@ def steps_in_equal_time(question: Question, costs: dict[str, float], steps: int)
 def plans(question: Question, costs: dict[str, float], steps: int) -> dict[str, dict[str, int]]:
     """What each table of a question is called, and the steps of every arm in it."""
     found = {"Equally many steps": dict.fromkeys(question.arms, steps)}
-    if len(question.arms) > 1:
-        found["Equal time"] = steps_in_equal_time(question, costs, steps)
+    in_equal_time = steps_in_equal_time(question, costs, steps)
+    if in_equal_time not in found.values():
+        found["Equal time"] = in_equal_time
     if question.goes_on:
         found["Twice the steps"] = dict.fromkeys(question.arms, 2 * steps)
     return found

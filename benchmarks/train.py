@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -147,19 +148,40 @@ def render_parts(objective, batch: Batch, views: int, perceptual, timed) -> dict
     return parts
 
 
-def measure(config, views: int, per_device: int, repeat: int) -> dict:
-    """All numbers of one configuration on the first device."""
+def real_step(config, views: int, per_device: int) -> Callable[[], dict]:
+    """A call makes one compiled step on the same batch, as in `measure`; returns its metrics."""
+    recipe, variables, batch = prepared(config, views, per_device)[:3]
+    state = initial_state(recipe, variables, seed=0)
+    step = jax.jit(functools.partial(train_step, recipe=recipe), donate_argnums=0)
+    compiled, held = step.lower(state, batch).compile(), [state]
+
+    def once() -> dict:
+        held[0], metrics = compiled(held[0], batch)
+        return metrics
+
+    return once
+
+
+def prepared(config, views: int, per_device: int):
+    """(recipe, variables, batch, a part of it for one gradient, source) of a step to measure."""
     network = OneChip().network(build.network(config))
     variables = random_variables(network)
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    timed = functools.partial(clock, repeat=repeat)
-    num_refs = min(config.num_refs, views)
     source = rooms(config, per_device, views)
     batch = jax.device_put(next(source)[0])
     micro = jax.tree.map(lambda x: x[: per_device // config.accumulation], batch)
-    like = true_prediction(micro, num_refs, views, config.sh_degree)
+    like = true_prediction(micro, min(config.num_refs, views), views, config.sh_degree)
     like = like if network.gaussians else like.replace(gaussians=None)
-    recipe = build.recipe(config, AsIfTrained(MVDust3r(network), like), params)
+    model = AsIfTrained(MVDust3r(network), like)
+    recipe = build.recipe(config, model, variables["params"])
+    return recipe, variables, batch, micro, source
+
+
+def measure(config, views: int, per_device: int, repeat: int) -> dict:
+    """All numbers of one configuration on the first device."""
+    recipe, variables, batch, micro, source = prepared(config, views, per_device)
+    network, num_refs = OneChip().network(build.network(config)), min(config.num_refs, views)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    timed = functools.partial(clock, repeat=repeat)
     rates = [matmul_rate(config.dtype)]
 
     parts = network_parts(network, params, batch_stats, micro.images[:, :views], num_refs, timed)

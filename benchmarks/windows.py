@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.machine import of_network, write_results
+from benchmarks.machine import of_network, of_settings, write_results
 from data.rooms import SPLITS, sample_batch
 from mvdust3r_jax import load_model
 from mvdust3r_jax.evaluation import tables
+from mvdust3r_jax.evaluation.summary import interval
 from mvdust3r_jax.geometry.camera import depth_to_world
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
 from mvdust3r_jax.geometry.truth import known_depth
@@ -132,12 +133,20 @@ def measure(views: int, window: int, args: argparse.Namespace, model) -> list[di
                 "at once": window,
                 "windows by": windows_by,
                 "windows": len(plan),
-                "nd_m": float(errors.mean()),
-                "nd_ci_m": float(1.96 * errors.std() / len(errors) ** 0.5),
+                "nd_m": list(map(float, errors)),
                 "cpu_s": float(np.median(seconds)),
             }
         )
     return rows
+
+
+def table(rows: list[dict]) -> str:
+    """ND of each row as its mean with a 95 % interval over rooms."""
+
+    def cell(name: str, value: object) -> object:
+        return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(value)) if name == "nd_m" else value
+
+    return tables.table(list(rows[0]), ([cell(*item) for item in row.items()] for row in rows))
 
 
 def main() -> None:
@@ -153,10 +162,11 @@ def main() -> None:
     for views in map(int, args.views.split(",")):
         for window in (*map(int, args.windows.split(",")), views):
             new = measure(views, window, args, model)
-            print(tables.table(list(new[0]), [row.values() for row in new]), flush=True)
+            print(table(new), flush=True)
             rows += new
-    name = of_network("windows", args.weights)
-    write_results(name, {"rooms": args.rooms, "size": args.size, "rows": rows})
+    told = {"rooms": args.rooms, "size": args.size}
+    name = of_settings(of_network("windows", args.weights), told)
+    write_results(name, {"settings": told, "rows": rows})
 
 
 if __name__ == "__main__":

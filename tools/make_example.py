@@ -22,8 +22,10 @@ from mvdust3r_jax.types import pixels_from_images
 
 
 def write_photographs(folder: Path, images: np.ndarray) -> None:
-    """Images [V, h, w, 3] in [-1, 1] as JPEG files in their order."""
+    """Images [V, h, w, 3] in [-1, 1] as JPEG files in their order, instead of earlier ones."""
     folder.mkdir(parents=True, exist_ok=True)
+    for earlier in folder.glob("[0-9][0-9].jpg"):
+        earlier.unlink()
     for index, image in enumerate(images):
         buffer = io.BytesIO()
         Image.fromarray(pixels_from_images(image)).save(buffer, "JPEG", quality=92)

@@ -133,6 +133,13 @@ def count_flops(config: ml_collections.ConfigDict, samples: int, num_inputs: int
     return samples * float(lowered.cost_analysis()["flops"])
 
 
+# What tells rows of a results file apart.
+SETTINGS = (
+    "variant", "topology", "slices", "parallel", "views", "per_device_batch", "accumulation",
+    "global_batch", "remat", "level",
+)  # fmt: skip
+
+
 def plan(
     config: ml_collections.ConfigDict,
     topology: str,
@@ -213,7 +220,7 @@ def table(rows: list[dict]) -> str:
 
 
 def main() -> None:
-    """Prints one plan, optionally appends it to a JSON file, or the table of such a file."""
+    """Prints one plan, optionally puts it into a JSON file, or the table of such a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/mvdp_stage1.py")
     parser.add_argument("--topology", default="v5e:16x16", help="(default: %(default)s)")
@@ -221,7 +228,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, help="input views; default: the config's largest")
     parser.add_argument("--level", choices=LEVELS, default=LEVEL, help="of the compiler's effort")
     parser.add_argument("--no_flops", action="store_true", help="skip the unrolled count")
-    parser.add_argument("--json", type=Path, help="append the row to this file")
+    parser.add_argument("--json", type=Path, help="put the row into this file")
     parser.add_argument("--table", type=Path, metavar="JSON", help="only print this file's rows")
     parser.add_argument("overrides", nargs="*", help="config fields: parallel=fsdp accumulation=2")
     args = parser.parse_args()
@@ -256,7 +263,8 @@ def main() -> None:
         )
     if args.json:
         rows = json.loads(args.json.read_text()) if args.json.exists() else []
-        args.json.write_text(json.dumps([*rows, row], indent=1) + "\n")
+        kept = [earlier for earlier in rows if any(earlier.get(k) != row[k] for k in SETTINGS)]
+        args.json.write_text(json.dumps([*kept, row], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mvdust3r_jax.models import winograd
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.head_macs import Shape, conv
 from mvdust3r_jax.models.point_heads import POINT_HEADS
@@ -41,6 +42,19 @@ def forward_flops(
     }
     flops = {stage: 2 * count for stage, count in macs.items()}
     return flops | {"total": sum(flops.values())}
+
+
+def forward_flops_on_cpu(
+    config: ModelConfig, *, views: int, num_refs: int, height: int, width: int
+) -> dict[str, int]:
+    """`forward_flops` of inference as CPUs compute it: wide convolutions by Winograd's algorithm."""
+    size = dict(height=height, width=width)
+    flops = forward_flops(config, views=views, num_refs=num_refs, **size)
+    wide = config.skip_width
+    saved = conv(height, width, 5, wide, wide) - winograd.macs(height, width, wide, wide)
+    less = 2 * views * config.skip * 2 * saved
+    changed = {stage: flops[stage] - less for stage in ("skip_cnn", "total")}
+    return flops | changed
 
 
 def across_views_flops(config: ModelConfig, *, views: int, num_refs: int, tokens: int) -> int:

@@ -56,6 +56,13 @@ def conv5x5(x: Float[Array, "B H W C"], kernel: Float[Array, "5 5 C D"]) -> Floa
     return jax.lax.map(lambda image: _one_image(image, weights, *matrices), x)
 
 
+def macs(height: int, width: int, channels_in: int, channels_out: int) -> int:
+    """Multiply-accumulates of `conv5x5` for one image; the kernel's transform, once, is left out."""
+    tiles = -(-height // (BLOCK * STRIP)) * STRIP * -(-width // BLOCK)
+    to_domain, from_domain = TILE**4 * channels_in, BLOCK**2 * TILE**2 * channels_out
+    return tiles * (to_domain + TILE**2 * channels_in * channels_out + from_domain)
+
+
 def _one_image(x: Array, weights: Array, to_domain: Array, from_domain: Array) -> Array:
     height, width, channels = x.shape
     columns = -(-width // BLOCK)

@@ -71,3 +71,14 @@ def test_a_part_is_a_process_whose_failure_is_told():
     """Its last words are in the error."""
     with pytest.raises(RuntimeError, match="KeyError: 'no such part'"):
         list(gpu.rows_of("no such part", True, 60, []))
+
+
+def test_a_worse_run_of_a_part_replaces_nothing(tmp_path, monkeypatch):
+    """Done once, failed when asked again: the rows of the first run stay, and the part is done."""
+    path = tmp_path / "gpu.json"
+    monkeypatch.setattr(gpu, "rows_of", Fake())
+    gpu.main(["--results", str(path), "--only", "rasterizer"])
+    before = gpu.read(path)["parts"]["rasterizer"]
+    monkeypatch.setattr(gpu, "rows_of", Fake(failing=["rasterizer"]))
+    gpu.main(["--results", str(path), "--only", "rasterizer", "--again", "rasterizer"])
+    assert gpu.read(path)["parts"]["rasterizer"] == before and len(before["rows"]) == 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import tiny_world
+from benchmarks import tiny_world_costs as costs
 from benchmarks import tiny_world_questions as questions
 from benchmarks import tiny_world_tables as tables
 from configs import build
@@ -34,9 +35,26 @@ def test_arms_of_a_question_exist():
 def test_equal_time_is_the_cheapest_arms():
     """An arm of twice the cost gets half the steps, a multiple of what is kept."""
     question = questions.QUESTIONS["paths"]
-    costs = {"one_path": 1.0, "four_paths_apart": 2.0, "four_paths": 3.0}
-    steps = questions.steps_in_equal_time(question, costs, 3000)
+    cost = {"one_path": 1.0, "four_paths_apart": 2.0, "four_paths": 3.0}
+    steps = questions.steps_in_equal_time(question, cost, 3000)
     assert steps == {"one_path": 3000, "four_paths_apart": 1500, "four_paths": 1000}
+
+
+def test_equal_time_is_left_out_where_it_changes_nothing():
+    """Costs that differ by less than rounding give one table, not two of the same rows."""
+    question = questions.QUESTIONS["later"]
+    alike, other = {"pairs_later": 1.0, "four_views_later": 1.05}, {"pairs_later": 2.0}
+    assert list(questions.plans(question, alike, 4000)) == ["Equally many steps"]
+    assert "Equal time" in questions.plans(question, alike | other, 4000)
+
+
+def test_arms_of_one_program_cost_the_same():
+    """Seeds, starts and reuse of batches are no part of a step; views and paths are."""
+    groups = costs.programs(list(arms.ARMS))
+    assert groups["start"] == ["start", "pairs", "pairs_later"]
+    assert groups["four_views"] == ["four_views", "four_views_later"]
+    assert len(groups) == 6
+    assert set(costs.read_costs()) == set(arms.ARMS) - {"start"}
 
 
 def test_an_arm_that_went_on_is_not_judged_as_what_it_was(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
-from mvdust3r_jax.models.flops import across_views_flops, forward_flops
+from mvdust3r_jax.models.flops import across_views_flops, forward_flops, forward_flops_on_cpu
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 
 CONFIG = ModelConfig(32, 3, 2, 32, 4, 2, patch=8, skip=False, gaussian_hidden=16, cross_ref=True)
@@ -43,7 +43,7 @@ def _valid_taps(eqn) -> int:
     return total
 
 
-def count(jaxpr) -> int:
+def count(jaxpr, alternative: int = -1) -> int:
     """All products, those in loops as often as they run; of alternatives the last (the default)."""
     total = 0
     for eqn in jaxpr.eqns:
@@ -51,22 +51,22 @@ def count(jaxpr) -> int:
         if name in ("dot_general", "conv_general_dilated"):
             total += product_flops(eqn)
         elif name == "scan":
-            total += eqn.params["length"] * count(eqn.params["jaxpr"].jaxpr)
+            total += eqn.params["length"] * count(eqn.params["jaxpr"].jaxpr, alternative)
         elif name == "cond":
-            total += count(eqn.params["branches"][-1].jaxpr)
+            total += count(eqn.params["branches"][alternative].jaxpr, alternative)
         elif name == "while":
             raise AssertionError("a loop of unknown length")
         else:
             inner = (getattr(p, "jaxpr", p) for p in eqn.params.values())
-            total += sum(count(j) for j in inner if hasattr(j, "eqns"))
+            total += sum(count(j, alternative) for j in inner if hasattr(j, "eqns"))
     return total
 
 
-def traced_flops(config, views, num_refs, height, width, all_paths):
+def traced_flops(config, views, num_refs, height, width, all_paths, alternative=-1):
     images = jax.ShapeDtypeStruct((1, views, height, width, 3), jnp.float32)
     model = MVDust3r(config)
     apply = functools.partial(model.apply, num_refs=num_refs, all_paths=all_paths)
-    return count(jax.make_jaxpr(apply)(abstract_variables(config), images).jaxpr)
+    return count(jax.make_jaxpr(apply)(abstract_variables(config), images).jaxpr, alternative)
 
 
 CASES = {
@@ -99,6 +99,15 @@ def test_traced_operations_are_the_formula(case, views, num_refs, all_paths):
     )
     padding = PADDING.get(case, 0) * views * num_refs
     assert traced_flops(config, views, num_refs, 32, 48, all_paths) == want["total"] + padding
+
+
+def test_operations_on_cpus_are_those_of_winograds_algorithm():
+    """Traced as CPUs compute it, less the transform of two 5x5 kernels of 8 x 8 channels a view."""
+    config = dataclasses.replace(CONFIG, skip=True, skip_width=8, cross_ref=False)
+    size = dict(views=2, num_refs=1, height=40, width=48)
+    traced = traced_flops(config, *size.values(), False, alternative=0)
+    kernels = 2 * 2 * 2 * (8 * 5 * 5 + 8 * 8 * 5) * 8 * 8
+    assert traced - kernels == forward_flops_on_cpu(config, **size)["total"]
 
 
 @pytest.mark.parametrize(("views", "limit"), [(4, 3.6e12), (24, 24e12)])
