@@ -50,10 +50,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        expected = "a whole number of at least 0 is expected"
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
+    return int(text)
+
+
+# Pixels of a patch, the smallest view that a network takes.
+_SHORTEST_SIDE = 16
+
+
+def _short_side(text: str) -> int:
+    """0, which keeps frames as they are, or the pixels of at least a patch."""
+    if not text.isdecimal() or 0 < int(text) < _SHORTEST_SIDE:
+        expected = f"0 or a whole number of at least {_SHORTEST_SIDE} is expected"
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
+    return int(text)
+
+
 def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=values.local_path, required=True, help="folder of data sets")
     beam = parser.add_mutually_exclusive_group()
-    beam.add_argument("--beam", type=int, default=0, metavar="WORKERS", help=_BEAM_HELP)
+    beam.add_argument("--beam", type=_count, default=0, metavar="WORKERS", help=_BEAM_HELP)
     beam.add_argument("--beam_options", metavar="NAME=VALUE,...", default="", help=_OPTIONS_HELP)
 
 
@@ -63,12 +83,16 @@ _BEAM_HELP = "generate frames on Apache Beam's local runner with this many worke
 
 def _add_rooms(parser: argparse.ArgumentParser) -> None:
     _add_out(parser)
-    parser.add_argument("--train", type=int, default=1000, help="trajectories of the train split")
-    parser.add_argument("--validation", type=int, default=0)
-    parser.add_argument("--test", type=int, default=0)
-    parser.add_argument("--inputs", type=int, default=8, help="input views of a trajectory")
-    parser.add_argument("--targets", type=int, default=2, help="render-only views")
-    parser.add_argument("--size", type=int, nargs=2, default=(240, 240), metavar=("H", "W"))
+    parser.add_argument("--train", type=_count, default=1000, help="trajectories to train on")
+    parser.add_argument("--validation", type=_count, default=0)
+    parser.add_argument("--test", type=_count, default=0)
+    parser.add_argument(
+        "--inputs", type=values.positive, default=8, help="input views of a trajectory"
+    )
+    parser.add_argument("--targets", type=_count, default=2, help="render-only views")
+    parser.add_argument(
+        "--size", type=values.positive, nargs=2, default=(240, 240), metavar=("H", "W")
+    )
 
 
 def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
@@ -90,17 +114,19 @@ def _add_rgbd(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--trajectories", type=int, help=f"a scene (default: {rule.max_trajectories})"
     )
-    parser.add_argument("--seed", type=int, help="(default: 0)")
+    parser.add_argument("--seed", type=_count, help="(default: 0)")
     for split in ("validation", "test"):
         group = parser.add_argument_group(f"{split} split", "rooms that are not trained on")
         group.add_argument(f"--{split}-scenes", nargs="*", default=(), help="by name")
         group.add_argument(f"--{split}-share", type=float, default=0.0, help="of all rooms, drawn")
         told = "of each scene that is trained on: this last share of its frames"
         group.add_argument(f"--{split}-tail", type=float, default=0.0, help=told)
-    parser.add_argument("--processes", type=int, default=allotted.cores())
+    parser.add_argument("--processes", type=values.positive, default=allotted.cores())
     if command == "rgbd":
         _add_out(parser)
-        parser.add_argument("--short-side", type=int, default=0, help="reduce frames (0: keep)")
+        parser.add_argument(
+            "--short-side", type=_short_side, default=0, help="reduce frames (0: keep)"
+        )
 
 
 def _add_released(parser: argparse.ArgumentParser) -> None:
@@ -110,8 +136,10 @@ def _add_released(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root", type=values.local_path, required=True, help="where the recorded paths lie here"
     )
-    parser.add_argument("--targets", type=int, default=2, help="render-only views at the end")
-    parser.add_argument("--limit", type=int, help="at most this many trajectories of each file")
+    parser.add_argument("--targets", type=_count, default=2, help="render-only views at the end")
+    parser.add_argument(
+        "--limit", type=values.positive, help="at most this many trajectories of each file"
+    )
     parser.add_argument(
         "--validation-share",
         type=float,
@@ -122,7 +150,7 @@ def _add_released(parser: argparse.ArgumentParser) -> None:
 
 def _chosen(args: argparse.Namespace) -> Choice:
     path = args.choice or args.out / "choice.npz"
-    known = Choice.load(path) if path.is_file() else None
+    known = Choice.load(path) if path.exists() else None
     tasks = _tasks(args, known if args.command == "rgbd" and args.choice else None)
     if known is not None:
         _check_choice(args, path, known, tasks)
@@ -200,6 +228,7 @@ def _released(args: argparse.Namespace):
     listing = list_files(files, find, args.limit).with_validation(args.validation_share)
     for problem in listing.problems:
         _say(f"  passed over: {problem}")
+    listing.check_any(find)
     common = {"listing": listing, "find": find, "targets_each": args.targets}
     return lambda config, **how: Released(config=config, **common, **how)
 

@@ -11,6 +11,7 @@ when more than 95 % of its points are covered by the points of the input frames.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,6 +22,13 @@ from data.surfaces import Surfaces
 
 # Attempts in a row without a new trajectory after which a scene counts as exhausted.
 _PATIENCE = 200
+# The least of the counts that a user chooses, and the options of ``data.build`` for them.
+_LEAST = {
+    "num_inputs": (1, "--inputs"),
+    "num_targets": (0, "--targets"),
+    "step": (1, "--step"),
+    "max_trajectories": (1, "--trajectories"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +55,14 @@ class Rule:
     def __post_init__(self):
         if not 0 <= self.lo < self.hi <= 1:
             raise ValueError(f"expected 0 <= lo < hi <= 1, got lo={self.lo}, hi={self.hi}")
-        if self.num_inputs < 1 or self.num_targets < 0 or self.step < 1:
+        for name, (least, option) in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"expected {option} of at least {least}, got {name}={getattr(self, name)}"
+                )
+        if not 0 < self.radius_per_step_m < math.inf:
             raise ValueError(
-                f"expected at least one input and step, no negative counts, got {self}"
+                f"expected --radius above 0 m, got radius_per_step_m={self.radius_per_step_m}"
             )
 
     @property

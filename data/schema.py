@@ -21,7 +21,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8, UInt16
 from PIL import Image
 
 MILLIMETER = 0.001
@@ -140,10 +140,15 @@ def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], quality: int = 95) -> bytes:
     return buffer.getvalue()
 
 
+def depth_units(depth_m: Float[np.ndarray, "H W"], unit_m: float) -> UInt16[np.ndarray, "H W"]:
+    """Meters in stored units; what is not finite, not positive or beyond the range becomes 0."""
+    units = np.rint(np.where(np.isfinite(depth_m), depth_m, 0) / unit_m)
+    return np.where((units > 0) & (units <= _UINT16_MAX), units, 0).astype(np.uint16)
+
+
 def encode_depth(depth_m: Float[np.ndarray, "H W"], unit_m: float = MILLIMETER) -> bytes:
     """Meters to a 16-bit PNG; what is not finite, not positive or beyond the range becomes 0."""
-    units = np.rint(np.where(np.isfinite(depth_m), depth_m, 0) / unit_m)
-    return encode_depth_units(np.where((units > 0) & (units <= _UINT16_MAX), units, 0))
+    return encode_depth_units(depth_units(depth_m, unit_m))
 
 
 def encode_depth_units(units: np.ndarray) -> bytes:

@@ -21,6 +21,7 @@ from mvdust3r_jax.types import pixels_from_images
 
 _RED, _BLUE, _GREEN = (220, 30, 30), (40, 80, 230), (20, 150, 40)
 _WHITE = 255
+_COUNT_HELP = "trajectories, at equal distances"
 
 
 def depth_colors(depth_m: Float[np.ndarray, "H W"], far_m: float) -> UInt8[np.ndarray, "H W 3"]:
@@ -52,12 +53,8 @@ def plan_view(views: Views, num_inputs: int, size: int) -> UInt8[np.ndarray, "si
     # Ceilings would hide the room: half a meter above the highest camera is the limit.
     kept = points[:, 2] < cameras[:, 2].max() + 0.5
     points, colors = points[kept], colors[kept]
-    low, high = (np.percentile(points[:, :2], q, axis=0) for q in (1, 99))
-    low, high = (
-        np.minimum(low, cameras[:, :2].min(axis=0)),
-        np.maximum(high, cameras[:, :2].max(axis=0)),
-    )
-    middle, scale = (low + high) / 2, 0.85 * size / max((high - low).max(), 1e-6)
+    low, high = _extent(points[:, :2], cameras[:, :2])
+    middle, scale = (low + high) / 2, 0.85 * size / max(float((high - low).max()), 1e-6)
     order = np.argsort(points[:, 2])
     pixels = _plan_pixels(points[order, :2], middle, scale, size)
     inside = ((pixels >= 0) & (pixels < size)).all(axis=1)
@@ -65,6 +62,15 @@ def plan_view(views: Views, num_inputs: int, size: int) -> UInt8[np.ndarray, "si
     sheet[pixels[inside, 1], pixels[inside, 0]] = colors[order][inside]
     _draw_path(sheet, cameras[:, :2], headings[:, :2], middle, scale, num_inputs)
     return sheet
+
+
+def _extent(points: Float[np.ndarray, "n 2"], cameras: Float[np.ndarray, "S 2"]) -> np.ndarray:
+    """Corners (low, high) around all cameras and, where there are any, nearly all points."""
+    corners = np.stack([cameras.min(axis=0), cameras.max(axis=0)])
+    if not len(points):
+        return corners
+    low, high = np.percentile(points, (1, 99), axis=0)
+    return np.stack([np.minimum(low, corners[0]), np.maximum(high, corners[1])])
 
 
 def _plan_pixels(points, middle, scale: float, size: int) -> np.ndarray:
@@ -83,8 +89,9 @@ def _draw_path(sheet, cameras, headings, middle, scale: float, num_inputs: int) 
 
 
 def trajectory_rows(views: Views, num_inputs: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Views above their depth, the plan beside them."""
-    far_m = float(np.percentile(views.depth_m[views.depth_m > 0], 99))
+    """Views above their depth, the plan beside them; depth is black where none is known."""
+    known = views.depth_m[views.depth_m > 0]
+    far_m = float(np.percentile(known, 99)) if len(known) else 1.0
     images = pixels_from_images(views.images)
     depths = np.stack([depth_colors(depth, far_m) for depth in views.depth_m])
     tiles = [np.concatenate(list(row), axis=1) for row in (images, depths)]
@@ -119,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("dataset", type=values.local_path, help="folder of a built data set")
     parser.add_argument("--out", type=values.local_path, required=True, help="PNG or JPEG file")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--count", type=int, default=3, help="trajectories, at equal distances")
-    parser.add_argument("--size", type=int, default=160, help="pixels of a view")
+    parser.add_argument("--count", type=values.positive, default=3, help=_COUNT_HELP)
+    parser.add_argument("--size", type=values.positive, default=160, help="pixels of a view")
     args = parser.parse_args(argv)
     try:
         stored = TrajectorySet(args.dataset, args.split)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,17 @@ class Listing:
             for split in ("train", "validation")
         }
         return dataclasses.replace(self, trajectories=self.trajectories | parts)
+
+    def check_any(self, find: PathMap) -> None:
+        """FileNotFoundError where no frame at all has its files here."""
+        scenes = (rows for named in self.trajectories.values() for rows in named.values())
+        keys = [key for rows in scenes for trajectory in rows for key in trajectory.frames]
+        here = (None not in (find.size(key.image), find.size(key.depth)) for key in keys)
+        if keys and not any(here):
+            raise FileNotFoundError(
+                f"none of {len(keys)} frames has its image and depth below {find.root}, the first "
+                f"would be {keys[0].image} and {keys[0].depth}"
+            )
 
 
 def list_files(files: dict[str, Path], find: PathMap, limit: int | None = None) -> Listing:
@@ -90,9 +102,14 @@ class Released(SceneBuilder, skip_registration=True):
         return {split: list(scenes) for split, scenes in self._listing.trajectories.items()}
 
     def made_from(self) -> dict:
-        """The trajectories of the files."""
+        """The trajectories of the files, and which of the images and depths are there."""
         told = hashlib.sha256(repr(self._listing.trajectories).encode()).hexdigest()[:16]
-        return super().made_from() | {"trajectories": told}
+        files = {
+            f"{split}/{name}": _found(trajectories, self._find)
+            for split, scenes in self._listing.trajectories.items()
+            for name, trajectories in scenes.items()
+        }
+        return super().made_from() | {"trajectories": told, "files": files}
 
     def load_scene(self, split: str, name: str) -> Scene:
         """The scene's distinct frames, numbered as they first occur."""
@@ -115,6 +132,15 @@ class Released(SceneBuilder, skip_registration=True):
             return load_frame(keys[index], _frame_name(keys[index]), self._find)
 
         return Scene(name, len(keys), frame, tables)
+
+
+def _found(trajectories: Sequence[Trajectory], find: PathMap) -> str:
+    """What tells a scene's images and depths from others: how many are there, and their sizes."""
+    keys = [key for trajectory in trajectories for key in trajectory.frames]
+    recorded = sorted({path for key in keys for path in (key.image, key.depth)})
+    sizes = {path: find.size(path) for path in recorded}
+    found = sum(size is not None for size in sizes.values())
+    return f"{found} of {len(sizes)} found, {zlib.crc32(repr(sizes).encode()):08x}"
 
 
 def _frame_name(key: FrameKey) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -67,8 +68,19 @@ class Choice:
 
     @classmethod
     def load(cls, path: Path) -> Choice:
-        """Reads ``save``'s file."""
-        with np.load(path) as stored:
+        """Reads ``save``'s file; ValueError for one that is damaged or another's."""
+        if path.is_dir():
+            raise ValueError(f"{path} is no choice file: it is a folder")
+        with path.open("rb") as file:
+            try:
+                return cls._read(file)
+            # Whatever an empty or damaged file makes of the readers of NumPy, zip and JSON.
+            except Exception as error:
+                raise ValueError(f"{path} is no choice file: {error}") from error
+
+    @classmethod
+    def _read(cls, file: BinaryIO) -> Choice:
+        with np.load(file) as stored:
             header = json.loads(str(stored["header"]))
             scenes = {
                 split: {

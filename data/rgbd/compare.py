@@ -63,6 +63,7 @@ def _raw_files(scene: Path) -> Iterator[Path]:
     for folder, below, files in os.walk(scene):
         # Data sets that were written below the scene are no part of it.
         below[:] = sorted(name for name in below if not Path(folder, name, RECORD).is_file())
-        for name in sorted(files):
-            if Path(name).suffix.lower() in _RAW_SUFFIXES:
-                yield Path(folder, name)
+        for path in (Path(folder, name) for name in sorted(files)):
+            # A link that leads nowhere is a missing file.
+            if path.suffix.lower() in _RAW_SUFFIXES and path.is_file():
+                yield path

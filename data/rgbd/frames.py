@@ -41,7 +41,10 @@ class ReadFrame:
 
 
 def read_frame(paths: FramePaths) -> ReadFrame:
-    """A frame's files, decoded and brought together; ``CorruptRecord`` saying what is wrong."""
+    """A frame's files, decoded and brought together; ``CorruptRecord`` saying what is wrong.
+
+    That may be that nothing is in them: no known depth, or a black picture.
+    """
     try:
         image_bytes, depth_bytes = paths.image.read_bytes(), paths.depth.read_bytes()
     except OSError as error:
@@ -51,6 +54,10 @@ def read_frame(paths: FramePaths) -> ReadFrame:
     intrinsics = colors.depth_intrinsics(
         paths.intrinsics, paths.intrinsics_size, units.shape, color.pixels.shape[:2]
     )
+    if not units.any():
+        raise CorruptRecord("depth is empty")
+    if not color.pixels.any():
+        raise CorruptRecord("the image is empty (all black)")
     return ReadFrame(color, units, intrinsics)
 
 
@@ -93,10 +100,6 @@ def check_frames(
 
 def _checked(paths: FramePaths) -> tuple[FramePaths, np.ndarray]:
     frame = read_frame(paths)
-    if not frame.units.any():
-        raise CorruptRecord("depth is empty")
-    if not frame.color.pixels.any():
-        raise CorruptRecord("the image is empty (all black)")
     own = dataclasses.replace(paths, intrinsics=frame.intrinsics, intrinsics_size=None)
     return own, frame.units.astype(np.float32) / 1000
 
@@ -126,6 +129,8 @@ def _reduced(paths: FramePaths, frame: ReadFrame, short_side: int) -> Frame:
     # Color may have another size than depth, so each is reduced from its own.
     image = encode_jpeg(colors.resized(frame.color.pixels, size))
     window = Window.whole((height, width), size)
-    depth = encode_depth_units(np.rint(resample(frame.units.astype(np.float32), window)))
+    units = np.rint(resample(frame.units.astype(np.float32), window))
+    if not units.any():
+        raise CorruptRecord(f"{paths.name}: depth is empty when reduced to {size}")
     intrinsics = window.intrinsics(frame.intrinsics)
-    return Frame(paths.name, image, depth, paths.world_from_cam, intrinsics)
+    return Frame(paths.name, image, encode_depth_units(units), paths.world_from_cam, intrinsics)

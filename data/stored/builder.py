@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -86,7 +87,14 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         # Where Beam's workers have put the frames, if they have.
         self.parts: Path | None = None
         self.skipped: list[str] = []
-        super().__init__(data_dir=data_dir, config=config)
+        try:
+            super().__init__(data_dir=data_dir, config=config)
+        except json_format.ParseError as error:
+            place = Path(data_dir) / self.name
+            raise ValueError(
+                f"{place / config}: dataset_info.json of what lies there is damaged ({error}); "
+                f"remove {place}, or choose another place"
+            ) from error
 
     def scene_names(self) -> dict[str, Sequence[str]]:
         """Scenes of each split, in the order in which they are stored."""

@@ -12,7 +12,7 @@ from mvdust3r_jax.storage.places import local_path
 # In a data set's folder.
 RECORD = "made_from.json"
 # Names of which records of earlier versions say nothing.
-_LATER = {"cameras"}
+_LATER = {"cameras", "files"}
 
 
 class StaleDataError(ValueError):
@@ -36,7 +36,7 @@ def check_record(folder: Path, made_from: dict, begun: bool) -> None:
     found = _read(path)
     names = [name for name in {**found, **wanted} if name in found or name not in _LATER]
     told = [
-        f"{name} {_short(found.get(name))} -> {_short(wanted.get(name))}"
+        f"{name} {_change(found.get(name), wanted.get(name))}"
         for name in names
         if found.get(name) != wanted.get(name)
     ]
@@ -58,6 +58,14 @@ def _read(path: Path) -> dict:
             f"{path.parent}, or choose another place"
         )
     return found
+
+
+def _change(old: object, new: object) -> str:
+    """``OLD -> NEW``; of objects with names the parts that differ, which may be one of many."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        old, new = ({name: part[name] for name in names if name in part} for part in (old, new))
+    return f"{_short(old)} -> {_short(new)}"
 
 
 def _short(value: object) -> str:

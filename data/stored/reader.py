@@ -52,6 +52,25 @@ def _version_folder(root: Path, config: str) -> Path:
     return versions[-1].parent
 
 
+def _opened(root: Path, config: str) -> tfds.core.DatasetBuilder:
+    """The config's builder; ValueError where the files that describe it are damaged."""
+    folder = _version_folder(root, config)
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # parsers of two kinds of JSON, without a common base
+        raise ValueError(
+            f"{folder}: dataset_info.json or features.json is damaged or missing: {error}"
+        ) from error
+
+
+def _rows(tables: tfds.core.DatasetBuilder, split: str) -> list[dict]:
+    """The tables of all scenes, decoded; ValueError where they are damaged."""
+    try:
+        return list(tables.as_data_source(split))
+    except Exception as error:  # the reader's and the parser's errors have no common base
+        raise ValueError(f"{tables.data_dir}: records of {split} are damaged: {error}") from error
+
+
 def _check_whole(split: tfds.core.SplitInfo) -> None:
     """ValueError naming the first file of a split that was cut off or holds other records."""
     for path, count in zip(split.filepaths, split.shard_lengths, strict=True):
@@ -63,6 +82,16 @@ def _check_whole(split: tfds.core.SplitInfo) -> None:
             raise ValueError(f"{path} is cut off or no ArrayRecord file: {error}") from error
         if found != count:
             raise ValueError(f"{path} holds {found} records, dataset_info.json says {count}")
+
+
+def check_config(root: Path, config: str) -> None:
+    """That one config of a data set is there whole, in all splits.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file that is not.
+    """
+    for split in _opened(root, config).info.splits.values():
+        _check_whole(split)
 
 
 class TrajectorySet:
@@ -79,14 +108,13 @@ class TrajectorySet:
 
     def __init__(self, root: str | Path, split: str):
         self.root, self.split = local_path(root), split
-        frames = tfds.builder_from_directory(_version_folder(self.root, FRAMES))
-        tables = tfds.builder_from_directory(_version_folder(self.root, TRAJECTORIES))
+        frames, tables = (_opened(self.root, config) for config in (FRAMES, TRAJECTORIES))
         if split not in frames.info.splits:
             raise ValueError(f"{root} has the splits {sorted(frames.info.splits)}, not {split!r}")
         for builder in (frames, tables):
             _check_whole(builder.info.splits[split])
         self._frames = frames.as_data_source(split, decoders=_ENCODED)
-        rows = list(tables.as_data_source(split))
+        rows = _rows(tables, split)
         self.scenes = [row["scene"].decode() for row in rows for _ in row["inputs"]]
         numbers = [[_shifted(row, key) for row in rows] for key in ("inputs", "targets")]
         self.inputs, self.targets = (np.concatenate(table) for table in numbers)

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from data.stored import beam
 from data.stored.builder import FRAMES, TRAJECTORIES, UNREADABLE, SceneBuilder, scene_frames
 from data.stored.made_from import check_record
+from data.stored.reader import check_config
 from mvdust3r_jax.storage import locks
 from mvdust3r_jax.storage.atomic import whole_file
 
@@ -68,6 +69,16 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path)
 
 
+def _check_built(builder: SceneBuilder, folder: Path) -> None:
+    """ValueError where an earlier build's files were damaged since."""
+    if not Path(builder.data_dir).exists():
+        return
+    try:
+        check_config(folder, builder.builder_config.name)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{error}; remove {folder}, or choose another place") from error
+
+
 def _empty_frames(builder: SceneBuilder) -> list[str]:
     """The problems of frames that are stored empty, out of their records."""
     decoders = {name: tfds.decode.SkipDecoding() for name in ("image", "depth")}
@@ -105,7 +116,7 @@ def write_dataset(
 
     Raises:
       StaleDataError: what is there already was made from something else.
-      ValueError: another build is at work there.
+      ValueError: another build is at work there, or what is there already is damaged.
     """
     frames, tables = (builder_of_config(config) for config in (FRAMES, TRAJECTORIES))
     folder = Path(frames.data_dir).parents[1]
@@ -116,6 +127,8 @@ def write_dataset(
         check_record(folder, made_from, begun)
         if alone:
             _remove_leftovers(folder)
+        for builder in (frames, tables):
+            _check_built(builder, folder)
         skipped = _write(frames, tables, beam_options)
         shutil.rmtree(folder / _PARTS, ignore_errors=True)
     return folder, skipped

@@ -190,6 +190,8 @@ def test_a_split_without_trajectories_is_left_out(scene, tmp_path):
     [
         ("--root nowhere", "no scene of layout '7scenes' below .*nowhere"),
         ("--lo 0.9 --hi 0.3", "expected 0 <= lo < hi <= 1, got lo=0.9, hi=0.3"),
+        ("--radius 0", "expected --radius above 0"),
+        ("--trajectories 0", "expected --trajectories of at least 1"),
         ("--validation-share 1.5", ".*below 1 together, got 1.5"),
         ("--validation-scenes r", r"validation scenes \['r'\] are not among \['room'\]"),
     ],
@@ -201,6 +203,28 @@ def test_what_users_get_wrong_is_one_line(tmp_path, more, said):
     with pytest.raises(SystemExit, match=f"error: {said}") as ended:
         build.main(argv)
     assert len(str(ended.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [
+        ("rgbd --layout plain --root R", "--short-side -5"),
+        ("rgbd --layout plain --root R", "--short-side 1"),
+        ("rgbd --layout plain --root R", "--processes 0"),
+        ("rgbd --layout plain --root R", "--seed -1"),
+        ("released --root R --train T", "--limit -1"),
+        ("released --root R --train T", "--targets -1"),
+        ("rooms", "--train -1"),
+        ("rooms", "--size 0 64"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_by_their_option(tmp_path, capsys, command, wrong):
+    """Before anything is read or written."""
+    with pytest.raises(SystemExit) as ended:
+        build.main(f"{command} --out {tmp_path}/out {wrong}".split())
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert ended.value.code == 2 and f"argument {wrong.split()[0]}: " in told
+    assert "is expected, got" in told and not (tmp_path / "out").exists()
 
 
 def test_a_tail_of_every_scene_can_be_the_test_split(scene, tmp_path):

@@ -124,3 +124,21 @@ def test_impossible_rules_are_refused():
     """lo must lie below hi."""
     with pytest.raises(ValueError, match=r"lo=0\.7, hi=0\.3"):
         Rule(lo=0.7, hi=0.3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "option"),
+    [
+        ("num_inputs", 0, "--inputs of at least 1"),
+        ("num_targets", -1, "--targets of at least 0"),
+        ("step", 0, "--step of at least 1"),
+        ("max_trajectories", 0, "--trajectories of at least 1"),
+        ("radius_per_step_m", 0.0, "--radius above 0"),
+        ("radius_per_step_m", -0.1, "--radius above 0"),
+        ("radius_per_step_m", np.nan, "--radius above 0"),
+    ],
+)
+def test_rules_that_no_trajectory_can_follow_name_the_option(field, value, option):
+    """With what came."""
+    with pytest.raises(ValueError, match=f"expected {option}.*got {field}={value}$"):
+        Rule(**{field: value})

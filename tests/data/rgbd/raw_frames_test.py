@@ -11,6 +11,7 @@ from PIL import Image
 from data import color
 from data.overlap import Rule
 from data.rgbd.choose import choose_scene, plan
+from data.rgbd.compare import fingerprint
 from data.rgbd.frames import check_frames, encoded_frame
 from data.rgbd.layouts import LAYOUTS
 from data.rgbd.splits import Splits
@@ -190,6 +191,33 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path, layout):
     train, test = plan(layout, tmp_path, Rule(), splits=Splits(test_tail=0.25))
     names = [[frame.name.strip("frame-_") for frame in task.frames()[0]] for task in (train, test)]
     assert [list(map(int, part)) for part in names] == [list(range(9)), [9, 10, 11]]
+
+
+@pytest.mark.parametrize("short_side", [0, 24])
+def test_frames_with_nothing_in_them_are_refused_by_the_build_too(tmp_path, short_side):
+    """They may have become so after the choice; and one known pixel may be lost when reduced."""
+    frame = plain_frame(tmp_path, encoded(PICTURE), SIZE, pinhole(*SIZE))
+    depth = np.zeros(SIZE)
+    for known in (0, 1000 * (short_side > 0)):
+        depth[0, 0] = known
+        frame.depth.write_bytes(encode_depth_units(depth))
+        with pytest.raises(CorruptRecord, match="^0: depth is empty"):
+            encoded_frame(frame, short_side)
+    frame.depth.write_bytes(encode_depth_units(np.full(SIZE, 1000)))
+    frame.image.write_bytes(encoded(0 * PICTURE))
+    with pytest.raises(CorruptRecord, match="all black"):
+        encoded_frame(frame, short_side)
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_file(tmp_path):
+    """Its frame is listed, and the scene can be told from others."""
+    write_plain(tmp_path, box_scene(num_views=3))
+    before = fingerprint(tmp_path / "room")
+    (tmp_path / "room/rgb/0001.jpg").unlink()
+    (tmp_path / "room/rgb/0001.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    frames, problems = LAYOUTS["plain"].read(tmp_path / "room")
+    assert len(frames) == 2 and "0001.jpg is missing" in problems[0]
+    assert fingerprint(tmp_path / "room") != before
 
 
 def test_hidden_files_are_no_frames(tmp_path):

@@ -13,7 +13,7 @@ from data.rgbd.choose import choose_scene, plan
 from data.rooms import sample_trajectory
 from data.rooms.builder import RoomsDataset
 from data.stored.config import DataConfig
-from data.stored.reader import TrajectorySet
+from data.stored.reader import TrajectorySet, Views
 from data.stored.write import write_dataset
 from mvdust3r_jax.geometry.camera import depth_to_world, project
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
@@ -146,3 +146,20 @@ def test_sheet_shows_every_view_and_says_what_is_missing(rooms, tmp_path):
     assert picture.shape == (2 * (2 * 48 + 8), (INPUTS + TARGETS + 2) * 48, 3)
     with pytest.raises(SystemExit, match="no data set"):
         show.main([str(tmp_path), "--out", str(tmp_path / "x.png")])
+
+
+@pytest.mark.parametrize("apart_m", [1.0, 0.0])
+@pytest.mark.parametrize("depth_m", ["unknown", "above the cameras"])
+def test_a_sheet_without_any_point_shows_the_cameras(apart_m, depth_m):
+    """Depth is black, and the plan has the path; also where all cameras stand in one place."""
+    poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
+    poses[:, 0, 3] = apart_m * np.arange(3)
+    depth = np.zeros((3, 48, 48), np.float32)
+    if depth_m != "unknown":
+        depth[:, 0] = 100
+    intrinsics = np.tile(np.array([[48, 0, 24], [0, 48, 24], [0, 0, 1]], np.float32), (3, 1, 1))
+    views = Views(np.zeros((3, 48, 48, 3), np.float32), depth, poses, intrinsics)
+    row = show.trajectory_rows(views, 2)
+    assert row.shape == (96, 3 * 48 + 96, 3)
+    plan = row[:, 3 * 48 :]
+    assert (row[50:96, : 3 * 48] == 0).all() and 0 < (plan != 255).any(axis=-1).sum() < 1000

@@ -9,11 +9,12 @@ import train
 from configs import tiny
 from data.mixture import MixedIterator, make_train_iterator
 from data.stored.reader import TrajectorySet
+from data.stored.write import write_dataset
 from data.training_batches import make_source
 from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.processes import RunError
-from tests.data.stored.boxes_set import TRAJECTORIES, config
+from tests.data.stored.boxes_set import TRAJECTORIES, Boxes, config
 
 
 def run_config(folder, **fields):
@@ -49,6 +50,33 @@ def test_data_that_cannot_be_used_is_one_line_before_anything_is_compiled(
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("config_name", ["frames", "trajectories"])
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_a_damaged_description_is_named(folder, tmp_path, config_name, name):
+    """By who reads the set, and by who would build it again; both end with one line."""
+    place = shutil.copytree(folder, tmp_path / "boxes")
+    (path,) = place.glob(f"{config_name}/*/{name}")
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ValueError, match=f"{config_name}/1.0.0: .*{name}.* is damaged"):
+        TrajectorySet(place, "train")
+    with pytest.raises(
+        ValueError, match=f"{config_name}.*{name}.* damaged.*remove {place}"
+    ) as told:
+        write_dataset(lambda c: Boxes(data_dir=tmp_path, config=c))
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_damaged_table_is_named(folder, tmp_path):
+    """A bit that flipped after the build: no traceback of the reader's."""
+    place = shutil.copytree(folder, tmp_path / "boxes")
+    (path,) = place.glob("trajectories/*/*-train.array_record-*")
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="trajectories/1.0.0: records of train are damaged"):
+        TrajectorySet(place, "train")
+
+
 @pytest.mark.parametrize("damage, words", [("cut", "is cut off"), ("other", "dataset_info.json")])
 def test_a_damaged_file_is_found_at_the_start(folder, tmp_path, damage, words):
     """It is named, instead of fifty failed attempts later."""
@@ -61,6 +89,8 @@ def test_a_damaged_file_is_found_at_the_start(folder, tmp_path, damage, words):
     with pytest.raises(ValueError, match=words) as error:
         TrajectorySet(place, "train")
     assert path.name in str(error.value)
+    with pytest.raises(ValueError, match=f"{path.name} .*remove {place}"):
+        write_dataset(lambda c: Boxes(data_dir=tmp_path, config=c))
 
 
 def test_an_epoch_is_all_trajectories(folder):
