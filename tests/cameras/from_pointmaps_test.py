@@ -18,15 +18,19 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 HEIGHT, WIDTH, FOCAL = 48, 64, 70.0
 
 
-def _views(num_views, noise=0.0, outliers=0.0, seed=0, aspect=1.0):
-    """Pointmaps of wavy walls in a reference frame, and the true poses."""
+def _views(num_views, noise=0.0, outliers=0.0, seed=0, aspect=1.0, moved_px=(0, 0)):
+    """Pointmaps of wavy walls in a reference frame, and the true poses.
+
+    moved_px: how far off the published recipe's the principal points are, of all views or of each.
+    """
     rng = np.random.default_rng(seed)
     principal = from_pointmaps.published_principal(HEIGHT, WIDTH)
     pixels = np.asarray(compiled(from_pointmaps.centered_pixels)(HEIGHT, WIDTH, principal))
     phase = np.arange(num_views)[:, None, None]
     wave = np.sin(pixels[None, ..., 0] / 12 + phase) + (pixels[None, ..., 1] > 4)
     depth = 3 + np.where(phase % 3 == 0, pixels[None, ..., 0] / 60, wave)
-    rays = pixels[None] * [1, aspect] / FOCAL
+    moved_px = np.broadcast_to(np.reshape(moved_px, (-1, 1, 1, 2)), (num_views, 1, 1, 2))
+    rays = (pixels[None] - moved_px) * [1, aspect] / FOCAL
     points = np.concatenate([rays * depth[..., None], depth[..., None]], axis=-1)
     axis_angle = np.float32(rng.normal(size=(num_views, 3)))
     rotation = transforms.rotation_from_axis_angle(axis_angle)
@@ -159,6 +163,16 @@ def test_confidence_hides_pixels():
     assert found.ok.all() and angles.max() < 1e-2
 
 
+def test_the_surer_pixels_decide():
+    """Where two fifths of the pixels say one pose, surely, and the others say another."""
+    points, truth = _views(4)
+    confidence = np.full(points.shape[:-1], 10.0)
+    confidence[:, :, 26:], points[:, :, 26:, 0] = 0.01, points[:, :, 26:, 0] + 1
+    found = _poses(points, confidence)
+    angles, distances = _errors(found.ref_from_cam, truth)
+    assert found.ok.all() and angles.max() < 0.05 and distances.max() < 5e-3
+
+
 def test_failures_are_flagged():
     """Random points, coinciding points and empty views are no poses: not ok, and NaN."""
     random = np.asarray(normal(0, HEIGHT, WIDTH, 3)) + np.float32([0, 0, 4])
@@ -186,14 +200,18 @@ def test_shapes_are_checked():
 
 
 def test_cameras_are_seen_from_the_reference_view():
-    """With view 1 as the reference its pose is the identity and its pointmap gives the focal."""
-    points, ref_from_cam = _views(4)
+    """Of view 1 as the reference the pose is the identity; its map and middle give the focal."""
+    moved_px = np.float32([[-5, 3], [7, -4]] * 2)
+    points, ref_from_cam = _views(4, moved_px=moved_px)
     scenes = points.reshape(2, 2, HEIGHT, WIDTH, 3)
     second_from_ref = np.asarray(transforms.invert_rigid(ref_from_cam.reshape(2, 2, 4, 4)[:, 1]))
     scenes = transforms.transform_points(second_from_ref, scenes)
     ones = jnp.asarray(np.ones(scenes.shape[:-1]), jnp.float32)
+    principal_px = np.float32([WIDTH / 2, HEIGHT / 2]) + moved_px.reshape(2, 2, 2)
     focal_px, found = jax.device_get(
-        from_pointmaps.cameras_from_pointmaps(scenes, ones, reference=jnp.asarray([1, 1]))
+        from_pointmaps.cameras_from_pointmaps(
+            scenes, ones, reference=jnp.asarray([1, 1]), principal_px=jnp.asarray(principal_px)
+        )
     )
     np.testing.assert_allclose(focal_px, FOCAL, rtol=1e-4)
     wanted = second_from_ref[:, None] @ ref_from_cam.reshape(2, 2, 4, 4)

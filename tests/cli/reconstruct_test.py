@@ -83,6 +83,50 @@ def test_more_views_than_it_was_trained_on(capsys, trained, views, window, told)
     assert told in said and bool(said) == bool(told)
 
 
+def test_every_flag_reaches_the_library(place, tmp_path, monkeypatch):
+    """Values that are no defaults, all in one command; the reconstruction itself is left out."""
+    asked = {}
+
+    def stop(sources, model, **given):
+        asked.update(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mvdust3r_jax.cli.reconstruct.reconstruct", stop)
+    photos = sorted((place / "фото é").iterdir())
+    photos = [*photos, *(tmp_path / f"{i}.png" for i in (3, 4))]
+    (tmp_path / "masks").mkdir()
+    for path in photos:
+        Image.new("RGB", (30, 20)).save(tmp_path / "masks" / path.name)
+    for path in photos[3:]:
+        Image.new("RGB", (30, 20)).save(path)
+    poses = np.tile(np.eye(4), (len(photos), 1, 1))
+    poses[:, 0, 3] = range(len(photos))
+    frames = [
+        {"file_path": path.name, "transform_matrix": pose.tolist()}
+        for path, pose in zip(photos, poses, strict=True)
+    ]
+    (tmp_path / "c.json").write_text(json.dumps({"frames": frames}))
+    flags = "--reference 2 --refs 3 --window 3 --window-by likeness --size 24x32 --fit pad"
+    flags += " --focal 500 --use poses --memory 3 --out"
+    paths = ["--masks", tmp_path / "masks", "--cameras", tmp_path / "c.json"]
+    paths += ["--keep-windows", tmp_path / "kept"]
+    assert run(place, *photos, *paths, *flags.split(), tmp_path / "o") == cli.EXIT_INTERRUPTED
+    del asked["progress"], asked["advance"]
+    np.testing.assert_array_equal(asked.pop("cameras").world_from_cam[:, 0, 3], poses[:, 0, 3])
+    assert asked == {
+        "reference": 2,
+        "num_refs": 3,
+        "window": 3,
+        "window_by": "likeness",
+        "kept_in": tmp_path / "kept",
+        "size": (24, 32),
+        "fit": "pad",
+        "focal_px": 500,
+        "masks": [tmp_path / "masks" / path.name for path in photos],
+        "memory_limit": 3 << 30,
+    }
+
+
 def test_quiet_says_nothing(place, tmp_path, capsys):
     """Neither on stdout nor on stderr."""
     assert run(place, place / "фото é", "--out", tmp_path / "o", "--quiet", "--export", "npz") == 0

@@ -2,9 +2,12 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 import shutil
 
+import jax
+import numpy as np
 import pycolmap
 import pytest
 from PIL import Image
@@ -154,9 +157,14 @@ def test_interrupted_runs_leave_nothing(place, tmp_path, capsys, monkeypatch, er
 
 def test_weights_are_converted(place, tmp_path):
     """safetensors to .pth and back gives the same network."""
-    assert run(place, place / "w.safetensors", tmp_path / "w.pth", command="convert") == 0
-    config, _ = weight_files.load_weights(tmp_path / "w.pth")
-    assert config == CONFIG
+    paths = [place / "w.safetensors", tmp_path / "w.pth", tmp_path / "again.safetensors"]
+    for source, target in itertools.pairwise(paths):
+        assert run(place, source, target, command="convert") == 0
+    _, wanted = weight_files.load_weights(paths[0])
+    for path in paths[1:]:
+        config, variables = weight_files.load_weights(path)
+        assert config == CONFIG
+        jax.tree.map(np.testing.assert_array_equal, variables, wanted)
 
 
 def test_convert_replaces_a_folder_of_weights_only(place, tmp_path):

@@ -4,12 +4,15 @@ import dataclasses
 
 import jax
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from mvdust3r_jax.export import (
     camera_paths,
     posed_views,
 )
 from mvdust3r_jax.geometry import transforms
+
+UP = np.array([[0.0, -1.0, 0.0]])
 
 
 def test_orbit_looks_at_one_point_and_closes(scene):
@@ -39,6 +42,20 @@ def test_flight_passes_through_every_camera(scene):
     np.testing.assert_allclose(
         camera_paths.fly_through(alone, 5), scene.world_from_cam[1:2], atol=1e-6
     )
+
+
+def test_flight_between_cameras_is_even_and_takes_the_short_way():
+    """In steps of 100 degrees, also where quaternions change their sign; a parabola stays one."""
+    steps = np.arange(6.0)
+    cameras = np.tile(np.eye(4), (6, 1, 1))
+    cameras[:, :3, :3] = Rotation.from_rotvec(np.deg2rad(100) * steps[:, None] * UP).as_matrix()
+    cameras[:, :3, 3] = np.stack([steps, steps**2, 0 * steps], axis=-1)
+    between = np.arange(1, 4.01, 0.25)  # the ends' knots are repeated
+    poses = camera_paths.through(cameras, between)
+    turns = Rotation.from_rotvec(np.deg2rad(100) * between[:, None] * UP).as_matrix()
+    np.testing.assert_allclose(poses[:, :3, :3], turns, atol=1e-9)
+    centers = np.stack([between, between**2, 0 * between], axis=-1)
+    np.testing.assert_allclose(poses[:, :3, 3], centers, atol=1e-9)
 
 
 def test_quaternions_agree_with_the_geometry_package(key):

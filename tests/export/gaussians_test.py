@@ -80,7 +80,8 @@ def test_stand_in_gaussians_render_the_photograph():
     (image,) = drawing.render(cloud, room.world_from_cam, room.intrinsics[0], 32, 48)
     inner = np.s_[3:-3, 3:-3]
     # A ramp stays itself under blur, so a difference in color is a shift in pixels. Neighbors
-    # overlap, and the nearer one of a slanted wall covers the other: up to a pixel of shift.
-    shift = 48 * np.median((image - room.images_01[0])[inner][..., :2], axis=(0, 1))
-    np.testing.assert_allclose(shift, 0, atol=1)
+    # overlap, and the nearer one of a slanted wall covers the other: most of a pixel to the side.
+    # Up and down the walls are straight, and of equals the first covers the other.
+    aside, down = 48 * np.median((image - room.images_01[0])[inner][..., :2], axis=(0, 1))
+    assert abs(aside) < 0.8 and abs(down) < 0.25
     np.testing.assert_allclose(image[inner][..., 2], 0.5, atol=0.02)

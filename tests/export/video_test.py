@@ -28,6 +28,21 @@ def test_video_has_the_frames_that_were_rendered(tmp_path, scene):
     assert np.abs(decoded.astype(int) - np.stack(frames)).mean() < 8
 
 
+def test_enlarged_frames_show_a_point_in_its_place():
+    """One dark Gaussian before white ones: twice as large, pixel u is drawn about 2 u + 1/2."""
+    room, row, column = box_room(2, height=16, width=24), 5, 15
+    room.images_01[...] = 1
+    room.images_01[0, row, column] = 0
+    room.points[0, row, column] *= 0.5  # the world is the first camera's: nearer along the ray
+    room.gaussians.scales[0, row, column] = 0.05
+    poses = np.repeat(room.world_from_cam[:1], 4, axis=0)
+    frame = next(drawing.render_path(room, poses, longest_px=48))
+    dark = 255.0 - frame[..., 0]
+    middle = [np.average(np.arange(n), weights=dark.sum(axis)) for axis, n in ((0, 48), (1, 32))]
+    # A twentieth: levels are whole numbers.
+    np.testing.assert_allclose(middle, [2 * column + 0.5, 2 * row + 0.5], atol=0.05)
+
+
 # imageio-ffmpeg leaves the pipes of its reader to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_video_says_its_colors_and_has_the_size_asked_for(tmp_path):

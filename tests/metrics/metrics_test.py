@@ -149,6 +149,18 @@ def test_turned_cameras_move_the_pose_errors_by_the_angles():
     by_hand = (larger < np.arange(1, 31) - 0.1).mean()
     exact = jax.tree.map(np.round, jax.device_get(errors))
     np.testing.assert_allclose(mean_average_accuracy(exact), by_hand, rtol=1e-6)
+    # A millimeter apart they have directions as well.
+    near = [np.array(cameras) for cameras in (found, truth)]
+    for cameras in near:
+        cameras[:, :3, 3] *= 1e-3
+    near = pair_errors(*near, np.ones(4, bool))
+    np.testing.assert_allclose(near.translation_deg, direction, atol=1e-2)
+
+
+def test_a_pair_without_baseline_is_judged_by_its_rotation():
+    """5.5 degrees are below 25 of the 30 thresholds; the pair beside it has 20.5 as well: 10."""
+    errors = poses.PairErrors(np.float32([[5.5, 5.5]]), np.float32([[np.nan, 20.5]]))
+    np.testing.assert_allclose(mean_average_accuracy(errors), 17.5 / 30, rtol=1e-6)
 
 
 def test_noise_moves_the_psnr_by_its_logarithm():
@@ -167,6 +179,18 @@ def test_non_finite_predictions_cost_the_cap():
     broken[0, 1, 0, 0] = np.nan
     found = jax.device_get(metrics.point_errors(broken, truth, np.ones((1, 2, 4, 4), bool)))
     assert found.per_view[0, 1] == metrics.ERROR_CAP and np.isfinite(found.nd[0])
+
+
+def test_rubbish_under_the_mask_costs_nothing():
+    """Not even NaN and infinity, in prediction or truth."""
+    points, truth = np.asarray(normal(0, 2, 4, 4, 3)), np.asarray(normal(1, 2, 4, 4, 3))
+    valid = np.asarray(uniform(2, 2, 4, 4)) < 0.7
+    rubbish = np.float32([np.nan, np.inf, 9])
+    given = [np.where(valid[..., None], x, rubbish) for x in (points, truth)]
+    clean, soiled = (metrics.similarity_error(*x, valid) for x in ((points, truth), given))
+    np.testing.assert_allclose(soiled, clean, rtol=1e-6)
+    clean, soiled = (metrics.point_errors(*x, valid).nd for x in ((points, truth), given))
+    np.testing.assert_allclose(soiled, clean, rtol=1e-6)
 
 
 def test_pose_errors_match_golden():

@@ -93,6 +93,16 @@ def test_heads_are_independent(monkeypatch, heads_at_once):
         np.testing.assert_allclose(got[b], slow_attention(q[b], k[b], v[b]), atol=1e-5)
 
 
+def test_scores_of_bfloat16_are_float32():
+    """Where all are about 256, at which bfloat16 goes in steps of 2, weights are still right."""
+    q, k, v = (np.array(normal(i, 7, 1, 16)) for i in range(3))
+    q[..., 0] = k[..., 0] = 32
+    q, k, v = (x.astype(jnp.bfloat16) for x in (q, k, v))
+    got = compiled(attention.attend)(*(x[:, 0] for x in (q, k, v)))
+    # Weights and result are rounded to bfloat16, to 0.4 %.
+    np.testing.assert_allclose(np.float32(got), slow_attention(q, k, v)[:, 0], atol=0.02)
+
+
 def test_own_tokens_get_no_cross_attention_gradient():
     """What a view draws from others has exactly zero gradient to its own memory."""
     q, k, v = normal(0, 4, 5, 2, 8), normal(1, 4, 5, 2, 8), normal(2, 4, 5, 2, 8)

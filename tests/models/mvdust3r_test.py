@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from mvdust3r_jax import VARIANTS, ModelConfig, MVDust3r
-from mvdust3r_jax.models.decoder import Decoder
+from mvdust3r_jax.models.decoder import decoder_of
+from mvdust3r_jax.models.encoder import encoder_of
 from mvdust3r_jax.models.mvdust3r import abstract_variables
+from tests.compiled import compiled as compiled_of
+from tests.compiled import normal
 
 SMALL = ModelConfig(
     32, 2, 2, 32, 2, 2, patch=8, skip=False, gaussian_hidden=16, cross_ref=True, conf_max=100.0
@@ -136,11 +139,46 @@ def test_release_sizes():
     assert sizes["small"] < 12e6 and sizes["tiny"] < 1e6
 
 
-def test_decoder_keeps_one_dtype(small):
-    """The residual stream is float32 whatever the products' type."""
-    decoder = Decoder(32, 2, 2, True, "bfloat16")
-    params = {"params": small[0]["params"]["decoder"]}
-    tokens, _ = jax.eval_shape(
-        lambda p, t: decoder.apply(p, t, (2, 3), 2, True), params, jnp.zeros((1, 3, 6, 32))
-    )
-    assert tokens.shape == (1, 2, 3, 6, 32) and tokens.dtype == jnp.float32
+def test_published_networks_have_the_published_heads_and_limits():
+    """Which no count of parameters knows; DUSt3R's confidences have no limit."""
+    found = {
+        name: (VARIANTS[name].enc_heads, VARIANTS[name].dec_heads, VARIANTS[name].conf_max)
+        for name in ("dust3r_224", "dust3r_512", "dust3r_512_dpt", "mvd", "mvdp")
+    }
+    dust3r, ours = (16, 12, float("inf")), (16, 12, 1e9)
+    assert found == {name: ours if name.startswith("mvd") else dust3r for name in found}
+
+
+def test_layers_kept_of_path_0_are_path_0_of_all(small):
+    """What a head reads between the layers is of the same path as what comes after them."""
+    decoder, params = decoder_of(SMALL), {"params": small[1]["params"]["decoder"]}
+
+    @jax.jit
+    def both(tokens):
+        ways = (False, True)
+        return [decoder.apply(params, tokens, (2, 3), 3, way, keep_layers=True)[1] for way in ways]
+
+    alone, every = both(normal(0, 1, 4, 6, 32))
+    np.testing.assert_allclose(alone, every[:, :, :1], atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_small_steps_of_layers_add_up_in_bfloat16(part):
+    """The residual stream is float32: beside 256 a layer's 0.5 would be rounded away."""
+    config = ModelConfig(8, 8, 1, 8, 8, 1, patch=4, skip=False, gaussians=False, dtype="bfloat16")
+    params = jax.tree.map(lambda x: np.zeros(x.shape), abstract_variables(config)["params"][part])
+    large, small = np.tile([256.0, -256.0], 4), np.repeat([0.5, 0.0], 4)
+    params["norm"]["scale"] += 1
+    params["patch_embed" if part == "encoder" else "embed"]["bias"] += large
+    for name in ("blocks",) if part == "encoder" else ("ref_blocks", "src_blocks"):
+        params[name]["mlp"]["fc2"]["bias"] += small
+    params = {"params": jax.tree.map(np.float32, params)}
+    if part == "encoder":
+        got = compiled_of(encoder_of(config).apply)(params, np.zeros((2, 4, 4, 3), np.float32))
+    else:
+        tokens = np.zeros((1, 2, 1, 8), np.float32)
+        got, _ = compiled_of(decoder_of(config).apply)(params, tokens, (1, 1), 1, False)
+    total = large + config.enc_depth * small
+    want = (total - total.mean()) / total.std()
+    # The norm is float32; without the steps values would differ by 0.01.
+    np.testing.assert_allclose(got, np.broadcast_to(want, got.shape), atol=1e-5)

@@ -48,8 +48,10 @@ def _pairs(graph, noise=0.0):
     first, second = scene_graph(VIEWS, graph, window=1)
     scales = jnp.exp(0.3 * jax.random.normal(jax.random.key(4), (len(first),)))
     pairs = network.exact_pairs(points, world_from_cam, valid, first, second, scales)
-    jitter = noise * jax.random.normal(jax.random.key(5), pairs.points.shape)
-    return pairs.replace(points=pairs.points + jitter), world_from_cam
+    jitter = jax.random.normal(jax.random.key(5), pairs.points.shape)
+    # What has no weight is rubbish, of every pair another one.
+    noise = jnp.where(pairs.confidence[..., None] > 1, noise, 1.0)
+    return pairs.replace(points=pairs.points + noise * jitter), world_from_cam
 
 
 @compiled
@@ -79,8 +81,10 @@ def test_reference_graph_spreads_over_the_scene():
     pairs, world_from_cam = _pairs("reference")
     world = jax.jit(spread_over_tree, static_argnums=1)(pairs, VIEWS)
     ref_from_world = compiled(transforms.invert_rigid)(np.asarray(world_from_cam)[0])
-    truth = np.asarray(compiled(transforms.transform_points)(ref_from_world, _scene()[0]))
-    scale, world = np.linalg.norm(truth) / np.linalg.norm(world), np.asarray(world)
+    points, _, valid = _scene()
+    truth = np.asarray(compiled(transforms.transform_points)(ref_from_world, points))[valid]
+    world = np.asarray(world)[valid]
+    scale = np.linalg.norm(truth) / np.linalg.norm(world)
     # The root pair is one of the center's; in the other order its frame is the other view's.
     assert np.asarray(pairs.first)[0] == 0
     np.testing.assert_allclose(scale * world, truth, atol=1e-3)
@@ -106,6 +110,7 @@ def test_exact_pairs_give_exact_poses(graph, steps):
     aligned = global_alignment(pairs, VIEWS, steps=steps, principal_px=PRINCIPAL_PX)
     angle, distance = _pose_errors(aligned, world_from_cam)
     assert angle < 0.1 and distance < 1e-3
+    np.testing.assert_array_equal(aligned.confidence, np.where(_scene()[2], 10, 1))
     # Adam jitters about the minimum of a sum of distances, which is not smooth there.
     np.testing.assert_allclose(aligned.focal_px, FOCAL, rtol=3e-3)
 

@@ -11,8 +11,9 @@ from mvdust3r_jax.geometry import camera, transforms
 from mvdust3r_jax.media.photographs import Photo
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.network import Answer
-from mvdust3r_jax.types import Gaussians, Prediction
+from mvdust3r_jax.types import Prediction
 from tests.pinhole import pinhole
+from tests.reconstruction.turned_gaussians import random_gaussians
 
 # The package's attribute of this name is the function.
 RECONSTRUCT = importlib.import_module("mvdust3r_jax.reconstruction.reconstruct")
@@ -21,17 +22,17 @@ CONFIG = ModelConfig(
 )
 
 
-def posed_box(count, focal=55.0):
+def posed_box(count, focal=55.0, moved_px=(0, 0)):
     """Cameras around a curved surface, and the pointmaps a perfect network would give.
 
-    focal: of all views, or of each.
+    Of all views, or of each: its focal length, and how far its principal point is off the middle.
     """
     height, width = 48, 64
     rng = np.random.default_rng(2)
     v, u = np.mgrid[:height, :width]
     intrinsics = pinhole(np.broadcast_to(np.float32(focal), count), height, width)
     # Of photographs whose middle is the principal point, not of the published recipe's crops.
-    intrinsics[:, :2, 2] -= 0.5
+    intrinsics[:, :2, 2] += np.float32(moved_px) - 0.5
     depth = 4 + np.sin(u / 9 + np.arange(count)[:, None, None]) + 0.5 * np.cos(v / 7)
     tilt = np.array(transforms.rotation_from_axis_angle(jnp.array(rng.normal(0, 0.2, (count, 3)))))
     tilt[0] = np.eye(3)
@@ -47,13 +48,8 @@ def posed_box(count, focal=55.0):
 
 
 def answered(monkeypatch, points, intrinsics, poses):
-    gaussians = Gaussians(
-        colors=np.random.default_rng(0).normal(size=(3, 48, 64, 12)).astype(np.float32),
-        opacities=np.ones((3, 48, 64), np.float32),
-        scales=np.ones((3, 48, 64, 3), np.float32),
-        rotations=np.tile(np.float32([1, 0, 0, 0]), (3, 48, 64, 1)),
-    )
-    prediction = Prediction(points, np.full((3, 48, 64), 5.0, np.float32), gaussians)
+    confidence = np.full((3, 48, 64), 5.0, np.float32)
+    prediction = Prediction(points, confidence, random_gaussians(3, 48, 64))
 
     def ask(*_):
         return Answer(prediction, reference=0)

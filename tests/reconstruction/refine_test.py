@@ -1,6 +1,7 @@
 """Refining a scene: from photographs to moved cameras, and points that follow them."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mvdust3r_jax.cameras.feature_tracks import Tracks, in_cameras
+from mvdust3r_jax.cameras.features import Matches
 from mvdust3r_jax.cameras.refinement import RefinedCameras
 from mvdust3r_jax.reconstruction.moved_views import with_refined_cameras
 from mvdust3r_jax.reconstruction.refine import find_tracks, refine, refine_on
@@ -148,6 +150,27 @@ def test_depths_that_are_smoothly_wrong_come_back():
     assert wrong.mean() < 0.5 * before.mean()
     grown = scene.gaussians.scales[..., 0] / given.gaussians.scales[..., 0]
     np.testing.assert_allclose(grown, factor / bend[..., 0] * np.median(grown), rtol=0.3)
+
+
+@pytest.mark.parametrize("max_side", [256, 128])
+def test_dots_are_found_where_they_are(monkeypatch, max_side):
+    """To a tenth of a pixel, in the photograph as it is and in one made half as large."""
+    scene, dots = room(), np.array([[61, 90], [140, 50], [200, 171]])
+    v, u = np.mgrid[:256, :256]
+    away = (u - dots[:, :1, None]) ** 2 + (v - dots[:, 1:, None]) ** 2
+    photo = np.uint8(30 + 200 * np.exp(-away / 50).sum(axis=0))[..., None].repeat(3, axis=-1)
+
+    def alike(found, *_):
+        same = np.repeat(np.arange(len(found[0].pixel_px))[:, None], 2, axis=1)
+        return [Matches((0, view), same) for view in range(1, VIEWS)]
+
+    monkeypatch.setattr(sys.modules[find_tracks.__module__], "MAX_SIDE", max_side)
+    monkeypatch.setattr(sys.modules[find_tracks.__module__], "match_all", alike)
+    tracks = find_tracks(scene, [photo] * VIEWS)
+    # Ideal pixels are those of the photographs from their middles, whose focal lengths are alike.
+    found = tracks.pixel_px + scene.original_intrinsics[tracks.view, :2, 2]
+    # SIFT finds other things between them as well.
+    assert np.abs(found[:, None] - dots).max(axis=-1).min(axis=0).max() < 0.1
 
 
 def test_what_does_not_belong_is_refused():

@@ -9,6 +9,7 @@ import pytest
 from mvdust3r_jax.cameras import known as known_cameras
 from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
+from mvdust3r_jax.reconstruction.scene_cameras import camera_programs, find_cameras
 from tests.reconstruction.perfect_network import answered, posed_box
 
 
@@ -21,6 +22,34 @@ def test_cameras_of_perfect_pointmaps(perfect):
     np.testing.assert_allclose(scene.world_from_cam, poses, atol=2e-3)
     np.testing.assert_allclose(scene.original_intrinsics[:, 0, 0], 110, rtol=1e-3)
     assert (scene.depth > 2).all()
+
+
+def test_what_is_masked_moves_no_camera(monkeypatch):
+    """Two thirds of each pointmap tell of other cameras, all the same; a mask hides them."""
+    points, intrinsics, poses = posed_box(3)
+    told = points.copy()
+    told[:, :, 24:] = told[:, :, 24:] * [2, 2, 1] + [1, 0, 0]
+    model, photos, *_ = answered(monkeypatch, told, intrinsics, poses)
+    mask = np.arange(128) < np.full((96, 1), 2 * 24 - 4)
+    scene = reconstruct(photos, model, masks=[mask] * 3)
+    assert scene.masks[:, :, :20].all() and not scene.masks[:, :, 24:].any()
+    np.testing.assert_allclose(scene.intrinsics, intrinsics, rtol=1e-3)
+    np.testing.assert_allclose(scene.world_from_cam, poses, atol=2e-3)
+
+
+def test_the_references_own_middle_gives_the_focal_length():
+    """Which it is not of the other views; of a reference that shows nothing a phone's is taken."""
+    points, intrinsics, poses = posed_box(3, moved_px=[[-6, 4], [8, -5], [0, 0]])
+    found_by = camera_programs(3, 48, 64, "one")
+    points = (points - poses[1, :3, 3]) @ poses[1, :3, :3]
+    confidence = np.ones(points.shape[:-1], np.float32)
+    found, world_from_cam, ok = find_cameras(found_by, points, confidence, intrinsics, "one", 1)
+    assert ok.all()
+    np.testing.assert_allclose(found, intrinsics, rtol=1e-3)
+    np.testing.assert_allclose(world_from_cam, np.linalg.inv(poses[1]) @ poses, atol=2e-3)
+    confidence[1] = 0
+    found, *_ = find_cameras(found_by, points, confidence, intrinsics, "one", 1)
+    np.testing.assert_allclose(found[:, 0, 0], 0.8 * 64, rtol=1e-6)
 
 
 @pytest.mark.parametrize("zoom", [0.6, 1.4, 2.0])

@@ -1,5 +1,6 @@
 """Windows of views: how they are joined, and runs that go on."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,9 +8,11 @@ import pytest
 from mvdust3r_jax.geometry.transforms import rotation_from_axis_angle
 from mvdust3r_jax.reconstruction import windows
 from mvdust3r_jax.reconstruction.network import Answer
-from mvdust3r_jax.types import Gaussians, Prediction
+from mvdust3r_jax.types import Prediction
+from tests.reconstruction.turned_gaussians import assert_alike, moved_by_hand, random_gaussians
 
 VIEWS, SIZE = 7, (6, 8)
+GAUSSIANS = random_gaussians(VIEWS, *SIZE)
 IN_ORDER = [[0, 1, 2, 3], [3, 4, 5, 6]]
 MIXED = [[0, 3, 5, 1], [5, 0, 6, 2], [2, 3, 4, 1]]
 
@@ -25,8 +28,11 @@ def world():
     return points, confidence, pixels
 
 
-def network(world, outliers=0.0):
-    """A perfect network whose every answer has a frame and a scale of its own."""
+def network(world, outliers=0.0, sure=(1, 1, 1)):
+    """A perfect network whose every answer has a frame and a scale of its own.
+
+    sure: by window, what confidences are multiplied by, and opacities as well.
+    """
     points, confidence, _ = world
     asked = []
 
@@ -45,13 +51,10 @@ def network(world, outliers=0.0):
         found = (scale * points[views] @ turn.T + shift).astype(np.float32)
         wrong = rng.random(found.shape[:-1]) < outliers
         found[wrong] += 9
-        gaussians = Gaussians(
-            colors=np.zeros((len(views), *SIZE, 3), np.float32),
-            opacities=np.ones((len(views), *SIZE), np.float32),
-            scales=np.full((len(views), *SIZE, 3), scale, np.float32),
-            rotations=np.tile(np.float32([1, 0, 0, 0]), (len(views), *SIZE, 1)),
-        )
-        return Answer(Prediction(found, confidence[views], gaussians), reference=1)
+        gaussians = moved_by_hand(jax.tree.map(lambda x: x[views], GAUSSIANS), scale, turn)
+        factor = np.float32(sure[len(asked) - 1])
+        gaussians = gaussians.replace(opacities=factor * gaussians.opacities)
+        return Answer(Prediction(found, factor * confidence[views], gaussians), reference=1)
 
     return ask, asked
 
@@ -64,13 +67,24 @@ def test_windows_are_joined_exactly(world, plan):
     answer = windows.ask_in_windows(ask, {}, world[2], plan, advance=shares.append)
     np.testing.assert_allclose(answer.prediction.points, world[0], atol=1e-4)
     np.testing.assert_array_equal(answer.prediction.confidence, world[1])
-    np.testing.assert_allclose(answer.prediction.gaussians.scales, 1, rtol=1e-4)
+    assert_alike(answer.prediction.gaussians, GAUSSIANS, 1e-4)
     assert (
         answer.reference == plan[0][1]
         and asked == plan
         and len(shares) == len(plan)
         and shares[-1] == 1
     )
+
+
+def test_the_surer_window_has_the_say(world):
+    """Whether it is asked before or after another one with the same view."""
+    sure = np.array([2.0, 1.0, 1.5], np.float32)
+    ask, _ = network(world, sure=sure)
+    found = windows.ask_in_windows(ask, {}, world[2], MIXED).prediction
+    has = np.array([[view in plan for plan in MIXED] for view in range(VIEWS)])
+    factor = np.where(has, sure, 0).max(axis=1)[:, None, None]
+    np.testing.assert_array_equal(found.confidence, factor * world[1])
+    np.testing.assert_array_equal(found.gaussians.opacities, factor * GAUSSIANS.opacities)
 
 
 def test_outliers_do_not_move_a_window(world):
