@@ -27,7 +27,7 @@ from configs import build, eval_defaults
 from configs import flags as common_flags
 from data.eval_sets import make_eval_set
 from data.stored.made_from import digest as data_digest
-from mvdust3r_jax.evaluation import pictures, plots
+from mvdust3r_jax.evaluation import devices, pictures, plots
 from mvdust3r_jax.evaluation.plan import (
     Plan,
     check_methods,
@@ -35,9 +35,9 @@ from mvdust3r_jax.evaluation.plan import (
     make_plan,
     view_counts,
 )
-from mvdust3r_jax.evaluation.records import check_same_run
-from mvdust3r_jax.evaluation.runner import Evaluation, wait_for_all, write_report
-from mvdust3r_jax.evaluation.sets import EvalSet
+from mvdust3r_jax.evaluation.records import check_ids, check_same_run
+from mvdust3r_jax.evaluation.runner import Evaluation, empty_rounds, wait_for_all, write_report
+from mvdust3r_jax.evaluation.sets import EvalSet, ids_digest, read_split
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.storage.places import Mirror, is_remote
@@ -68,13 +68,16 @@ def training_sets(config: ml_collections.ConfigDict) -> dict[str, EvalSet]:
 
 
 def facts_of(config: ml_collections.ConfigDict, weights: str) -> dict[str, Any]:
-    """What tells this evaluation from another one: settings, and what weights and data are."""
+    """What tells this evaluation from another one: settings, and what files that they name hold."""
     settings = json.loads(config.to_json())
     facts = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
     facts |= {"weights": weights and digest(find_weights(weights)), "lpips": lpips.available()}
     stored = {name: c.folder for name, c in config.datasets.items() if c.source == "records"}
     if stored:
         facts["data"] = {name: data_digest(folder) for name, folder in stored.items()}
+    files = {name: c.split_file for name, c in config.datasets.items() if c.get("split_file")}
+    if files:
+        facts["split_ids"] = {name: ids_digest(read_split(Path(f))) for name, f in files.items()}
     if config.pairwise_weights:
         facts["pairwise_weights"] = digest(find_weights(config.pairwise_weights))
     return facts
@@ -86,7 +89,7 @@ def plan_of(config: ml_collections.ConfigDict, weights: str) -> Plan:
     options = build.evaluation_options(config)
     methods, counts = listed(config.methods), view_counts(config.views, config.num_targets)
     check_methods(methods, bool(weights))
-    return make_plan(
+    plan = make_plan(
         methods,
         list(data_sets(config).values()),
         counts,
@@ -96,6 +99,8 @@ def plan_of(config: ml_collections.ConfigDict, weights: str) -> Plan:
         options=options,
         facts=facts_of(config, weights),
     )
+    devices.check_count(options.devices)
+    return plan
 
 
 def evaluate(plan: Plan, workdir: Path, mirror: Mirror | None = None) -> None:
@@ -108,12 +113,16 @@ def evaluate(plan: Plan, workdir: Path, mirror: Mirror | None = None) -> None:
     if mirror:
         mirror.pull()
     if jax.process_index() == 0:
-        print(write_report(workdir))
+        print(write_report(workdir, plan))
         if plots.available():
             pictures.draw_curves(workdir)
             pictures.draw_extremes(evaluation)
         else:
             logging.warning("no plots: matplotlib is not installed (pip install matplotlib)")
+    if mirror:
+        mirror.push()
+    # Processes that have ended make JAX end one that still reports after five minutes.
+    wait_for_all()
 
 
 def define_flags() -> None:
@@ -127,7 +136,7 @@ def define_flags() -> None:
 
 
 def main(options: Any) -> None:
-    """Checks, then evaluates."""
+    """Checks, then evaluates; an error where nothing of a round could be evaluated."""
     common_flags.start_processes(options)
     try:
         workdir, mirror = common_flags.work_folder(options.workdir), None
@@ -137,11 +146,15 @@ def main(options: Any) -> None:
             workdir = mirror.local
         plan = plan_of(options.config, options.weights)
         check_same_run(workdir, plan.facts, plan.targets)
+        check_ids(workdir, plan.ids)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     evaluate(plan, workdir, mirror)
+    empty = empty_rounds(workdir, plan) if jax.process_index() == 0 else []
     if mirror:
         mirror.close()
+    if empty:
+        sys.exit(f"error: {options.workdir} has no record of any trajectory of {', '.join(empty)}")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 from absl import flags, logging
+from ml_collections import ConfigDict
 
 from configs import build
 from configs import flags as common_flags
@@ -25,7 +25,7 @@ from data.device_prefetch import DevicePrefetch
 from data.training_batches import Source, make_source
 from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.models.mvdust3r import abstract_variables
-from mvdust3r_jax.training import processes
+from mvdust3r_jax.training import alike, endings
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.initial import initial_variables
 from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
@@ -34,6 +34,7 @@ from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.one_run import alone_in
 from mvdust3r_jax.training.preemption import Preemption
+from mvdust3r_jax.training.processes import check_shared_folder, connect, set_up
 from mvdust3r_jax.training.progress import CompileCounter, Report, due
 from mvdust3r_jax.training.rates import Cost
 from mvdust3r_jax.training.resume import resume
@@ -44,36 +45,32 @@ from mvdust3r_jax.training.watchdog import Watchdog
 
 # Exit codes; watchdog.STALLED is another, and Python's own for an error is 1.
 FINISHED, INTERRUPTED = 0, 75
-OUT_OF_MEMORY = (
-    "The device ran out of memory. In this order, try: a smaller config.data.batch_size, or the "
-    "same one in parts (config.accumulation); config.remat='full'; config.dtype='bfloat16'; fewer "
-    "config.data.num_inputs; config.loss.render_views and render_paths; config.parallel='fsdp'."
-)
 
 
 # --- Set-up ---------------------------------------------------------------------------------------
 
 
-def open_data(config: ml_collections.ConfigDict) -> tuple[Source, dict[str, OpenSet]]:
+def open_data(config: ConfigDict) -> tuple[Source, dict[str, OpenSet], dict[str, Any]]:
     """This process's share of what the run trains on, and of each set that it evaluates on.
 
+    The last result is what each of these sets is made of.
+
     Raises:
-      RunError: data that cannot be used, or shared by the devices, in one line.
+      RunError: data that cannot be used, shared by the devices, or that differ by process.
     """
-    try:
+    with set_up("data"):
         index, count = build.chips(config).share()
         opened = functools.partial(make_source, process_index=index, process_count=count)
         build.check_shares(config, jax.device_count())
         source = opened(**build.data_settings(config))
         held_out = build.eval_settings(config).items()
         sets = {name: functools.partial(opened, **settings) for name, settings in held_out}
-        check_sets(sets)
-        return source, sets
-    except (OSError, ValueError) as error:
-        raise processes.RunError(str(error)) from error
+        made_of = check_sets(sets)
+    alike.check_data(source, made_of)
+    return source, sets, made_of
 
 
-def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
+def prepare(config: ConfigDict, fresh: bool = True) -> Run:
     """Everything that runs on the chips.
 
     fresh: make the first state too; otherwise a checkpoint brings it, and only shapes are known.
@@ -88,18 +85,15 @@ def prepare(config: ml_collections.ConfigDict, fresh: bool = True) -> Run:
     return make_run(recipe, variables, config.seed)
 
 
-def _judged_again(config: ml_collections.ConfigDict, first_step: int) -> bool:
+def _judged_again(config: ConfigDict, first_step: int) -> bool:
     """The run may have been killed between saving this step and evaluating it."""
     return first_step > 0 and due(config.eval_every, first_step)
 
 
-def _open_checkpoints(
-    config: ml_collections.ConfigDict, workdir: Path, settings: str
-) -> Checkpoints:
+def _checkpoints(config: ConfigDict, workdir: Path, settings: str, sets: dict) -> Checkpoints:
     return Checkpoints(
-        workdir,
-        build.network(config),
-        settings,
+        *(workdir, build.network(config), settings),
+        sets=sets,
         keep=config.keep_checkpoints,
         milestone_every=config.milestone_every,
         limit_s=60 * config.save_minutes,
@@ -107,7 +101,7 @@ def _open_checkpoints(
 
 
 def _open_log(
-    config: ml_collections.ConfigDict, workdir: Path, first_step: int, changes: dict[str, Any]
+    config: ConfigDict, workdir: Path, first_step: int, changes: dict[str, Any]
 ) -> MetricLog:
     """The log, which tells the settings that were changed before it goes on."""
     log = MetricLog(
@@ -139,7 +133,7 @@ class Observers(NamedTuple):
 
 
 def _loop(
-    config: ml_collections.ConfigDict,
+    config: ConfigDict,
     run: Run,
     state: Any,
     source: DevicePrefetch,
@@ -199,7 +193,7 @@ def _loop(
 
 
 def _train(
-    config: ml_collections.ConfigDict,
+    config: ConfigDict,
     workdir: Path,
     profile: range,
     allow_changes: bool,
@@ -212,17 +206,27 @@ def _train(
     settings = config.to_json_best_effort()
 
     # Data: what is wrong with it is told before anything is compiled
-    source, held_out = open_data(config)
+    source, held_out, made_of = open_data(config)
 
     # Network, and where an earlier run of this workdir stopped
-    checkpoints = _open_checkpoints(config, workdir, settings)
-    run = prepare(config, fresh=not checkpoints.newest_step())
+    with set_up("checkpoints"):
+        checkpoints = _checkpoints(config, workdir, settings, made_of)
+        fresh = not checkpoints.newest_step()
+    with set_up("network"):
+        run = prepare(config, fresh)
+    if fresh:
+        alike.check_weights(run.state)
     chips, state, run = run.chips, run.state, watched(run, watchdog)
-    first_step, state, changes = resume(checkpoints, chips, state, source, settings, allow_changes)
+    with set_up("newest checkpoint"):
+        begun = resume(checkpoints, chips, state, source, settings, allow_changes)
+    first_step, state, changes = begun
 
     # What is told, and what is kept
-    log = _open_log(config, workdir, first_step, changes)
+    with set_up("metrics"):
+        log = _open_log(config, workdir, first_step, changes)
     end = config.stop_step or config.total_steps
+    if first_step >= end:
+        logging.info("nothing is left to do: step %d is saved, the last one is %d", first_step, end)
     report = Report(
         log,
         compiles,
@@ -255,7 +259,7 @@ def _train(
 
 
 def train(
-    config: ml_collections.ConfigDict,
+    config: ConfigDict,
     workdir: Path,
     profile: range = range(0),
     allow_changes: bool = False,
@@ -265,8 +269,11 @@ def train(
     profile: steps that are traced. allow_changes: go on although settings differ from those of the
     checkpoint. Returns ``FINISHED`` or ``INTERRUPTED``, the exit code.
     """
-    build.check(config)
-    processes.check_shared_folder(workdir)
+    connect()
+    with set_up("settings"):
+        build.check(config)
+    alike.check_settings(config.to_json_best_effort(), allow_changes=allow_changes)
+    check_shared_folder(workdir)
     watchdog, stop = Watchdog(60 * config.stall_minutes), Preemption()
     with alone_in(workdir), watchdog, stop:
         return _train(config, workdir, profile, allow_changes, watchdog, stop)
@@ -292,21 +299,14 @@ def main(options: Any) -> int:
     """Checks, then trains; gives the exit code."""
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     try:
-        workdir = common_flags.work_folder(options.workdir)
-        profile = traced_steps(options.profile)
-        build.check(options.config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    common_flags.start_processes(options)
-    serve_profiler(options.profiler_port)
-    try:
+        common_flags.start_processes(options)
+        with set_up("command line"):
+            workdir = common_flags.work_folder(options.workdir)
+            profile = traced_steps(options.profile)
+            serve_profiler(options.profiler_port)
         return train(options.config, workdir, profile, options.allow_changes)
-    except (NonFiniteError, processes.RunError) as error:
-        sys.exit(f"error: {error}")
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            sys.exit(f"{OUT_OF_MEMORY}\n\n{str(error)[:2000]}")
-        raise
+    except Exception as error:
+        sys.exit(endings.reason(error))
 
 
 if __name__ == "__main__":

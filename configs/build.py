@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from configs import checks, defaults, ranges
+from configs import checks, defaults, fits, ranges
 from mvdust3r_jax.evaluation.plan import Options
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.config import VARIANTS, ModelConfig
@@ -191,8 +191,18 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
     if config.parallel == "pmap":
         check_pmap(config.mesh, config.slices, config.gather)
-    if not parts(config).objective.weights:
-        raise ValueError("no term of config.loss has a weight: nothing would be learned")
+    _check_fits(config)
+
+
+def _check_fits(config: ml_collections.ConfigDict) -> None:
+    """Network, objective, training's data and every set to evaluate on must fit each other."""
+    network, _, objective, _ = parts(config)
+    terms = objective.weights
+    fits.check_terms(terms, network, config.variant)
+    fits.check_lpips(terms, config.best_metric if config.eval_every else "")
+    fits.check_size(config.data, "data", network, terms)
+    for name, settings in eval_settings(config).items():
+        fits.check_size(settings, f"eval.{name}", network, terms)
 
 
 def check_shares(config: ml_collections.ConfigDict, devices: int) -> None:

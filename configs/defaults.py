@@ -32,11 +32,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.batch_size = 8  # samples a step over all processes
     # rooms: input images a step instead, 0 = batch_size counts: fewer samples the more views
     config.data.images_per_step = 0
-    config.data.num_inputs = (8,)  # views V; each batch draws one entry, each is compiled once
+    # Views V, each at least 2; each batch draws one entry, each is compiled once
+    config.data.num_inputs = (8,)
     config.data.num_targets = 2  # render-only views T
-    config.data.height = 224
+    config.data.height = 224  # pixels; a multiple of the variant's patch, like width
     config.data.width = 224
-    config.data.seed = 0
+    config.data.seed = 0  # below 2**32, like config.seed
     config.data.prefetch = 2  # batches put on the chips ahead of time, at least 1
     config.data.threads = 4  # records: that decode, in each process
     config.data.read_ahead = 16  # records: samples decoded in advance, 16 bytes a pixel and view
@@ -74,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.b2 = 0.95
     config.weight_decay = 0.05
     config.clip_norm = 0.0  # global norm, 0 = off
-    config.accumulation = 1  # micro-batches a step
+    config.accumulation = 1  # parts of each batch; with the skip CNN each has its own statistics
     config.average_decay = 0.0  # moving average of the parameters, 0 = off
     config.freeze = ()  # regular expressions of parameter paths, e.g. ('encoder/.*',)
     config.max_skipped_in_row = 20  # non-finite steps until the run stops

@@ -9,6 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# Seeds are below: of larger ones random keys have the lower half alone, that of another seed.
+SEEDS = 2**32
+# A reference and a view of its scene from elsewhere.
+LEAST_VIEWS = 2
 # Field -> least value. Steps of which 0 means never, or sizes.
 LEAST = {
     "max_skipped_in_row": 1,
@@ -29,7 +33,6 @@ DATA_LEAST = {
     "num_targets": 0,
     "height": 1,
     "width": 1,
-    "seed": 0,
     "prefetch": 1,
     "threads": 0,
     "read_ahead": 0,
@@ -49,12 +52,21 @@ def _is_whole(value: Any, least: int) -> bool:
 def _check_least(values: Mapping[str, Any], least: Mapping[str, int], prefix: str = "") -> None:
     for name, smallest in least.items():
         # NaN is at least nothing.
-        if name in values and not values[name] >= smallest:
-            raise ValueError(f"{prefix}{name} must be at least {smallest}, got {values[name]}")
+        if name in values and not smallest <= values[name] < math.inf:
+            finite = "finite and " if isinstance(values[name], float) else ""
+            raise ValueError(
+                f"{prefix}{name} must be {finite}at least {smallest}, got {values[name]}"
+            )
+
+
+def _check_seed(seed: int, prefix: str = "") -> None:
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"{prefix}seed must lie in 0..{SEEDS - 1}, got {seed}")
 
 
 def check_steps(config: Mapping[str, Any]) -> None:
-    """How often and how long; ValueError naming the first field that is too small."""
+    """Seed, how often and how long; ValueError naming the first field that is out of range."""
+    _check_seed(config["seed"])
     _check_least(config, LEAST)
     if config["eval_every"] and config["eval_batches"] < 1:
         raise ValueError(
@@ -73,11 +85,13 @@ def check_mesh(mesh: Sequence[Any]) -> None:
 
 def check_data(settings: Mapping[str, Any], place: str = "data") -> None:
     """Fields of ``data``, or of a set to evaluate on; place: its name in messages."""
+    _check_seed(settings["seed"], f"{place}.")
     _check_least(settings, DATA_LEAST, f"{place}.")
     views = settings["num_inputs"]
-    if not views or not all(_is_whole(count, 1) for count in views):
+    if not views or not all(_is_whole(count, LEAST_VIEWS) for count in views):
         raise ValueError(
-            f"{place}.num_inputs must hold numbers of views, e.g. (8,), got {tuple(views)}"
+            f"{place}.num_inputs must hold numbers of at least {LEAST_VIEWS} views, e.g. (8,), got "
+            f"{tuple(views)}"
         )
     bounds = settings["baseline"]
     if len(bounds) != 2 or not all(map(_is_number, bounds)) or not 0 <= bounds[0] <= bounds[1]:

@@ -7,6 +7,7 @@ shows them (the first views, which act as references, are spread over the trajec
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class EvalSet:
     size: tuple[int, int]
     ids: Callable[[int, int], Sequence[str]]
     load: Callable[[Sequence[str], int, int], Batch]
+    split: str = ""
 
 
 def _ordered(batch: Batch, num_inputs: int) -> Batch:
@@ -35,6 +37,21 @@ def _ordered(batch: Batch, num_inputs: int) -> Batch:
     order = np.arange(batch.images.shape[1])
     order[:num_inputs] = network_order(num_inputs)
     return jax.tree.map(lambda x: np.asarray(x)[:, order], batch)
+
+
+def _check_rooms(name: str, wanted: Sequence[str], split: str) -> None:
+    """ValueError naming the first id that is no room of the split."""
+    from data.rooms import ROOMS_VERSION, SPLITS
+
+    low, high = SPLITS[split]
+    for room in wanted:
+        version, _, seed = room.partition(":")
+        whole = re.fullmatch("0|[1-9][0-9]{0,9}", seed)
+        if version != ROOMS_VERSION or not whole or not low <= int(seed) < high:
+            raise ValueError(
+                f"{name}: rooms of the split {split!r} have ids {ROOMS_VERSION}:{low} to "
+                f"{ROOMS_VERSION}:{high - 1}, got {room!r}"
+            )
 
 
 def rooms_set(
@@ -60,10 +77,7 @@ def rooms_set(
             raise ValueError(f"{name}: count must be at least 1 for rooms, got {count}")
         first = SPLITS[split][0]
         wanted = [f"{ROOMS_VERSION}:{first + i}" for i in range(count)]
-    strange = [i for i in wanted if i.partition(":")[0] != ROOMS_VERSION]
-    if strange:
-        raise ValueError(f"{name}: rooms of version {ROOMS_VERSION} expected, got id {strange[0]}")
-
+    _check_rooms(name, wanted, split)
     try:
         drawn_from = options_from(options)
     except ValueError as error:
@@ -75,7 +89,10 @@ def rooms_set(
         batch = sample_batch(seeds, *size, options=drawn_from)
         return _ordered(batch, num_inputs)
 
-    return EvalSet(name, (height, width), lambda num_inputs, num_targets: tuple(wanted), load)
+    def ids(num_inputs: int, num_targets: int) -> Sequence[str]:
+        return tuple(wanted)
+
+    return EvalSet(name, (height, width), ids, load, split)
 
 
 def _check_eligible(name: str, wanted: Sequence[str], eligible: Sequence[str], views: str) -> None:
@@ -145,18 +162,19 @@ def records_set(
         batch = Batch(**{f: np.stack([getattr(v, f) for v in views]) for f in fields})
         return _ordered(batch, num_inputs)
 
-    return EvalSet(name, (height, width), ids, load)
+    return EvalSet(name, (height, width), ids, load, split)
 
 
 def make_eval_set(name: str, source: str, split_file: str = "", **settings) -> EvalSet:
     """The set of a config entry; ``split_file`` fixes its trajectories where given.
 
     Raises:
-      ValueError: unknown source, or a split file of other data.
+      ValueError: unknown source, or a split file of other data or of another split.
     """
     if min(settings.get("height", 1), settings.get("width", 1)) < 1:
         raise ValueError(f"{name}: height and width must be positive, got {settings}")
-    wanted = read_split(Path(split_file), name) if split_file else None
+    split = settings.get("split", "")
+    wanted = read_split(Path(split_file), name, split) if split_file else None
     if source == "rooms":
         return rooms_set(name, wanted, **settings)
     if source == "records":

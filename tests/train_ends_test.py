@@ -1,7 +1,10 @@
-"""What a run leaves when it ends early: data or evaluation that fail, Ctrl-C."""
+"""What a run leaves and says when it ends early: data or evaluation that fail, errors, Ctrl-C."""
 
 import json
+import logging
+import re
 import signal
+import types
 
 import jax
 import numpy as np
@@ -9,6 +12,9 @@ import pytest
 
 import train
 from data.box import BoxSource
+from mvdust3r_jax import VARIANTS, MVDust3r
+from mvdust3r_jax.training import endings
+from mvdust3r_jax.training.initial import initial_variables
 from mvdust3r_jax.training.judge import Judge
 from mvdust3r_jax.training.preemption import Preemption
 from mvdust3r_jax.training.skipped import SkippedSteps
@@ -90,6 +96,103 @@ def test_a_state_that_is_lost_hides_no_error(tmp_path, prepared, monkeypatch, ca
     with pytest.raises(ValueError, match="the step's own error"):
         run(tmp_path)
     assert "newest state could not be saved" in caplog.text
+
+
+def last_word(capfd, workdir, config=None, flags=()):
+    """What ``train.py`` ends with, and what it has printed before that."""
+    options = {"coordinator": "", "distributed": False, "profile": "", "profiler_port": 0}
+    options |= {"config": config or smallest(), "workdir": str(workdir), "allow_changes": False}
+    with pytest.raises(SystemExit) as ended:
+        train.main(types.SimpleNamespace(**options | dict(flags)))
+    # Python prints such a code last, and ends with 1.
+    word = ended.value.code
+    assert isinstance(word, str) and word.startswith("error: ") and "\n" not in word
+    return word, capfd.readouterr().err
+
+
+NO_DATA = {"data.source": "records", "data.mixture": (("/none", 1.0),)}
+
+
+@pytest.mark.parametrize(
+    "fields, flags, told",
+    [
+        ({"stop_step": -1}, {}, "stop_step must lie in 0..total_steps"),
+        (NO_DATA, {}, "/none"),
+        ({}, {"profile": "3"}, "--profile must be FIRST:LAST"),
+        ({}, {"workdir": ""}, "a path is expected"),
+    ],
+)
+def test_what_set_up_refuses_is_one_line(tmp_path, capfd, fields, flags, told):
+    """Without a traceback."""
+    config = smallest()
+    config.update_from_flattened_dict(fields)
+    word, before = last_word(capfd, tmp_path, config, flags)
+    assert re.search(told, word) and "Traceback" not in before
+
+
+def test_a_workdir_or_weights_that_are_not_there_are_refused_in_one_line(
+    tmp_path, capfd, monkeypatch
+):
+    """A file as workdir; ``init_from`` of a file that is nowhere, before a network is made."""
+    (tmp_path / "file").write_text("")
+    word, before = last_word(capfd, tmp_path / "file")
+    assert word.startswith("error: workdir: ") and "Traceback" not in before
+
+    def begin(config, fresh):
+        size = {"height": 16, "width": 16, "seed": 0}
+        model = MVDust3r(VARIANTS[config.variant])
+        return initial_variables(model, **size, init_from=config.init_from)
+
+    monkeypatch.setattr(MVDust3r, "init", None)
+    monkeypatch.setattr(train, "prepare", begin)
+    config = smallest()
+    config.init_from = "nope.pth"
+    word, before = last_word(capfd, tmp_path / "run", config)
+    assert "there are no weights 'nope.pth'" in word and "Traceback" not in before
+
+
+def test_a_checkpoint_of_another_state_is_refused_in_one_line(
+    tmp_path, capfd, prepared, monkeypatch
+):
+    """As after another ``average_decay``."""
+    run(tmp_path, stop_step=2)
+    other = prepared.replace(state=prepared.state.replace(average={}))
+    monkeypatch.setattr(train, "prepare", lambda config, fresh: other)
+    word, before = last_word(capfd, tmp_path)
+    assert "holds another state than this run's" in word and "Traceback" not in before
+
+
+def test_an_error_of_a_step_has_its_traceback_and_then_its_reason(
+    tmp_path, capfd, prepared, monkeypatch
+):
+    """Not the note that JAX puts behind errors of compiled functions."""
+
+    def wrong(state, _):
+        raise ValueError("shapes do not fit\nas they are")
+
+    broken = prepared.replace(step=jax.jit(wrong))
+    monkeypatch.setattr(train, "prepare", lambda config, fresh: broken)
+    word, before = last_word(capfd, tmp_path)
+    assert word == "error: ValueError: shapes do not fit"
+    assert "Traceback" in before and "as they are" in before
+
+
+def test_a_device_without_memory_is_told_what_to_change_in_the_last_line(capfd):
+    """Behind what the device said."""
+    word = endings.reason(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 12 GiB\nwanted"))
+    assert word.startswith("error: the device ran out of memory") and "\n" not in word
+    assert "12 GiB" in capfd.readouterr().err
+
+
+def test_a_run_that_stands_at_its_end_or_behind_says_so(tmp_path, caplog):
+    """An earlier ``stop_step`` than before does not look like a run that has just ended there."""
+    run(tmp_path, stop_step=2)
+    for end in (2, 1):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "absl"):
+            assert run(tmp_path, stop_step=end) == train.FINISHED
+        assert f"nothing is left to do: step 2 is saved, the last one is {end}" in caplog.text
+    assert saved(tmp_path / "checkpoints") == [2]
 
 
 @pytest.fixture

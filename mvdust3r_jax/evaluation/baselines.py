@@ -85,7 +85,8 @@ def fixed_splats(prediction: Prediction, batch: Batch, spread_px: float) -> Pred
 
     What points alone can show of a new view.
 
-    spread_px: standard deviation in pixels, seen from the scene's mean distance.
+    spread_px: standard deviation in pixels, seen from the scene's mean distance; what is rendered
+    is clipped at ``max_scale`` times the focal length (`splat.pointmaps.clip_scales`).
     """
     num_inputs = prediction.points.shape[1]
     valid = known_depth(batch)[:, :num_inputs]

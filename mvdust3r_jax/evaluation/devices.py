@@ -23,6 +23,13 @@ class Timed(NamedTuple):
     compile_s: float
 
 
+def check_count(count: int) -> None:
+    """ValueError where this process has fewer devices (0: all of them)."""
+    present = len(jax.local_devices())
+    if not 0 <= count <= present:
+        raise ValueError(f"devices must be 0 (all) to {present}, got {count}")
+
+
 class Devices:
     """Runs functions of batches with the batch axis spread over this process's devices.
 
@@ -30,10 +37,8 @@ class Devices:
     """
 
     def __init__(self, count: int = 0):
-        present = jax.local_devices()
-        if not 0 <= count <= len(present):
-            raise ValueError(f"devices must be 0 (all) to {len(present)}, got {count}")
-        self.mesh = Mesh(np.array(present[: count or None]), (AXIS,))
+        check_count(count)
+        self.mesh = Mesh(np.array(jax.local_devices()[: count or None]), (AXIS,))
         self._compiled: dict[Any, Any] = {}
 
     @property

@@ -21,7 +21,8 @@ _SHOWN = ("mvdp", "mvdp_auto", "mvd", "mvd_auto", "pairwise", "constant")
 def draw_curves(workdir: Path) -> None:
     """Plots of the summary: errors and times against views, histograms."""
     metrics = records.all_records(workdir, "metrics")
-    summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
+    rows = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
+    summary = [row for row in rows if row["scenes"]]
     folder = workdir / "plots"
     folder.mkdir(exist_ok=True)
     for dataset in dict.fromkeys(row["dataset"] for row in summary):

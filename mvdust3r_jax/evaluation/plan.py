@@ -94,6 +94,11 @@ class Plan:
         """Render-only views by the number of input views, as JSON has it."""
         return {str(r.num_inputs): r.num_targets for r in self.rounds}
 
+    @property
+    def ids(self) -> dict[tuple[str, int], list[str]]:
+        """(data set, input views) -> the trajectories of that round."""
+        return {(r.data.name, r.num_inputs): r.ids for r in self.rounds}
+
 
 def listed(text: str) -> tuple[str, ...]:
     """The entries of a comma-separated list."""

@@ -7,10 +7,11 @@ writes the same file; times stand in a file of their own. Each process writes it
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ Record = dict[str, Any]
 KEYS = ("dataset", "views", "method", "id")
 _RUN = "eval.json"
 # Facts of which evaluations of earlier versions say nothing.
-_LATER = ("data",)
+_LATER = ("data", "split_ids")
 
 
 def encode(value: float) -> float | str | None:
@@ -122,6 +123,21 @@ def check_same_run(workdir: Path, facts: Mapping[str, Any], targets: Mapping[str
     changed = [f"{k}: {old} there, {new} here" for k, (old, new) in pairs.items() if old != new]
     if changed:
         raise ValueError(f"{workdir} holds another evaluation; different: {', '.join(changed)}")
+
+
+def check_ids(workdir: Path, planned: Mapping[tuple[str, int], Collection[str]]) -> None:
+    """ValueError if a planned round has a record of a trajectory that it lacks. Writes nothing.
+
+    planned: trajectories by data set and number of input views.
+    """
+    planned = {where: set(ids) for where, ids in planned.items()}
+    for record in itertools.chain(*map(peek, sorted(workdir.glob("metrics*.jsonl")))):
+        ids = planned.get((record["dataset"], record["views"]))
+        if ids is not None and record["id"] not in ids:
+            raise ValueError(
+                f"{workdir} holds another evaluation; {record['dataset']} at {record['views']} "
+                f"views: {record['id']!r} there, which is none of the {len(ids)} here"
+            )
 
 
 def claim(

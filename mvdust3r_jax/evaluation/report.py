@@ -1,7 +1,8 @@
 """Tables of a summary: Markdown with the usual and with the published definitions, and CSV.
 
 A row for each method and number of views; ± is half the width of the 95 % interval over rooms.
-Below each table the methods are compared scene by scene with the best of them.
+What has no record is told in a line below the table; below that the methods are compared scene by
+scene with the best of them.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _TITLE = {
     "the published evaluation computes them; only these compare with published tables. For the "
     "usual definitions see `table.md`.\n",
 }
+_INCOMPLETE = "Incomplete, trajectories without a record: {counts} (`summary.json` names them)."
 _DIFFERENCES = "{dataset}, differences to the best method on the same scenes, [95 % interval]:"
 
 
@@ -118,6 +120,17 @@ def main_table(
     return tables.table(head, cells)
 
 
+def incomplete(rows: Sequence[Record], labels: Mapping[str, str]) -> str:
+    """One line: how many trajectories each method lacks, '' if none lacks any."""
+    counts: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("missing"):
+            method = labels.get(row["method"], row["method"])
+            counts.setdefault(f"{row['missing']} at {row['views']} views", []).append(method)
+    told = [f"{count} of {', '.join(methods)}" for count, methods in counts.items()]
+    return _INCOMPLETE.format(counts="; ".join(told)) if told else ""
+
+
 def difference_table(rows: Sequence[Record], suffix: str, labels: Mapping[str, str]) -> str:
     """Every method minus the best one, over the scenes that both have; '' if none has any."""
     rows = [row for row in rows if row.get("against", {}).get("numbers")]
@@ -151,6 +164,8 @@ def table(
     for dataset in dict.fromkeys(row["dataset"] for row in summary):
         rows = [row for row in summary if row["dataset"] == dataset]
         lines += [f"**{dataset}**", "", main_table(rows, suffix, labels, skipped or {}), ""]
+        if lacking := incomplete(rows, labels):
+            lines += [lacking, ""]
         if differences := difference_table(rows, suffix, labels):
             lines += [_DIFFERENCES.format(dataset=dataset), "", differences, ""]
     return "\n".join(lines)

@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental import multihost_utils
 
 from mvdust3r_jax.evaluation import baselines, judge, records, report, summary
 from mvdust3r_jax.evaluation.devices import Devices
@@ -29,6 +29,10 @@ from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.types import Batch
+
+_waits = itertools.count()
+# How long one process may be behind another (7 days); one that has died ends the wait in minutes.
+_BEHIND_MS = 7 * 24 * 3600 * 1000
 
 
 class Evaluation:
@@ -61,7 +65,7 @@ class Evaluation:
         for part in plan.rounds:
             if jax.process_index() == 0:
                 path = workdir / "splits" / f"{part.data.name}_{part.num_inputs}.json"
-                save_split(path, part.data.name, part.ids)
+                save_split(path, part.data.name, part.ids, part.data.split)
             self._run_round(part, done)
 
     def _run_round(self, part: Round, done: set[tuple]) -> None:
@@ -151,11 +155,12 @@ def mean_of(
     return baselines.mean_pointmaps(total, count)
 
 
-def write_report(workdir: Path) -> str:
+def write_report(workdir: Path, plan: Plan) -> str:
     """Summary and tables from the records of all processes; returns the table."""
     metrics, times = (records.all_records(workdir, stem) for stem in ("metrics", "times"))
     knowing = [method.name for method in METHODS.values() if method.knows_truth]
-    rows = summary.summarize(metrics, times, knowing=knowing)
+    planned = {(*where, m): ids for where, ids in plan.ids.items() for m in plan.methods}
+    rows = summary.summarize(metrics, times, knowing, planned)
     with whole_file(workdir / "summary.json") as partial:
         partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     facts = records.run_facts(workdir)
@@ -164,7 +169,17 @@ def write_report(workdir: Path) -> str:
     )
 
 
+def empty_rounds(workdir: Path, plan: Plan) -> list[str]:
+    """The rounds of which no method has any record, in words."""
+    found = {(r["dataset"], r["views"]) for r in records.all_records(workdir, "metrics")}
+    return [f"{name} at {views} views" for name, views in plan.ids if (name, views) not in found]
+
+
 def wait_for_all() -> None:
-    """Until all processes have come this far."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("evaluated")
+    """Until all processes have come this far.
+
+    No collective does: they must begin the first one within 30 seconds of each other (CPU), and
+    none may take longer than half an hour.
+    """
+    wait = ocp.multihost.get_barrier_sync_fn()
+    wait(key=f"evaluation {next(_waits)}", timeout_ms=_BEHIND_MS)

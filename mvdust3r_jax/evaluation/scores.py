@@ -31,6 +31,8 @@ from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
 from mvdust3r_jax.types import Batch, Prediction, images_01_from
 
 Numbers = dict[str, Float[Array, "B"]]
+# The relative error of a focal length counts at most this much, one that was not found just so.
+FOCAL_CAP = 10.0
 
 
 def point_numbers(estimate: Estimate, batch: Batch, truth: Truth) -> Numbers:
@@ -53,10 +55,11 @@ def similarity_numbers(estimate: Estimate, batch: Batch, truth: Truth) -> Number
 
 
 def focal_numbers(estimate: Estimate, batch: Batch, truth: Truth) -> Numbers:
-    """Relative error of the reference view's focal length."""
+    """Relative error of the reference view's focal length; one that is not finite costs the cap."""
     del truth
     true_focal_px = take_view(batch.intrinsics, estimate.reference)[:, 0, 0]
-    return {"focal_error": jnp.abs(estimate.focal_px / true_focal_px - 1)}
+    error = jnp.abs(estimate.focal_px / true_focal_px - 1)
+    return {"focal_error": jnp.where(error < FOCAL_CAP, error, FOCAL_CAP)}
 
 
 def _pose_numbers(errors: PairErrors, suffix: str) -> Numbers:

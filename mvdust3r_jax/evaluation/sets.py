@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,13 +22,15 @@ class Unreadable(ValueError):
 class EvalSet(Protocol):
     """A data set that is evaluated on.
 
-    size: (height, width) of its images. ``ids(V, T)`` are the trajectories with that many input and
+    size: (height, width) of its images. split: which one it is of, '' where that means nothing.
+    ``ids(V, T)`` are the trajectories with that many input and
     render-only views, ValueError where there is none; ``load(ids, V, T)`` is a Batch of them in
     NumPy, or raises `Unreadable`.
     """
 
     name: str
     size: tuple[int, int]
+    split: str
 
     def ids(self, num_inputs: int, num_targets: int, /) -> Sequence[str]:
         """Trajectories, always the same ones in the same order."""
@@ -66,19 +69,20 @@ def _readable(data: EvalSet, name: str, num_inputs: int, num_targets: int) -> bo
     return True
 
 
-def save_split(path: Path, name: str, ids: Sequence[str]) -> None:
-    """Writes the ids of a set, one JSON object."""
+def save_split(path: Path, name: str, ids: Sequence[str], split: str = "") -> None:
+    """Writes the ids of a set, one JSON object; ``split``: the one that they are of, '' unknown."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"dataset": name, "ids": list(ids)}, indent=1) + "\n")
+    content = {"dataset": name, "split": split, "ids": list(ids)}
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def read_split(path: Path, name: str = "") -> list[str]:
+def read_split(path: Path, name: str = "", split: str = "") -> list[str]:
     """The ids in a split file, in its order.
 
-    name: the set that the file must be of, if it says of which it is.
+    name, split: the set and the split that the file must be of, if it says of which it is.
 
     Raises:
-      ValueError: no split file, that of another set, or an id that stands there twice.
+      ValueError: no split file, that of another set or split, or an id that stands there twice.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -89,8 +93,16 @@ def read_split(path: Path, name: str = "") -> list[str]:
     of = content.get("dataset", name)
     if name and of != name:
         raise ValueError(f"{path} is of the data set {of!r}, expected one of {name!r}")
+    part = content.get("split") or split
+    if split and part != split:
+        raise ValueError(f"{path} is of the split {part!r}, expected one of {split!r}")
     ids = [str(i) for i in content["ids"]]
     twice = [i for i, count in collections.Counter(ids).items() if count > 1]
     if twice:
         raise ValueError(f"{path} lists {twice[0]!r} more than once")
     return ids
+
+
+def ids_digest(ids: Sequence[str]) -> str:
+    """Tells trajectories from other ones; their order does not matter."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]

@@ -118,6 +118,13 @@ def _times(times: Sequence[Record]) -> dict[str, float]:
     return medians | {f"{stage}_compile_s": seconds for stage, seconds in compile_s.items()}
 
 
+def _missing(members: Sequence[Record], planned: Sequence[str]) -> dict[str, Any]:
+    """How many trajectories have no record, and which."""
+    found = {record["id"] for record in members}
+    lacking = [name for name in planned if name not in found]
+    return {"missing": len(lacking), "missing_ids": lacking}
+
+
 def _grouped(records: Sequence[Record]) -> dict[tuple, list[Record]]:
     """By data set, views and method, in order of first appearance; scenes ordered by their ids.
 
@@ -144,14 +151,20 @@ def _best(groups: Mapping[tuple, list[Record]], knowing: Collection[str]) -> dic
 
 
 def summarize(
-    records: Sequence[Record], times: Sequence[Record], knowing: Collection[str] = ()
+    records: Sequence[Record],
+    times: Sequence[Record],
+    knowing: Collection[str] = (),
+    planned: Mapping[tuple, Sequence[str]] | None = None,
 ) -> list[Record]:
     """One row per data set, number of views and method, in order of first appearance.
 
     knowing: methods that know the truth. Every other method but the best has ``against``: the best
-    one's name, and its own numbers minus the best one's over the scenes that both have.
+    one's name, and its own numbers minus the best one's over the scenes that both have. planned:
+    ids by data set, views and method; each of these has a row, with the ids that have no record.
     """
+    planned = planned or {}
     groups, by_group = _grouped(records), _grouped(times)
+    groups |= {group: [] for group in planned if group not in groups}
     best = _best(groups, knowing)
     rows = []
     for group, members in groups.items():
@@ -162,6 +175,8 @@ def summarize(
             "numbers": _statistics(members),
             "times": _times(by_group.get(group, [])),
         }
+        if group in planned:
+            row |= _missing(members, planned[group])
         other = best.get(tuple(where))
         if other not in (None, method) and method not in knowing:
             differences = _differences(members, groups[(*where, other)])

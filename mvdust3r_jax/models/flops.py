@@ -47,7 +47,7 @@ def forward_flops(
 def forward_flops_on_cpu(
     config: ModelConfig, *, views: int, num_refs: int, height: int, width: int
 ) -> dict[str, int]:
-    """`forward_flops` of inference as CPUs compute it: wide convolutions by Winograd's algorithm."""
+    """`forward_flops` of inference on CPUs: wide convolutions by Winograd's algorithm."""
     size = dict(height=height, width=width)
     flops = forward_flops(config, views=views, num_refs=num_refs, **size)
     wide = config.skip_width

@@ -57,7 +57,7 @@ def conv5x5(x: Float[Array, "B H W C"], kernel: Float[Array, "5 5 C D"]) -> Floa
 
 
 def macs(height: int, width: int, channels_in: int, channels_out: int) -> int:
-    """Multiply-accumulates of `conv5x5` for one image; the kernel's transform, once, is left out."""
+    """Multiply-accumulates of `conv5x5` for one image, without the kernel's transform."""
     tiles = -(-height // (BLOCK * STRIP)) * STRIP * -(-width // BLOCK)
     to_domain, from_domain = TILE**4 * channels_in, BLOCK**2 * TILE**2 * channels_out
     return tiles * (to_domain + TILE**2 * channels_in * channels_out + from_domain)

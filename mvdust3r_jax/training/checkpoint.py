@@ -8,7 +8,7 @@ the one before is used. Restoring deletes nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -52,16 +52,19 @@ class Checkpoints:
         model: ModelConfig,
         config_json: str,
         *,
+        sets: Mapping[str, Any] | None = None,
         keep: int = 2,
         milestone_every: int = 0,
         limit_s: float = SAVE_LIMIT_S,
     ):
         """All processes open together.
 
+        sets: name of each set to evaluate on -> what it is made of (`judge.check_sets`).
         milestone_every: newest checkpoints of multiples of this step stay for ever, 0: none do.
         limit_s: a save that takes longer has failed.
         """
         self._model, self._config_json, self._version = model, config_json, code_version()
+        self.sets = dict(sets or {})
         workdir = places.absolute(workdir)
         self.newest = CheckpointFolder(
             workdir / NEWEST, keep=keep, milestone_every=milestone_every, limit_s=limit_s
@@ -85,6 +88,7 @@ class Checkpoints:
 
         name: of the set and the metric; values of others say nothing about this one's.
         """
+        self._look_at_best()
         least = self._best.get(name, float("inf"))
         if not np.isfinite(value):
             logging.warning("%s is %s at step %d: this state cannot be the best", name, value, step)
@@ -96,9 +100,15 @@ class Checkpoints:
         }
         self.best.forget_from(step)
         saved = self.best.save(step, made, facts)
-        # What was the best before may have failed in the background.
         self._best = {name: float(value)} if saved else self._read_best()
         return saved
+
+    def _look_at_best(self) -> None:
+        """What was the best may have failed in the background: then the one before it is again."""
+        if not self.best.wait():
+            self._best = self._read_best()
+            told = [f"{name} = {value}" for name, value in self._best.items()]
+            logging.warning("the best state is again the one before: %s", *(told or ["none"]))
 
     def _facts(self, step: int, state: Any, data_state: Any) -> dict[str, Any]:
         """What is kept beside the arrays."""
@@ -106,6 +116,7 @@ class Checkpoints:
             "step": step,
             "model": dataclasses.asdict(self._model),
             "config": self._config_json,
+            "sets": self.sets,
             "code_version": self._version,
             "data_states": processes.gather(data_state),
             "tree": described_tree(state),
@@ -117,7 +128,8 @@ class Checkpoints:
             try:
                 facts = self.best.read_meta(step)
                 told = facts["best"]
-                if judged_alike(facts["config"], self._config_json):
+                sets = facts.get("sets", {}), self.sets
+                if judged_alike(facts["config"], self._config_json, sets):
                     return {told["name"]: float(told["value"])}
                 logging.warning(
                     "the best state so far, of step %d, was judged otherwise than states are now: "
@@ -181,8 +193,7 @@ class Checkpoints:
     def wait(self) -> None:
         """Returns once everything is written; failures are reported."""
         self.newest.wait()
-        if not self.best.wait():
-            self._best = self._read_best()
+        self._look_at_best()
 
     def close(self) -> None:
         """Waits and releases orbax's threads."""

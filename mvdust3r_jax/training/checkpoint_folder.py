@@ -50,9 +50,9 @@ class CheckpointFolder:
         barriers a time limit; without it they are collectives on the devices, which have none.
         """
         everyone = set(range(jax.process_count()))
-        if jax.process_index() == 0:
-            self.path.mkdir(parents=True, exist_ok=True)
-        processes.meet(f"opening {self.name}", _BARRIER_S)
+        with processes.set_up(f"opening {self.name}"):
+            if jax.process_index() == 0:
+                self.path.mkdir(parents=True, exist_ok=True)
         prefix = f"{self.name}-{next(self._openings)}"
         together = MultiprocessingOptions(active_processes=everyone, barrier_sync_key_prefix=prefix)
         background = AsyncOptions(

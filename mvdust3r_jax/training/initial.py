@@ -19,13 +19,15 @@ def initial_variables(
 ) -> dict:
     """Random weights, and in their place those that ``init_from`` has (path, workdir or name).
 
-    height, width: of the images in pixels.
+    height, width: of the images in pixels. Weights that are nowhere are an error before anything is
+    compiled.
     """
+    file = find_weights(init_from) if init_from else None
     init = jax.jit(functools.partial(model.init, num_refs=1, all_paths=True))
     variables = init(jax.random.key(seed), np.zeros((1, 2, height, width, 3), np.float32))
-    if not init_from:
+    if file is None:
         return variables
-    source = load_source(find_weights(init_from))
+    source = load_source(file)
     variables, origin = warm_start.init_from(variables, source, model.config)
     logging.info("weights of %s: %s", init_from, origin)
     return variables

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,17 +16,50 @@ from mvdust3r_jax.training.progress_pictures import contact_sheet
 from mvdust3r_jax.training.run import Run
 from mvdust3r_jax.types import Batch
 
+
+@runtime_checkable
+class Opened(Protocol):
+    """A set at its beginning.
+
+    epoch_samples: how many stored ones it has; 0 where samples are made and never end.
+    """
+
+    epoch_samples: int
+
+    def __next__(self) -> tuple[Batch, dict[str, Any]]:
+        """This process's share of the next batch, and what is known about it."""
+
+    def get_state(self) -> Any:
+        """The position before the next batch."""
+
+
 # Opens a set at its beginning.
-OpenSet = Callable[[], Iterator[tuple[Batch, dict[str, Any]]]]
+OpenSet = Callable[[], Opened]
 
 
-def check_sets(sets: dict[str, OpenSet]) -> None:
-    """Opens every set: a wrong one is an error before the first step."""
+def check_sets(sets: dict[str, OpenSet]) -> dict[str, Any]:
+    """Opens every set: a wrong one is an error before the first step.
+
+    Returns what each is made of, as JSON holds it: digests of its stored parts, and how many
+    samples there are. Where either differs, values on two sets of one name do not compare.
+    """
+    made_of = {}
     for name, open_set in sets.items():
         try:
-            open_set()
+            source = open_set()
         except (OSError, ValueError) as error:
             raise ValueError(f"config.eval.{name} cannot be opened: {error}") from error
+        stored, samples = _stored_parts(source.get_state()), source.epoch_samples
+        made_of[name] = {"made_from": stored, "samples": samples}
+    return made_of
+
+
+def _stored_parts(position: Any) -> list[str]:
+    """Digests of all stored data sets of a position; those of a mixture stand in its parts."""
+    if not isinstance(position, dict):
+        return []
+    parts = (_stored_parts(part) for part in position.get("parts", ()))
+    return [*position.get("made_from", ()), *itertools.chain.from_iterable(parts)]
 
 
 def deciding(means: dict[str, dict[str, float]], metric: str) -> tuple[str, float]:
@@ -82,20 +116,34 @@ class Judge:
         """
         means = {}
         for name, open_set in self._sets.items():
-            source = open_set()
-            batches, infos = zip(*(next(source) for _ in range(self._batches)), strict=True)
-            _tell_repeated(name, [i for info in infos for i in info["ids"]])
-            means[name] = mean_of(self._terms(state, batches))
+            terms, ids, first = self._evaluate(state, open_set())
+            _tell_repeated(name, ids)
+            means[name] = mean_of(terms)
             self._log.scalars(step, means[name], kind=f"eval_{name}")
             logging.info("eval %s at step %d: %s", name, step, means[name])
             if draw:
-                self._draw(step, state, name, batches[0])
+                self._draw(step, state, name, first)
             self._after_each()
         return means
 
-    def _terms(self, state: Any, batches: Sequence[Batch]) -> list[dict[str, Any]]:
-        run = self._run
-        return jax.device_get([run.evaluate(state, run.chips.put_batch(b)) for b in batches])
+    def _evaluate(
+        self, state: Any, source: Opened
+    ) -> tuple[list[dict[str, Any]], list[str], Batch]:
+        """Terms of each batch, the ids of all samples, and the first batch.
+
+        While the chips evaluate a batch the next one is made; neither they nor the host hold more,
+        but for the first, of which pictures are drawn.
+        """
+        run, terms = self._run, []
+        batch, info = next(source)
+        first, ids = batch, list(info["ids"])
+        for number in range(1, self._batches + 1):
+            running = run.evaluate(state, run.chips.put_batch(batch))
+            if number < self._batches:
+                batch, info = next(source)
+                ids += info["ids"]
+            terms.append(jax.device_get(running))
+        return terms, ids, first
 
     def _draw(self, step: int, state: Any, name: str, batch: Batch) -> None:
         rows = self._run.pictures(state, self._run.chips.put_batch(batch))

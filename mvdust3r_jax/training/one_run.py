@@ -26,9 +26,10 @@ def alone_in(folder: AnyPath) -> Iterator[None]:
     Nothing is locked where the file system has no locks, and in buckets. Collective.
 
     Raises:
-      RunError: another run holds it; the same in all processes.
+      RunError: another run holds it, or it cannot be written; the same in all processes.
     """
-    lock, holder = _lock(folder) if jax.process_index() == 0 else (None, "")
+    with processes.set_up("workdir"):
+        lock, holder = _lock(folder) if jax.process_index() == 0 else (None, "")
     holder = processes.from_first(holder)
     if holder:
         raise processes.RunError(

@@ -59,6 +59,8 @@ class OptimizerConfig:
         for name in ("b1", "b2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        for pattern in self.freeze:
+            _check_pattern(pattern)
         if self.total_steps < 1:
             raise ValueError(f"total_steps must be at least 1, got {self.total_steps}")
         if not 0 <= self.warmup_steps <= self.total_steps:
@@ -72,6 +74,16 @@ class OptimizerConfig:
                 f"decay_steps must lie in 1..total_steps - warmup_steps = {stable}, "
                 f"got {self.decay_steps}"
             )
+
+
+def _check_pattern(pattern: object) -> None:
+    """ValueError unless it is a regular expression."""
+    try:
+        re.fullmatch(pattern, "")
+    except (re.error, TypeError, OverflowError) as error:
+        raise ValueError(
+            f"freeze must hold regular expressions, e.g. ('encoder/.*',), got {pattern!r}: {error}"
+        ) from error
 
 
 def learning_rate(config: OptimizerConfig, step: int | Array) -> Float[Array, ""]:

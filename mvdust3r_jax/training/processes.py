@@ -1,32 +1,37 @@
-"""What the processes of one run do together: gather facts, agree, see one folder.
+"""What the processes of one run do together: gather facts, agree, fail alike, see one folder.
 
 All functions are collective: every process calls them, in the same order, from its main thread.
-With one process they return at once. Where they meet (`meet`, `failures`), one that does not come
-within a time limit is an error on all others, never a wait for ever.
+With one process they return at once. Where they meet (`meet`, `failures`, `set_up`), one that does
+not come within a time limit is an error on all others, never a wait for ever.
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import itertools
 import json
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.experimental import multihost_utils
 
 from mvdust3r_jax.storage.places import AnyPath
 
-_numbers = itertools.count()
+_numbers = collections.Counter()
 # How long a file that another host has just written may take to appear (attribute caches of NFS).
 _VISIBLE_S = 20.0
 # How long processes that stand at the same barrier may need to find each other there.
 _SAME_PLACE_MS = 30_000
+# How much longer than others a process may need for a part of set-up: opening data, for example.
+SET_UP_S = 1200.0
 
 
 class RunError(ValueError):
@@ -41,8 +46,10 @@ def meet(what: str, limit_s: float) -> None:
     """
     if jax.process_count() == 1:
         return
-    # A key may be used once; the processes count alike, since they call in the same order.
-    key = f"{what} {next(_numbers)}"
+    # A key may be used once. Each place counts for itself: who failed on the way to another place
+    # still meets the others here.
+    _numbers[what] += 1
+    key = f"{what} {_numbers[what]}"
     try:
         ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=int(1000 * limit_s))
     except jax.errors.JaxRuntimeError as error:
@@ -110,31 +117,97 @@ def from_first(value: Any) -> Any:
     return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))))
 
 
+def connect() -> None:
+    """Connects all devices while the processes stand together; called once they have joined.
+
+    On CPUs (Gloo) devices are connected by the first collective that they share, to which all
+    processes must come within 30 s: behind minutes of compiling not all would.
+    """
+    if jax.process_count() == 1:
+        return
+    meet("connecting", SET_UP_S)
+    total = jax.pmap(lambda x: jax.lax.psum(x, "all"), axis_name="all")
+    jax.block_until_ready(total(np.ones(jax.local_device_count(), np.float32)))
+
+
+def who(indices: Sequence[int]) -> str:
+    """``process 1``, ``processes 0, 2-63``; indices in order."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    told = [f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"process{'es' if len(indices) > 1 else ''} {', '.join(told)}"
+
+
+def by_value(values: Sequence[str]) -> dict[str, list[int]]:
+    """Every process's text -> the indices of the processes that have it."""
+    groups: dict[str, list[int]] = {}
+    for index, value in enumerate(values):
+        groups.setdefault(value, []).append(index)
+    return groups
+
+
 def failures(mine: str, what: str, limit_s: float) -> str:
     """What failed in any process, '' when nothing did; the same text in all of them.
 
     mine: this process's failure, '' without one. limit_s: how long the others may take to get here.
+    Processes are named unless all failed alike.
     """
     meet(what, limit_s)
-    told = gather(mine)
-    if len(told) == 1:
+    groups = by_value(gather(mine))
+    if len(groups) == 1:
         return mine
-    return "; ".join(f"process {i}: {reason}" for i, reason in enumerate(told) if reason)
+    return "; ".join(f"{who(at)}: {reason}" for reason, at in groups.items() if reason)
+
+
+@contextlib.contextmanager
+def set_up(what: str) -> Iterator[None]:
+    """A part of a run's set-up: what fails in one process ends all of them, not the others' waits.
+
+    All come to its end, however far their own part went. An error that is no OSError or ValueError
+    is nobody's mistake but the program's, and stays as it is in its own process.
+
+    Raises:
+      RunError: what failed, in one line; the same in all processes.
+    """
+    mine = None
+    try:
+        yield
+    except Exception as error:
+        mine = error
+    reason = failures(_in_one_line(mine, what) if mine is not None else "", what, SET_UP_S)
+    if mine is not None and not isinstance(mine, OSError | ValueError):
+        raise mine
+    if reason:
+        logging.debug("%s: the error in full", what, exc_info=mine)
+        raise RunError(reason) from mine
+
+
+def _in_one_line(error: Exception, what: str) -> str:
+    """An error's words; before those of the system, what was done; of others their type as well."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno:
+        return f"{what}: {text}"
+    told_by_itself = text and isinstance(error, OSError | ValueError)
+    return text if told_by_itself else f"{type(error).__name__}: {text[:1000]}"
 
 
 def check_shared_folder(folder: AnyPath) -> None:
     """Process 0 makes the folder and a file in it; all look for that file.
 
     Raises:
-      RunError: a process sees another folder under this path.
+      RunError: a process sees another folder under this path, or process 0 cannot write there.
     """
     if jax.process_count() == 1:
         return
     token = folder / f".seen-by-all-{from_first(secrets.token_hex(8))}"
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        token.write_text("")
-    meet("workdir", 60)
+    with set_up("workdir"):
+        if jax.process_index() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            token.write_text("")
     blind = gather("" if _appears(token) else socket.gethostname())
     if jax.process_index() == 0:
         token.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from absl import logging
 
-from mvdust3r_jax.training.changed_settings import compare_settings, must_be_allowed
+from mvdust3r_jax.training.changed_settings import compare_settings
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.parallel import Spread
 from mvdust3r_jax.training.processes import RunError
@@ -35,26 +35,29 @@ def resume(
     chips, and the settings that are not those of the checkpoint.
 
     Raises:
-      RunError: settings differ that must be allowed first, or the position in the data is one of
-      another kind of source.
+      RunError: settings or sets to evaluate on differ that must be allowed first, or the position
+      in the data is that of other data.
     """
     if not checkpoints.newest_step():
         return 0, chips.put_state(state), {}
     restored = checkpoints.restore(chips.abstract(state))
-    saved = restored.meta["config"]
-    changes = compare_settings(saved, settings, restored.step, allow_changes=allow_changes)
-    go_on(source, restored.data_state, restored.step, must_be_allowed(changes))
+    # Checkpoints of before this was kept say nothing about their sets.
+    saved, sets = restored.meta["config"], (restored.meta.get("sets", {}), checkpoints.sets)
+    changes = compare_settings(
+        saved, settings, restored.step, allow_changes=allow_changes, sets=sets
+    )
+    go_on(source, restored.data_state, restored.step, allow_changes)
     logging.info("going on after step %d", restored.step)
     return restored.step, chips.put_state(restored.state), changes
 
 
-def go_on(source: Positioned, position: Any, step: int, changed: list[str]) -> None:
-    """`go_to`; but whoever has allowed other data (``changed`` settings) has them begin anew."""
+def go_on(source: Positioned, position: Any, step: int, allow_changes: bool) -> None:
+    """`go_to`; but for whoever allows changes other data begin anew, also those built anew."""
     try:
         go_to(source, position, step)
     except RunError as error:
-        if not any(name.startswith("data.") for name in changed):
-            raise
+        if not allow_changes:
+            raise RunError(f"{error}; with --allow_changes this one does so, too") from error
         logging.warning("the data start from their first sample: %s", error)
 
 

@@ -1,5 +1,6 @@
 """Configurations: what does not fit is said at once; every config that ships makes its objects."""
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -12,6 +13,11 @@ from ml_collections import config_flags
 import eval as program
 from configs import build, defaults, eval_rooms, paper_mixture
 from data.training_batches import make_source
+from mvdust3r_jax import VARIANTS
+from mvdust3r_jax.training.objective_config import ObjectiveConfig
+from mvdust3r_jax.training.optimizer import OptimizerConfig
+from mvdust3r_jax.training.parallel import AXIS
+from mvdust3r_jax.training.state import StepConfig
 from tests.train_test import smallest
 
 
@@ -101,6 +107,33 @@ def test_shipped_configs_fit(name):
     _, optimizer, objective, _ = build.parts(config)
     assert optimizer.total_steps == config.total_steps
     assert objective.num_refs == config.num_refs
+
+
+def test_every_field_reaches_the_objects():
+    """None of them is left at its default, which a field that is passed over would have."""
+    config = defaults.get_config()
+    config.update_from_flattened_dict(
+        {"variant": "world", "dtype": "bfloat16", "remat": "full", "sh_degree": 2}
+        | {"num_refs": 3, "data.num_targets": 1}
+        | {"loss.rgb": 2.0, "loss.render_paths": 2, "loss.render_views": 4}
+        | {"optimizer": "muon", "peak_lr": 2e-4, "final_lr": 3e-6, "warmup_steps": 5}
+        | {"total_steps": 700, "decay_steps": 30, "b1": 0.8, "b2": 0.85, "weight_decay": 0.1}
+        | {"clip_norm": 2.0, "freeze": ("encoder/.*",), "accumulation": 2, "average_decay": 0.99}
+    )
+    network, *others = build.parts(config)
+    expected = dict(dtype="bfloat16", remat=True, sh_degree=2, bn_axis_name=AXIS)
+    assert network == dataclasses.replace(VARIANTS["world"], **expected)
+    steps = dict(warmup_steps=5, total_steps=700, decay_steps=30)
+    decays = dict(b1=0.8, b2=0.85, weight_decay=0.1, clip_norm=2.0, freeze=("encoder/.*",))
+    rendered = dict(render_paths=2, render_views=4, sh_degree=2, max_scale=3e-2)
+    assert others == [
+        OptimizerConfig("muon", 2e-4, 3e-6, **steps, **decays),
+        ObjectiveConfig(3, 1, {"confidence": 1.0, "rgb": 2.0}, **rendered),
+        StepConfig(2, 0.99),
+    ]
+    for made in others:
+        for field in dataclasses.fields(made):
+            assert getattr(made, field.name) != field.default, field.name
 
 
 @pytest.mark.parametrize(

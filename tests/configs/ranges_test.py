@@ -21,6 +21,12 @@ NAN, INF = math.nan, math.inf
         ("eval_every", -1),
         ("max_skipped_in_row", 0),
         ("stall_minutes", NAN),
+        ("stall_minutes", INF),
+        ("save_minutes", INF),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("freeze", ("[",)),
+        ("freeze", (1,)),
         ("total_steps", 0),
         ("peak_lr", -1.0),
         ("peak_lr", NAN),
@@ -44,13 +50,16 @@ NAN, INF = math.nan, math.inf
         ("data.num_targets", -1),
         ("data.num_inputs", ()),
         ("data.num_inputs", (4, 0)),
+        ("data.num_inputs", (1,)),
         ("data.baseline", (1.5, 0.5)),
         ("data.baseline", (1.0,)),
         ("data.seed", -1),
+        ("data.seed", 2**32),
         ("data.prefetch", 0),
         ("data.mixture", ("DATA/rgbd",)),
         ("data.mixture", (("DATA/rgbd", NAN),)),
         ("eval.held_out.batch_size", -2),
+        ("eval.held_out.num_inputs", (4, 1)),
     ],
 )
 def test_nonsense_is_refused(name, value):
@@ -65,7 +74,7 @@ def test_nonsense_is_refused(name, value):
         build.check(config)
     told = str(error.value)
     assert last in told and "\n" not in told
-    came = value[0] if last == "mixture" else value
+    came = value[0] if last in ("mixture", "freeze") else value
     assert (came if isinstance(came, str) else repr(came)) in told
 
 

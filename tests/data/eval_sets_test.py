@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.eval_sets import make_eval_set
+from data.rooms import ROOMS_VERSION
 from data.stored.reader import TrajectorySet, decode_views
 from mvdust3r_jax.evaluation.sets import read_split, save_split
 from tests.evaluation.boxes import SIZE, stored_set
@@ -39,6 +40,26 @@ def test_a_split_file_gives_exactly_its_trajectories(folder, tmp_path):
     save_split(path, "stored", ["2/10"])
     with pytest.raises(ValueError, match="names '2/10', which .* lacks"):
         stored_set(folder, str(path))
+
+
+def test_a_split_file_of_another_split_is_refused(folder, tmp_path):
+    """A number of the test split may not come from training; files that say nothing are taken."""
+    path = tmp_path / "split.json"
+    save_split(path, "stored", ["2/7"], split="train")
+    with pytest.raises(ValueError, match="split.json is of the split 'train', .* 'test'"):
+        stored_set(folder, str(path))
+    for of in ("test", ""):
+        save_split(path, "stored", ["2/7"], split=of)
+        assert stored_set(folder, str(path)).ids(4, 1) == ["2/7"]
+
+
+@pytest.mark.parametrize("room", ["5", "4000000000", "5000000000", "abc", "", "03500000000"])
+def test_rooms_are_of_their_split(tmp_path, room):
+    """Seeds of other splits, or no seeds, end in one line before a room is made."""
+    path, settings = tmp_path / "split.json", {"count": 1, "height": 16, "width": 16}
+    save_split(path, "rooms", [f"{ROOMS_VERSION}:3500000007", f"{ROOMS_VERSION}:{room}"])
+    with pytest.raises(ValueError, match=f"rooms: .* 'test' have ids .*:3999999999, got .*:{room}"):
+        make_eval_set("rooms", "rooms", str(path), split="test", **settings)
 
 
 def test_listed_trajectories_of_too_few_views_are_named(folder, tmp_path, monkeypatch):

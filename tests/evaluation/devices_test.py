@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import eval as program
+from configs import eval_rooms
 from mvdust3r_jax.evaluation.devices import Devices
 
 
@@ -32,6 +34,9 @@ def test_options_make_another_program():
 
 
 def test_more_devices_than_there_are():
-    """An error, not fewer than asked for."""
-    with pytest.raises(ValueError, match=r"devices must be 0 \(all\) to 8, got 9"):
-        Devices(9)
+    """An error, not fewer than asked for; of a program before it writes anything."""
+    config = eval_rooms.get_config()
+    config.devices, config.methods = 9, "constant"
+    for make in (lambda: Devices(9), lambda: program.plan_of(config, "")):
+        with pytest.raises(ValueError, match=r"devices must be 0 \(all\) to 8, got 9"):
+            make()

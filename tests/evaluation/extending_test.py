@@ -60,7 +60,7 @@ def test_a_metric_and_a_method_are_added_as_the_page_says(page, monkeypatch, tmp
         ["mvd", "blind"], [box_set()], [(4, 0)], network=tiny_network(), options=Options(devices=1)
     )
     Evaluation(plan, tmp_path).run()
-    head, *rows = [x for x in write_report(tmp_path).splitlines() if x.startswith("|")][:4]
+    head, *rows = [x for x in write_report(tmp_path, plan).splitlines() if x.startswith("|")][:4]
     assert "ND worst view m" in head
     cells = {row.split(" | ")[0]: row.split(" | ") for row in rows}
     column = head.split(" | ").index("ND worst view m")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import eval as program
-from configs import eval_records
+from configs import eval_records, eval_rooms
 from data.stored.made_from import RECORD
 from mvdust3r_jax.evaluation import records
+from mvdust3r_jax.evaluation.sets import save_split
 
 
 def with_records(folder):
@@ -46,6 +47,33 @@ def test_data_that_was_built_anew_is_another_evaluation(tmp_path):
     del facts["data"]
     (tmp_path / "eval.json").write_text(json.dumps(facts))
     records.check_same_run(tmp_path, program.facts_of(config, ""), {})
+
+
+def test_a_split_file_that_was_edited_is_another_evaluation(tmp_path):
+    """Of the same path, but for the order; records of versions that kept no digest go on."""
+    config, path = eval_rooms.get_config(), tmp_path / "split.json"
+    config.datasets.rooms.split_file = str(path)
+    save_split(path, "rooms", ["a", "b"])
+    records.claim(with_records(tmp_path), program.facts_of(config, ""), {}, {})
+    save_split(path, "rooms", ["b", "a"])
+    records.check_same_run(tmp_path, program.facts_of(config, ""), {})
+    save_split(path, "rooms", ["a", "c"])
+    with pytest.raises(ValueError, match="different: split_ids: {'rooms': '.+'} there, "):
+        records.check_same_run(tmp_path, program.facts_of(config, ""), {})
+    facts = json.loads((tmp_path / "eval.json").read_text())
+    del facts["split_ids"]
+    (tmp_path / "eval.json").write_text(json.dumps(facts))
+    records.check_same_run(tmp_path, program.facts_of(config, ""), {})
+
+
+def test_records_of_other_trajectories_are_another_evaluation(tmp_path):
+    """Also where no digest tells; those of rounds that are not planned now are welcome."""
+    key = {"dataset": "d", "method": "mvd"}
+    found = [key | {"views": v, "id": i} for v, i in ((4, "a"), (4, "b"), (8, "c"))]
+    records.append(tmp_path / "metrics.jsonl", found)
+    records.check_ids(tmp_path, {("d", 4): ["a", "b", "new"]})
+    with pytest.raises(ValueError, match="d at 4 views: 'b' there, which is none of the 2 here"):
+        records.check_ids(tmp_path, {("d", 4): ["a", "new"]})
 
 
 def test_a_folder_without_records_is_nobodys(tmp_path):

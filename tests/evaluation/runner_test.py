@@ -2,20 +2,23 @@
 
 import dataclasses
 import json
+import time
 import warnings
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import eval as program
 from data.eval_sets import EvalSet
 from data.stored.write import write_dataset
 from mvdust3r_jax.evaluation import pictures, records
 from mvdust3r_jax.evaluation.devices import Devices
 from mvdust3r_jax.evaluation.estimate import ground_truth
 from mvdust3r_jax.evaluation.plan import Options, Plan, Round
-from mvdust3r_jax.evaluation.runner import Evaluation, mean_of, wait_for_all, write_report
+from mvdust3r_jax.evaluation.runner import Evaluation, mean_of, write_report
 from mvdust3r_jax.evaluation.sets import Unreadable, batches_of, read_split
 from tests.data.stored.boxes_set import Boxes
 from tests.evaluation.boxes import SCENES, TARGETS, VIEWS, box_set, stored_set, tiny_network
@@ -107,7 +110,8 @@ sys.path[:0] = [sys.argv[3]]
 from tests.xla_flags import xla_flags
 os.environ["XLA_FLAGS"] = xla_flags(1)
 import jax
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
+# A run without collectives: the first one would have to begin within 30 s in all processes.
+jax.config.update("jax_cpu_collectives_implementation", None)
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
 jax.config.update("jax_default_matmul_precision", "float32")
 from pathlib import Path
@@ -125,14 +129,26 @@ class Depths(Evaluation):
         return list(records.records_of(key, ids, numbers)), timing
 
 
-def evaluate_depths(workdir):
-    """All boxes by this process, or its share of them."""
-    data = box_set()
+def depths_plan(data):
+    """All of a set of boxes."""
     rounds = [Round(data, VIEWS, TARGETS, data.ids(VIEWS, TARGETS))]
-    Depths(Plan(("constant",), {}, rounds, options=Options(devices=1)), workdir).run()
-    wait_for_all()
-    if jax.process_index() == 0:
-        write_report(workdir)
+    return Plan(("constant",), {}, rounds, options=Options(devices=1))
+
+
+def slow_report(workdir, plan):
+    """So slow that another process that did not wait for it would come first."""
+    time.sleep(1)
+    return write_report(workdir, plan)
+
+
+def evaluate_depths(workdir):
+    """All boxes by this process, or its share of them; nobody leaves before the report is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "Evaluation", Depths)
+        patch.setattr(program, "write_report", slow_report)
+        patch.setattr(program.plots, "available", lambda: False)
+        program.evaluate(depths_plan(box_set()), workdir)
+    assert (workdir / "summary.json").exists()
 
 
 def test_two_processes_go_on_and_give_the_summary_of_one(tmp_path):
@@ -157,7 +173,7 @@ def test_two_processes_go_on_and_give_the_summary_of_one(tmp_path):
 def test_report_has_tables_and_plots(done):
     """Summary, all tables and plots exist; the table has a row per method, the skipped one too."""
     run, workdir = done
-    table = write_report(workdir)
+    table = write_report(workdir, run.plan)
     pictures.draw_curves(workdir)
     pictures.draw_extremes(run)
     assert table.count("| 4 | 3 |") == 8 and "| oracle | 4 | 3 | 0.000" in table
@@ -170,6 +186,40 @@ def test_report_has_tables_and_plots(done):
     names = {p.name for p in (workdir / "plots").iterdir()}
     assert {"boxes_errors.png", "boxes_times.png", "stored_4_mvd_best0.png"} <= names
     assert read_split(workdir / "splits" / "boxes_4.json") == ["0", "1", "2"]
+    with pytest.raises(ValueError, match="is of the split 'test', expected one of 'train'"):
+        read_split(workdir / "splits" / "stored_4.json", "stored", "train")
+
+
+def boxes_without(unreadable):
+    """Boxes of which some cannot be read."""
+    whole = box_set()
+
+    def load(ids, *views):
+        if set(ids) & set(unreadable):
+            raise Unreadable("frame 3 is a placeholder")
+        return whole.load(ids, *views)
+
+    return dataclasses.replace(whole, load=load)
+
+
+@pytest.mark.parametrize("lacking", [[], ["1"], ["0", "1", "2"]])
+def test_the_report_tells_what_it_lacks(tmp_path, monkeypatch, lacking):
+    """Trajectories without a record are counted and named; a round without any is an error."""
+    plan, options = depths_plan(boxes_without(lacking)), {"config": None, "weights": ""}
+    options |= {"coordinator": "", "distributed": False, "workdir": str(tmp_path)}
+    monkeypatch.setattr(program, "plan_of", lambda config, weights: plan)
+    monkeypatch.setattr(program, "Evaluation", Depths)
+    # Plots of nothing are drawn, others are another test's.
+    monkeypatch.setattr(program.plots, "available", lambda: len(lacking) == SCENES)
+    if len(lacking) == SCENES:
+        with pytest.raises(SystemExit, match="error: .* no record of any .* of boxes at 4 views"):
+            program.main(SimpleNamespace(**options))
+    else:
+        program.main(SimpleNamespace(**options))
+    (row,) = json.loads((tmp_path / "summary.json").read_text())
+    assert row["missing_ids"] == lacking and row["missing"] == len(lacking)
+    told = f"without a record: {len(lacking)} at 4 views of constant ("
+    assert (told in (tmp_path / "table.md").read_text()) == bool(lacking)
 
 
 def test_unreadable_trajectories_are_left_out():

