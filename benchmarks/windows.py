@@ -144,7 +144,11 @@ def table(rows: list[dict]) -> str:
     """ND of each row as its mean with a 95 % interval over rooms."""
 
     def cell(name: str, value: object) -> object:
-        return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(value)) if name == "nd_m" else value
+        return (
+            "{:.3f} [{:.3f}, {:.3f}]".format(*interval(np.array(value)))
+            if name == "nd_m"
+            else value
+        )
 
     return tables.table(list(rows[0]), ([cell(*item) for item in row.items()] for row in rows))
 
