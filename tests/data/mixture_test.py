@@ -6,12 +6,21 @@ from data.box import BoxSource
 from data.mixture import MixedIterator
 
 
-def mixed(parts):
+def mixed(parts, weights=None):
     sources = [
         BoxSource(batch_size=2, num_inputs=(2,), num_targets=0, height=8, width=8, seed=seed)
         for seed in range(parts)
     ]
-    return MixedIterator(sources, [1 / parts] * parts, seed=0)
+    return MixedIterator(sources, weights or [1 / parts] * parts, seed=0)
+
+
+def test_parts_are_drawn_by_their_weights():
+    """Of 200 batches a quarter and three quarters, within three deviations of a binomial."""
+    stream = mixed(2, [0.25, 0.75])
+    for _ in range(200):
+        next(stream)
+    drawn = [part["next"] for part in stream.get_state()["parts"]]
+    assert sum(drawn) == 200 and abs(drawn[0] - 50) < 18
 
 
 def test_the_position_counts_the_samples_of_all_parts():

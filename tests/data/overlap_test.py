@@ -77,6 +77,14 @@ def test_every_input_overlaps_one_earlier_input_in_range_and_the_others_at_most_
             assert len(ordered) == 1 or ordered[1] <= RULE.lo
 
 
+def test_overlap_is_the_mean_of_both_directions():
+    """A view that shows little beside one that holds all of it: neither share alone would do."""
+    share = np.array([[1.0, 0.9], [0.2, 1.0]])
+    unseen = Surfaces([np.zeros((1, 3))] * 2, 0.1)
+    chosen = choose_trajectories(unseen, share, Rule(num_inputs=2, num_targets=0), 0)
+    assert sorted(map(tuple, chosen.inputs)) == [(0, 1), (1, 0)]
+
+
 def test_no_inputs_where_no_pair_overlaps():
     """A scene of unrelated frames gives None, not a short trajectory."""
     assert choose_inputs(np.eye(6), RULE, np.random.default_rng(0)) is None

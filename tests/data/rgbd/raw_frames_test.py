@@ -21,7 +21,13 @@ from data.schema import (
     encode_depth_units,
 )
 from mvdust3r_jax.media import orientation
-from tests.posed_folders import WRITERS, box_scene, write_plain, write_scannetpp
+from tests.posed_folders import (
+    WRITERS,
+    box_scene,
+    write_plain,
+    write_scannetpp,
+    write_seven_scenes,
+)
 
 SIZE = (48, 64)
 
@@ -111,13 +117,23 @@ def test_intrinsics_follow_the_depth_to_its_size(tmp_path):
     for path in (tmp_path / "room/iphone/render_depth").iterdir():
         path.write_bytes(encode_depth_units(np.full(SIZE, 2000)))
     frames, _ = LAYOUTS["scannetpp"].read(tmp_path / "room")
-    half = scene.intrinsics.copy()
-    half[[0, 1], [0, 1]] /= 2
-    half[:2, 2] = 0.5 * (half[:2, 2] + 0.5) - 0.5
+    half, quarter = scene.intrinsics.copy(), scene.intrinsics.copy()
+    for smaller, share in ((half, 0.5), (quarter, 0.25)):
+        smaller[[0, 1], [0, 1]] *= share
+        smaller[:2, 2] = share * (smaller[:2, 2] + 0.5) - 0.5
     np.testing.assert_allclose(encoded_frame(frames[0]).intrinsics, half)
     np.testing.assert_allclose(check_frames(frames, as_read)[0][0].intrinsics, half)
-    reduced = encoded_frame(frames[0], short_side=24).intrinsics
-    np.testing.assert_allclose(reduced[0, 0], half[0, 0] / 2)
+    np.testing.assert_allclose(encoded_frame(frames[0], short_side=24).intrinsics, quarter)
+
+
+def test_seven_scenes_without_a_camera_have_the_published_one_at_the_size_of_their_depth(tmp_path):
+    """It is of 640 x 480; outer borders of pixels stay where they are."""
+    write_seven_scenes(tmp_path, box_scene(num_views=1, size=(240, 320)))
+    (tmp_path / "room/camera-intrinsics.txt").unlink()
+    (frame,), problems = LAYOUTS["7scenes"].read(tmp_path / "room")
+    assert not problems
+    expected = [[292.5, 0, 159.75], [0, 292.5, 119.75], [0, 0, 1]]
+    np.testing.assert_allclose(encoded_frame(frame).intrinsics, expected)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5, 2.0])

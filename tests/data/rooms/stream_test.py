@@ -28,6 +28,14 @@ def source(**changes):
     return make_source(**(SETTINGS | changes))
 
 
+def made(seeds, views, targets, height, width, *, baseline=1.0, options=None):
+    """In place of rooms: gray views, as deep as they are far apart."""
+    shape = len(seeds), views + targets
+    sizes = (height, width, 3), (height, width), (4, 4), (3, 3)
+    batch = Batch(*(np.zeros((*shape, *size), np.float32) for size in sizes))
+    return batch.replace(depth_m=batch.depth_m + np.float32(baseline))
+
+
 def test_images_a_step_are_constant_whatever_the_number_of_views():
     """4 images: two samples of two views, or one of four."""
     stream = source(images_per_step=4)
@@ -70,6 +78,28 @@ def test_faults_are_of_input_views_only():
     np.testing.assert_array_equal(taken.depth_m, clean.depth_m)
 
 
+def test_every_sample_and_every_use_has_faults_of_its_own(monkeypatch):
+    """Where all views are the same gray, two samples are taken differently, and each use anew."""
+    monkeypatch.setattr("data.rooms.stream.sample_batch", made)
+    stream = source(num_inputs=(2,), reuse=2, images_per_step=4, photographic=1.0)
+    first, again = (next(stream)[0].images[:, :2].mean(axis=(1, 2, 3, 4)) for _ in range(2))
+    # Some faults are small; noise alone would not move a mean so far.
+    for other in (first[::-1], again):
+        assert np.abs(first - other).max() > 0.02
+
+
+def test_rooms_follow_from_the_seed_and_are_as_far_apart_as_is_told(monkeypatch):
+    """No room of another seed; each batch draws its distance from the whole range."""
+    monkeypatch.setattr("data.rooms.stream.sample_batch", made)
+    zero, one = ([next(stream) for _ in range(8)] for stream in (source(), source(seed=1)))
+    rooms = [{i for _, info in batches for i in info["ids"]} for batches in (zero, one)]
+    assert len(rooms[0]) == len(rooms[1]) == 32 and not rooms[0] & rooms[1]
+    for batch, info in zero:
+        np.testing.assert_array_equal(batch.depth_m, np.float32(info["baseline"]))
+    told = [info["baseline"] for _, info in zero]
+    assert 0.5 <= min(told) < 0.7 and 0.8 < max(told) <= 1.0
+
+
 def test_position_inside_a_reused_batch_is_restored_exactly():
     """The second use of rooms, faults included, comes again after a restart."""
     changes = dict(reuse=2, photographic=1.0, images_per_step=4)
@@ -84,12 +114,6 @@ def test_position_inside_a_reused_batch_is_restored_exactly():
 
 def test_rooms_are_not_used_more_often_than_now_asked_for(monkeypatch):
     """Where a run used them four times and goes on with twice, the third use is of new rooms."""
-
-    def made(seeds, views, targets, height, width, **_):
-        shape = len(seeds), views + targets
-        sizes = (height, width, 3), (height, width), (4, 4), (3, 3)
-        return Batch(*(np.zeros((*shape, *size), np.float32) for size in sizes))
-
     monkeypatch.setattr("data.rooms.stream.sample_batch", made)
     before = source(reuse=2, num_inputs=(4,))
     wanted = [next(before)[1]["ids"] for _ in range(4)]

@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from data.mixture import make_train_iterator
 from data.stored.made_from import RECORD
-from data.stored.schedule import slot_of_step
+from data.stored.reader import TrajectorySet
+from data.stored.schedule import Schedule, slot_of_step
 from tests.data.stored.boxes_set import TRAJECTORIES, assert_equal, config, take
 
 
@@ -80,6 +82,16 @@ def test_every_trajectory_once_before_any_twice(folder):
     ids = [i for _, info in batches for i in info["ids"]]
     assert len(set(ids[:20])) == 20 == 2 * TRAJECTORIES
     assert sorted(ids[:20]) == sorted(ids[20:]) and ids[:20] != ids[20:]
+
+
+def test_each_number_of_views_has_its_own_order(folder):
+    """Else a trajectory would come with four views and at once again with six."""
+    sets = [TrajectorySet(folder, "train")]
+    place = dict(seed=0, batch_size=1, process_index=0, process_count=1)
+    schedule = Schedule(config(folder, num_inputs=(4, 6)), sets, **place)
+    tickets = [schedule[i] for i in range(4 * TRAJECTORIES)]
+    four, six = ([t.trajectory for t in tickets if t.num_inputs == n] for n in (4, 6))
+    assert sorted(four) == sorted(six) and np.sum(np.equal(four, six)) < TRAJECTORIES
 
 
 def test_processes_share_an_epoch_without_overlap(folder):

@@ -9,6 +9,7 @@ import pytest
 
 from data.mixture import make_train_iterator
 from data.schema import CorruptRecord, encode_jpeg
+from data.stored.reader import TrajectorySet, decode_views
 from data.stored.write import write_dataset
 from mvdust3r_jax.geometry.camera import depth_to_world, project
 from mvdust3r_jax.geometry.transforms import invert_rigid, transform_points
@@ -41,6 +42,37 @@ def test_views_are_shuffled_in_training_and_ordered_in_evaluation(folder):
         moved += not np.array_equal(*rows)
         np.testing.assert_array_equal(*(row[np.lexsort(row.T)] for row in rows))
     assert moved > 5
+
+
+def test_a_trajectory_looks_different_each_time(folder):
+    """In the next epoch its crops, the order of its views and its render-only view are others."""
+    cfg = config(folder, num_inputs=(6,), split="test", image_size=(8, 8))
+    seen = {}
+    for batch, info in take(make_train_iterator(cfg, seed=0, batch_size=4), TRAJECTORIES // 2):
+        poses = batch.world_from_cam.reshape(4, 7, 16)
+        drawn = zip(batch.intrinsics[..., 0, 0], poses[:, :6], poses[:, 6], strict=True)
+        for name, *sample in zip(info["ids"], drawn, strict=True):
+            seen.setdefault(name, []).extend(sample)
+    changed = [
+        [not np.array_equal(*x) for x in zip(*twice, strict=True)] for twice in seen.values()
+    ]
+    crops, orders, targets = np.sum(changed, axis=0)
+    # There are two targets to draw from.
+    assert len(seen) == crops == TRAJECTORIES and orders > 5 and targets > 0
+
+
+def test_colors_vary_by_view_and_geometry_does_not(folder):
+    """Each view is brightened or darkened on its own; crops, depth and cameras are the same."""
+    stored = TrajectorySet(folder, "test")
+    frames = stored.read(stored.records(0, 6, 1))
+    varied, plain = (
+        decode_views(frames, (32, 32), rng=np.random.default_rng(0), **strength)
+        for strength in ({}, {"color": 0.0, "hue": 0.0})
+    )
+    change = (varied.images - plain.images).mean(axis=(1, 2, 3))
+    assert change.min() < -0.1 and change.max() > 0.1
+    for name in ("depth_m", "world_from_cam", "intrinsics"):
+        np.testing.assert_array_equal(getattr(varied, name), getattr(plain, name))
 
 
 def test_corrupt_records_are_passed_over_counted_and_reported(tmp_path):
