@@ -135,8 +135,8 @@ def count_flops(config: ml_collections.ConfigDict, samples: int, num_inputs: int
 
 # What tells rows of a results file apart.
 SETTINGS = (
-    "variant", "topology", "slices", "parallel", "views", "per_device_batch", "accumulation",
-    "global_batch", "remat", "level",
+    "variant", "topology", "slices", "parallel", "gather", "mesh", "dtype", "size", "views",
+    "per_device_batch", "accumulation", "global_batch", "remat", "level",
 )  # fmt: skip
 
 
@@ -156,6 +156,10 @@ def plan(
         "devices": len(devices),
         "slices": config.slices,
         "parallel": config.parallel,
+        "gather": config.gather,
+        "mesh": list(config.mesh),
+        "dtype": config.dtype,
+        "size": [config.data.height, config.data.width],
         "views": num_inputs,
         "per_device_batch": per_device,
         "accumulation": config.accumulation,

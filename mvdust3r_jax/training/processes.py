@@ -14,7 +14,9 @@ import json
 import secrets
 import socket
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +28,8 @@ from jax.experimental import multihost_utils
 from mvdust3r_jax.storage.places import AnyPath
 
 _numbers = collections.Counter()
+# Where the code lies that refuses settings and files in words of its own.
+_ROOT = Path(__file__).parents[2]
 # How long a file that another host has just written may take to appear (attribute caches of NFS).
 _VISIBLE_S = 20.0
 # How long processes that stand at the same barrier may need to find each other there.
@@ -167,23 +171,40 @@ def failures(mine: str, what: str, limit_s: float) -> str:
 def set_up(what: str) -> Iterator[None]:
     """A part of a run's set-up: what fails in one process ends all of them, not the others' waits.
 
-    All come to its end, however far their own part went. An error that is no OSError or ValueError
-    is nobody's mistake but the program's, and stays as it is in its own process.
+    All come to its end, however far their own part went. An error that nobody raised to refuse
+    something is the program's mistake: it is logged in full, and if it is no OSError or ValueError
+    it stays as it is in its own process.
 
     Raises:
       RunError: what failed, in one line; the same in all processes.
     """
-    mine = None
+    mine, words = None, ""
     try:
         yield
     except Exception as error:
-        mine = error
-    reason = failures(_in_one_line(mine, what) if mine is not None else "", what, SET_UP_S)
+        mine, words = error, _in_one_line(error, what)
+        told = logging.DEBUG if is_refusal(error) else logging.ERROR
+        logging.log(told, "%s: the error in full", what, exc_info=error)
+        if jax.process_count() > 1:
+            # The others may never come, and then nobody else says why.
+            logging.error("%s: %s", what, words)
+    try:
+        reason = failures(words, what, SET_UP_S)
+    except RunError as late:
+        raise RunError(f"{words}; {late}" if words else str(late)) from (mine or late)
     if mine is not None and not isinstance(mine, OSError | ValueError):
         raise mine
     if reason:
-        logging.debug("%s: the error in full", what, exc_info=mine)
         raise RunError(reason) from mine
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether this project's code or the system says what is wrong, not a library inside of it."""
+    if isinstance(error, RunError | OSError):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    here = bool(frames) and Path(frames[-1].filename).is_relative_to(_ROOT)
+    return isinstance(error, ValueError) and here and (frames[-1].line or "").startswith("raise")
 
 
 def _in_one_line(error: Exception, what: str) -> str:

@@ -71,6 +71,9 @@ def test_a_focal_length_that_was_not_found_costs_the_cap():
     estimate = Estimate(points, points[..., 0], None, view, found, poses, seen[:, :, 0, 0])
     error = focal_numbers(estimate, batch, Truth(points, seen, poses))["focal_error"]
     np.testing.assert_allclose(error, [0.5, 10, 10, 10, 10], rtol=1e-5)
+    unseen = seen.at[1, 0].set(False)  # nothing of its reference view is known
+    error = focal_numbers(estimate, batch, Truth(points, unseen, poses))["focal_error"]
+    np.testing.assert_allclose(error, [0.5, np.nan, 10, 10, 10], rtol=1e-5)
 
 
 def test_one_point_that_is_not_finite_costs_its_view_the_cap():

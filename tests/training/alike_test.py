@@ -66,7 +66,7 @@ def test_the_order_of_sets_counts_and_much_is_cut_short(hosts):
     """The first set decides which state is the best."""
     first, second = {"a": {}, "b": {}}, {"b": {}, "a": {}}
     said = hosts(settings(eval=first), settings(eval=second), settings(eval=first))
-    assert 'eval: ["a", "b"] (processes 0, 2), ["b", "a"] (process 1)' in said
+    assert 'eval[0]: "a" (processes 0, 2), "b" (process 1)' in said
     other = {f"data.options.{n}": n for n in "abcdefghijk"}
     assert hosts(settings(), settings(**other), settings()).endswith("; and 3 more")
 
@@ -80,14 +80,39 @@ def test_where_files_lie_and_how_they_are_read_is_a_host_s_own(hosts):
     assert "data.mixture" in hosts(settings(**here), settings(**other), settings(**here))
 
 
-def test_other_code_is_told_by_commit_and_content(hosts, monkeypatch):
-    """A host without git does not know its commit, and is believed."""
-    versions = iter(["1a", "unknown", "1a"] * 2)
-    monkeypatch.setattr(alike, "code_version", lambda: next(versions))
-    assert hosts(settings(), settings(), settings()) == ""
-    versions = iter(["1a", "2b", "1a"] * 2)
-    said = hosts(settings(), settings(), settings())
-    assert 'version of the code: "1a" (processes 0, 2), "2b" (process 1)' in said
+def test_other_code_is_told_by_its_content(hosts, monkeypatch, tmp_path):
+    """Of all folders that a run takes code from; one that is not there on a host is believed."""
+    for name in alike.CODE:
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner" / "a.py").write_text("x = 1")
+    monkeypatch.setattr(alike, "__file__", str(tmp_path / "mvdust3r_jax" / "training" / "alike.py"))
+    same = settings()
+
+    def with_other(text):
+        def check():
+            (tmp_path / "data" / "inner" / "a.py").write_text(text)
+            same()
+            (tmp_path / "data" / "inner" / "a.py").write_text("x = 1")
+
+        return check
+
+    assert hosts(same, same, same) == ""
+    said = hosts(same, with_other("x = 2"), same)
+    assert "code of data/: " in said and "mvdust3r_jax" not in said
+    (tmp_path / "configs" / "inner" / "a.py").unlink()
+    assert hosts(same, same, same) == ""
+
+
+def test_of_many_data_sets_the_one_that_differs_is_told(hosts):
+    """Seven digests are longer than what is told of a value."""
+    seven = [f"{n:016d}" for n in range(7)]
+    other = [*seven[:5], "other", *seven[6:]]
+
+    def data(made_from):
+        return lambda: alike.check_data(Data(made_from), {})
+
+    said = hosts(data(seven), data(seven), data(other))
+    assert 'made_from[5]: "0000000000000005" (processes 0, 1), "other" (process 2)' in said
 
 
 class Data:
@@ -110,7 +135,7 @@ def test_data_of_the_same_name_that_were_built_otherwise_are_refused(hosts):
 
     assert hosts(data("a"), data("a"), data("a")) == ""
     said = hosts(data("a"), data("a"), data("b"))
-    assert 'position.made_from: ["a"] (processes 0, 1), ["b"] (process 2)' in said
+    assert 'position.made_from[0]: "a" (processes 0, 1), "b" (process 2)' in said
     said = hosts(data("a"), data("a", 5), data("a"))
     assert said.endswith("the same data, but eval.a.samples: 6 (processes 0, 2), 5 (process 1)")
 

@@ -1,10 +1,13 @@
 """An error of one process in set-up is told to all; groups of processes by name."""
 
+import json
+
+import numpy as np
 import pytest
 
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.one_run import alone_in
-from mvdust3r_jax.training.processes import RunError, set_up, who
+from mvdust3r_jax.training.processes import RunError, is_refusal, set_up, who
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,40 @@ def test_what_fails_elsewhere_is_an_error_here(others):
     others[:] = ["", ""]
     with set_up("data"):
         pass
+
+
+def test_a_reason_is_not_lost_where_the_others_never_come(monkeypatch):
+    """What failed here stands before who is missing."""
+
+    def late(what, limit_s):
+        raise RunError(f"{what}: not all 2 processes came")
+
+    monkeypatch.setattr(processes, "meet", late)
+    with (
+        pytest.raises(RunError, match="^no such folder; data: not all 2") as caught,
+        set_up("data"),
+    ):
+        raise ValueError("no such folder")
+    assert str(caught.value.__cause__) == "no such folder"
+    with pytest.raises(RunError, match="^data: not all 2"), set_up("data"):
+        pass
+
+
+def test_a_mistake_of_the_program_is_no_refusal():
+    """Raised by a library inside of it, though a ValueError as those that refuse something are."""
+
+    def refused():
+        raise ValueError("no such folder")
+
+    def broken():
+        np.zeros(3) + np.zeros(4)
+
+    told = []
+    for call in (refused, broken, lambda: json.loads("{")):
+        with pytest.raises(ValueError) as caught:
+            call()
+        told.append(is_refusal(caught.value))
+    assert told == [True, False, False]
 
 
 def test_a_workdir_that_cannot_be_one_is_refused(tmp_path):
