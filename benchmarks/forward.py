@@ -30,7 +30,7 @@ from mvdust3r_jax import VARIANTS, MVDust3r
 from mvdust3r_jax.cameras.from_pointmaps import poses_from_pointmaps
 from mvdust3r_jax.models.decoder import decoder_of
 from mvdust3r_jax.models.encoder import encoder_of
-from mvdust3r_jax.models.flops import forward_flops, forward_flops_on_cpu
+from mvdust3r_jax.models.flops import computed_flops, forward_flops
 from mvdust3r_jax.models.heads import SkipCnn
 from mvdust3r_jax.reconstruction.memory import peak_bytes
 
@@ -100,8 +100,7 @@ def measure(args) -> dict:
     height, width = args.height, args.width
     size = dict(views=views, num_refs=num_refs, height=height, width=width)
     flops = forward_flops(config, **size)
-    on_cpu = jax.default_backend() == "cpu"
-    computed = forward_flops_on_cpu(config, **size)["total"] if on_cpu else flops["total"]
+    computed = computed_flops(config, jax.default_backend(), **size)
     variables = random_variables(config)
     images = jnp.zeros((1, views, height, width, 3))
     model = MVDust3r(config)

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.machine import measured_on, read_results
 from mvdust3r_jax import VARIANTS
-from mvdust3r_jax.models.flops import forward_flops_on_cpu
+from mvdust3r_jax.models.flops import computed_flops
 from mvdust3r_jax.reconstruction import memory
 
 GIB = 2**30
@@ -30,7 +30,7 @@ VIEWS = np.unique(np.geomspace(2, 100, 40).astype(int))
 def flops(views: int) -> float:
     refs = min(4, views)
     size = dict(views=int(views), num_refs=refs, height=224, width=224)
-    return forward_flops_on_cpu(VARIANTS["mvdp"], **size)["total"]
+    return computed_flops(VARIANTS["mvdp"], "cpu", **size)
 
 
 def draw(path: str) -> None:

@@ -20,8 +20,8 @@ from benchmarks.clock import clock
 from benchmarks.machine import read_results, write_results
 from configs import tiny_world
 
-RESULTS = "tiny_world_costs"
-IMAGES = 96  # of a step, in views of 8 or what the arm has
+NAME = "tiny_world_costs"
+VIEWS = 8  # of a sample, or what the arm has at most
 # What the time of a step does not depend on.
 BESIDE = ("seed", "init_from", "data.seed", "data.reuse", "data.baseline")
 
@@ -49,8 +49,10 @@ def measure(rounds: int, repeat: int) -> dict[str, dict[str, float]]:
     steps, found = {}, {first: [] for first in groups}
     for first in groups:
         config = tiny_world.get_config(first)
-        views = min(max(config.data.num_inputs), 8)
-        steps[first] = train_benchmark.real_step(config, views, IMAGES // views)
+        views = min(max(config.data.num_inputs), VIEWS)
+        steps[first] = train_benchmark.real_step(
+            config, views, config.data.images_per_step // views
+        )
         print(f"{first} is compiled", flush=True)
     for _ in range(rounds):
         for first, step in steps.items():
@@ -64,7 +66,7 @@ def measure(rounds: int, repeat: int) -> dict[str, dict[str, float]]:
 
 def read_costs() -> dict[str, float]:
     """Of each arm, processor seconds of a step."""
-    return {arm: cost["cpu_s"] for arm, cost in read_results(RESULTS).items()}
+    return {arm: cost["cpu_s"] for arm, cost in read_results(NAME).items()}
 
 
 def main() -> None:
@@ -76,7 +78,7 @@ def main() -> None:
     costs = measure(args.rounds, args.repeat)
     for arm, cost in costs.items():
         print(f"{arm:20s} {cost['cpu_s']:.3f} s, {cost['low']:.3f} to {cost['high']:.3f}")
-    write_results(RESULTS, costs)
+    write_results(NAME, costs)
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ def _released(args: argparse.Namespace):
     listing = list_files(files, find, args.limit).with_validation(args.validation_share)
     for problem in listing.problems:
         _say(f"  passed over: {problem}")
-    if not (args.out / "released").exists():
+    if not (args.out / Released.name).exists():
         listing.check_any(find)
     common = {"listing": listing, "find": find, "targets_each": args.targets}
     return lambda config, **how: Released(config=config, **common, **how)

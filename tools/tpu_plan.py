@@ -196,6 +196,11 @@ def plan(
     }
 
 
+def with_row(rows: list[dict], row: dict) -> list[dict]:
+    """The rows with one more, which takes the place of the one of the same settings."""
+    return [old for old in rows if any(old.get(key) != row[key] for key in SETTINGS)] + [row]
+
+
 COLUMNS = {
     "model": lambda r: f"{r['variant']}, {r['views']} views",
     "slice": lambda r: (
@@ -267,8 +272,7 @@ def main() -> None:
         )
     if args.json:
         rows = json.loads(args.json.read_text()) if args.json.exists() else []
-        kept = [earlier for earlier in rows if any(earlier.get(k) != row[k] for k in SETTINGS)]
-        args.json.write_text(json.dumps([*kept, row], indent=1) + "\n")
+        args.json.write_text(json.dumps(with_row(rows, row), indent=1) + "\n")
 
 
 if __name__ == "__main__":

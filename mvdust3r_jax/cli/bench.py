@@ -16,7 +16,7 @@ from mvdust3r_jax import allotted
 from mvdust3r_jax.cli import inputs
 from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.models.config import VARIANTS
-from mvdust3r_jax.models.flops import forward_flops_on_cpu
+from mvdust3r_jax.models.flops import computed_flops
 from mvdust3r_jax.models.network import random_variables
 from mvdust3r_jax.reconstruction import machine as machine_facts
 from mvdust3r_jax.reconstruction import memory
@@ -74,8 +74,7 @@ def measure(model: Model, views: int, refs: int, repeats: int, rate: float) -> d
     run_s = statistics.median(times)
     needed = memory.estimate(model.config, views, refs, height, width)
     size = dict(views=views, num_refs=refs, height=height, width=width)
-    on_cpu = jax.default_backend() == "cpu"
-    computed = forward_flops_on_cpu(model.config, **size)["total"] if on_cpu else needed.flops
+    computed = computed_flops(model.config, jax.default_backend(), **size)
     used = program.memory_analysis()
     held = used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
     values = (views, refs, compile_s, run_s, needed.flops / 1e12, computed / rate / run_s)

@@ -57,6 +57,14 @@ def forward_flops_on_cpu(
     return flops | changed
 
 
+def computed_flops(
+    config: ModelConfig, backend: str, *, views: int, num_refs: int, height: int, width: int
+) -> int:
+    """Operations of inference that are carried out on a backend of JAX ("cpu", "gpu", "tpu")."""
+    count = forward_flops_on_cpu if backend == "cpu" else forward_flops
+    return count(config, views=views, num_refs=num_refs, height=height, width=width)["total"]
+
+
 def across_views_flops(config: ModelConfig, *, views: int, num_refs: int, tokens: int) -> int:
     """Of these, the decoder's scores and weighted sums between views: they grow as ``V^2``.
 

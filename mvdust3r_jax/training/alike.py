@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from flax import traverse_util
 
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.training import processes
+from mvdust3r_jax.training.sources import Known
 
 # Fields, at any depth, that say where a host finds its files and how it reads them. What
 # ``init_from`` brings is compared as weights.
@@ -100,11 +101,18 @@ def _code() -> dict[str, Any]:
 
 
 def _digest_of_files(folder: Path) -> str | None:
-    total, files = hashlib.sha256(), sorted(folder.rglob("*.py"))
+    total, files = hashlib.sha256(), sorted(_modules(folder))
     for file in files:
         total.update(file.relative_to(folder).as_posix().encode())
         total.update(file.read_bytes())
     return total.hexdigest()[:16] if files else None
+
+
+def _modules(folder: Path) -> Iterator[Path]:
+    """Of a package; other folders in it may hold data, of any size."""
+    yield from folder.glob("*.py")
+    for inner in folder.glob("*/__init__.py"):
+        yield from _modules(inner.parent)
 
 
 def _without_place(name: str, value: Any) -> Any:
@@ -114,24 +122,13 @@ def _without_place(name: str, value: Any) -> Any:
     return [[PurePath(folder).name, weight] for folder, weight in value]
 
 
-@runtime_checkable
-class Positioned(Protocol):
-    """Data that know what they are."""
-
-    epoch_samples: int
-
-    def get_state(self) -> Any:
-        """The position before the next batch; of stored data also what they were made from."""
-
-
-def check_data(source: Positioned, sets: Mapping[str, Any]) -> None:
+def check_data(source: Known, sets: Mapping[str, Any]) -> None:
     """What the processes draw their samples from; see `check_alike`.
 
     sets: to evaluate on, name -> what it is made of.
     """
     told = {"position": source.get_state()} | {f"eval.{name}": made for name, made in sets.items()}
-    facts = {"samples in an epoch": source.epoch_samples}
-    check_alike("data", facts | traverse_util.flatten_dict(told, sep="."))
+    check_alike("data", {"samples in an epoch": source.epoch_samples} | told)
 
 
 def check_weights(state: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,27 +14,11 @@ from absl import logging
 from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.progress_pictures import contact_sheet
 from mvdust3r_jax.training.run import Run
+from mvdust3r_jax.training.sources import Batches
 from mvdust3r_jax.types import Batch
 
-
-@runtime_checkable
-class Opened(Protocol):
-    """A set at its beginning.
-
-    epoch_samples: how many stored ones it has; 0 where samples are made and never end.
-    """
-
-    epoch_samples: int
-
-    def __next__(self) -> tuple[Batch, dict[str, Any]]:
-        """This process's share of the next batch, and what is known about it."""
-
-    def get_state(self) -> Any:
-        """The position before the next batch."""
-
-
 # Opens a set at its beginning.
-OpenSet = Callable[[], Opened]
+OpenSet = Callable[[], Batches]
 
 
 def check_sets(sets: dict[str, OpenSet]) -> dict[str, Any]:
@@ -127,7 +111,7 @@ class Judge:
         return means
 
     def _evaluate(
-        self, state: Any, source: Opened
+        self, state: Any, source: Batches
     ) -> tuple[list[dict[str, Any]], list[str], Batch]:
         """Terms of each batch, the ids of all samples, and the first batch.
 

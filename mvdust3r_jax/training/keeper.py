@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from absl import logging
 
@@ -12,15 +12,8 @@ from mvdust3r_jax.training.judge import Judge, deciding
 from mvdust3r_jax.training.metric_log import MetricLog
 from mvdust3r_jax.training.parallel import Spread
 from mvdust3r_jax.training.progress import due
+from mvdust3r_jax.training.sources import Telling
 from mvdust3r_jax.training.watchdog import Watchdog
-
-
-@runtime_checkable
-class Position(Protocol):
-    """Data that tell where they stand."""
-
-    def get_state(self) -> Any:
-        """The position before the next batch."""
 
 
 class Keeper:
@@ -34,7 +27,7 @@ class Keeper:
         self,
         checkpoints: Checkpoints,
         chips: Spread,
-        source: Position,
+        source: Telling,
         judge: Judge,
         log: MetricLog,
         watchdog: Watchdog,

@@ -171,9 +171,9 @@ def failures(mine: str, what: str, limit_s: float) -> str:
 def set_up(what: str) -> Iterator[None]:
     """A part of a run's set-up: what fails in one process ends all of them, not the others' waits.
 
-    All come to its end, however far their own part went. An error that nobody raised to refuse
-    something is the program's mistake: it is logged in full, and if it is no OSError or ValueError
-    it stays as it is in its own process.
+    All come to its end, however far their own part went. An error that is no OSError or ValueError
+    is the program's mistake, and stays as it is in its own process; so is one that nobody raised to
+    refuse something (`is_refusal`), and is logged in full.
 
     Raises:
       RunError: what failed, in one line; the same in all processes.
@@ -183,8 +183,9 @@ def set_up(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         mine, words = error, _in_one_line(error, what)
-        told = logging.DEBUG if is_refusal(error) else logging.ERROR
-        logging.log(told, "%s: the error in full", what, exc_info=error)
+        if isinstance(error, OSError | ValueError):
+            told = logging.DEBUG if is_refusal(error) else logging.ERROR
+            logging.log(told, "%s: the error in full", what, exc_info=error)
         if jax.process_count() > 1:
             # The others may never come, and then nobody else says why.
             logging.error("%s: %s", what, words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from absl import logging
 
@@ -10,22 +10,15 @@ from mvdust3r_jax.training.changed_settings import compare_settings
 from mvdust3r_jax.training.checkpoint import Checkpoints
 from mvdust3r_jax.training.parallel import Spread
 from mvdust3r_jax.training.processes import RunError
+from mvdust3r_jax.training.sources import Going
 from mvdust3r_jax.training.state import TrainState
-
-
-@runtime_checkable
-class Positioned(Protocol):
-    """Data that can go to a position."""
-
-    def set_state(self, state: Any) -> None:
-        """Goes to a position that it once told."""
 
 
 def resume(
     checkpoints: Checkpoints,
     chips: Spread,
     state: TrainState,
-    source: Positioned,
+    source: Going,
     settings: str,
     allow_changes: bool,
 ) -> tuple[int, Any, dict[str, tuple[Any, Any]]]:
@@ -51,7 +44,7 @@ def resume(
     return restored.step, chips.put_state(restored.state), changes
 
 
-def go_on(source: Positioned, position: Any, step: int, allow_changes: bool) -> None:
+def go_on(source: Going, position: Any, step: int, allow_changes: bool) -> None:
     """`go_to`; but for whoever allows changes other data begin anew, also those built anew."""
     try:
         go_to(source, position, step)
@@ -61,7 +54,7 @@ def go_on(source: Positioned, position: Any, step: int, allow_changes: bool) -> 
         logging.warning("the data start from their first sample: %s", error)
 
 
-def go_to(source: Positioned, position: Any, step: int) -> None:
+def go_to(source: Going, position: Any, step: int) -> None:
     """Data go on where they were at this step; RunError if that was in another source."""
     try:
         source.set_state(position)

@@ -21,3 +21,10 @@ def test_training_and_evaluation_are_both_counted(monkeypatch, way, slices):
     compiled = tpu_plan.compile_for(config, jax.devices(), 1, 2, "O2")
     sizes = [program.memory_analysis().argument_size_in_bytes for program in compiled]
     assert len(sizes) == 2 and min(sizes) > 10_000
+
+
+def test_a_plan_takes_the_place_of_the_same_one_alone():
+    """Another way to gather is another row."""
+    step = dict.fromkeys(tpu_plan.SETTINGS, 1) | {"gather": "step", "peak_gib": 3.0}
+    layer, again = step | {"gather": "layer"}, step | {"peak_gib": 4.0}
+    assert tpu_plan.with_row([step, layer], again) == [layer, again]

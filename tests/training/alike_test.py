@@ -81,10 +81,11 @@ def test_where_files_lie_and_how_they_are_read_is_a_host_s_own(hosts):
 
 
 def test_other_code_is_told_by_its_content(hosts, monkeypatch, tmp_path):
-    """Of all folders that a run takes code from; one that is not there on a host is believed."""
+    """Of all folders that a run takes code from; what is no package of it may be anything."""
     for name in alike.CODE:
         (tmp_path / name / "inner").mkdir(parents=True)
         (tmp_path / name / "inner" / "a.py").write_text("x = 1")
+        (tmp_path / name / "inner" / "__init__.py").write_text("")
     monkeypatch.setattr(alike, "__file__", str(tmp_path / "mvdust3r_jax" / "training" / "alike.py"))
     same = settings()
 
@@ -99,8 +100,10 @@ def test_other_code_is_told_by_its_content(hosts, monkeypatch, tmp_path):
     assert hosts(same, same, same) == ""
     said = hosts(same, with_other("x = 2"), same)
     assert "code of data/: " in said and "mvdust3r_jax" not in said
-    (tmp_path / "configs" / "inner" / "a.py").unlink()
-    assert hosts(same, same, same) == ""
+    photographs = tmp_path / "data" / "photographs"
+    photographs.mkdir()
+    (photographs / "b.py").write_text("")
+    assert alike._digest_of_files(tmp_path / "data") == alike._digest_of_files(tmp_path / "configs")
 
 
 def test_of_many_data_sets_the_one_that_differs_is_told(hosts):
