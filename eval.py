@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from mvdust3r_jax.evaluation.sets import EvalSet, ids_digest, read_split
 from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.storage.places import Mirror, is_remote
+from mvdust3r_jax.training.one_run import alone_in
 from mvdust3r_jax.weights.files import digest, load_weights
 from mvdust3r_jax.weights.places import find_weights
 
@@ -139,17 +141,20 @@ def main(options: Any) -> None:
     """Checks, then evaluates; an error where nothing of a round could be evaluated."""
     common_flags.start_processes(options)
     try:
-        workdir, mirror = common_flags.work_folder(options.workdir), None
+        workdir, mirror, alone = common_flags.work_folder(options.workdir), None, ExitStack()
         if is_remote(workdir):
             mirror = Mirror(workdir)
             mirror.pull()
             workdir = mirror.local
         plan = plan_of(options.config, options.weights)
+        if not mirror:
+            alone.enter_context(alone_in(workdir))
         check_same_run(workdir, plan.facts, plan.targets)
         check_ids(workdir, plan.ids)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    evaluate(plan, workdir, mirror)
+    with alone:
+        evaluate(plan, workdir, mirror)
     empty = empty_rounds(workdir, plan) if jax.process_index() == 0 else []
     if mirror:
         mirror.close()

@@ -84,8 +84,14 @@ def part_file(workdir: Path, stem: str) -> Path:
 
 
 def all_records(workdir: Path, stem: str) -> list[Record]:
-    """The records of all processes."""
-    return [r for p in sorted(workdir.glob(f"{stem}*.jsonl")) for r in read(p)]
+    """The records of all processes; of a scene that two runs have written at a time, the first."""
+    records = [r for p in sorted(workdir.glob(f"{stem}*.jsonl")) for r in read(p)]
+    first: dict[Any, Record] = {}
+    for number, record in enumerate(records):
+        # Times have no scene of their own; each of them counts.
+        key = tuple(record[k] for k in KEYS) if "id" in record else number
+        first.setdefault(key, record)
+    return list(first.values())
 
 
 def finished(workdir: Path, own: Path) -> set[tuple]:

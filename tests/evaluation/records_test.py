@@ -1,6 +1,7 @@
 """Records: what has no value, and folders that hold another evaluation."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from configs import eval_records, eval_rooms
 from data.stored.made_from import RECORD
 from mvdust3r_jax.evaluation import records
 from mvdust3r_jax.evaluation.sets import save_split
+from mvdust3r_jax.training.one_run import alone_in
 from tests.json_files import forget
 
 
@@ -88,3 +90,22 @@ def test_notes_of_earlier_runs_stay(tmp_path):
     for method in ("mvdp", "mvdp_best"):
         records.claim(tmp_path, {}, {}, {"skipped": {method: "why"}})
     assert records.run_facts(tmp_path)["skipped"] == {"mvdp": "why", "mvdp_best": "why"}
+
+
+def test_two_evaluations_at_a_time_are_refused(tmp_path):
+    """Each would write a record of the same scenes."""
+    config = eval_rooms.get_config()
+    config.methods, config.views, config.datasets.rooms.count = "constant", "2", 1
+    given = {"config": config, "coordinator": "", "distributed": False, "weights": ""}
+    with alone_in(tmp_path), pytest.raises(SystemExit, match="another run is writing there"):
+        program.main(SimpleNamespace(**given, workdir=str(tmp_path)))
+
+
+def test_a_scene_that_two_runs_have_written_counts_once(tmp_path):
+    """The first record of it; times, which have no scene, all count."""
+    key = dict(zip(records.KEYS, ("boxes", 4, "mvd", "7"), strict=True))
+    records.append(tmp_path / "metrics.jsonl", [key | {"nd": 1.0}, key | {"nd": 2.0}])
+    records.append(tmp_path / "metrics.jsonl", [key | {"id": "8", "nd": 3.0}])
+    assert [r["nd"] for r in records.all_records(tmp_path, "metrics")] == [1.0, 3.0]
+    records.append(tmp_path / "times.jsonl", 2 * [{"method": "mvd", "seconds": {}}])
+    assert len(records.all_records(tmp_path, "times")) == 2
