@@ -4,10 +4,12 @@
 
 15 M parameters, 2 to 12 views, one path, no rendering yet, views as a cheap camera takes them. Made
 for hours of an idle CPU, a cycle at a time: the learning rate falls from its peak to zero over as
-many steps as these hours allow, and the next cycle starts from what this one left:
+many steps as these hours allow, and the next cycle starts from what this one left, with another
+seed of its data: with the same one it would see the same rooms in the same order once more.
 
     python train.py --config configs/room_mvd.py --workdir runs/room_mvd_next \\
-        --config.init_from=runs/room_mvd --config.total_steps=STEPS --config.decay_steps=STEPS-200
+        --config.init_from=runs/room_mvd --config.data.seed=1 \\
+        --config.total_steps=STEPS --config.decay_steps=STEPS-200
 """
 
 from configs import defaults
