@@ -43,6 +43,7 @@ from mvdust3r_jax.metrics import lpips
 from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.storage.places import Mirror, is_remote
 from mvdust3r_jax.training.one_run import alone_in
+from mvdust3r_jax.training.processes import set_up
 from mvdust3r_jax.weights.files import digest, load_weights
 from mvdust3r_jax.weights.places import find_weights
 
@@ -140,17 +141,19 @@ def define_flags() -> None:
 def main(options: Any) -> None:
     """Checks, then evaluates; an error where nothing of a round could be evaluated."""
     common_flags.start_processes(options)
+    mirror, alone = None, ExitStack()
     try:
-        workdir, mirror, alone = common_flags.work_folder(options.workdir), None, ExitStack()
-        if is_remote(workdir):
-            mirror = Mirror(workdir)
-            mirror.pull()
-            workdir = mirror.local
-        plan = plan_of(options.config, options.weights)
+        with set_up("evaluation"):
+            workdir = common_flags.work_folder(options.workdir)
+            if is_remote(workdir):
+                mirror = Mirror(workdir)
+                mirror.pull()
+                workdir = mirror.local
+            plan = plan_of(options.config, options.weights)
+            check_same_run(workdir, plan.facts, plan.targets)
+            check_ids(workdir, plan.ids)
         if not mirror:
             alone.enter_context(alone_in(workdir))
-        check_same_run(workdir, plan.facts, plan.targets)
-        check_ids(workdir, plan.ids)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     with alone:

@@ -22,7 +22,7 @@ from mvdust3r_jax.evaluation.runner import Evaluation, mean_of, write_report
 from mvdust3r_jax.evaluation.sets import Unreadable, batches_of, read_split
 from tests.data.stored.boxes_set import Boxes
 from tests.evaluation.boxes import SCENES, TARGETS, VIEWS, box_set, stored_set, tiny_network
-from tests.two_processes import run_in_two
+from tests.two_processes import run_in, run_in_two
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +168,33 @@ def test_two_processes_go_on_and_give_the_summary_of_one(tmp_path):
     }
     rows = [json.loads((folder / "summary.json").read_text()) for folder in (alone, shared)]
     assert rows[0] == rows[1] and rows[0][0]["scenes"] == SCENES
+
+
+_WITHOUT_WEIGHTS = """
+import os, sys
+sys.path[:0] = [sys.argv[3]]
+from tests.xla_flags import xla_flags
+os.environ["XLA_FLAGS"] = xla_flags(1)
+from types import SimpleNamespace
+import eval as program
+from configs import eval_rooms
+index, address = int(sys.argv[1]), f"127.0.0.1:{sys.argv[2]}"
+weights = "nowhere.safetensors" if index == 1 else ""
+processes = dict(coordinator=address, num_processes=2, process_id=index)
+config = eval_rooms.get_config()
+config.methods = "constant"
+program.main(SimpleNamespace(config=config, weights=weights, workdir=sys.argv[4], **processes))
+"""
+
+
+def test_what_one_process_is_refused_ends_all(tmp_path):
+    """In the same words, and nothing is written."""
+    told = run_in(
+        2, tmp_path / "worker.py", _WITHOUT_WEIGHTS, str(tmp_path / "out"), timeout_s=300, code=1
+    )
+    for said in told:
+        assert "error: process 1: there are no weights 'nowhere.safetensors'" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_report_has_tables_and_plots(done):
