@@ -21,6 +21,6 @@ def get_config():
     config.loss.render_views = 2
     config.warmup_steps = 100
     config.eval_every = 250
-    for name in ("views_4", "views_8", "photographic_8"):
+    for name in config.eval:
         config.eval[name].images_per_step = 24
     return config

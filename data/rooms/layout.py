@@ -35,7 +35,8 @@ class Options:
     """What rooms are drawn from. Sizes in meters; probabilities in [0, 1].
 
     multi_room: chance of two or three rooms. dark: factor on all light. density: pieces of
-    furniture per square meter (bounds). fov_deg: horizontal field of view (bounds).
+    furniture per square meter (bounds). fov_deg: horizontal field of view (bounds). hand_held:
+    chance of a camera in a hand, tilted, rolled and lowered, instead of level at eye height.
     """
 
     room_min: float = 3.0
@@ -44,6 +45,7 @@ class Options:
     density: tuple[float, float] = (0.35, 0.75)
     dark: float = 1.0
     fov_deg: tuple[float, float] = (50.0, 80.0)
+    hand_held: float = 0.0
 
 
 def options_from(changes: Mapping[str, Any] | None) -> Options:

@@ -102,7 +102,8 @@ def _sample(seed, num_inputs, height, width, path_m, options):
     scene = make_scene(seed, options)
     intrinsics = scene_intrinsics(scene, height, width)
     key = jax.random.fold_in(scene_key(jnp.asarray(seed, jnp.uint32)), 1)
-    poses = choose_poses(key, scene, num_inputs, 0, intrinsics, height, width, 1.0)
+    wanted = num_inputs, 0, intrinsics, height, width, 1.0
+    poses = choose_poses(key, scene, *wanted, options.hand_held)
     owner = pixel_owners(scene, poses, intrinsics, height, width)
     piece, way = _choose_path(scene, owner, poses[:, :3, 3], path_m)
     stacked = jnp.broadcast_to(intrinsics, (num_inputs, 3, 3))

@@ -29,7 +29,8 @@ def _sample(seed, baseline, num_inputs, num_targets, height, width, options):
     scene = make_scene(seed, options)
     intrinsics = scene_intrinsics(scene, height, width)
     key = jax.random.fold_in(scene_key(jnp.asarray(seed, jnp.uint32)), 1)
-    poses = choose_poses(key, scene, num_inputs, num_targets, intrinsics, height, width, baseline)
+    wanted = num_inputs, num_targets, intrinsics, height, width, baseline
+    poses = choose_poses(key, scene, *wanted, options.hand_held)
     stacked = jnp.broadcast_to(intrinsics, (num_inputs + num_targets, 3, 3))
     views = render(scene, poses, stacked, height, width)
     return Batch(images_from_01(views.images_01), views.depth_m, poses, stacked)

@@ -4,6 +4,7 @@ A path is a slightly bent line at eye height; the gaze follows a point that drif
 room, so that neighboring views share what they see. Several paths are drawn for a scene, those
 that come near a surface are dropped, and of the rest the one with the best outlook is kept.
 ``baseline`` scales how far apart and how differently turned the views are (1 = a few steps).
+``hand_held`` is the chance that the camera is not carried level at eye height but in a hand.
 """
 
 from __future__ import annotations
@@ -12,18 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from data.rooms.carriage import LEVEL, carried
 from data.rooms.draws import Draws
 from data.rooms.primitives import SHELL, distance
 from data.rooms.render import first_hit
 from data.rooms.scene import Scene
 
 CLEARANCE_M = 0.3
-EYE_M = (1.2, 1.8)
 # Start points drawn, paths tried from the free ones, paths that are looked along.
 STARTS, PATHS, FINALISTS = 192, 64, 6
 PROBES = 6
-# A view of less median depth than this looks at a wall.
-MIN_MEDIAN_DEPTH_M = 1.2
 # Wanted share of a view that is furniture, pictures or doors rather than bare shell.
 CONTENT = 0.3
 
@@ -56,7 +55,7 @@ def look_at(
     return jnp.concatenate([top, bottom], axis=-2)
 
 
-def _paths(draws, scene, starts, places, baseline, steps):
+def _paths(draws, scene, starts, places, baseline, steps, carriage):
     """Poses ``[PATHS, S, 4, 4]`` at path positions ``places`` ``[S]`` in [-0.5, 0.5]."""
     n, s = len(starts), len(places)
     # Some paths hardly move, so that one fits into any room. Starts are sorted by clearance, and
@@ -68,8 +67,8 @@ def _paths(draws, scene, starts, places, baseline, steps):
     goal = room[:, :2] + inside * (room[:, 2:] - room[:, :2])
     away = goal - starts[:, :2]
     far = jnp.sqrt((away**2).sum(-1, keepdims=True) + 1e-6)
-    # The gazed point is at least 1.5 m off, beyond the drawn one if need be.
-    gaze = starts[:, :2] + away / far * jnp.maximum(far, 1.5)
+    # The gazed point is not too near, beyond the drawn one if need be.
+    gaze = starts[:, :2] + away / far * jnp.maximum(far, carriage.nearest_gaze)
     ahead = jnp.arctan2(away[:, 1], away[:, 0])
     heading = ahead + draws.between(-1.0, 1.0, n) * jnp.pi
     line = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1)
@@ -82,8 +81,12 @@ def _paths(draws, scene, starts, places, baseline, steps):
     eye = jnp.concatenate([flat, jnp.broadcast_to(starts[:, None, 2:], (n, s, 1))], -1) + wobble
     drift = draws.between(-1.0, 1.0, n, 1, 2) * 0.35 * steps * baseline
     seen = gaze[:, None] + drift * at + draws.between(-0.15, 0.15, n, s, 2) * baseline
-    level = draws.between(0.5, 1.35, n, 1, 1) + draws.between(-0.12, 0.12, n, s, 1) * baseline
-    roll = draws.between(-0.03, 0.03, n, s)
+    level = draws.between(*carriage.gaze, n, 1, 1) + draws.between(-0.12, 0.12, n, s, 1) * baseline
+    roll = draws.between(-carriage.roll, carriage.roll, n, s)
+    if carriage is not LEVEL:
+        roll = roll + draws.between(-carriage.lean, carriage.lean, n, 1)
+        climb = draws.between(-carriage.climb, carriage.climb, n, 1) * baseline
+        eye = eye.at[..., 2].add(climb * at[..., 0])
     return look_at(eye, jnp.concatenate([seen, level], axis=-1), roll)
 
 
@@ -133,11 +136,15 @@ def choose_poses(
     height: int,
     width: int,
     baseline: Float[Array, ""] | float,
+    hand_held: float = 0.0,
 ) -> Float[Array, "S 4 4"]:
     """Camera poses of one sample: inputs in walking order, then targets between them."""
     draws = Draws(key, STARTS * 4 + num_targets + PATHS * (16 + 8 * (num_inputs + num_targets)))
-    low = jnp.array([CLEARANCE_M, CLEARANCE_M, EYE_M[0]])
-    high = jnp.stack([scene.size[0] - CLEARANCE_M, scene.size[1] - CLEARANCE_M, EYE_M[1]])
+    carriage = LEVEL  # without hands nothing is drawn for them: seeds keep their poses
+    if hand_held:
+        carriage = carried(jax.random.bernoulli(jax.random.fold_in(key, 1), hand_held))
+    low = jnp.stack([CLEARANCE_M, CLEARANCE_M, carriage.eye[0]])
+    high = jnp.stack([scene.size[0] - CLEARANCE_M, scene.size[1] - CLEARANCE_M, carriage.eye[1]])
     points = draws.between(low[None], high[None], STARTS, 3)
     rank = jnp.minimum(clearance(scene, points), 1.3 * CLEARANCE_M)
     starts = points[jnp.argsort(-rank + 1e-3 * draws.unit(STARTS))[:PATHS]]
@@ -145,7 +152,7 @@ def choose_poses(
     inputs = jnp.arange(num_inputs) / steps - 0.5
     targets = draws.between(-0.5, 0.5, num_targets)
     places = jnp.concatenate([inputs, targets])
-    poses = _paths(draws, scene, starts, places, baseline, steps)
+    poses = _paths(draws, scene, starts, places, baseline, steps, carriage)
     free = clearance(scene, poses[..., :3, 3].reshape(-1, 3)).reshape(poses.shape[:2]).min(-1)
     # A path with enough clearance is as good as any other; longer ones come first.
     order = jnp.argsort(-jnp.minimum(free, CLEARANCE_M), stable=True)[:FINALISTS]
@@ -157,7 +164,7 @@ def choose_poses(
     linked = chain.mean(axis=1).min(axis=-1) if num_inputs > 1 else jnp.ones(len(order))
     covered = common[:, num_inputs:, :, :num_inputs].any(-1).mean(-1)
     covered = covered.min(axis=-1) if num_targets else jnp.ones(len(order))
-    score = jnp.minimum(outlook / MIN_MEDIAN_DEPTH_M, 1.2)
+    score = jnp.minimum(outlook / carriage.outlook, 1.2)
     score = score + jnp.minimum(things.mean(axis=-1).min(axis=-1) / CONTENT, 1.0)
     score = score + jnp.minimum(linked / 0.5, 1.0) + 2 * jnp.minimum(covered / 0.95, 1.0)
     score = score + 100 * jnp.minimum(free / CLEARANCE_M, 1.0)

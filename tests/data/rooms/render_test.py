@@ -171,6 +171,29 @@ def test_cameras_stand_in_free_space():
     assert median.min() > 0.8 and np.median(median) > 1.5
 
 
+def test_cameras_in_a_hand_tilt_roll_and_stoop_in_free_space():
+    """They look further down, roll further and go lower than level ones, as clear of surfaces."""
+    options = rooms.options_from({"hand_held": 1.0})
+    held = jax.device_get(rooms.sample_batch(SEEDS, INPUTS, TARGETS, SIZE, SIZE, options=options))
+    free = jax.jit(jax.vmap(walk.clearance))(_scenes(), held.world_from_cam[..., :3, 3])
+    assert np.min(free) >= walk.CLEARANCE_M - 1e-3
+
+    def habits(batch):
+        right, _, forward = np.moveaxis(batch.world_from_cam[..., 2, :3], -1, 0)
+        return -forward.mean(), np.abs(right).mean(), batch.world_from_cam[..., 2, 3].min()
+
+    (down, roll, eye), (level_down, level_roll, level_eye) = habits(held), habits(_batch())
+    assert down > level_down + 0.03 and roll > 3 * level_roll and eye < level_eye - 0.1
+
+
+def test_half_of_the_walks_are_hand_held():
+    """The others are those of level cameras: nothing else of a seed changes."""
+    options = rooms.options_from({"hand_held": 0.5})
+    mixed = jax.device_get(rooms.sample_batch(SEEDS, INPUTS, TARGETS, SIZE, SIZE, options=options))
+    same = np.isclose(mixed.world_from_cam, _batch().world_from_cam, atol=1e-5).all((1, 2, 3))
+    assert 0 < same.sum() < len(SEEDS)
+
+
 def test_normals_are_those_of_the_depth():
     """Normals from differences of points match the analytic ones on smooth surfaces."""
     batch, scenes = _batch(), _scenes()
