@@ -27,7 +27,7 @@ from mvdust3r_jax import MVDust3r
 from mvdust3r_jax.models.mvdust3r import abstract_variables
 from mvdust3r_jax.training import alike, endings
 from mvdust3r_jax.training.checkpoint import Checkpoints
-from mvdust3r_jax.training.initial import initial_variables
+from mvdust3r_jax.training.initial import initial_variables, warn_of_known_rooms
 from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
 from mvdust3r_jax.training.keeper import Keeper
 from mvdust3r_jax.training.left_out import LeftOut
@@ -81,6 +81,7 @@ def prepare(config: ConfigDict, fresh: bool = True) -> Run:
     if fresh:
         size = {"height": config.data.height, "width": config.data.width}
         variables = initial_variables(model, **size, seed=config.seed, init_from=config.init_from)
+        warn_of_known_rooms(config.init_from, config.data)
     recipe = build.recipe(config, model, variables["params"], spread)
     return make_run(recipe, variables, config.seed)
 

@@ -1,6 +1,6 @@
 """The experiments of docs/experiments.md, each trained, evaluated and kept by one command.
 
-    python -m benchmarks.experiments card views              # what the network that ships can do
+    python -m benchmarks.experiments card views other_rooms  # what the network that ships can do
     python -m benchmarks.experiments pairs ablation          # these train what they compare
     python -m benchmarks.experiments --tables                # writes them into the page again
 
@@ -117,7 +117,7 @@ def plan(
         "card": ([], {"": evaluation("eval_room", weights)}),
         "views": ([], {"": evaluation("eval_views", weights)}),
         "card_small": ([], {"": evaluation("eval_small", SMALL)}),
-        "other_rooms": ([], {"": evaluation("eval_other_rooms", SMALL)}),
+        "other_rooms": ([], {"": evaluation("eval_other_rooms", weights)}),
         "paths": paths_plan(runs),
         "kitchen": kitchen_plan(runs, kitchen),
         "pairs": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -54,14 +55,19 @@ def trained_on(path: AnyPath) -> TrainedOn:
         files = {name: path / f"{name}.json" for name in TrainedOn._fields}
         texts = {name: file.read_text() for name, file in files.items() if file.is_file()}
         return TrainedOn.from_texts(texts)
+    data = data_of_run(path)
+    if not data:
+        return TrainedOn()
+    return TrainedOn((data["height"], data["width"]), max(data.get("num_inputs", ()), default=None))
+
+
+def data_of_run(path: AnyPath) -> dict[str, Any]:
+    """``config.data`` of the training run that the folder is of; empty where it is none's."""
     step = checkpoint_of_run(path)
     if step is None:
-        return TrainedOn()
+        return {}
     run = json.loads(json.loads((step / "meta" / "metadata").read_text())["config"])
-    if "data" not in run:
-        return TrainedOn()
-    data = run["data"]
-    return TrainedOn((data["height"], data["width"]), max(data.get("num_inputs", ()), default=None))
+    return run.get("data", {})
 
 
 def checkpoint_of_run(path: AnyPath) -> AnyPath | None:
