@@ -47,6 +47,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.reuse = 1  # rooms: steps that see a batch, each time another view is the reference
     # rooms: fields of data.rooms.Options that differ from furnished rooms of 3 to 8 m
     config.data.options = ml_collections.ConfigDict()
+    config.data.recolor = 0.0  # rooms: share of samples whose surfaces get other colors
     config.data.photographic = 0.0  # rooms: strength of a camera's faults in input views, 0 to 1
 
     # Objective; a term of weight 0 is not computed

@@ -37,6 +37,7 @@ DATA_LEAST = {
     "threads": 0,
     "read_ahead": 0,
     "reuse": 1,
+    "recolor": 0,
     "photographic": 0,
 }
 

@@ -3,10 +3,10 @@
     python train.py --config configs/room_mvd.py --workdir runs/room_mvd
 
 15 M parameters, 2 to 12 views, one path, no rendering yet; half of the walks with a camera in the
-hand, half of the views as a cheap camera takes them. Made for hours of an idle CPU, a cycle at a
-time: the learning rate falls from its peak to zero over as many steps as these hours allow, and the
-next cycle starts from what this one left, with another seed of its data: with the same one it would
-see the same rooms in the same order once more.
+hand, half of the rooms in other colors, half as a cheap camera takes them. Made for hours of an
+idle CPU, a cycle at a time: the learning rate falls from its peak to zero over as many steps as
+these hours allow, and the next cycle starts from what this one left, with another seed of its data:
+with the same one it would see the same rooms in the same order once more.
 
     python train.py --config configs/room_mvd.py --workdir runs/room_mvd_next \\
         --config.init_from=runs/room_mvd --config.data.seed=1 \\
@@ -34,6 +34,7 @@ def get_config():
     config.data.height = config.data.width = 128
     config.data.baseline = (0.3, 1.5)
     config.data.reuse = 2
+    config.data.recolor = 0.5
     config.data.photographic = 0.5
     config.data.options.update(HANDS)
     config.total_steps = 5_000  # four hours of two free cores
@@ -46,7 +47,8 @@ def get_config():
     config.log_every = 20
     config.eval_every = 500
     config.eval_batches = 8
-    clean = {"split": "validation", "images_per_step": 32, "photographic": 0.0, "options": {}}
+    clean = {"split": "validation", "images_per_step": 32, "options": {}}
+    clean |= {"recolor": 0.0, "photographic": 0.0}
     config.eval = {
         "views_8": clean | {"num_inputs": (8,), "baseline": (0.5, 1.5)},
         "views_4": clean | {"num_inputs": (4,), "baseline": (0.5, 1.5)},

@@ -54,7 +54,13 @@ _STORED = ("mixture", "threads", "read_ahead")
 SOURCES = {
     "rooms": Kind(
         "data.rooms.stream.RoomsSource",
-        own={"images_per_step": 0, "reuse": 1, "photographic": 0.0, "options": {}},
+        own={
+            "images_per_step": 0,
+            "reuse": 1,
+            "recolor": 0.0,
+            "photographic": 0.0,
+            "options": {},
+        },
         unused=_STORED,
     ),
     "records": Kind("data.mixture.records_source", own={"augment": True}),

@@ -37,7 +37,8 @@ ROOMS["cli"] += ("weights",)
 GROUND = ("pytrees", "types", "chunked", "products", "allotted")
 # Folders of data/, in the same way, and its modules that lie below them; all others lie above.
 DATA = {"stored": (), "rooms": ("stored",), "rgbd": ("stored",), "released": ("stored", "rgbd")}
-DATA_GROUND = ("schema", "augment", "color", "overlap", "photographic", "sample_place", "surfaces")
+DATA_GROUND = ("schema", "augment", "color", "overlap", "photographic", "recolor")
+DATA_GROUND += ("sample_place", "surfaces")
 # Outside the package, from the ground up: a folder may use the package and the folders before it.
 OUTSIDE = ("configs", "data", "tools", "benchmarks", "train", "eval")
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data.photographic import photograph
+from data.recolor import recolored
 from data.rooms import SPLITS, options_from, sample_batch
 from data.sample_place import SamplePlace
 from mvdust3r_jax.types import Batch, images_01_from, images_from_01
@@ -26,6 +27,7 @@ class RoomsSource:
     images_per_step: input images of a batch, 0 = ``batch_size`` samples of any number of views.
     baseline: range from which each batch draws how far apart its views are (1: a few steps).
     reuse: how often a batch is handed out, each time with another view as the reference.
+    recolor: share of the samples whose surfaces get other colors, drawn anew each time.
     photographic: strength of a camera's faults in the input views, drawn anew each time.
     options: fields of `Options` that differ from those of most rooms.
     info: ``ids`` (``rooms/<seed>``, enough to make the room again), ``num_inputs``, ``baseline``.
@@ -46,6 +48,7 @@ class RoomsSource:
         baseline: tuple[float, float] = (1.0, 1.0),
         images_per_step: int = 0,
         reuse: int = 1,
+        recolor: float = 0.0,
         photographic: float = 0.0,
         options: Mapping[str, Any] | None = None,
         process_index: int = 0,
@@ -60,7 +63,8 @@ class RoomsSource:
         self._size = (num_targets, height, width)
         self._batch_size, self._images_per_step = batch_size, images_per_step
         self._num_inputs, self._seeds, self._baseline = num_inputs, SPLITS[split], baseline
-        self._reuse, self._photographic, self._seed = reuse, photographic, seed
+        self._recolor, self._photographic = recolor, photographic
+        self._reuse, self._seed = reuse, seed
         self._options = options_from(options)
         self._place = SamplePlace(batch_size, process_index, process_count)
         # Of the rooms in use: the position before them, how often they were used, themselves.
@@ -79,8 +83,10 @@ class RoomsSource:
         self._turn += 1
         if turn:
             batch = _rolled(batch, inputs, turn * inputs // self._reuse)
+        key = jax.random.fold_in(jax.random.key(self._seed), turn)
+        if self._recolor:
+            batch = _recolored(batch, jax.random.fold_in(key, 1), numbers, self._recolor)
         if self._photographic:
-            key = jax.random.fold_in(jax.random.key(self._seed), turn)
             batch = _photographed(batch, key, numbers, self._photographic, inputs)
         return jax.device_get(batch), info
 
@@ -125,6 +131,17 @@ def _rolled(batch: Batch, num_inputs: int, shift: int) -> Batch:
         return jnp.concatenate([inputs, x[:, num_inputs:]], axis=1)
 
     return jax.tree.map(roll, batch)
+
+
+@jax.jit
+def _recolored(batch: Batch, key: jax.Array, numbers: jax.Array, share: jax.Array) -> Batch:
+    """All views with other colors; each sample's by its own number."""
+
+    def one(number: jax.Array, images: jax.Array) -> jax.Array:
+        return recolored(jax.random.fold_in(key, number), images[None], share)[0]
+
+    images_01 = jax.vmap(one)(numbers, images_01_from(batch.images))
+    return batch.replace(images=images_from_01(images_01))
 
 
 @partial(jax.jit, static_argnames=("num_inputs",))

@@ -78,6 +78,14 @@ def test_faults_are_of_input_views_only():
     np.testing.assert_array_equal(taken.depth_m, clean.depth_m)
 
 
+def test_colors_change_in_all_views_and_nothing_else():
+    """Render-only views show the same surfaces as the inputs."""
+    clean = next(source(images_per_step=4))[0]
+    found = next(source(images_per_step=4, recolor=1.0))[0]
+    assert np.abs(found.images - clean.images).mean(axis=(2, 3, 4)).min() > 0.02
+    np.testing.assert_array_equal(found.depth_m, clean.depth_m)
+
+
 def test_every_sample_and_every_use_has_faults_of_its_own(monkeypatch):
     """Where all views are the same gray, two samples are taken differently, and each use anew."""
     monkeypatch.setattr("data.rooms.stream.sample_batch", made)
@@ -101,8 +109,8 @@ def test_rooms_follow_from_the_seed_and_are_as_far_apart_as_is_told(monkeypatch)
 
 
 def test_position_inside_a_reused_batch_is_restored_exactly():
-    """The second use of rooms, faults included, comes again after a restart."""
-    changes = dict(reuse=2, photographic=1.0, images_per_step=4)
+    """The second use of rooms, colors and faults included, comes again after a restart."""
+    changes = dict(reuse=2, recolor=1.0, photographic=1.0, images_per_step=4)
     stream = source(**changes)
     next(stream)
     position = stream.get_state()
