@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from data.rooms.carriage import LEVEL, carried
 from data.rooms.draws import Draws
@@ -23,19 +23,22 @@ CLEARANCE_M = 0.3
 # Start points drawn, paths tried from the free ones, paths that are looked along.
 STARTS, PATHS, FINALISTS = 192, 64, 6
 PROBES = 6
-# Wanted share of a view that is furniture, pictures or doors rather than bare shell.
-CONTENT = 0.3
 
 
-def clearance(scene: Scene, points: Float[Array, "M 3"]) -> Float[Array, "M"]:
+def clearance(
+    scene: Scene, points: Float[Array, "M 3"], over: bool | Bool[Array, ""] = False
+) -> Float[Array, "M"]:
     """Distance in meters to the nearest surface (a lower bound), negative outside the shell.
 
-    The floor area of furniture counts as well: nobody walks above a table.
+    over: whether a camera may be held over furniture. Otherwise its floor area counts as well:
+    nobody walks above a table.
     """
     shell = jnp.minimum(points, scene.size.reshape(1, 3) - points).min(axis=-1)
     rect = scene.furniture[None]
     outside = jnp.maximum(rect[..., :2] - points[:, None, :2], points[:, None, :2] - rect[..., 2:])
     beside = outside.max(axis=-1).min(axis=-1) + 0.15
+    if over is not False:
+        beside = jnp.where(over, jnp.inf, beside)
     return jnp.minimum(jnp.minimum(shell, distance(scene.primitives, points)), beside)
 
 
@@ -67,8 +70,8 @@ def _paths(draws, scene, starts, places, baseline, steps, carriage):
     goal = room[:, :2] + inside * (room[:, 2:] - room[:, :2])
     away = goal - starts[:, :2]
     far = jnp.sqrt((away**2).sum(-1, keepdims=True) + 1e-6)
-    # The gazed point is not too near, beyond the drawn one if need be.
-    gaze = starts[:, :2] + away / far * jnp.maximum(far, carriage.nearest_gaze)
+    # The gazed point is neither too near nor too far, beyond or before the drawn one if need be.
+    gaze = starts[:, :2] + away / far * jnp.clip(far, *carriage.away)
     ahead = jnp.arctan2(away[:, 1], away[:, 0])
     heading = ahead + draws.between(-1.0, 1.0, n) * jnp.pi
     line = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1)
@@ -146,14 +149,15 @@ def choose_poses(
     low = jnp.stack([CLEARANCE_M, CLEARANCE_M, carriage.eye[0]])
     high = jnp.stack([scene.size[0] - CLEARANCE_M, scene.size[1] - CLEARANCE_M, carriage.eye[1]])
     points = draws.between(low[None], high[None], STARTS, 3)
-    rank = jnp.minimum(clearance(scene, points), 1.3 * CLEARANCE_M)
+    rank = jnp.minimum(clearance(scene, points, carriage.over), 1.3 * CLEARANCE_M)
     starts = points[jnp.argsort(-rank + 1e-3 * draws.unit(STARTS))[:PATHS]]
     steps = max(num_inputs - 1, 1)
     inputs = jnp.arange(num_inputs) / steps - 0.5
     targets = draws.between(-0.5, 0.5, num_targets)
     places = jnp.concatenate([inputs, targets])
     poses = _paths(draws, scene, starts, places, baseline, steps, carriage)
-    free = clearance(scene, poses[..., :3, 3].reshape(-1, 3)).reshape(poses.shape[:2]).min(-1)
+    eyes = poses[..., :3, 3]
+    free = clearance(scene, eyes.reshape(-1, 3), carriage.over).reshape(poses.shape[:2]).min(-1)
     # A path with enough clearance is as good as any other; longer ones come first.
     order = jnp.argsort(-jnp.minimum(free, CLEARANCE_M), stable=True)[:FINALISTS]
     poses, free = poses[order], free[order]
@@ -165,7 +169,7 @@ def choose_poses(
     covered = common[:, num_inputs:, :, :num_inputs].any(-1).mean(-1)
     covered = covered.min(axis=-1) if num_targets else jnp.ones(len(order))
     score = jnp.minimum(outlook / carriage.outlook, 1.2)
-    score = score + jnp.minimum(things.mean(axis=-1).min(axis=-1) / CONTENT, 1.0)
+    score = score + jnp.minimum(things.mean(axis=-1).min(axis=-1) / carriage.content, 1.0)
     score = score + jnp.minimum(linked / 0.5, 1.0) + 2 * jnp.minimum(covered / 0.95, 1.0)
     score = score + 100 * jnp.minimum(free / CLEARANCE_M, 1.0)
     return poses[jnp.argmax(score)]

@@ -175,8 +175,8 @@ def test_cameras_in_a_hand_tilt_roll_and_stoop_in_free_space():
     """They look further down, roll further and go lower than level ones, as clear of surfaces."""
     options = rooms.options_from({"hand_held": 1.0})
     held = jax.device_get(rooms.sample_batch(SEEDS, INPUTS, TARGETS, SIZE, SIZE, options=options))
-    free = jax.jit(jax.vmap(walk.clearance))(_scenes(), held.world_from_cam[..., :3, 3])
-    assert np.min(free) >= walk.CLEARANCE_M - 1e-3
+    clear = jax.jit(jax.vmap(lambda scene, eyes: walk.clearance(scene, eyes, over=True)))
+    assert np.min(clear(_scenes(), held.world_from_cam[..., :3, 3])) >= walk.CLEARANCE_M - 1e-3
 
     def habits(batch):
         right, _, forward = np.moveaxis(batch.world_from_cam[..., 2, :3], -1, 0)
