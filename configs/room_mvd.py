@@ -15,9 +15,10 @@ with the same one it would see the same rooms in the same order once more.
 
 from configs import defaults
 
-# Half of the walks with a camera in the hand; phones and depth cameras cut to a square see less
-# than the 50 degrees at which other rooms begin.
+# Phones and depth cameras cut to a square see less than the 50 degrees at which other rooms begin,
+# and rooms that people live in are fuller than those.
 HANDS = {"hand_held": 0.5, "fov_deg": (40.0, 80.0)}
+OPTIONS = HANDS | {"density": (0.35, 1.1)}
 
 
 def get_config():
@@ -36,7 +37,7 @@ def get_config():
     config.data.reuse = 2
     config.data.recolor = 0.5
     config.data.photographic = 0.5
-    config.data.options.update(HANDS)
+    config.data.options.update(OPTIONS)
     config.total_steps = 5_000  # four hours of two free cores
     config.decay_steps = 4_800
     config.warmup_steps = 200
