@@ -6,8 +6,8 @@ python eval.py --config configs/eval_other_rooms.py --weights weights/room_mvd.s
 
 from configs import eval_defaults, eval_rooms
 
-# `room_mvd` was trained on rooms of 3 to 8 m, three in ten several-room flats, 40 to 80 degrees (50
-# to 80 in most cycles), full light, half of the last cycle's walks with a camera in the hand.
+# The file that ships was trained on rooms of 3 to 8 m, three in ten several-room flats, 50 to 80
+# degrees, full light and level cameras.
 OTHER = {
     "hand_held": {"hand_held": 1.0},
     "flats": {"multi_room": 1.0},

@@ -15,8 +15,8 @@ with the same one it would see the same rooms in the same order once more.
 
 from configs import defaults
 
-# Phones and depth cameras cut to a square see less than the 50 degrees at which other rooms begin,
-# and rooms that people live in are fuller than those.
+# Half of the walks with a camera in the hand; phones and depth cameras cut to a square see less
+# than the 50 degrees at which other rooms begin, and rooms that people live in are fuller.
 HANDS = {"hand_held": 0.5, "fov_deg": (40.0, 80.0)}
 OPTIONS = HANDS | {"density": (0.35, 1.1)}
 

@@ -36,9 +36,7 @@ def clearance(
     shell = jnp.minimum(points, scene.size.reshape(1, 3) - points).min(axis=-1)
     rect = scene.furniture[None]
     outside = jnp.maximum(rect[..., :2] - points[:, None, :2], points[:, None, :2] - rect[..., 2:])
-    beside = outside.max(axis=-1).min(axis=-1) + 0.15
-    if over is not False:
-        beside = jnp.where(over, jnp.inf, beside)
+    beside = jnp.where(over, jnp.inf, outside.max(axis=-1).min(axis=-1) + 0.15)
     return jnp.minimum(jnp.minimum(shell, distance(scene.primitives, points)), beside)
 
 

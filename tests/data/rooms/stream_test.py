@@ -86,10 +86,11 @@ def test_colors_change_in_all_views_and_nothing_else():
     np.testing.assert_array_equal(found.depth_m, clean.depth_m)
 
 
-def test_every_sample_and_every_use_has_faults_of_its_own(monkeypatch):
+@pytest.mark.parametrize("change", [{"photographic": 1.0}, {"recolor": 1.0}])
+def test_every_sample_and_every_use_is_changed_in_its_own_way(monkeypatch, change):
     """Where all views are the same gray, two samples are taken differently, and each use anew."""
     monkeypatch.setattr("data.rooms.stream.sample_batch", made)
-    stream = source(num_inputs=(2,), reuse=2, images_per_step=4, photographic=1.0)
+    stream = source(num_inputs=(2,), reuse=2, images_per_step=4, **change)
     first, again = (next(stream)[0].images[:, :2].mean(axis=(1, 2, 3, 4)) for _ in range(2))
     # Some faults are small; noise alone would not move a mean so far.
     for other in (first[::-1], again):
