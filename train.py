@@ -81,7 +81,7 @@ def prepare(config: ConfigDict, fresh: bool = True) -> Run:
     if fresh:
         size = {"height": config.data.height, "width": config.data.width}
         variables = initial_variables(model, **size, seed=config.seed, init_from=config.init_from)
-        warn_of_known_rooms(config.init_from, config.data)
+        warn_of_known_rooms(config.init_from, config.data.to_dict())
     recipe = build.recipe(config, model, variables["params"], spread)
     return make_run(recipe, variables, config.seed)
 
