@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from data.rooms import catalog
 from data.rooms.draws import Draws, rows
+from data.rooms.pieces import FREE, HUNG
 from mvdust3r_jax import pytrees
 
 MAX_ROOMS = 3
@@ -26,8 +27,11 @@ WALL_THICKNESS_M = 0.12
 DOOR_HEIGHT_M = 2.08
 _TRIES = 12
 _TABLES = catalog.piece_tables()
-_KINDS_FLOOR = np.flatnonzero(_TABLES.place != catalog.HUNG)
-_KINDS_HUNG = np.flatnonzero(_TABLES.place == catalog.HUNG)
+_IS_HUNG, _IS_FITTED = _TABLES.place == HUNG, _TABLES.fitted
+_KINDS_FLOOR, _FITTED_FLOOR = (np.flatnonzero(~_IS_HUNG & (_IS_FITTED == f)) for f in (False, True))
+_KINDS_HUNG, _FITTED_HUNG = (np.flatnonzero(_IS_HUNG & (_IS_FITTED == f)) for f in (False, True))
+# Of the pieces of a room with fitted furniture, so many are.
+_FITTED_SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Options:
     multi_room: chance of two or three rooms. dark: factor on all light. density: pieces of
     furniture per square meter (bounds). fov_deg: horizontal field of view (bounds). hand_held:
     chance of a camera in a hand, tilted, rolled and lowered, instead of level at eye height.
+    fitted: chance of rooms with fitted furniture: counters, built-in cupboards, wall cabinets.
     """
 
     room_min: float = 3.0
@@ -46,6 +51,7 @@ class Options:
     dark: float = 1.0
     fov_deg: tuple[float, float] = (50.0, 80.0)
     hand_held: float = 0.0
+    fitted: float = 0.0
 
 
 def options_from(changes: Mapping[str, Any] | None) -> Options:
@@ -71,7 +77,8 @@ def options_from(changes: Mapping[str, Any] | None) -> Options:
 class Plan:
     """Rooms and the two dividing walls (inactive where there are fewer rooms).
 
-    door: start and end of the opening along each wall; wall_x, wall_y: where the walls stand.
+    door: start and end of the opening along each wall; wall_x, wall_y: where the walls stand;
+    fitted: whether the rooms have fitted furniture.
     """
 
     size: Float[Array, "3"]
@@ -80,6 +87,7 @@ class Plan:
     door: Float[Array, "2 2"]
     wall_x: Float[Array, ""]
     wall_y: Float[Array, ""]
+    fitted: Bool[Array, ""]
 
 
 @pytrees.dataclass
@@ -118,9 +126,10 @@ def make_plan(draws: Draws, options: Options) -> Plan:
             jnp.stack([wall_x + half, wall_y + half, x, y]),
         ]
     )
-    return Plan(
-        size, rooms, jnp.arange(MAX_ROOMS) < count, jnp.stack([door_x, door_y]), wall_x, wall_y
-    )
+    # Asked for only where it matters: without the option the numbers stay those of older seeds.
+    fitted = draws.chance(options.fitted) if options.fitted else jnp.zeros((), bool)
+    active, doors = jnp.arange(MAX_ROOMS) < count, jnp.stack([door_x, door_y])
+    return Plan(size, rooms, active, doors, wall_x, wall_y, fitted)
 
 
 def _box(x0, x1, y0, y1, z0, z1):
@@ -226,7 +235,7 @@ def _candidates(draws, kind, size, plan):
     along = width / 2 + draws.unit(*grid) * jnp.maximum(_side_length(room, side) - width, 0)
     wall = _side_pose(room, side, along, jnp.broadcast_to(depth / 2 + 0.02, grid))
     free = room[..., :2] + draws.between(0.2, 0.8, *grid, 2) * (room[..., 2:] - room[..., :2])
-    is_free = (rows(_TABLES.place, kind) == catalog.FREE)[:, None]
+    is_free = (rows(_TABLES.place, kind) == FREE)[:, None]
     center = jnp.where(is_free[..., None], free, wall)
     turn = side * (jnp.pi / 2) + draws.between(-0.35, 0.35, *grid) * is_free
     cos, sin = jnp.abs(jnp.cos(turn)), jnp.abs(jnp.sin(turn))
@@ -236,11 +245,20 @@ def _candidates(draws, kind, size, plan):
     return center, turn, rect, inside.all(axis=-1)
 
 
+def _kinds(draws, plan, options, count, usual, fitted):
+    """Classes ``[count]`` drawn from ``usual``, in some rooms half of them from ``fitted``."""
+    kinds = rows(usual, draws.choice(_TABLES.weight[usual], count))
+    if not options.fitted:
+        return kinds
+    others = rows(fitted, draws.choice(_TABLES.weight[fitted], count))
+    return jnp.where(plan.fitted & draws.chance(_FITTED_SHARE, count), others, kinds)
+
+
 def place_floor(draws: Draws, plan: Plan, block: Float[Array, "4"], options: Options) -> Placed:
     """Pieces on the floor, each at the first of some random poses that is free."""
     area = plan.size[0] * plan.size[1]
     wanted = jnp.clip(area * draws.between(*options.density), 4, FLOOR_SLOTS)
-    kinds = rows(_KINDS_FLOOR, draws.choice(_TABLES.weight[_KINDS_FLOOR], FLOOR_SLOTS))
+    kinds = _kinds(draws, plan, options, FLOOR_SLOTS, _KINDS_FLOOR, _FITTED_FLOOR)
     bounds = rows(_TABLES.size, kinds)
     sizes = draws.between(bounds[:, 0], bounds[:, 1], FLOOR_SLOTS, 3)
     sizes = sizes.at[:, 2].min(plan.size[2] - 0.1)
@@ -261,12 +279,12 @@ def place_floor(draws: Draws, plan: Plan, block: Float[Array, "4"], options: Opt
     return jax.lax.scan(step, taken, slots)[1]
 
 
-def place_hung(draws: Draws, plan: Plan) -> Placed:
-    """Two pieces on each wall of each room: pictures, windows, doors, shelves, clocks."""
+def place_hung(draws: Draws, plan: Plan, options: Options) -> Placed:
+    """Two pieces on each wall of each room: pictures, windows, doors, shelves, cabinets."""
     n = HUNG_SLOTS
     index = jnp.arange(n)
     room_id, side, part = index // 8, (index // 2) % 4, index % 2
-    kind = rows(_KINDS_HUNG, draws.choice(_TABLES.weight[_KINDS_HUNG], n))
+    kind = _kinds(draws, plan, options, n, _KINDS_HUNG, _FITTED_HUNG)
     bounds, base = rows(_TABLES.size, kind), rows(_TABLES.base_m, kind)
     size = draws.between(bounds[:, 0], bounds[:, 1], n, 3)
     room = plan.rooms[room_id]

@@ -14,6 +14,15 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from data.rooms import catalog, layout
 from data.rooms.draws import Draws, rows
 from data.rooms.layout import Options
+from data.rooms.materials import (
+    FLOOR_CLASSES,
+    FLOOR_WEIGHTS,
+    WALL_CLASSES,
+    WALL_WEIGHTS,
+    class_index,
+    material_bounds,
+)
+from data.rooms.pieces import BOX, CYLINDER, SPHERE
 from data.rooms.primitives import (
     NUM_BOXES,
     NUM_CYLINDERS,
@@ -32,7 +41,7 @@ SPLITS = {
 }
 DEFAULT_OPTIONS = Options()
 _TABLES = catalog.piece_tables()
-_BOUNDS = catalog.material_bounds()
+_BOUNDS = material_bounds()
 # Material rows: four walls, floor, ceiling; dividing wall, casing, block, beams, lamp cord, lamp
 # shade, three rugs; then MAX_ROLES rows for each piece.
 FIXED_ROWS = 15
@@ -138,16 +147,16 @@ def draw_materials(
 
 
 def _choose(draws, names, weights, *shape):
-    return rows(np.array([catalog.class_index(n) for n in names]), draws.choice(weights, *shape))
+    return rows(np.array([class_index(n) for n in names]), draws.choice(weights, *shape))
 
 
 def _classes(draws, placed_kinds):
     """Material class of every row."""
-    main, accent = _choose(draws, catalog.WALL_CLASSES, catalog.WALL_WEIGHTS, 2)
+    main, accent = _choose(draws, WALL_CLASSES, WALL_WEIGHTS, 2)
     walls = jnp.where(jnp.arange(4) == draws.whole(6), accent, main)
-    floor = _choose(draws, catalog.FLOOR_CLASSES, catalog.FLOOR_WEIGHTS)
-    inner = _choose(draws, catalog.WALL_CLASSES, catalog.WALL_WEIGHTS, 2)
-    row = catalog.class_index
+    floor = _choose(draws, FLOOR_CLASSES, FLOOR_WEIGHTS)
+    inner = _choose(draws, WALL_CLASSES, WALL_WEIGHTS, 2)
+    row = class_index
     fixed = [floor, row("ceiling"), inner[0], row("white"), inner[1], row("wood"), row("metal")]
     fixed += [row("shade")] + [row("carpet")] * layout.MAX_ROOMS
     roles = rows(_TABLES.roles, placed_kinds).reshape(-1)
@@ -212,7 +221,7 @@ def make_scene(seed: Integer[Array, ""] | int, options: Options = DEFAULT_OPTION
     placed = jax.tree.map(
         lambda *a: jnp.concatenate(a),
         layout.place_floor(draws, plan, block, options),
-        layout.place_hung(draws, plan),
+        layout.place_hung(draws, plan, options),
     )
     matrix, shape, role, exists = _assemble(draws, placed)
     row = FIXED_ROWS + jnp.arange(_PIECES)[:, None] * catalog.MAX_ROLES + role
@@ -226,8 +235,8 @@ def make_scene(seed: Integer[Array, ""] | int, options: Options = DEFAULT_OPTION
     box_rows = [6] * 3 + [7] * 3 + [6] * 3 + [7] * 3 + [7] * 4 + [8] + [9] * 3 + [12, 13, 14]
     n_lamp = 2 * layout.MAX_ROOMS
     all_matrix = jnp.concatenate([structural, lamps.reshape(-1, 3, 4), matrix.reshape(-1, 3, 4)])
-    lamp_shapes = [catalog.CYLINDER, catalog.SPHERE] * layout.MAX_ROOMS
-    fixed_shapes = jnp.array([catalog.BOX] * len(box_rows) + lamp_shapes)
+    lamp_shapes = [CYLINDER, SPHERE] * layout.MAX_ROOMS
+    fixed_shapes = jnp.array([BOX] * len(box_rows) + lamp_shapes)
     fixed_rows = jnp.array(box_rows + [10, 11] * layout.MAX_ROOMS)
     all_shape = jnp.concatenate([fixed_shapes, shape.ravel()])
     all_row = jnp.concatenate([fixed_rows, row.ravel()])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data import rooms
-from data.rooms import layout, primitives, walk
+from data.rooms import catalog, layout, primitives, walk
 from data.rooms.draws import Draws
 from data.rooms.light import light_maps
 from data.rooms.render import first_hit
@@ -246,6 +246,37 @@ def test_nothing_is_dropped_from_the_slots():
     groups = [_make_scenes(SEEDS + np.uint32(200 + 12 * i)) for i in range(20)]
     active = np.concatenate([np.asarray(g.primitives.active) for g in groups])
     first = 0
+    for slots in (primitives.NUM_BOXES, primitives.NUM_CYLINDERS, primitives.NUM_SPHERES):
+        assert active[:, first : first + slots].sum(axis=1).max() < slots
+        first += slots
+
+
+@pytest.mark.parametrize("fitted", [0.0, 0.5, 1.0])
+def test_fitted_furniture_is_in_as_many_rooms_as_asked_for(fitted):
+    """Every second piece on floors and walls of these rooms, none in others."""
+    options = dataclasses.replace(DEFAULT_OPTIONS, fitted=fitted, multi_room=0.0)
+
+    def kinds(key):
+        draws = Draws(key, 8_192)
+        plan = layout.make_plan(draws, options)
+        on_floor = layout.place_floor(draws, plan, -jnp.ones(4), options)
+        return on_floor.kind, layout.place_hung(draws, plan, options).kind
+
+    rooms_of = jax.jit(jax.vmap(kinds))(jax.random.split(jax.random.key(0), 256))
+    fitted_on_floor, fitted_hung = (catalog.piece_tables().fitted[np.asarray(k)] for k in rooms_of)
+    have = fitted_on_floor.any(axis=1)
+    assert abs(have.mean() - fitted) < 0.1
+    np.testing.assert_array_equal(have, fitted_hung.any(axis=1))
+    if fitted:
+        assert abs(fitted_on_floor[have].mean() - 0.5) < 0.05
+        assert abs(fitted_hung[have].mean() - 0.5) < 0.05
+
+
+def test_full_fitted_kitchens_fit_into_the_slots():
+    """The parts of the fullest rooms that training draws find a slot."""
+    options = rooms.options_from({"fitted": 1.0, "density": (1.1, 1.1)})
+    make = jax.jit(jax.vmap(lambda seed: rooms.make_scene(seed, options).primitives.active))
+    active, first = np.asarray(make(np.arange(256, dtype=np.uint32))), 0
     for slots in (primitives.NUM_BOXES, primitives.NUM_CYLINDERS, primitives.NUM_SPHERES):
         assert active[:, first : first + slots].sum(axis=1).max() < slots
         first += slots

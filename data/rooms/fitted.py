@@ -1,0 +1,88 @@
+"""Fitted furniture: kitchen counters with what stands on them, built-in cupboards, wall cabinets.
+
+Long, plain surfaces at the height of a hip: without them a network takes every large plain area
+low in a picture for a floor. Drawn only where ``Options.fitted`` asks for it.
+"""
+
+# ruff: noqa: E501
+# (A table row reads better in one line than in four.)
+
+from __future__ import annotations
+
+from data.rooms.pieces import FREE, HUNG, WALL, Part, Piece, box, clutter, cylinder, sphere
+
+
+def _body(foot_m, top_m):
+    """Plinth (role 2) set back from the front, body (role 0), and a worktop (role 1) of ``top_m``."""
+    return (
+        box(2, (0, 0, 0), (0, -0.03, foot_m / 2), (0.5, 0.5, 0), (-0.02, -0.05, foot_m / 2)),
+        box(0, (0, 0, 0.5), (0, -0.01, (foot_m - top_m) / 2), (0.5, 0.5, 0.5), (0, -0.01, -(foot_m + top_m) / 2)),
+        box(1, (0, 0, 1), (0, 0.005, -top_m / 2), (0.5, 0.5, 0), (0.01, 0.015, top_m / 2)),
+    )  # fmt: skip
+
+
+def _kitchenware(made, paper, spread=(0.42, 0.2)) -> tuple[Part, ...]:
+    """Bottle, pot, mug, bowl, carton, board and a machine on top; made, paper: roles of them."""
+    far = {"spread": spread, "turn": 1.5}
+    on = (0, 0, 1)
+    return (
+        cylinder(made, on, (0, 0, 0.14), (0, 0, 0), (0.036, 0.036, 0.14), chance=0.6, **far),
+        cylinder(made, on, (0, 0, 0.11), (0, 0, 0), (0.085, 0.085, 0.11), chance=0.5, **far),
+        cylinder(made, on, (0, 0, 0.05), (0, 0, 0), (0.04, 0.04, 0.05), chance=0.6, **far),
+        sphere(made, on, (0, 0, 0.05), (0, 0, 0), (0.13, 0.13, 0.06), chance=0.4, **far),
+        box(paper, on, (0, 0, 0.11), (0, 0, 0), (0.08, 0.04, 0.11), chance=0.6, **far),
+        box(paper, on, (0, 0, 0.07), (0, 0, 0), (0.14, 0.09, 0.07), chance=0.4, **far),
+        box(paper, on, (0, 0, 0.16), (0, 0, 0), (0.15, 0.009, 0.16), chance=0.4, **far, tilt=0.2),
+        box(2, on, (0, 0, 0.17), (0, 0, 0), (0.12, 0.14, 0.17), chance=0.5, **far),
+    )
+
+
+def _handles(height, chance):
+    """Three bars (role 2) along the front at a share of the height."""
+    return tuple(
+        box(2, (x, 0.5, height), (0, 0.01, 0), (0.08, 0, 0), (0, 0.012, 0.009), chance=chance)
+        for x in (-0.33, 0, 0.33)
+    )
+
+
+FITTED = {
+    "counter": Piece(WALL, (1.2, 0.55, 0.82), (3.4, 0.68, 0.96),
+        ("lacquer", "worktop", "metal", "ceramic", "cardboard", "wall_tiles"),
+        (*_body(0.1, 0.04), *_handles(0.85, 0.4),
+         box(5, (0, -0.5, 1), (0, 0.006, 0.25), (0.5, 0, 0), (0, 0.006, 0.25), chance=0.5),
+         box(2, (0.2, 0, 1), (0, 0, 0.003), (0, 0, 0), (0.28, 0.2, 0.003), chance=0.5),
+         box(2, (0.2, 0.5, 0.5), (0, -0.01, 0), (0, 0, 0), (0.29, 0.014, 0.28), chance=0.4),
+         box(2, (-0.25, 0, 1), (0, 0, 0.002), (0, 0, 0), (0.3, 0.2, 0.002), chance=0.5),
+         cylinder(2, (-0.25, -0.38, 1), (0, 0, 0.12), (0, 0, 0), (0.014, 0.014, 0.12), chance=0.5),
+         *_kitchenware(3, 4)), 3.0),
+    "island": Piece(FREE, (1.0, 0.6, 0.82), (2.3, 1.1, 0.98),
+        ("lacquer", "worktop", "metal", "ceramic", "cardboard"),
+        (*_body(0.08, 0.04), *_handles(0.85, 0.3), *_kitchenware(3, 4, (0.36, 0.3))), 0.8),
+    "stove": Piece(WALL, (0.5, 0.55, 0.82), (0.9, 0.65, 0.94),
+        ("appliance", "plastic", "metal", "ceramic", "cardboard"),
+        (*_body(0.06, 0.03), box(1, (0, 0.5, 0.45), (0, 0, 0), (0.38, 0, 0.25), (0, 0.012, 0), chance=0.7),
+         sphere(2, (0, 0.5, 0.5), (0, 0, 0), (0, 0, 0), (0.18, 0.03, 0.18), chance=0.3),
+         box(2, (0, 0.5, 0.8), (0, 0.02, 0), (0.36, 0, 0), (0, 0.012, 0.012), chance=0.6),
+         *_kitchenware(3, 4, (0.25, 0.2))), 0.8),
+    "fridge": Piece(WALL, (0.54, 0.58, 1.1), (0.9, 0.72, 2.0), ("appliance", "appliance", "metal", "picture", "cardboard"),
+        (box(0, (0, 0, 0.5), (0, -0.02, 0), (0.5, 0.5, 0.5), (0, -0.02, 0)),
+         box(1, (0, 0.5, 0.31), (0, -0.02, 0), (0.5, 0, 0.3), (0, 0.02, -0.003)),
+         box(1, (0, 0.5, 0.81), (0, -0.02, 0), (0.5, 0, 0.19), (0, 0.02, -0.003)),
+         *(box(2, (-0.42, 0.5, z), (0, 0.02, 0), (0, 0, 0.1), (0.012, 0.014, 0), chance=0.6) for z in (0.5, 0.74)),
+         *(box(3, (x, 0.5, z), (0, 0.002, 0), (0, 0, 0), (0.07, 0.002, 0.09), chance=0.3, spread=(0.1, 0))
+           for x, z in ((0.1, 0.8), (0.2, 0.5), (-0.1, 0.45))),
+         box(4, (0, 0, 1), (0, 0, 0.1), (0, 0, 0), (0.18, 0.15, 0.1), chance=0.3, turn=0.5)), 1.0),
+    "low_cupboard": Piece(WALL, (1.0, 0.35, 0.35), (2.8, 0.55, 1.15), ("lacquer", "worktop", "metal", "books", "ceramic"),
+        (*_body(0.04, 0.025), *_handles(0.7, 0.3), *clutter(1, 0, 3, (0.4, 0.2))), 1.4),
+    "built_in": Piece(WALL, (0.8, 0.4, 1.9), (3.0, 0.65, 2.7), ("lacquer", "metal"),
+        (box(0, (0, 0, 0.5), (0, 0, 0), (0.5, 0.5, 0.5), (0, 0, 0)),
+         *(cylinder(1, (x, 0.5, 0.48), (0, 0.015, 0), (0, 0, 0.05), (0.01, 0.01, 0), chance=0.5)
+           for x in (-0.27, -0.23, 0.23, 0.27))), 1.2),
+    "wall_cabinet": Piece(HUNG, (0.5, 0.3, 0.5), (1.6, 0.38, 0.95), ("lacquer", "metal"),
+        (box(0, (0, 0, 0.5), (0, 0, 0), (0.5, 0.5, 0.5), (0, 0, 0)),
+         *(box(1, (x, 0.5, 0), (0, 0.01, 0.06), (0.06, 0, 0), (0, 0.012, 0.008), chance=0.4) for x in (-0.25, 0.25))),
+        3.0, (1.3, 1.6)),
+    "hood": Piece(HUNG, (0.55, 0.35, 0.6), (0.9, 0.5, 0.9), ("metal",),
+        (box(0, (0, 0, 0), (0, 0, 0.05), (0.5, 0.5, 0), (0, 0, 0.05)),
+         box(0, (0, -0.2, 0.55), (0, 0, 0), (0.2, 0.25, 0.45), (0, 0, 0))), 0.7, (1.5, 1.7)),
+}  # fmt: skip
