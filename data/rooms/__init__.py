@@ -4,10 +4,10 @@ May use: stored (a copy on disk). Door: the names below; ``stream.RoomsSource`` 
 ``builder.RoomsDataset`` for the copy.
 """
 
-from data.rooms.layout import Options as Options
-from data.rooms.layout import options_from as options_from
 from data.rooms.moving import MovingBatch as MovingBatch
 from data.rooms.moving import moving_batch as moving_batch
+from data.rooms.options import Options as Options
+from data.rooms.options import options_from as options_from
 from data.rooms.render import RoomViews as RoomViews
 from data.rooms.render import render as render
 from data.rooms.sample import sample_batch as sample_batch

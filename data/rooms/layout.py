@@ -7,10 +7,6 @@ origin. Rectangles are ``(x0, y0, x1, y1)``. Sides of a rectangle: 0 at y0, 1 at
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from data.rooms import catalog
 from data.rooms.draws import Draws, rows
+from data.rooms.options import Options
 from data.rooms.pieces import FREE, HUNG
 from mvdust3r_jax import pytrees
 
@@ -32,45 +29,6 @@ _KINDS_FLOOR, _FITTED_FLOOR = (np.flatnonzero(~_IS_HUNG & (_IS_FITTED == f)) for
 _KINDS_HUNG, _FITTED_HUNG = (np.flatnonzero(_IS_HUNG & (_IS_FITTED == f)) for f in (False, True))
 # Of the pieces of a room with fitted furniture, so many are.
 _FITTED_SHARE = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What rooms are drawn from. Sizes in meters; probabilities in [0, 1].
-
-    multi_room: chance of two or three rooms. dark: factor on all light. density: pieces of
-    furniture per square meter (bounds). fov_deg: horizontal field of view (bounds). hand_held:
-    chance of a camera in a hand, tilted, rolled and lowered, instead of level at eye height.
-    fitted: chance of rooms with fitted furniture: counters, built-in cupboards, wall cabinets.
-    """
-
-    room_min: float = 3.0
-    room_max: float = 8.0
-    multi_room: float = 0.3
-    density: tuple[float, float] = (0.35, 0.75)
-    dark: float = 1.0
-    fov_deg: tuple[float, float] = (50.0, 80.0)
-    hand_held: float = 0.0
-    fitted: float = 0.0
-
-
-def options_from(changes: Mapping[str, Any] | None) -> Options:
-    """`Options` with some fields changed, as a config or a JSON file gives them.
-
-    Raises:
-      ValueError: a name that is no field, or a value of another type.
-    """
-    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in (changes or {}).items()}
-    known = {field.name: field.default for field in dataclasses.fields(Options)}
-    for name, value in changes.items():
-        if name not in known:
-            raise ValueError(f"options of rooms are {sorted(known)}, got {name!r}")
-        pair = isinstance(known[name], tuple)
-        numbers = value if pair and isinstance(value, tuple) else (value,)
-        if len(numbers) != 1 + pair or not all(isinstance(n, int | float) for n in numbers):
-            wanted = "two numbers" if pair else "a number"
-            raise ValueError(f"the rooms' option {name} must be {wanted}, got {value!r}")
-    return Options(**changes)
 
 
 @pytrees.dataclass

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from data.rooms.layout import Options
+from data.rooms.options import Options
 from data.rooms.render import render
 from data.rooms.scene import DEFAULT_OPTIONS, Scene, make_scene, scene_key
 from data.rooms.walk import choose_poses

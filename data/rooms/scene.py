@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 
 from data.rooms import catalog, layout
 from data.rooms.draws import Draws, rows
-from data.rooms.layout import Options
 from data.rooms.materials import (
     FLOOR_CLASSES,
     FLOOR_WEIGHTS,
@@ -22,6 +21,7 @@ from data.rooms.materials import (
     class_index,
     material_bounds,
 )
+from data.rooms.options import Options
 from data.rooms.pieces import BOX, CYLINDER, SPHERE
 from data.rooms.primitives import (
     NUM_BOXES,

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from data.rooms.layout import Options
+from data.rooms.options import Options
 from data.rooms.sample import sample_batch
 from data.rooms.scene import DEFAULT_OPTIONS, SPLITS
 from mvdust3r_jax.geometry.camera import depth_to_world

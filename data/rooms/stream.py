@@ -6,6 +6,7 @@ split, so no room of one is ever seen in the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -60,6 +61,10 @@ class RoomsSource:
             raise ValueError(
                 f"data.reuse must lie in 1..{min(num_inputs)}, the fewest input views, got {reuse}"
             )
+        if not 0 <= recolor <= 1:
+            raise ValueError(f"data.recolor must be a share in [0, 1], got {recolor}")
+        if not 0 <= photographic < math.inf:
+            raise ValueError(f"data.photographic must be at least 0, got {photographic}")
         self._size = (num_targets, height, width)
         self._batch_size, self._images_per_step = batch_size, images_per_step
         self._num_inputs, self._seeds, self._baseline = num_inputs, SPLITS[split], baseline

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from data.rooms import SPLITS, moving_batch, options_from
+from data.rooms import SPLITS, moving_batch
 
 SEED = SPLITS["validation"][0]
 
@@ -29,12 +29,3 @@ def test_the_piece_stands_where_it_did_in_the_middle_of_the_time(room):
     """Halfway along its path the piece is at its own place."""
     np.testing.assert_array_equal(room.on_piece[:, 1], room.on_piece_at_rest[:, 1])
     np.testing.assert_allclose(room.moving.depth_m[:, 1], room.at_rest.depth_m[:, 1], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"), [({"dens": 1.0}, "'dens'"), ({"fov_deg": 60.0}, "two numbers")]
-)
-def test_options_of_rooms_are_checked(changes, told):
-    """A misspelled option and one of another type are named."""
-    with pytest.raises(ValueError, match=told):
-        options_from(changes)

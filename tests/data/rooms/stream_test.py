@@ -86,6 +86,19 @@ def test_colors_change_in_all_views_and_nothing_else():
     np.testing.assert_array_equal(found.depth_m, clean.depth_m)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"recolor": 50.0}, "share in .0, 1., got 50"),
+        ({"photographic": -1.0}, "at least 0, got -1"),
+    ],
+)
+def test_shares_and_strengths_out_of_range_are_named(change, told):
+    """A percentage where a share is wanted would recolor every sample beyond recognition."""
+    with pytest.raises(ValueError, match=told):
+        source(images_per_step=4, **change)
+
+
 @pytest.mark.parametrize("change", [{"photographic": 1.0}, {"recolor": 1.0}])
 def test_every_sample_and_every_use_is_changed_in_its_own_way(monkeypatch, change):
     """Where all views are the same gray, two samples are taken differently, and each use anew."""
