@@ -21,10 +21,13 @@ def _body(foot_m, top_m):
     )  # fmt: skip
 
 
-def _kitchenware(made, paper, spread=(0.42, 0.2)) -> tuple[Part, ...]:
-    """Bottle, pot, mug, bowl, carton, board and a machine on top; made, paper: roles of them."""
+def _kitchenware(made, paper, spread=(0.42, 0.2), y=0.0) -> tuple[Part, ...]:
+    """Bottle, pot, mug, bowl, cartons, a board and a machine on top, around ``y`` of the depth.
+
+    made, paper: roles of the round and of the cornered things.
+    """
     far = {"spread": spread, "turn": 1.5}
-    on = (0, 0, 1)
+    on = (0, y, 1)
     return (
         cylinder(made, on, (0, 0, 0.14), (0, 0, 0), (0.036, 0.036, 0.14), chance=0.6, **far),
         cylinder(made, on, (0, 0, 0.11), (0, 0, 0), (0.085, 0.085, 0.11), chance=0.5, **far),
@@ -55,6 +58,11 @@ FITTED = {
          box(2, (-0.25, 0, 1), (0, 0, 0.002), (0, 0, 0), (0.3, 0.2, 0.002), chance=0.5),
          cylinder(2, (-0.25, -0.38, 1), (0, 0, 0.12), (0, 0, 0), (0.014, 0.014, 0.12), chance=0.5),
          *_kitchenware(3, 4)), 3.0),
+    # As people leave them: the wall behind is hardly seen.
+    "full_counter": Piece(WALL, (1.0, 0.5, 0.75), (2.6, 0.68, 0.96),
+        ("lacquer", "worktop", "metal", "ceramic", "cardboard", "books"),
+        (*_body(0.1, 0.04), box(1, (0, -0.5, 1), (0, 0.006, 0.1), (0.5, 0, 0), (0, 0.006, 0.1), chance=0.5),
+         *_kitchenware(3, 4, (0.45, 0.12), -0.22), *_kitchenware(3, 5, (0.45, 0.2), -0.1)), 2.0),
     "island": Piece(FREE, (1.0, 0.6, 0.82), (2.3, 1.1, 0.98),
         ("lacquer", "worktop", "metal", "ceramic", "cardboard"),
         (*_body(0.08, 0.04), *_handles(0.85, 0.3), *_kitchenware(3, 4, (0.36, 0.3))), 0.8),
@@ -82,6 +90,10 @@ FITTED = {
         (box(0, (0, 0, 0.5), (0, 0, 0), (0.5, 0.5, 0.5), (0, 0, 0)),
          *(box(1, (x, 0.5, 0), (0, 0.01, 0.06), (0.06, 0, 0), (0, 0.012, 0.008), chance=0.4) for x in (-0.25, 0.25))),
         3.0, (1.3, 1.6)),
+    "notes": Piece(HUNG, (0.5, 0.02, 0.3), (1.6, 0.03, 0.8), ("picture", "white", "cardboard", "lacquer"),
+        tuple(box(i % 4, (x, -0.5, z), (0, 0.006, 0), (0.03, 0, 0.12), (0.05, 0.004, 0.05), chance=0.7, spread=(0.03, 0))
+              for i, (x, z) in enumerate((x, z) for x in (-0.4, -0.2, 0, 0.2, 0.4) for z in (0.15, 0.5, 0.85))),
+        1.5, (1.0, 1.5)),
     "hood": Piece(HUNG, (0.55, 0.35, 0.6), (0.9, 0.5, 0.9), ("metal",),
         (box(0, (0, 0, 0), (0, 0, 0.05), (0.5, 0.5, 0), (0, 0, 0.05)),
          box(0, (0, -0.2, 0.55), (0, 0, 0), (0.2, 0.25, 0.45), (0, 0, 0))), 0.7, (1.5, 1.7)),
