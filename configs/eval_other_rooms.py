@@ -10,6 +10,7 @@ from configs import eval_defaults, eval_rooms
 # degrees, full light and level cameras.
 OTHER = {
     "hand_held": {"hand_held": 1.0},
+    "fitted": {"fitted": 1.0},
     "flats": {"multi_room": 1.0},
     "halls": {"room_min": 8.0, "room_max": 12.0},
     "telephoto": {"fov_deg": (35.0, 50.0)},
