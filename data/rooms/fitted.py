@@ -40,6 +40,22 @@ def _kitchenware(made, paper, spread=(0.42, 0.2), y=0.0) -> tuple[Part, ...]:
     )
 
 
+def _on_boards(count):
+    """Many small things side by side on two boards: of roles 1 to 4 and of four heights."""
+    return tuple(
+        {2: cylinder, 6: sphere}.get(i % 8, box)(
+            1 + i % 4,
+            ((i % count + 0.5) / count - 0.5, 0, i // count / 2),
+            (0, 0, 0.055 + 0.02 * (i * 5 % 4)),
+            (0.3 / count, 0.28, 0),
+            (0.01, 0, 0.045 + 0.02 * (i * 5 % 4)),
+            chance=0.8,
+            spread=(0.15 / count, 0.1),
+        )
+        for i in range(2 * count)
+    )
+
+
 def _handles(height, chance):
     """Three bars (role 2) along the front at a share of the height."""
     return tuple(
@@ -62,7 +78,7 @@ FITTED = {
     "full_counter": Piece(WALL, (1.0, 0.5, 0.75), (2.6, 0.68, 0.96),
         ("lacquer", "worktop", "metal", "ceramic", "cardboard", "books"),
         (*_body(0.1, 0.04), box(1, (0, -0.5, 1), (0, 0.006, 0.1), (0.5, 0, 0), (0, 0.006, 0.1), chance=0.5),
-         *_kitchenware(3, 4, (0.45, 0.12), -0.22), *_kitchenware(3, 5, (0.45, 0.2), -0.1)), 2.0),
+         *_kitchenware(3, 4, (0.45, 0.12), -0.22), *_kitchenware(3, 5, (0.45, 0.2), -0.1)), 3.0),
     "island": Piece(FREE, (1.0, 0.6, 0.82), (2.3, 1.1, 0.98),
         ("lacquer", "worktop", "metal", "ceramic", "cardboard"),
         (*_body(0.08, 0.04), *_handles(0.85, 0.3), *_kitchenware(3, 4, (0.36, 0.3))), 0.8),
@@ -93,7 +109,10 @@ FITTED = {
     "notes": Piece(HUNG, (0.5, 0.02, 0.3), (1.6, 0.03, 0.8), ("picture", "white", "cardboard", "lacquer"),
         tuple(box(i % 4, (x, -0.5, z), (0, 0.006, 0), (0.03, 0, 0.12), (0.05, 0.004, 0.05), chance=0.7, spread=(0.03, 0))
               for i, (x, z) in enumerate((x, z) for x in (-0.4, -0.2, 0, 0.2, 0.4) for z in (0.15, 0.5, 0.85))),
-        1.5, (1.0, 1.5)),
+        2.5, (1.0, 1.5)),
+    "full_shelf": Piece(HUNG, (0.7, 0.18, 0.45), (1.7, 0.3, 0.7), ("lacquer", "ceramic", "cardboard", "books", "picture"),
+        (*(box(0, (0, 0, z), (0, 0, -0.01), (0.5, 0.5, 0), (0, 0, 0.01)) for z in (0, 0.5)), *_on_boards(8)),
+        2.0, (1.1, 1.5)),
     "hood": Piece(HUNG, (0.55, 0.35, 0.6), (0.9, 0.5, 0.9), ("metal",),
         (box(0, (0, 0, 0), (0, 0, 0.05), (0.5, 0.5, 0), (0, 0, 0.05)),
          box(0, (0, -0.2, 0.55), (0, 0, 0), (0.2, 0.25, 0.45), (0, 0, 0))), 0.7, (1.5, 1.7)),
