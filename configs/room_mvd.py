@@ -4,10 +4,9 @@
 
 15 M parameters, 2 to 12 views, one path, no rendering yet; half of the walks with a camera in the
 hand, half of the rooms with fitted furniture, half in other colors, half as a cheap camera takes
-them. Made for hours of an
-idle CPU, a cycle at a time: the learning rate falls from its peak to zero over as many steps as
-these hours allow, and the next cycle starts from what this one left, with another seed of its data:
-with the same one it would see the same rooms in the same order once more.
+them. Made for hours of an idle CPU, a cycle at a time: the learning rate falls from its peak to
+zero over as many steps as these hours allow, and the next cycle starts from what this one left,
+with another seed of its data: with the same one it would see the same rooms in the same order.
 
     python train.py --config configs/room_mvd.py --workdir runs/room_mvd_next \\
         --config.init_from=runs/room_mvd --config.data.seed=1 \\
