@@ -1,7 +1,8 @@
 """Fitted furniture: kitchen counters with what stands on them, built-in cupboards, wall cabinets.
 
 Long, plain surfaces at the height of a hip: without them a network takes every large plain area
-low in a picture for a floor. Drawn only where ``Options.fitted`` asks for it.
+low in a picture for a floor. With them come tables that have chairs pushed under them. Drawn only
+where ``Options.fitted`` asks for it.
 """
 
 # ruff: noqa: E501
@@ -56,6 +57,45 @@ def _on_boards(count):
     )
 
 
+# A set of table and chairs is deeper than its table by so much.
+_CHAIRS_M = 0.8
+
+
+def _table(legs):
+    """Top (role 0) of a table in the middle of its set, and four legs or a column (role 1)."""
+    deep = -_CHAIRS_M / 2
+    corners = [(x, y) for x in (-1, 1) for y in (-1, 1)] if legs else [(0, 0)]
+    thick = 0.03 if legs else 0.07
+    return (
+        box(0, (0, 0, 1), (0, 0, -0.02), (0.5, 0.5, 0), (0, deep, 0.02)),
+        *(box(1, (0.5 * x, 0.5 * y, 0.5), (-0.06 * x, (deep - 0.06) * y, -0.02), (0, 0, 0.5), (thick, thick, -0.02))
+          for x, y in corners),
+    )  # fmt: skip
+
+
+def _chair(along, side):
+    """A chair (frame role 2, seat and back role 3), its seat under the table's edge.
+
+    along: place along the table as a share of its width; side: 1 or -1.
+    """
+    back, front = (along, 0.5 * side, 0), -0.4 * side
+    return (
+        box(3, back, (0, -0.22 * side, 0.45), (0, 0, 0), (0.21, 0.21, 0.025)),
+        box(3, back, (0, -0.03 * side, 0.73), (0, 0, 0), (0.19, 0.014, 0.16)),
+        *(box(2, back, (0.2 * x, -0.03 * side, 0.45), (0, 0, 0), (0.02, 0.02, 0.45)) for x in (-1, 1)),
+        *(box(2, back, (0.19 * x, front, 0.22), (0, 0, 0), (0.018, 0.018, 0.22)) for x in (-1, 1)),
+    )  # fmt: skip
+
+
+def _dining(roles, legs):
+    """A table with a chair on either side, two sheets of paper and a mug on it."""
+    sheet = {"spread": (0.35, 0.18), "turn": 1.5}
+    return Piece(FREE, (0.8, 1.45, 0.7), (2.1, 1.9, 0.78), roles,
+        (*_table(legs), *_chair(-0.2, 1), *_chair(0.22, -1),
+         *(box(4, (x, 0, 1), (0, 0, 0.002), (0, 0, 0), (0.105, 0.15, 0.002), chance=0.5, **sheet) for x in (-0.2, 0.2)),
+         cylinder(5, (0, 0, 1), (0, 0, 0.05), (0, 0, 0), (0.042, 0.042, 0.05), chance=0.7, **sheet)), 1.2)  # fmt: skip
+
+
 def _handles(height, chance):
     """Three bars (role 2) along the front at a share of the height."""
     return tuple(
@@ -107,7 +147,7 @@ FITTED = {
          *(box(1, (x, 0.5, 0), (0, 0.01, 0.06), (0.06, 0, 0), (0, 0.012, 0.008), chance=0.4) for x in (-0.25, 0.25))),
         3.0, (1.3, 1.6)),
     "notes": Piece(HUNG, (0.5, 0.02, 0.3), (1.6, 0.03, 0.8), ("picture", "white", "cardboard", "lacquer"),
-        tuple(box(i % 4, (x, -0.5, z), (0, 0.006, 0), (0.03, 0, 0.12), (0.05, 0.004, 0.05), chance=0.7, spread=(0.03, 0))
+        tuple(box(i % 4, (x, -0.5, z), (0, 0.006, 0), (0.03, 0, 0.12), (0.05, 0.004, 0.05), chance=0.45, spread=(0.03, 0))
               for i, (x, z) in enumerate((x, z) for x in (-0.4, -0.2, 0, 0.2, 0.4) for z in (0.15, 0.5, 0.85))),
         2.5, (1.0, 1.5)),
     "full_shelf": Piece(HUNG, (0.7, 0.18, 0.45), (1.7, 0.3, 0.7), ("lacquer", "ceramic", "cardboard", "books", "picture"),
@@ -116,4 +156,6 @@ FITTED = {
     "hood": Piece(HUNG, (0.55, 0.35, 0.6), (0.9, 0.5, 0.9), ("metal",),
         (box(0, (0, 0, 0), (0, 0, 0.05), (0.5, 0.5, 0), (0, 0, 0.05)),
          box(0, (0, -0.2, 0.55), (0, 0, 0), (0.2, 0.25, 0.45), (0, 0, 0))), 0.7, (1.5, 1.7)),
+    "dining": _dining(("wood", "wood", "wood", "fabric", "white", "ceramic"), legs=True),
+    "canteen": _dining(("lacquer", "metal", "wood", "wood", "picture", "ceramic"), legs=False),
 }  # fmt: skip

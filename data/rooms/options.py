@@ -14,7 +14,8 @@ class Options:
     multi_room: chance of two or three rooms. dark: factor on all light. density: pieces of
     furniture per square meter (bounds). fov_deg: horizontal field of view (bounds). hand_held:
     chance of a camera in a hand, tilted, rolled and lowered, instead of level at eye height.
-    fitted: chance of rooms with fitted furniture: counters, built-in cupboards, wall cabinets.
+    fitted: chance of rooms with fitted furniture (counters, built-in cupboards, wall cabinets) and
+    tables with chairs.
     """
 
     room_min: float = 3.0
