@@ -61,16 +61,12 @@ def _on_boards(count):
 _CHAIRS_M = 0.8
 
 
-def _table(legs):
-    """Top (role 0) of a table in the middle of its set, and four legs or a column (role 1)."""
-    deep = -_CHAIRS_M / 2
-    corners = [(x, y) for x in (-1, 1) for y in (-1, 1)] if legs else [(0, 0)]
-    thick = 0.03 if legs else 0.07
-    return (
-        box(0, (0, 0, 1), (0, 0, -0.02), (0.5, 0.5, 0), (0, deep, 0.02)),
-        *(box(1, (0.5 * x, 0.5 * y, 0.5), (-0.06 * x, (deep - 0.06) * y, -0.02), (0, 0, 0.5), (thick, thick, -0.02))
-          for x, y in corners),
-    )  # fmt: skip
+# What its top stands on (role 1): a leg below each corner, or one column.
+_LEGS = tuple(
+    box(1, (0.5 * x, 0.5 * y, 0.5), (-0.06 * x, (-_CHAIRS_M / 2 - 0.06) * y, -0.02), (0, 0, 0.5), (0.03, 0.03, -0.02))
+    for x in (-1, 1) for y in (-1, 1)
+)  # fmt: skip
+_COLUMN = (box(1, (0, 0, 0.5), (0, 0, -0.02), (0, 0, 0.5), (0.07, 0.07, -0.02)),)
 
 
 def _chair(along, side):
@@ -87,11 +83,11 @@ def _chair(along, side):
     )  # fmt: skip
 
 
-def _dining(roles, legs):
-    """A table with a chair on either side, two sheets of paper and a mug on it."""
+def _dining(roles, feet):
+    """A table (top role 0) with a chair on either side, two sheets of paper and a mug on it."""
     sheet = {"spread": (0.35, 0.18), "turn": 1.5}
     return Piece(FREE, (0.8, 1.45, 0.7), (2.1, 1.9, 0.78), roles,
-        (*_table(legs), *_chair(-0.2, 1), *_chair(0.22, -1),
+        (box(0, (0, 0, 1), (0, 0, -0.02), (0.5, 0.5, 0), (0, -_CHAIRS_M / 2, 0.02)), *feet, *_chair(-0.2, 1), *_chair(0.22, -1),
          *(box(4, (x, 0, 1), (0, 0, 0.002), (0, 0, 0), (0.105, 0.15, 0.002), chance=0.5, **sheet) for x in (-0.2, 0.2)),
          cylinder(5, (0, 0, 1), (0, 0, 0.05), (0, 0, 0), (0.042, 0.042, 0.05), chance=0.7, **sheet)), 1.2)  # fmt: skip
 
@@ -156,6 +152,6 @@ FITTED = {
     "hood": Piece(HUNG, (0.55, 0.35, 0.6), (0.9, 0.5, 0.9), ("metal",),
         (box(0, (0, 0, 0), (0, 0, 0.05), (0.5, 0.5, 0), (0, 0, 0.05)),
          box(0, (0, -0.2, 0.55), (0, 0, 0), (0.2, 0.25, 0.45), (0, 0, 0))), 0.7, (1.5, 1.7)),
-    "dining": _dining(("wood", "wood", "wood", "fabric", "white", "ceramic"), legs=True),
-    "canteen": _dining(("lacquer", "metal", "wood", "wood", "picture", "ceramic"), legs=False),
+    "dining": _dining(("wood", "wood", "wood", "fabric", "white", "ceramic"), _LEGS),
+    "canteen": _dining(("lacquer", "metal", "wood", "wood", "picture", "ceramic"), _COLUMN),
 }  # fmt: skip

@@ -198,7 +198,8 @@ def _lamp_parts(lamp, height):
 def _pack(matrix, shape, row, exists, casts):
     """Sort all parts into the fixed slots of their shapes; what does not fit is dropped.
 
-    That is the last part on the walls, in 2 of 6,144 rooms of fitted furniture, in no others.
+    That is the last part on the walls, in 2 of 6,144 rooms of fitted furniture, in none of as many
+    others.
     """
     chosen = []
     for code, slots in ((0, NUM_BOXES), (1, NUM_CYLINDERS), (2, NUM_SPHERES)):

@@ -276,7 +276,7 @@ def test_fitted_furniture_is_in_as_many_rooms_as_asked_for(fitted):
 
 
 def test_full_fitted_kitchens_fit_into_the_slots():
-    """The parts of the fullest rooms that training draws find a slot."""
+    """All parts of 256 rooms, as full as training draws any, find a slot."""
     options = rooms.options_from({"fitted": 1.0, "density": (1.1, 1.1)})
     make = jax.jit(jax.vmap(lambda seed: rooms.make_scene(seed, options).primitives.active))
     assert _has_free_slots(np.asarray(make(np.arange(256, dtype=np.uint32))))
