@@ -54,6 +54,11 @@ def _filled(fields: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return fields | dict.fromkeys(missing, AS_TRAINED)
 
 
+def _with_terms(fields: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """With the terms of the loss that only ``other``'s version knows: here they had no weight."""
+    return dict.fromkeys((name for name in other if name.startswith("loss.")), 0.0) | fields
+
+
 def _told(field: str, value: Any) -> Any:
     """A field's value as it is compared: data sets by name, since they may be moved in between."""
     if field.endswith("mixture"):
@@ -65,11 +70,13 @@ def changed_settings(saved: str, mine: str, sets: Sets = UNKNOWN) -> dict[str, t
     """Field -> (value in the checkpoint, value here), of two configurations as JSON.
 
     Fields that only one of them has are another version's, and stand for what was done without;
-    but a set to evaluate on may have or lack any, and sets may come and go. What a set is made of
-    is its field ``made_of``, compared where both sides say it.
+    but terms of the loss that one of them lacks have weight 0 there, and a set to evaluate on may
+    have or lack any field, and sets may come and go. What a set is made of is its field
+    ``made_of``, compared where both sides say it.
     """
     there, here = (_flat(json.loads(text)) for text in (saved, mine))
     there, here = _filled(there, here), _filled(here, there)
+    there, here = _with_terms(there, here), _with_terms(here, there)
     there, here = (
         fields | {f"eval.{name}.made_of": made for name, made in known.items()}
         for fields, known in zip((there, here), sets, strict=True)

@@ -55,6 +55,16 @@ def test_what_changes_the_numbers_must_be_allowed(fields):
     assert list(changes) == [name] and changes[name][0] == value
 
 
+def test_a_term_that_the_checkpoint_s_version_did_not_know_had_no_weight():
+    """Given one now it changes what is trained; without one nothing is told."""
+    older = json.loads(saved())
+    del older["loss"]["sh_color"]
+    older = json.dumps(older)
+    with pytest.raises(RunError, match="loss.sh_color: 0.0 before, 1.0 now"):
+        compare_settings(older, saved(**{"loss.sh_color": 1.0}), 7, allow_changes=False)
+    assert not compare_settings(older, saved(), 7, allow_changes=False)
+
+
 def test_what_only_says_how_a_run_is_computed_is_told_and_free():
     """Logging, chips and reading ahead; an unchanged config has no changes at all."""
     changes = compare_settings(
