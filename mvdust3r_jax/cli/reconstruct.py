@@ -136,7 +136,7 @@ def say_estimate(model: Model, views: int, args: argparse.Namespace, console: Co
     limit = None if args.memory is None else int(args.memory * _GIB)
     needed = memory.check(model.config, at_once, refs, height, width, limit)
     rate = machine.flops_per_second(model.config.dtype)
-    seconds = len(windows) * needed.seconds(rate)
+    seconds = len(windows) * (1 + args.mirrored) * needed.seconds(rate)
     told = f" in {len(windows)} windows of {at_once}" if len(windows) > 1 else ""
     console.say(
         f"{views} views of {height}x{width}{told}: about {needed}{' each' if told else ''}; the "
@@ -163,6 +163,7 @@ def run_network(sources, model: Model, args: argparse.Namespace, console: Consol
         model,
         reference=args.reference,
         num_refs=args.refs,
+        mirrored=args.mirrored,
         window=args.window,
         window_by=args.window_by,
         kept_in=args.keep_windows,

@@ -107,6 +107,7 @@ def _reconstruct(sources, model, args: argparse.Namespace, progress, focal_px=No
         model,
         reference=args.reference,
         num_refs=args.refs,
+        mirrored=args.mirrored,
         size=args.size,
         fit=args.fit,
         focal_px=focal_px,

@@ -112,6 +112,10 @@ def _middle_view(job: Job) -> Estimate:
     return job.posed(*job.predict(networks.predict_from_middle_view))
 
 
+def _with_mirror(job: Job) -> Estimate:
+    return job.posed(*job.predict(networks.predict_with_mirror))
+
+
 def _in_windows(job: Job) -> Estimate:
     return job.posed(job.predict(predict_in_windows, at_once=job.settings.at_once))
 
@@ -180,6 +184,7 @@ _TABLE = (
     Method("mvd", "one path, view 0 is the reference", _one_path),
     Method("mvd_auto", "one path, every view tried, the surest one's taken", _surest_view),
     Method("mvd_middle", "one path from the view that is most like all others", _middle_view),
+    Method("mvd_mirrored", "mvd_middle, its mean with that of the mirror images", _with_mirror),
     Method("mvd_windows", "one path of a few views at a time, joined", _in_windows),
     Method("mvdp", "several paths, the first one counts", _first_path, Needs.PATHS),
     Method(

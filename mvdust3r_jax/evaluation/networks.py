@@ -5,6 +5,7 @@ Pure functions of arrays, jitted by the caller; the first ``num_inputs`` views o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,12 +13,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mvdust3r_jax.evaluation.estimate import Estimate, principal_points
+from mvdust3r_jax.geometry.mirrored import mean_of_both
 from mvdust3r_jax.geometry.pointmaps import take_view
 from mvdust3r_jax.geometry.truth import known_depth, true_pointmaps
 from mvdust3r_jax.metrics.pointmaps import point_errors
 from mvdust3r_jax.models.config import ModelConfig
+from mvdust3r_jax.models.encoded import encode_views
 from mvdust3r_jax.models.mvdust3r import MVDust3r
-from mvdust3r_jax.models.reference_choice import from_middle_view, surest_path, surest_reference
+from mvdust3r_jax.models.reference_choice import (
+    from_middle_view,
+    from_view,
+    surest_path,
+    surest_reference,
+)
 from mvdust3r_jax.pairwise.alignment_start import Pairs, scene_graph
 from mvdust3r_jax.pairwise.global_alignment import global_alignment
 from mvdust3r_jax.pairwise.network import predict_pairs
@@ -72,6 +80,18 @@ def predict_from_middle_view(
 ) -> tuple[Prediction, Int[Array, "B"]]:
     """One path from the view that is most like all others, and which it is."""
     return from_middle_view(variables, batch.images[:, :num_inputs], config=config)
+
+
+def predict_with_mirror(
+    variables: dict, batch: Batch, *, config: ModelConfig, num_inputs: int
+) -> tuple[Prediction, Int[Array, "B"]]:
+    """`predict_from_middle_view`, and the mean with the answer to the mirror images."""
+    images = batch.images[:, :num_inputs]
+    seen, reference = from_middle_view(variables, images, config=config)
+    turned, config = images[..., ::-1, :], replace(config, gaussians=False)
+    tokens = encode_views(variables, turned, config)
+    in_mirror = from_view(variables, turned, tokens, reference, config=config)
+    return mean_of_both(seen, in_mirror), reference
 
 
 def predict_scene_pairs(

@@ -77,19 +77,33 @@ def middle_view(tokens: Float[Array, "*batch V N E"]) -> Int[Array, "*batch"]:
     return jnp.argmax(likeness(tokens.mean(axis=-2)).sum(axis=-1), axis=-1)
 
 
-def from_middle_view(
-    variables: dict, images: Float[Array, "B V H W 3"], *, config: ModelConfig, num_refs: int = 1
-) -> tuple[Prediction, Int[Array, "B"]]:
-    """The network's answer with the `middle_view` as its reference, and which that is.
+def from_view(
+    variables: dict,
+    images: Float[Array, "B V H W 3"],
+    tokens: Float[Array, "B V N E"],
+    reference: Int[Array, "B"],
+    *,
+    config: ModelConfig,
+    num_refs: int = 1,
+) -> Prediction:
+    """The network's answer with a reference of each sample's own; ``tokens`` by the encoder.
 
-    Costs what any pass costs. Further references are the first of the other views.
+    Further references are the first of the other views.
     """
-    tokens = encode_views(variables, images, config)
-    reference = middle_view(tokens)
     order, back = jax.vmap(lambda view: _view_first(images.shape[1], view))(reference)
     ordered = _rows(images, order), _rows(tokens, order)
     prediction = predict_encoded(variables, *ordered, config, num_refs=num_refs)
-    return jax.tree.map(lambda x: _rows(x, back), prediction), reference
+    return jax.tree.map(lambda x: _rows(x, back), prediction)
+
+
+def from_middle_view(
+    variables: dict, images: Float[Array, "B V H W 3"], *, config: ModelConfig, num_refs: int = 1
+) -> tuple[Prediction, Int[Array, "B"]]:
+    """`from_view` with the `middle_view`, and which that is. Costs what any pass costs."""
+    tokens = encode_views(variables, images, config)
+    reference = middle_view(tokens)
+    seen = from_view(variables, images, tokens, reference, config=config, num_refs=num_refs)
+    return seen, reference
 
 
 def _rows(x: Float[Array, "B n *rest"], index: Int[Array, "B *m"]) -> Float[Array, "B *m *rest"]:

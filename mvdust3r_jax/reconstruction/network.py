@@ -106,10 +106,10 @@ def compiled_program(model: Model, shape: tuple[int, int, int, int], num_refs: i
     facts = (model.config, num_refs)
     pixels, reference = Leaf(shape, "uint8"), Leaf((), "int32")
     given = abstract(model.variables), pixels, reference
-    return program("forward_arrays", facts, given, _flops(model, shape, num_refs))
+    return program("forward_arrays", facts, given, pass_flops(model, shape, num_refs))
 
 
-def _flops(model: Model, shape: tuple[int, int, int, int], num_refs: int) -> float:
+def pass_flops(model: Model, shape: tuple[int, int, int, int], num_refs: int) -> float:
     """Of one pass; what encodes or tries candidates takes about as many."""
     views, height, width = shape[:3]
     size = dict(views=views, num_refs=num_refs, height=height, width=width)
@@ -122,7 +122,7 @@ def features_of(
     """What the encoder alone says of each photograph, ``at_once`` of them at a time."""
     views, shape = len(pixels), (at_once, *pixels.shape[1:])
     given = abstract(model.variables), Leaf(shape, "uint8")
-    encode = program("view_features", (model.config,), given, _flops(model, shape, 1))
+    encode = program("view_features", (model.config,), given, pass_flops(model, shape, 1))
     found = []
     for start in range(0, views, at_once):
         # The last ones are filled up with photographs from the beginning.
@@ -135,7 +135,7 @@ def _middle_view(model: Model, shape, num_refs: int) -> Ask:
     """One pass; its reference is the photograph that is most like all others."""
     given = abstract(model.variables), Leaf(shape, "uint8")
     middle = program(
-        "middle_arrays", (model.config, num_refs), given, _flops(model, shape, num_refs)
+        "middle_arrays", (model.config, num_refs), given, pass_flops(model, shape, num_refs)
     )
 
     def ask(variables: dict, pixels: np.ndarray) -> Answer:
@@ -149,7 +149,7 @@ def _surest_path(model: Model, shape, num_refs: int) -> Ask:
     """One pass; candidates are the photographs that the network is given first."""
     given = abstract(model.variables), Leaf(shape, "uint8")
     surest = program(
-        "surest_arrays", (model.config, num_refs), given, _flops(model, shape, num_refs)
+        "surest_arrays", (model.config, num_refs), given, pass_flops(model, shape, num_refs)
     )
     candidates = network_order(shape[0])[:num_refs]
 
@@ -169,7 +169,7 @@ def _surest_view(model: Model, shape, memory_limit: int | None, advance) -> Ask:
     views, config = shape[0], model.config
     at_once = _candidates_at_once(config, shape, memory_limit)
     variables, pixels = abstract(model.variables), Leaf(shape, "uint8")
-    flops = _flops(model, shape, at_once)
+    flops = pass_flops(model, shape, at_once)
     encode = program("encode", (config,), (variables, pixels), flops)
     tokens = Leaf(
         (views, (shape[1] // config.patch) * (shape[2] // config.patch), config.enc_dim), "float32"

@@ -28,6 +28,7 @@ from mvdust3r_jax.models import window_plan
 from mvdust3r_jax.reconstruction import arguments, memory
 from mvdust3r_jax.reconstruction.arguments import Source
 from mvdust3r_jax.reconstruction.known_world import align_to_poses
+from mvdust3r_jax.reconstruction.mirror import asking_mirror_too
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.network import (
     DEFAULT_REFS,
@@ -56,6 +57,7 @@ def reconstruct(
     *,
     reference: Reference | None = None,
     num_refs: int = DEFAULT_REFS,
+    mirrored: bool = False,
     window: int | None = None,
     window_by: Literal["order", "likeness"] = "order",
     kept_in: str | os.PathLike | None = None,
@@ -85,6 +87,8 @@ def reconstruct(
         alike to the encoder, "likeness", where the order says nothing.
       kept_in: a folder in which windows' answers are kept, for a run that is begun again.
       num_refs: references of MV-DUSt3R+ (at most as many as there are views).
+      mirrored: ask the network of the mirror images, too, and take the mean: fewer errors for
+        twice the network's time.
       size: (height, width) for the network, one number for both; by default what it was trained
         at.
       fit: "crop" to that aspect or "pad" to it.
@@ -142,9 +146,12 @@ def reconstruct(
         poses = beside.submit(camera_programs, *pixels.shape[:3], lenses)
         shape = (at_once, *pixels.shape[1:])
         ask = asking(model, shape, num_refs, reference, memory_limit, advance)
+        if mirrored:
+            ask = asking_mirror_too(ask, model, shape, num_refs)
         clock.begin("network")
         if at_once < views:
-            told = dict(kept_in=kept_in, facts=(model.config, num_refs, reference))
+            facts = (model.config, num_refs, reference, *(["mirrored"] if mirrored else []))
+            told = dict(kept_in=kept_in, facts=facts)
             if window_by == "likeness":
                 features = features_of(model, pixels, at_once)
                 windows = window_plan.by_likeness(features, at_once, begin)

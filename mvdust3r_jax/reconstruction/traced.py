@@ -6,6 +6,7 @@ photographs. The network itself sees them in the order that spreads its referenc
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from mvdust3r_jax.cameras import from_pointmaps
 from mvdust3r_jax.cameras.focals import own_focals
 from mvdust3r_jax.geometry.align import robust_similarity
+from mvdust3r_jax.geometry.mirrored import mean_of_both
 from mvdust3r_jax.geometry.pointmaps import mean_distance
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.models.encoded import encode_views
@@ -92,6 +94,22 @@ def middle_arrays(
     pred = _rendered_scales(pred, config.max_scale)
     named = arrays_of(jax.tree.map(lambda x: x[0][back], pred))
     return named | {"reference": order[reference[0]]}
+
+
+def mirrored_arrays(
+    config: ModelConfig,
+    num_refs: int,
+    variables: dict,
+    pixels: UInt8[Array, "V H W 3"],
+    reference: Int[Array, ""],
+    points: Float[Array, "V H W 3"],
+    confidence: Float[Array, "V H W"],
+) -> dict[str, Array]:
+    """``points`` and ``confidence`` of the mean of these and of `forward` on the mirror images."""
+    config = replace(config, gaussians=False)
+    found = forward(config, num_refs, variables, pixels[:, :, ::-1], reference)
+    seen, found = jax.tree.map(lambda x: x[None], (Prediction(points, confidence), found))
+    return jax.tree.map(lambda x: x[0], arrays_of(mean_of_both(seen, found)))
 
 
 def encode(config: ModelConfig, variables: dict, pixels: Array) -> dict[str, Array]:
@@ -193,6 +211,7 @@ PROGRAMS = {
         forward_arrays,
         surest_arrays,
         middle_arrays,
+        mirrored_arrays,
         encode,
         view_features,
         surest_of_group_arrays,

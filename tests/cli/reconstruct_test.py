@@ -107,7 +107,7 @@ def test_every_flag_reaches_the_library(place, tmp_path, monkeypatch):
     ]
     (tmp_path / "c.json").write_text(json.dumps({"frames": frames}))
     flags = "--reference 2 --refs 3 --window 3 --window-by likeness --size 24x32 --fit pad"
-    flags += " --focal 500 --use poses --memory 3 --out"
+    flags += " --mirrored --focal 500 --use poses --memory 3 --out"
     paths = ["--masks", tmp_path / "masks", "--cameras", tmp_path / "c.json"]
     paths += ["--keep-windows", tmp_path / "kept"]
     assert run(place, *photos, *paths, *flags.split(), tmp_path / "o") == cli.EXIT_INTERRUPTED
@@ -116,6 +116,7 @@ def test_every_flag_reaches_the_library(place, tmp_path, monkeypatch):
     assert asked == {
         "reference": 2,
         "num_refs": 3,
+        "mirrored": True,
         "window": 3,
         "window_by": "likeness",
         "kept_in": tmp_path / "kept",

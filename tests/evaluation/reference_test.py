@@ -57,7 +57,7 @@ def test_the_truth_seen_from_another_view_scores_as_the_truth(batch):
     paths = jax.device_put(three.replace(points=points, confidence=confidence))
     settings = Settings(VIEWS, 3, VIEWS, "complete", 0, 0, 1, 1.0)
     devices, network = Devices(1), Network(VARIANTS["tiny"], {})
-    for name in ("mvd_auto", "mvd_middle", "mvdp_auto", "mvdp_best"):
+    for name in ("mvd_auto", "mvd_middle", "mvd_mirrored", "mvdp_auto", "mvdp_best"):
         estimate = METHODS[name].estimate(Oracle(devices, batch, settings, network, paths=paths))
         numbers, (cloud, truth, _) = compiled_scores.score_and_clouds(estimate, batch)
         assert numbers["nd"] < 1e-5 and numbers["focal_error"] < 1e-4, name

@@ -74,6 +74,22 @@ def test_windows_are_one_scene_in_the_frame_of_the_reference(model, window_by, r
     assert np.isfinite(scene.points).all() and (np.abs(scene.points).max(axis=(1, 2, 3)) > 0).all()
 
 
+@pytest.mark.parametrize("window", [None, 3])
+def test_asked_of_the_mirror_too_the_answer_is_a_mirror_s(model, window):
+    """Mirrored photographs give the mirrored scene, up to its scale; asked once they do not."""
+    images = photographs(5)
+    given = dict(reference="first", window=window)
+    turned = [image[:, ::-1] for image in images]
+
+    def apart(**options):
+        seen, image = (reconstruct(x, model, **given, **options).points for x in (images, turned))
+        image = image[:, :, ::-1] * np.float32([-1, 1, 1])
+        image = image * np.abs(seen).mean() / np.abs(image).mean()
+        return np.abs(image - seen).mean() / np.abs(seen).mean()
+
+    assert apart(mirrored=True) < 1e-3 < apart()
+
+
 def test_a_misspelled_way_of_windows_is_refused(model):
     """Before anything is read."""
     with pytest.raises(ValueError, match="'order' or 'likeness', got 'likenes'"):

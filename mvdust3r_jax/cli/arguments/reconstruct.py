@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", "-o", required=True, type=values.local_path, metavar="DIR", help="for results"
     )
     shared.add_photo_arguments(parser)
-    shared.add_reference_argument(shared.add_model_arguments(parser))
+    shared.add_asking_arguments(shared.add_model_arguments(parser))
     known = parser.add_argument_group("what is known")
     known.add_argument(
         "--focal",

@@ -47,8 +47,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> Parser:
     return group
 
 
-def add_reference_argument(group: Parser) -> None:
-    """Where the world is, for who reconstructs."""
+def add_asking_arguments(group: Parser) -> None:
+    """From where, and how often, the network is asked, for who reconstructs."""
     group.add_argument(
         "--reference",
         type=values.reference,
@@ -56,6 +56,12 @@ def add_reference_argument(group: Parser) -> None:
         help="whose camera is the world: the photograph that the network is surest of, the one "
         "most like all others, the first, or the N-th from 0 (default: auto where it costs little, "
         "as with MV-DUSt3R+, else middle, of two the first)",
+    )
+    group.add_argument(
+        "--mirrored",
+        action="store_true",
+        help="ask the network of the mirror images, too, and take the mean: fewer errors for twice "
+        "its time",
     )
 
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
     parser.add_argument("inputs", nargs="*", metavar="DIR|IMAGES", help="results, or photographs")
     shared.add_photo_arguments(parser)
-    shared.add_reference_argument(shared.add_model_arguments(parser))
+    shared.add_asking_arguments(shared.add_model_arguments(parser))
     page = parser.add_argument_group("page")
     page.add_argument(
         "--port", type=values.port, default=8080, help="or the next free one (default: 8080)"
