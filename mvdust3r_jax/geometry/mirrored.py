@@ -15,8 +15,9 @@ from mvdust3r_jax.types import Prediction
 def mean_of_both(seen: Prediction, in_mirror: Prediction) -> Prediction:
     """Mean points at the scale of ``seen``, geometric means of the confidences; its Gaussians.
 
-    in_mirror: to images that were turned left for right, from the same reference, pixels and frame
-    as the network gave them. Where its point is not finite, that of ``seen`` stays.
+    Both are ``[*batch, V, H, W, ...]``, in the camera frame of one reference view: ``in_mirror`` of
+    the views turned left for right, with pixels and x as the network gave them. Where one of the
+    two points is not finite, that of ``seen`` stays.
     """
     x, y_z = in_mirror.points[..., ::-1, :1], in_mirror.points[..., ::-1, 1:]
     points, confidence = jnp.concatenate([-x, y_z], axis=-1), in_mirror.confidence[..., ::-1]

@@ -108,8 +108,7 @@ def mirrored_arrays(
     """``points`` and ``confidence`` of the mean of these and of `forward` on the mirror images."""
     config = replace(config, gaussians=False)
     found = forward(config, num_refs, variables, pixels[:, :, ::-1], reference)
-    seen, found = jax.tree.map(lambda x: x[None], (Prediction(points, confidence), found))
-    return jax.tree.map(lambda x: x[0], arrays_of(mean_of_both(seen, found)))
+    return arrays_of(mean_of_both(Prediction(points, confidence), found))
 
 
 def encode(config: ModelConfig, variables: dict, pixels: Array) -> dict[str, Array]:
