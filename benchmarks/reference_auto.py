@@ -48,7 +48,7 @@ COMPARED = ("middle", "surest of 4")
 
 def of_group(
     config: ModelConfig, variables: dict, batch: Batch, tokens: Array, start: Int[Array, ""]
-) -> tuple[Float[Array, "R"], Float[Array, "R"]]:
+) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     """ND and score of the paths of ``AT_ONCE`` views from ``start`` on; a batch of one room."""
     order = (jnp.arange(batch.images.shape[1]) + start) % batch.images.shape[1]
     turned = jax.tree.map(lambda x: x[:, order], batch)
@@ -60,7 +60,9 @@ def of_group(
     return point_errors(paths.points, truth, valid).nd[0], path_scores(paths.confidence)[0]
 
 
-def errors(nd: Float[np.ndarray, "V"], scores: Float[np.ndarray, "V"], middle: int) -> list[float]:
+def errors(
+    nd: Float[np.ndarray, " V"], scores: Float[np.ndarray, " V"], middle: int
+) -> list[float]:
     """`ERRORS` of one room."""
     surest_of_first, surest = int(np.argmax(scores[:AT_ONCE])), int(np.argmax(scores))
     chosen = nd[0], nd.mean(), nd[middle], nd[surest_of_first], nd[surest], nd.min()

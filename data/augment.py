@@ -87,11 +87,11 @@ class Window:
         result[:2, 2] = (result[:2, 2] - [self.left, self.top]) / steps
         return result.astype(np.float32)
 
-    def rows(self) -> Float[np.ndarray, "H"]:
+    def rows(self) -> Float[np.ndarray, " H"]:
         """Source row of every output row."""
         return self.top + self.step_y * np.arange(self.size[0])
 
-    def columns(self) -> Float[np.ndarray, "W"]:
+    def columns(self) -> Float[np.ndarray, " W"]:
         """Source column of every output column."""
         return self.left + self.step_x * np.arange(self.size[1])
 

@@ -90,7 +90,7 @@ def choose_inputs(
     return taken
 
 
-def _joins(overlaps: Float[np.ndarray, "k"], rule: Rule) -> bool:
+def _joins(overlaps: Float[np.ndarray, " k"], rule: Rule) -> bool:
     """The [lo, hi] rule against the frames already taken."""
     if not len(overlaps):
         return True

@@ -20,7 +20,7 @@ LESS_CONTRAST, MORE_CONTRAST = 0.7, 0.4
 SHIFT = 0.1  # of the mean, in shares of white
 
 
-def _turned(angle: Float[Array, "B"]) -> Float[Array, "B 3 3"]:
+def _turned(angle: Float[Array, " B"]) -> Float[Array, "B 3 3"]:
     """Rotations of RGB about gray."""
     gray = np.full(3, 1 / math.sqrt(3), np.float32)
     cross = np.cross(np.eye(3, dtype=np.float32), gray)
@@ -40,7 +40,7 @@ def recolored(
     batch = images_01.shape[0]
     keys = iter(jax.random.split(key, 6))
 
-    def between(low: float, high: float) -> Float[Array, "B"]:
+    def between(low: float, high: float) -> Float[Array, " B"]:
         return jax.random.uniform(next(keys), (batch,), minval=low, maxval=high)
 
     turned = _turned(between(-math.pi, math.pi))

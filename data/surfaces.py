@@ -83,7 +83,7 @@ class _Surroundings:
         _, columns, layers = self._shape
         return (cells[..., 0] * columns + cells[..., 1]) * layers + cells[..., 2]
 
-    def states(self, cells: Int[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "n"]:
+    def states(self, cells: Int[np.ndarray, "n 3"]) -> UInt8[np.ndarray, " n"]:
         """The states of some cells."""
         if self._states is None:
             return np.full(len(cells), _UNSURE, np.uint8)
@@ -109,7 +109,7 @@ class Surfaces:
     def __len__(self) -> int:
         return len(self.points)
 
-    def covered(self, a: int, b: int) -> Bool[np.ndarray, "n"]:
+    def covered(self, a: int, b: int) -> Bool[np.ndarray, " n"]:
         """Which of a's points have a neighbor in b."""
         return np.unpackbits(self._packed(a, b), count=len(self.points[a])).astype(bool)
 

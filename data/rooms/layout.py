@@ -41,7 +41,7 @@ class Plan:
 
     size: Float[Array, "3"]
     rooms: Float[Array, "R 4"]
-    room_active: Bool[Array, "R"]
+    room_active: Bool[Array, " R"]
     door: Float[Array, "2 2"]
     wall_x: Float[Array, ""]
     wall_y: Float[Array, ""]
@@ -52,12 +52,12 @@ class Plan:
 class Placed:
     """Furniture pieces: class, size (W, D, H), base center, turn about z, footprint."""
 
-    kind: Int[Array, "F"]
+    kind: Int[Array, " F"]
     size: Float[Array, "F 3"]
     base: Float[Array, "F 3"]
-    turn: Float[Array, "F"]
+    turn: Float[Array, " F"]
     rect: Float[Array, "F 4"]
-    active: Bool[Array, "F"]
+    active: Bool[Array, " F"]
 
 
 def make_plan(draws: Draws, options: Options) -> Plan:
@@ -118,7 +118,7 @@ def _divider(at, start, end, door, height, along_x):
 
 def structure(
     draws: Draws, plan: Plan
-) -> tuple[Float[Array, "S 6"], Bool[Array, "S"], Float[Array, "4"]]:
+) -> tuple[Float[Array, "S 6"], Bool[Array, " S"], Float[Array, "4"]]:
     """Structural boxes (center, half size), which exist, and the corner block's rectangle."""
     x, y, h = plan.size
     boxes = _divider(plan.wall_x, 0.0, y, plan.door[0], h, False)

@@ -43,10 +43,10 @@ class MovingBatch:
     moving: Batch
     on_piece_at_rest: Bool[Array, "B V H W"]
     on_piece: Bool[Array, "B V H W"]
-    path_m: Float[Array, "B"]
+    path_m: Float[Array, " B"]
 
 
-def piece_of_primitive(scene: Scene) -> Int[Array, "N"]:
+def piece_of_primitive(scene: Scene) -> Int[Array, " N"]:
     """The floor piece that a primitive is part of, -1 for the shell, lamps and hung pieces."""
     piece = (scene.material_of - FIXED_ROWS) // catalog.MAX_ROLES
     on_floor = (scene.material_of >= FIXED_ROWS) & (piece < FLOOR_SLOTS)
@@ -133,7 +133,7 @@ def _sample(seed, num_inputs, height, width, path_m, options):
 @partial(jax.jit, static_argnames=("num_inputs", "height", "width", "options"))
 @exact_products
 def moving_batch(
-    seeds: Integer[AnyArray, "B"],
+    seeds: Integer[AnyArray, " B"],
     num_inputs: int,
     height: int,
     width: int,

@@ -34,8 +34,8 @@ class Primitives:
 
     world_from_local: Float[Array, "N 3 4"]
     local_from_world: Float[Array, "N 3 4"]
-    active: Bool[Array, "N"]
-    casts: Bool[Array, "N"]
+    active: Bool[Array, " N"]
+    casts: Bool[Array, " N"]
 
 
 def guard(x: Array) -> Array:
@@ -147,7 +147,7 @@ def shell_exit(
     return ((wall - origins[:, None]) / dirs).min(axis=-1)
 
 
-def distance(prims: Primitives, points: Float[Array, "M 3"]) -> Float[Array, "M"]:
+def distance(prims: Primitives, points: Float[Array, "M 3"]) -> Float[Array, " M"]:
     """Lower bound of the distance to the nearest active primitive's bounding box; 0 inside.
 
     Half axes are orthogonal, so the distance to the bounding box is exact; for cylinders and

@@ -49,7 +49,7 @@ def _sample(seed, baseline, num_inputs, num_targets, height, width, options):
 )
 @exact_products
 def sample_batch(
-    seeds: Integer[AnyArray, "B"],
+    seeds: Integer[AnyArray, " B"],
     num_inputs: int,
     num_targets: int,
     height: int,

@@ -59,11 +59,11 @@ class Scene:
     """
 
     primitives: Primitives
-    material_of: Int[Array, "N"]
+    material_of: Int[Array, " N"]
     materials: Float[Array, "rows M"]
     size: Float[Array, "3"]
     rooms: Float[Array, "R 4"]
-    room_active: Bool[Array, "R"]
+    room_active: Bool[Array, " R"]
     furniture: Float[Array, "F 4"]
     light_position: Float[Array, "L 3"]
     light_color: Float[Array, "L 3"]

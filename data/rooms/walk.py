@@ -27,7 +27,7 @@ PROBES = 6
 
 def clearance(
     scene: Scene, points: Float[Array, "M 3"], over: bool | Bool[Array, ""] = False
-) -> Float[Array, "M"]:
+) -> Float[Array, " M"]:
     """Distance in meters to the nearest surface (a lower bound), negative outside the shell.
 
     over: whether a camera may be held over furniture. Otherwise its floor area counts as well:

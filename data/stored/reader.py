@@ -123,7 +123,7 @@ class TrajectorySet:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def eligible(self, num_inputs: int, num_targets: int) -> Int[np.ndarray, "m"]:
+    def eligible(self, num_inputs: int, num_targets: int) -> Int[np.ndarray, " m"]:
         """Trajectories of at least this many inputs, whose first ones cover enough targets."""
         if num_inputs > self.inputs.shape[1]:
             return np.zeros(0, np.int64)
@@ -139,7 +139,7 @@ class TrajectorySet:
         num_inputs: int,
         num_targets: int,
         rng: np.random.Generator | None = None,
-    ) -> Int[np.ndarray, "S"]:
+    ) -> Int[np.ndarray, " S"]:
         """Record numbers: the first inputs in stored order, then targets that these cover.
 
         rng: draws the targets among those that qualify; without one the first are taken.
@@ -149,7 +149,7 @@ class TrajectorySet:
             targets = rng.permutation(targets)
         return np.concatenate([self.inputs[trajectory, :num_inputs], targets[:num_targets]])
 
-    def read(self, records: Sequence[int] | Int[np.ndarray, "S"]) -> list[dict]:
+    def read(self, records: Sequence[int] | Int[np.ndarray, " S"]) -> list[dict]:
         """Encoded frames; ``CorruptRecord`` for whatever the reader trips over."""
         try:
             return self._frames.__getitems__([int(record) for record in records])

@@ -44,11 +44,11 @@ class OwnFocals:
     length. usable: whether there is an own focal length. own: whether it is to be believed.
     """
 
-    factor: Float[Array, "V"]
+    factor: Float[Array, " V"]
     ref_from_cam: Float[Array, "V 4 4"]
-    left: Float[Array, "V"]
-    usable: Bool[Array, "V"]
-    own: Bool[Array, "V"]
+    left: Float[Array, " V"]
+    usable: Bool[Array, " V"]
+    own: Bool[Array, " V"]
 
 
 def _normal_equations(rotation, translation, points, rays, weights):
@@ -97,7 +97,7 @@ def _refined(rotation, translation, points, rays, weights, width):
     return rotation, translation, log_stretch
 
 
-def _drawn(weights: Float[Array, "n"]) -> Array:
+def _drawn(weights: Float[Array, " n"]) -> Array:
     cumulative = jnp.cumsum(weights)
     wanted = (jnp.arange(_DRAWN) + 0.5) / _DRAWN * cumulative[-1]
     return jnp.minimum(jnp.searchsorted(cumulative, wanted), weights.shape[0] - 1)

@@ -140,14 +140,14 @@ def confident_focal(
     return focal_from_pointmap(points, mask, principal_px=principal_px)
 
 
-def _drawn_indices(weights: Float[Array, "n"], count: int) -> Int[Array, "count"]:
+def _drawn_indices(weights: Float[Array, " n"], count: int) -> Int[Array, " count"]:
     """Indices drawn in proportion to the weights, evenly along the array (systematic sampling)."""
     cumulative = jnp.cumsum(weights)
     wanted = (jnp.arange(count) + 0.5) / count * cumulative[-1]
     return jnp.minimum(jnp.searchsorted(cumulative, wanted), weights.shape[0] - 1)
 
 
-def _robust_width(distances: Float[Array, "n"]) -> Float[Array, ""]:
+def _robust_width(distances: Float[Array, " n"]) -> Float[Array, ""]:
     """Width of the robust loss from a low quantile of the squared distances (scaled points)."""
     low = jnp.sqrt(jnp.sort(distances)[int(_WIDTH_QUANTILE * distances.shape[0])])
     sigma = low / math.sqrt(-2 * math.log(1 - _WIDTH_QUANTILE))
@@ -159,8 +159,8 @@ def _refined(
     translation: Float[Array, "3"],
     points: Float[Array, "n 3"],
     rays: Float[Array, "n 2"],
-    drawn: Int[Array, "k"] | slice,
-    weights: Float[Array, "n"],
+    drawn: Int[Array, " k"] | slice,
+    weights: Float[Array, " n"],
     steps: int,
 ) -> tuple[Float[Array, "3 3"], Float[Array, "3"]]:
     """Refinement with a loss as wide as the drawn points' distances from their rays ask for."""
@@ -204,7 +204,7 @@ def _best_of_hypotheses(
 def _pose_of_camera(
     points: Float[Array, "n 3"],
     pixels: Float[Array, "n 2"],
-    weights: Float[Array, "n"],
+    weights: Float[Array, " n"],
     focal_px: Float[Array, ""],
     threshold_px: float,
 ) -> tuple[Float[Array, "3 3"], Float[Array, "3"], Float[Array, ""]]:
@@ -281,9 +281,9 @@ def cameras_from_pointmaps(
     points: Float[Array, "B V H W 3"],
     confidence: Float[Array, "B V H W"],
     *,
-    reference: Int[Array, "B"],
+    reference: Int[Array, " B"],
     principal_px: Float[Array, "B V 2"] | None = None,
-) -> tuple[Float[Array, "B"], PoseEstimate]:
+) -> tuple[Float[Array, " B"], PoseEstimate]:
     """Focal length (pixels) by the reference view's pointmap, then every view's pose with it.
 
     reference: the view in whose frame a sample's points are, and from which alone a focal length

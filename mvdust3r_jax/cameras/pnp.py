@@ -174,7 +174,7 @@ def squared_errors(
     points: Float[Array, "n 3"],
     pixels: Float[Array, "n 2"],
     focal_px: Float[Array, ""],
-) -> Float[Array, "n"]:
+) -> Float[Array, " n"]:
     """Squared reprojection errors in pixels; infinite behind the camera and for undefined poses."""
     x, y, z = _seen(rotation, translation, points)
     scale = focal_px / jnp.maximum(z, MIN_DEPTH)
@@ -187,7 +187,7 @@ def squared_distances(
     translation: Float[Array, "3"],
     points: Float[Array, "n 3"],
     rays: Float[Array, "n 2"],
-) -> Float[Array, "n"]:
+) -> Float[Array, " n"]:
     """Squared distances of points from their pixels' rays, at the points' depth; infinite behind.
 
     In a pointmap the pixels are exact and the points are not. These distances are linear in the
@@ -198,7 +198,7 @@ def squared_distances(
     return jnp.where((z > MIN_DEPTH) & jnp.isfinite(distance), distance, jnp.inf)
 
 
-def log_score(errors: Float[Array, "n"], width_px: float) -> Float[Array, ""]:
+def log_score(errors: Float[Array, " n"], width_px: float) -> Float[Array, ""]:
     """Mean of ``log(1 + error / width^2)``: lower is better, at any level of noise.
 
     Outliers add a bounded amount, as with a truncated loss; unlike that one it still tells good
@@ -212,7 +212,7 @@ def _normal_equations(
     translation: Float[Array, "3"],
     points: Float[Array, "n 3"],
     rays: Float[Array, "n 2"],
-    weights: Float[Array, "n"],
+    weights: Float[Array, " n"],
 ) -> tuple[Float[Array, "6 6"], Float[Array, "6"]]:
     """``J^T W J`` and ``J^T W r`` of ray distances, for a left perturbation (axis-angle, shift)."""
     x, y, z = _seen(rotation, translation, points)
@@ -226,8 +226,8 @@ def _normal_equations(
 
 
 def _robust_cost(
-    distances: Float[Array, "n"], weights: Float[Array, "n"], width: Float[Array, ""]
-) -> tuple[Float[Array, ""], Float[Array, "n"]]:
+    distances: Float[Array, " n"], weights: Float[Array, " n"], width: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, " n"]]:
     """Geman and McClure's loss and the weights of its reweighted least squares."""
     ratio = distances / width**2
     inside = jnp.isfinite(ratio)
@@ -237,7 +237,7 @@ def _robust_cost(
     return jnp.sum(weights * loss), reweighted
 
 
-def solve_positive(matrix: Float[Array, "n n"], vector: Float[Array, "n"]) -> Float[Array, "n"]:
+def solve_positive(matrix: Float[Array, "n n"], vector: Float[Array, " n"]) -> Float[Array, " n"]:
     """Solves a positive definite system by elimination without pivoting, in one small loop.
 
     Under ``vmap`` LAPACK's solver compiles to thirty kernels around its calls; this is two.
@@ -259,7 +259,7 @@ def refine(
     translation: Float[Array, "3"],
     points: Float[Array, "n 3"],
     rays: Float[Array, "n 2"],
-    weights: Float[Array, "n"],
+    weights: Float[Array, " n"],
     width: Float[Array, ""],
     steps: int,
 ) -> tuple[Float[Array, "3 3"], Float[Array, "3"]]:

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mvdust3r_jax.storage.results import (
-    check_names,
-    files_of,
-    is_results_folder,
-    is_stage,
-    settle,
-)
+from mvdust3r_jax.storage.results import check_names, files_of, is_results_folder, settle
+from mvdust3r_jax.storage.swap import is_stage
 
 # What file managers leave in any folder that was looked at.
 _OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")

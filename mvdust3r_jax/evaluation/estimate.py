@@ -28,8 +28,8 @@ class Estimate:
     points: Float[Array, "B V H W 3"]
     confidence: Float[Array, "B V H W"]
     gaussians: Gaussians | None
-    reference: Int[Array, "B"]
-    focal_px: Float[Array, "B"]
+    reference: Int[Array, " B"]
+    focal_px: Float[Array, " B"]
     ref_from_cam: Float[Array, "B V 4 4"]
     pose_ok: Bool[Array, "B V"]
 
@@ -43,13 +43,13 @@ class Truth:
     ref_from_cam: Float[Array, "B S 4 4"]
 
 
-def first_view(batch: Batch) -> Int[Array, "B"]:
+def first_view(batch: Batch) -> Int[Array, " B"]:
     """View 0 of every sample: the reference of methods that do not choose one."""
     return jnp.zeros(len(batch.images), jnp.int32)
 
 
 @exact_products
-def ground_truth(batch: Batch, num_inputs: int, reference: Int[Array, "B"]) -> Truth:
+def ground_truth(batch: Batch, num_inputs: int, reference: Int[Array, " B"]) -> Truth:
     """Pointmaps of the input views and all cameras, seen from the reference view."""
     ref_from_world = invert_rigid(take_view(batch.world_from_cam, reference))
     ref_from_cam = jnp.einsum("bij,bsjk->bsik", ref_from_world, batch.world_from_cam)
@@ -66,7 +66,7 @@ def principal_points(batch: Batch, num_inputs: int) -> Float[Array, "B V 2"]:
     return batch.intrinsics[:, :num_inputs, :2, 2]
 
 
-def add_poses(prediction: Prediction, batch: Batch, reference: Int[Array, "B"]) -> Estimate:
+def add_poses(prediction: Prediction, batch: Batch, reference: Int[Array, " B"]) -> Estimate:
     """Focal length from the reference view's pointmap, then the pose of every view.
 
     Of the batch's cameras only the principal points are used.

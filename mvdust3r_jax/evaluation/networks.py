@@ -49,7 +49,7 @@ def predict_all_paths(
     return MVDust3r(config).apply(variables, images, num_refs=num_refs, all_paths=True)
 
 
-def best_path(prediction: Prediction, batch: Batch) -> tuple[Prediction, Int[Array, "B"]]:
+def best_path(prediction: Prediction, batch: Batch) -> tuple[Prediction, Int[Array, " B"]]:
     """The path whose pointmaps come nearest to the truth (chosen knowing it), and its reference."""
     num_refs, num_inputs = prediction.points.shape[1:3]
     truth = true_pointmaps(batch, num_refs)[:, :, :num_inputs]
@@ -60,7 +60,7 @@ def best_path(prediction: Prediction, batch: Batch) -> tuple[Prediction, Int[Arr
     return jax.tree.map(lambda x: take_view(x, best), prediction), best
 
 
-def surest(prediction: Prediction, batch: Batch) -> tuple[Prediction, Int[Array, "B"]]:
+def surest(prediction: Prediction, batch: Batch) -> tuple[Prediction, Int[Array, " B"]]:
     """The path of the largest mean log confidence, and its reference; no truth is looked at."""
     del batch
     choice = surest_path(prediction)
@@ -69,7 +69,7 @@ def surest(prediction: Prediction, batch: Batch) -> tuple[Prediction, Int[Array,
 
 def predict_from_surest_view(
     variables: dict, batch: Batch, *, config: ModelConfig, num_inputs: int
-) -> tuple[Prediction, Int[Array, "B"]]:
+) -> tuple[Prediction, Int[Array, " B"]]:
     """Every view tried as the only reference; the surest one's prediction, and which it is."""
     choice = surest_reference(variables, batch.images[:, :num_inputs], config=config)
     return choice.prediction, choice.reference
@@ -77,14 +77,14 @@ def predict_from_surest_view(
 
 def predict_from_middle_view(
     variables: dict, batch: Batch, *, config: ModelConfig, num_inputs: int
-) -> tuple[Prediction, Int[Array, "B"]]:
+) -> tuple[Prediction, Int[Array, " B"]]:
     """One path from the view that is most like all others, and which it is."""
     return from_middle_view(variables, batch.images[:, :num_inputs], config=config)
 
 
 def predict_with_mirror(
     variables: dict, batch: Batch, *, config: ModelConfig, num_inputs: int
-) -> tuple[Prediction, Int[Array, "B"]]:
+) -> tuple[Prediction, Int[Array, " B"]]:
     """`predict_from_middle_view`, and the mean with the answer to the mirror images."""
     images = batch.images[:, :num_inputs]
     seen, reference = from_middle_view(variables, images, config=config)

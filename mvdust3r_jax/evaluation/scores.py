@@ -30,7 +30,7 @@ from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
 from mvdust3r_jax.types import Batch, Prediction, images_01_from
 
-Numbers = dict[str, Float[Array, "B"]]
+Numbers = dict[str, Float[Array, " B"]]
 # The relative error of a focal length counts at most this much, one that was not found just so.
 FOCAL_CAP = 10.0
 

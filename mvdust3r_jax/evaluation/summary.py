@@ -24,7 +24,7 @@ _JUDGED_BY = "nd"
 
 
 def interval(
-    values: Float[np.ndarray, "n"],
+    values: Float[np.ndarray, " n"],
     rooms: Sequence[str] | None = None,
     resamples: int = 2000,
     level: float = 0.95,
@@ -54,7 +54,7 @@ def _names(records: Sequence[Record]) -> list[str]:
     return sorted({name for record in records for name in record} - set(KEYS))
 
 
-def _values(records: Sequence[Record], name: str) -> Float[np.ndarray, "n"]:
+def _values(records: Sequence[Record], name: str) -> Float[np.ndarray, " n"]:
     return np.array([decode(record.get(name)) for record in records])
 
 
@@ -64,7 +64,7 @@ def room_of(record: Record) -> str:
     return room_of_scan(name.rpartition("/")[0]) or name
 
 
-def _with_interval(values: Float[np.ndarray, "n"], rooms: Sequence[str]) -> dict[str, Any]:
+def _with_interval(values: Float[np.ndarray, " n"], rooms: Sequence[str]) -> dict[str, Any]:
     """Mean, ends of its interval, numbers of trajectories and rooms, as JSON can hold them."""
     mean, low, high = (encode(x) for x in interval(values, rooms))
     counts = {"scenes": len(values), "rooms": len(set(rooms))}

@@ -27,7 +27,7 @@ class _Whole(NamedTuple):
 
     points: Float[Array, "V H W 3"]
     confidence: Float[Array, "V H W"]
-    sure: Float[Array, "V"]
+    sure: Float[Array, " V"]
 
 
 class _Window(NamedTuple):
@@ -35,7 +35,7 @@ class _Window(NamedTuple):
 
     points: Float[Array, "n H W 3"]
     confidence: Float[Array, "n H W"]
-    views: Int[Array, "n"]
+    views: Int[Array, " n"]
 
 
 def predict_in_windows(
@@ -49,7 +49,7 @@ def predict_in_windows(
     place = np.argsort(network_order(num_inputs))
     plan = jnp.asarray(place[np.array(in_order(num_inputs, at_once))])
 
-    def answer(views: Int[Array, "n"]) -> tuple[Array, Array]:
+    def answer(views: Int[Array, " n"]) -> tuple[Array, Array]:
         found = MVDust3r(config).apply(variables, batch.images[:, views])
         return found.points, found.confidence
 
@@ -88,7 +88,7 @@ def _joined(
 
 
 @exact_products
-def _moved(window: _Window, whole: _Whole, common: Bool[Array, "n"]) -> Float[Array, "n H W 3"]:
+def _moved(window: _Window, whole: _Whole, common: Bool[Array, " n"]) -> Float[Array, "n H W 3"]:
     """The window's points in the frame of the whole; as they are where nothing is in common."""
     sure = jnp.minimum(window.confidence, whole.confidence[window.views])
     weights = jnp.log1p(sure) * common[:, None, None]

@@ -75,7 +75,7 @@ def fly_through(scene: SceneArrays, frames_per_view: int) -> Float[np.ndarray, "
 
 
 def through(
-    cameras: Float[np.ndarray, "m 4 4"], steps: Float[np.ndarray, "n"]
+    cameras: Float[np.ndarray, "m 4 4"], steps: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n 4 4"]:
     """Poses at ``steps`` of a path through the cameras, the first of which is 0, the last m - 1."""
     segment = np.minimum(steps.astype(int), max(len(cameras) - 2, 0))

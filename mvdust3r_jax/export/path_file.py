@@ -80,7 +80,7 @@ def _check(path: str | Path, number: int, frame: Keyframe) -> None:
 
 def poses_along(
     frames: Sequence[Keyframe], num_frames: int
-) -> tuple[Float[np.ndarray, "n 4 4"], Float[np.ndarray, "n"]]:
+) -> tuple[Float[np.ndarray, "n 4 4"], Float[np.ndarray, " n"]]:
     """``num_frames`` poses through all keyframes at a steady pace, and their fields of view."""
     cameras = np.stack([frame.world_from_cam for frame in frames])
     steps = np.linspace(0, len(frames) - 1, num_frames)

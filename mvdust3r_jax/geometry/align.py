@@ -82,7 +82,7 @@ def similarity(
 
 @exact_products
 def robust_similarity(
-    source: Float[Array, "n 3"], target: Float[Array, "n 3"], weights: Float[Array, "n"]
+    source: Float[Array, "n 3"], target: Float[Array, "n 3"], weights: Float[Array, " n"]
 ) -> tuple[Float[Array, ""], Float[Array, "3 3"], Float[Array, "3"]]:
     """A `similarity` with little regard to outliers.
 

@@ -32,6 +32,8 @@ def mean_distance(
     return jnp.maximum(total / (count + NORM_EPS), NORM_EPS)
 
 
-def take_view(values: Float[Array, "B V *rest"], view: Int[Array, "B"]) -> Float[Array, "B *rest"]:
+def take_view(
+    values: Float[Array, "B V *rest"], view: Int[Array, " B"]
+) -> Float[Array, " B *rest"]:
     """``values[b, view[b]]``: one view of each sample."""
     return jax.vmap(lambda sample, index: sample[index])(values, view)

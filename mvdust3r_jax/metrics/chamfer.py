@@ -23,7 +23,7 @@ _BLOCK = 2048
 _LEAF = 64
 
 
-def _blocks(rows: Shaped[Array, "n *rest"]) -> Shaped[Array, "b k *rest"]:
+def _blocks(rows: Shaped[Array, " n *rest"]) -> Shaped[Array, "b k *rest"]:
     """Rows in equal blocks, the last one filled up with 0 or False; no block of no rows."""
     block = max(min(_BLOCK, rows.shape[0]), 1)
     missing = -rows.shape[0] % block
@@ -32,8 +32,8 @@ def _blocks(rows: Shaped[Array, "n *rest"]) -> Shaped[Array, "b k *rest"]:
 
 
 def squared_nearest(
-    queries: Float[Array, "n 3"], targets: Float[Array, "m 3"], target_valid: Bool[Array, "m"]
-) -> Float[Array, "n"]:
+    queries: Float[Array, "n 3"], targets: Float[Array, "m 3"], target_valid: Bool[Array, " m"]
+) -> Float[Array, " n"]:
     """Squared distance of every query to its nearest valid target; infinite without any.
 
     Distances are sums of squared differences: the shorter ``a^2 + b^2 - 2 a b`` cancels badly.
@@ -54,7 +54,7 @@ def squared_nearest(
     return jax.lax.map(nearest, _blocks(queries)).reshape(-1)[: queries.shape[0]]
 
 
-def _mean_over(values: Float[Array, "n"], valid: Bool[Array, "n"]) -> Float[Array, ""]:
+def _mean_over(values: Float[Array, " n"], valid: Bool[Array, " n"]) -> Float[Array, ""]:
     count = valid.sum()
     mean = jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(count, 1)
     return jnp.where(count > 0, mean, jnp.nan)

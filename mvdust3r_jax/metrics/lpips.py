@@ -113,7 +113,7 @@ def _features(weights: Weights, images: Float[Array, "N H W 3"]) -> list[Float[A
 @exact_products
 def distance(
     weights: Weights, images_1: Float[Array, "N H W 3"], images_2: Float[Array, "N H W 3"]
-) -> Float[Array, "N"]:
+) -> Float[Array, " N"]:
     """LPIPS distance of each pair of images in [-1, 1]; gradients are finite for equal images.
 
     Raises:

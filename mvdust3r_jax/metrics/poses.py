@@ -43,7 +43,7 @@ class PairErrors:
     translation_deg: Float[Array, "*batch P"]
 
 
-def view_pairs(num_views: int) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
+def view_pairs(num_views: int) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
     """Indices i < j of all pairs of views."""
     return np.triu_indices(num_views, 1)
 

@@ -59,7 +59,7 @@ token_product.defvjp(_token_product_forward, _token_product_backward)
 
 
 @jax.custom_vjp
-def plus_bias(x: Float[Array, "*batch D"], bias: Float[Array, "D"]) -> Float[Array, "*batch D"]:
+def plus_bias(x: Float[Array, "*batch D"], bias: Float[Array, " D"]) -> Float[Array, "*batch D"]:
     """``x + bias`` in their type, whose gradient of the bias is summed in float32.
 
     There are 100,000 tokens and more in a batch: a running sum in bfloat16 stands still once the

@@ -35,7 +35,7 @@ class Choice:
     """The surest path's answer; its reference view; the score of every candidate view."""
 
     prediction: Prediction
-    reference: Int[Array, "B"]
+    reference: Int[Array, " B"]
     scores: Float[Array, "B R"]
 
 
@@ -81,7 +81,7 @@ def from_view(
     variables: dict,
     images: Float[Array, "B V H W 3"],
     tokens: Float[Array, "B V N E"],
-    reference: Int[Array, "B"],
+    reference: Int[Array, " B"],
     *,
     config: ModelConfig,
     num_refs: int = 1,
@@ -98,7 +98,7 @@ def from_view(
 
 def from_middle_view(
     variables: dict, images: Float[Array, "B V H W 3"], *, config: ModelConfig, num_refs: int = 1
-) -> tuple[Prediction, Int[Array, "B"]]:
+) -> tuple[Prediction, Int[Array, " B"]]:
     """`from_view` with the `middle_view`, and which that is. Costs what any pass costs."""
     tokens = encode_views(variables, images, config)
     reference = middle_view(tokens)
@@ -106,12 +106,12 @@ def from_middle_view(
     return seen, reference
 
 
-def _rows(x: Float[Array, "B n *rest"], index: Int[Array, "B *m"]) -> Float[Array, "B *m *rest"]:
+def _rows(x: Float[Array, "B n *rest"], index: Int[Array, " B *m"]) -> Float[Array, " B *m *rest"]:
     """Rows of each sample by its own index."""
     return jax.vmap(lambda sample, i: sample[i])(x, index)
 
 
-def _view_first(views: int, view: Int[Array, ""]) -> tuple[Int[Array, "V"], Int[Array, "V"]]:
+def _view_first(views: int, view: Int[Array, ""]) -> tuple[Int[Array, " V"], Int[Array, " V"]]:
     """The order in which a view comes before all others, and its inverse."""
     i = jnp.arange(views)
     order = jnp.where(i <= view, i - 1, i).at[0].set(view)

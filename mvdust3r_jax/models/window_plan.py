@@ -86,6 +86,6 @@ def by_likeness(features: Float[np.ndarray, "V D"], window: int, begin: int | No
     return plan
 
 
-def _most(scores: Float[np.ndarray, "V"], among: range | list[int], count: int) -> list[int]:
+def _most(scores: Float[np.ndarray, " V"], among: range | list[int], count: int) -> list[int]:
     """The views with the highest scores, highest first."""
     return sorted(among, key=lambda view: -scores[view])[:count]

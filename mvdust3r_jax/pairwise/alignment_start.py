@@ -38,8 +38,8 @@ class Pairs:
     with confidence 1 or less has no weight.
     """
 
-    first: Int[Array, "P"]
-    second: Int[Array, "P"]
+    first: Int[Array, " P"]
+    second: Int[Array, " P"]
     points: Float[Array, "P 2 H W 3"]
     confidence: Float[Array, "P 2 H W"]
 
@@ -50,14 +50,14 @@ class Start:
 
     world_from_cam: Float[Array, "V 4 4"]
     depth: Float[Array, "V H W"]
-    focal_px: Float[Array, "V"]
-    pair_scale: Float[Array, "P"]
+    focal_px: Float[Array, " V"]
+    pair_scale: Float[Array, " P"]
     world_from_pair: Float[Array, "P 4 4"]
 
 
 def scene_graph(
     num_views: int, graph: str = "complete", window: int = 4
-) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
+) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
     """Ordered pairs of views, each in both orders.
 
     complete: all. window: views at most ``window`` apart in the order given. reference: view 0 with
@@ -117,7 +117,7 @@ def spread_over_tree(pairs: Pairs, num_views: int) -> Float[Array, "V H W 3"]:
     return world
 
 
-def _own_pairs(pairs: Pairs, num_views: int) -> Int[Array, "V"]:
+def _own_pairs(pairs: Pairs, num_views: int) -> Int[Array, " V"]:
     """For every view the pair, among those it comes first in, in which it is most confident."""
     score = pairs.confidence[:, 0].mean(axis=(-2, -1))
     mine = pairs.first[None] == jnp.arange(num_views)[:, None]

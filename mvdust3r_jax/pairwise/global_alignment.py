@@ -54,8 +54,8 @@ class Aligned:
     points: Float[Array, "V H W 3"]
     confidence: Float[Array, "V H W"]
     ref_from_cam: Float[Array, "V 4 4"]
-    focal_px: Float[Array, "V"]
-    losses: Float[Array, "steps"]
+    focal_px: Float[Array, " V"]
+    losses: Float[Array, " steps"]
 
 
 @pytrees.dataclass
@@ -65,8 +65,8 @@ class _Unknowns:
     log_depth: Float[Array, "V H W"]
     quat: Float[Array, "V 4"]
     translation: Float[Array, "V 3"]
-    slow_log_focal: Float[Array, "V"]
-    pair_log_scale: Float[Array, "P"]
+    slow_log_focal: Float[Array, " V"]
+    pair_log_scale: Float[Array, " P"]
     pair_quat: Float[Array, "P 4"]
     pair_translation: Float[Array, "P 3"]
 
@@ -83,7 +83,7 @@ def _unknowns(start: Start) -> _Unknowns:
     )
 
 
-def _focal_px(unknowns: _Unknowns, start: Start) -> Float[Array, "V"]:
+def _focal_px(unknowns: _Unknowns, start: Start) -> Float[Array, " V"]:
     return start.focal_px * jnp.exp(unknowns.slow_log_focal / _FOCAL_SLOWNESS)
 
 
@@ -97,7 +97,7 @@ def _world_points(unknowns: _Unknowns, focal_px, principal_px) -> Float[Array, "
     return transform_points(world_from_cam, points)
 
 
-def _pair_transforms(unknowns: _Unknowns) -> tuple[Float[Array, "P"], Float[Array, "P 4 4"]]:
+def _pair_transforms(unknowns: _Unknowns) -> tuple[Float[Array, " P"], Float[Array, "P 4 4"]]:
     """Pair-to-world similarities; the mean of the scales is pinned, or all would shrink to 0."""
     log_scale = unknowns.pair_log_scale - unknowns.pair_log_scale.mean()
     pose = rigid(rotation_from_quat(unknowns.pair_quat), unknowns.pair_translation)

@@ -16,8 +16,8 @@ from mvdust3r_jax.pairwise.alignment_start import Pairs
 def predict_pairs(
     variables: dict,
     images: Float[Array, "V H W 3"],
-    first: Int[np.ndarray, "P"],
-    second: Int[np.ndarray, "P"],
+    first: Int[np.ndarray, " P"],
+    second: Int[np.ndarray, " P"],
     *,
     config: ModelConfig,
     pairs_at_once: int = 8,
@@ -42,9 +42,9 @@ def exact_pairs(
     world_points: Float[Array, "V H W 3"],
     world_from_cam: Float[Array, "V 4 4"],
     valid: Array,
-    first: Int[np.ndarray, "P"],
-    second: Int[np.ndarray, "P"],
-    scale: Float[Array, "P"],
+    first: Int[np.ndarray, " P"],
+    second: Int[np.ndarray, " P"],
+    scale: Float[Array, " P"],
 ) -> Pairs:
     """What a perfect two-view network would say, each pair at a given scale; for checks."""
     ends = jnp.stack([jnp.asarray(first), jnp.asarray(second)], axis=1)

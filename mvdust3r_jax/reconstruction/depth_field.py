@@ -21,7 +21,7 @@ _HELD_EVERY, _WORTH_SHARE, _WORTH = 5, 0.8, 0.02
 
 
 def depth_field(
-    pixel_px: Float[np.ndarray, "n 2"], values: Float[np.ndarray, "n"], height: int, width: int
+    pixel_px: Float[np.ndarray, "n 2"], values: Float[np.ndarray, " n"], height: int, width: int
 ) -> Float[np.ndarray, "H W"]:
     """The field; 0 everywhere for tiny values, or if it does not bring those held back nearer.
 

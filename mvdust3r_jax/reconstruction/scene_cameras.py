@@ -89,7 +89,7 @@ def find_cameras(
     intrinsics: Float[np.ndarray, "V 3 3"],
     lenses: Lenses,
     reference: int,
-) -> tuple[Float[np.ndarray, "V 3 3"], Float[np.ndarray, "V 4 4"], Bool[np.ndarray, "V"]]:
+) -> tuple[Float[np.ndarray, "V 3 3"], Float[np.ndarray, "V 4 4"], Bool[np.ndarray, " V"]]:
     """Intrinsics, ``world_from_cam``, and whether it was found.
 
     The reference's pose is the identity by definition, as is one that was not found.

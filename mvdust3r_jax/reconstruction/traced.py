@@ -152,7 +152,7 @@ def _rendered_scales(pred: Prediction, max_scale: float) -> Prediction:
 
 
 def window_similarity(
-    source: Float[Array, "n 3"], target: Float[Array, "n 3"], weights: Float[Array, "n"]
+    source: Float[Array, "n 3"], target: Float[Array, "n 3"], weights: Float[Array, " n"]
 ) -> dict[str, Array]:
     """``scale``, ``rotation`` and ``translation`` of `robust_similarity`."""
     scale, rotation, translation = robust_similarity(source, target, weights)
@@ -165,9 +165,9 @@ def window_similarity(
 def found_cameras(
     points: Float[Array, "V H W 3"],
     confidence: Float[Array, "V H W"],
-    focal_px: Float[Array, "V"],
+    focal_px: Float[Array, " V"],
     principal_px: Float[Array, "V 2"],
-    aspect: Float[Array, "V"],
+    aspect: Float[Array, " V"],
     reference: Int[Array, ""],
 ) -> dict[str, Array]:
     """Focal lengths ``focal_px [V]``, ``world_from_cam [V, 4, 4]`` and ``ok [V]``.

@@ -64,7 +64,7 @@ def from_groups(values: Array, plan: Plan, view: View) -> Array:
 
 
 def pixel_centers(
-    block: Int[Array, "lanes"], view: View
+    block: Int[Array, " lanes"], view: View
 ) -> tuple[Float[Array, "P lanes"], Float[Array, "P lanes"]]:
     """Centers (x, y) of the blocks' pixels; the image's first is (0.5, 0.5)."""
     columns = grid_shape(view)[1]

@@ -33,7 +33,7 @@ _SH_3 = (
 
 # Three components, each of all Gaussians. Not one array: slicing and stacking it would cost a pass
 # over memory in every formula, and several in its derivative.
-Vector = tuple[Float[Array, "G"], Float[Array, "G"], Float[Array, "G"]]
+Vector = tuple[Float[Array, " G"], Float[Array, " G"], Float[Array, " G"]]
 
 
 class Gaussians3D(NamedTuple):
@@ -46,11 +46,11 @@ class Gaussians3D(NamedTuple):
 
     means: Vector
     factors: tuple[Vector, Vector, Vector]
-    opacities: Float[Array, "G"]
+    opacities: Float[Array, " G"]
     colors: Float[Array, "K 3 G"]
 
 
-def rotation_rows(quats: Float[Array, "4 G"]) -> list[list[Float[Array, "G"]]]:
+def rotation_rows(quats: Float[Array, "4 G"]) -> list[list[Float[Array, " G"]]]:
     """Rotation matrices as three rows of three ``[G]`` arrays; the zero quaternion is the identity.
 
     Division by the largest component first keeps the squared length within float32 for any length.
@@ -73,7 +73,7 @@ def gaussians_3d(
     means: Float[Array, "G 3"],
     quats: Float[Array, "G 4"],
     scales: Float[Array, "G 3"],
-    opacities: Float[Array, "G"],
+    opacities: Float[Array, " G"],
     colors: Float[Array, "G K 3"],
 ) -> Gaussians3D:
     """Everything that no camera changes. NaN and infinity become harmless constants."""
@@ -96,7 +96,7 @@ def gaussians_3d(
     )
 
 
-def sh_basis(direction: Vector, degree: int) -> list[Float[Array, "G"] | float]:
+def sh_basis(direction: Vector, degree: int) -> list[Float[Array, " G"] | float]:
     """The (degree + 1)^2 basis values for unit directions, in 3D Gaussian splatting's order."""
     x, y, z = direction
     basis = [_SH_0]

@@ -92,8 +92,8 @@ class Scenes(NamedTuple):
 
     prediction: Prediction
     points: Float[Array, "N V H W 3"]
-    factor: Float[Array, "N"]
-    known: Bool[Array, "N"]
+    factor: Float[Array, " N"]
+    known: Bool[Array, " N"]
     ref_from_cam: Float[Array, "N S 4 4"]
     intrinsics: Float[Array, "N S 3 3"]
     images: Float[Array, "N S H W 3"]

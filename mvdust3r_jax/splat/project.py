@@ -51,9 +51,9 @@ class Splats(NamedTuple):
     means: pixels (x, y). conics: (a, b, c) of the inverse covariance, 1 / pixels^2.
     """
 
-    means: tuple[Float[Array, "G"], Float[Array, "G"]]
+    means: tuple[Float[Array, " G"], Float[Array, " G"]]
     conics: Vector
-    opacities: Float[Array, "G"]
+    opacities: Float[Array, " G"]
     colors: Float[Array, "3 G"]
 
 
@@ -64,9 +64,9 @@ class Footprint(NamedTuple):
     along x and y, pixels.
     """
 
-    radii: Int[Array, "G"]
-    depths: Float[Array, "G"]
-    deviations: tuple[Float[Array, "G"], Float[Array, "G"]]
+    radii: Int[Array, " G"]
+    depths: Float[Array, " G"]
+    deviations: tuple[Float[Array, " G"], Float[Array, " G"]]
 
 
 def _to_camera(means: Vector, viewmat: Float[Array, "4 4"]) -> Vector:
@@ -99,7 +99,7 @@ def _image_factor(
 
 def _covariance(
     rows: tuple[Vector, Vector], eps2d: float
-) -> tuple[Float[Array, "G"], Float[Array, "G"], Float[Array, "G"], Float[Array, "G"]]:
+) -> tuple[Float[Array, " G"], Float[Array, " G"], Float[Array, " G"], Float[Array, " G"]]:
     """(xx, xy, yy) of the blurred 2-D covariance, square pixels, and its determinant.
 
     The determinant is a sum of squares (Lagrange's identity): ``xx yy - xy xy`` would lose a
@@ -150,7 +150,7 @@ def footprint(gaussians: Gaussians3D, camera: Camera, view: View) -> Footprint:
 
 
 def project(
-    gaussians: Gaussians3D, camera: Camera, visible: Bool[Array, "G"], view: View
+    gaussians: Gaussians3D, camera: Camera, visible: Bool[Array, " G"], view: View
 ) -> Splats:
     """Means, conics, opacities and colors of the visible Gaussians.
 

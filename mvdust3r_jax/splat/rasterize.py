@@ -55,8 +55,8 @@ class RasterInfo:
     contributors: splats composited per pixel.
     """
 
-    overflow: Int[Array, "C"]
-    intersections: Int[Array, "C"]
+    overflow: Int[Array, " C"]
+    intersections: Int[Array, " C"]
     radii: Int[Array, "C G"]
     contributors: Int[Array, "C H W"]
 
@@ -153,7 +153,7 @@ def rasterize(
     means: Float[Array, "G 3"],
     quats: Float[Array, "G 4"],
     scales: Float[Array, "G 3"],
-    opacities: Float[Array, "G"],
+    opacities: Float[Array, " G"],
     colors: Float[Array, "G 3"] | Float[Array, "G K 3"],
     viewmats: Float[Array, "C 4 4"],
     Ks: Float[Array, "C 3 3"],
@@ -232,7 +232,7 @@ def capacity_for(
     means: Float[AnyArray, "G 3"],
     quats: Float[AnyArray, "G 4"],
     scales: Float[AnyArray, "G 3"],
-    opacities: Float[AnyArray, "G"],
+    opacities: Float[AnyArray, " G"],
     viewmats: Float[AnyArray, "C 4 4"],
     Ks: Float[AnyArray, "C 3 3"],
     width: SupportsIndex,

@@ -87,7 +87,7 @@ def rasterize_reference(
     means: Float[Array, "G 3"],
     quats: Float[Array, "G 4"],
     scales: Float[Array, "G 3"],
-    opacities: Float[Array, "G"],
+    opacities: Float[Array, " G"],
     colors: Float[Array, "G *coefficients 3"],
     viewmats: Float[Array, "C 4 4"],
     Ks: Float[Array, "C 3 3"],

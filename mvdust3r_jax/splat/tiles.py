@@ -47,8 +47,8 @@ class Lists(NamedTuple):
     end of the last. total: pairs that the scene has; those beyond the capacity are not listed.
     """
 
-    splats: Int[Array, "capacity"]
-    starts: Int[Array, "blocks_1"]
+    splats: Int[Array, " capacity"]
+    starts: Int[Array, " blocks_1"]
     total: Int[Array, ""]
 
 
@@ -71,8 +71,8 @@ def listed_capacity(view: View, capacity: int) -> int:
 
 
 def _span(
-    mean: Float[Array, "G"], radius: Float[Array, "G"], reach: Float[Array, "G"], size: int
-) -> tuple[Float[Array, "G"], Float[Array, "G"]]:
+    mean: Float[Array, " G"], radius: Float[Array, " G"], reach: Float[Array, " G"], size: int
+) -> tuple[Float[Array, " G"], Float[Array, " G"]]:
     """First block and number of blocks along one axis: tile cut, reach and image intersected."""
     tiles = -(-size // TILE)
     first_tile = jnp.clip(jnp.floor(mean / TILE - radius / TILE), 0, tiles)
@@ -86,7 +86,7 @@ def _span(
 
 def block_spans(
     splats: Splats, shape: Footprint, view: View
-) -> tuple[tuple[Array, Array, Array], Int[Array, "G"]]:
+) -> tuple[tuple[Array, Array, Array], Int[Array, " G"]]:
     """(first column, columns, first row) of the blocks each splat may color, and their number.
 
     alpha >= 1/255 holds within ``sqrt(2 log(255 opacity))`` standard deviations of the mean.
@@ -124,7 +124,7 @@ def _shifted_sums(x: Int[Array, "*rows n"]) -> Int[Array, "*rows n"]:
     return x
 
 
-def sum_by_rows(counts: Int[Array, "n"]) -> Int[Array, "n"]:
+def sum_by_rows(counts: Int[Array, " n"]) -> Int[Array, " n"]:
     """More additions than a scan in pairs, which takes TPU compilers ten times as long."""
     size = counts.shape[0]
     rows = jnp.pad(counts, (0, -size % _SUM_ROW)).reshape(-1, _SUM_ROW)
@@ -133,7 +133,7 @@ def sum_by_rows(counts: Int[Array, "n"]) -> Int[Array, "n"]:
     return _saturating_add(rows, before[:, None]).reshape(-1)[:size]
 
 
-def saturating_cumsum(counts: Int[Array, "n"]) -> Int[Array, "n"]:
+def saturating_cumsum(counts: Int[Array, " n"]) -> Int[Array, " n"]:
     """Running sum that stops at 2^30 - 1 instead of wrapping around."""
     return lax.platform_dependent(
         jnp.minimum(counts, SATURATED),
@@ -142,7 +142,7 @@ def saturating_cumsum(counts: Int[Array, "n"]) -> Int[Array, "n"]:
     )
 
 
-def _order_packed(keys: Int[Array, "n"]) -> Int[Array, "n"]:
+def _order_packed(keys: Int[Array, " n"]) -> Int[Array, " n"]:
     """Key and index as one 64-bit number: XLA's CPU sort is 4x faster on one array than on two."""
     with jax.enable_x64(True):
         high = lax.convert_element_type(keys, jnp.uint64)
@@ -152,12 +152,12 @@ def _order_packed(keys: Int[Array, "n"]) -> Int[Array, "n"]:
     return order.astype(jnp.int32)
 
 
-def _order_pairs(keys: Int[Array, "n"]) -> Int[Array, "n"]:
+def _order_pairs(keys: Int[Array, " n"]) -> Int[Array, " n"]:
     """The same with two operands; TPUs have no 64-bit integers."""
     return lax.sort((keys, lax.iota(jnp.int32, keys.shape[0])), num_keys=1, is_stable=True)[1]
 
 
-def depth_order(depths: Float[Array, "G"]) -> Int[Array, "G"]:
+def depth_order(depths: Float[Array, " G"]) -> Int[Array, " G"]:
     """Gaussians front to back, ties by index; infinite depths last. Depths must not be negative.
 
     The bits of non-negative floats order as integers do; -0.0 loses its sign.
@@ -169,9 +169,9 @@ def depth_order(depths: Float[Array, "G"]) -> Int[Array, "G"]:
 class _Slots(NamedTuple):
     """Gaussians front to back, with the slots they own: ``ends[i-1]`` to ``ends[i]``."""
 
-    order: Int[Array, "G"]
-    spans: tuple[Int[Array, "G"], Int[Array, "G"], Int[Array, "G"]]
-    ends: Int[Array, "G"]
+    order: Int[Array, " G"]
+    spans: tuple[Int[Array, " G"], Int[Array, " G"], Int[Array, " G"]]
+    ends: Int[Array, " G"]
 
 
 def _chunk_pairs(slots: _Slots, first: Int[Array, ""], size: int, columns: int, blocks: int):
@@ -193,7 +193,7 @@ def _sort_distinct(keys: Array) -> Array:
     return lax.platform_dependent(keys, cpu=lax.sort, default=unstable)
 
 
-def _sort_chunk(block: Int[Array, "size"], splat: Int[Array, "size"]) -> tuple[Array, Array]:
+def _sort_chunk(block: Int[Array, " size"], splat: Int[Array, " size"]) -> tuple[Array, Array]:
     """Both arrays stably ordered by block, through one 32-bit key."""
     size = block.shape[0]
     bits = (size - 1).bit_length()

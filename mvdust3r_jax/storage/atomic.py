@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all: written beside their place, then renamed onto it."""
+"""Files and folders that appear whole or not at all: written beside their place, then renamed."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,40 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file_or_folder(path: Path) -> Iterator[Path]:
+    """As `whole_file`; the block makes a file or a folder of the path it is given.
+
+    A folder that is at ``path`` is replaced: whether it may be is the caller's to know.
+    """
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        with _moved_aside(path):
+            os.replace(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _moved_aside(path: Path) -> Iterator[None]:
+    """A folder of that name makes room: gone if the block succeeds, else back in its place."""
+    if not path.is_dir():
+        yield
+        return
+    earlier = path.with_name(f".earlier-{os.getpid()}-{path.name}")
+    os.replace(path, earlier)
+    try:
+        yield
+    except BaseException:
+        os.replace(earlier, path)
+        raise
+    shutil.rmtree(earlier)
 
 
 @contextmanager

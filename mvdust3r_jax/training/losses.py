@@ -39,7 +39,7 @@ class Pool:
     """
 
     samples: Float[Array, ""]
-    slot_pixels: Float[Array, "V"]
+    slot_pixels: Float[Array, " V"]
 
 
 def global_sum(value: Any, axis_name: AxisName) -> Any:
@@ -54,7 +54,7 @@ def pool_of(batch: Batch, num_inputs: int, num_refs: int, axis_name: AxisName = 
     return global_sum(own, axis_name)
 
 
-def sample_mean(values: Float[Array, "n"], pool: Pool, *, per_sample: int = 1) -> Float[Array, ""]:
+def sample_mean(values: Float[Array, " n"], pool: Pool, *, per_sample: int = 1) -> Float[Array, ""]:
     """Share of the mean over the whole batch, of which each sample has ``per_sample`` values."""
     return values.sum() / (pool.samples * per_sample)
 
@@ -70,13 +70,13 @@ def slot_order(num_refs: int, num_views: int) -> Int[np.ndarray, "R V"]:
     return order
 
 
-def _by_slot(values: Float[Array, "B R V"]) -> Float[Array, "V"]:
+def _by_slot(values: Float[Array, "B R V"]) -> Float[Array, " V"]:
     """Sums over samples and paths, view by view brought into its slot."""
     order = jnp.asarray(slot_order(*values.shape[1:]))[None]
     return jnp.take_along_axis(values, order, axis=2).sum(axis=(0, 1))
 
 
-def _slot_pixels(valid: Bool[Array, "B V H W"], num_refs: int) -> Float[Array, "V"]:
+def _slot_pixels(valid: Bool[Array, "B V H W"], num_refs: int) -> Float[Array, " V"]:
     """Valid pixels of each slot, pooled over samples and paths."""
     counts = valid.sum(axis=(-2, -1)).astype(jnp.float32)[:, None]
     return _by_slot(jnp.broadcast_to(counts, (len(valid), num_refs, valid.shape[1])))
@@ -86,7 +86,7 @@ def _pool_slots(
     pixel_values: Float[Array, "B R V H W"],
     valid: Bool[Array, "B V H W"],
     pool: Pool | None,
-) -> Float[Array, "V"]:
+) -> Float[Array, " V"]:
     """Mean over the valid pixels of each slot, pooled over batch and paths; an empty slot is 0."""
     sums = jnp.where(valid[:, None], pixel_values, 0.0).sum(axis=(-2, -1))
     pixels = _slot_pixels(valid, sums.shape[1]) if pool is None else pool.slot_pixels
@@ -115,7 +115,7 @@ def regression_loss(
     valid: Bool[Array, "B V H W"],
     *,
     pool: Pool | None = None,
-) -> Float[Array, "V"]:
+) -> Float[Array, " V"]:
     """Mean normalized point error of each slot (slot 0 = the reference view of its path)."""
     return _pool_slots(point_errors(points, true_points, valid), valid, pool)
 
@@ -128,7 +128,7 @@ def confidence_loss(
     *,
     reward: float = CONFIDENCE_REWARD,
     pool: Pool | None = None,
-) -> Float[Array, "V"]:
+) -> Float[Array, " V"]:
     """``mean(c |x - x_gt| - reward log c)`` of each slot; the training loss is their sum.
 
     ``confidence`` is at least 1. All gradients are 0 where nothing is valid.

@@ -36,7 +36,7 @@ class Rendered:
 
     config: ObjectiveConfig
     scenes: Scenes
-    views: Int[Array, "C"]
+    views: Int[Array, " C"]
     perceptual: dict | None
 
     @functools.cached_property
@@ -61,13 +61,13 @@ class Rendered:
         return self.scenes.images[:, self.views]
 
 
-def rgb(scene: Rendered) -> Float[Array, "N"]:
+def rgb(scene: Rendered) -> Float[Array, " N"]:
     """Mean Euclidean color distance over the valid pixels."""
     valid = scene.scenes.valid[:, scene.views]
     return losses.rgb_error(scene.images[0], scene.true_images, valid)
 
 
-def perceptual(scene: Rendered) -> Float[Array, "N"] | None:
+def perceptual(scene: Rendered) -> Float[Array, " N"] | None:
     """LPIPS of whole images; None where its weights are missing."""
     if scene.perceptual is None:
         return None
@@ -76,14 +76,14 @@ def perceptual(scene: Rendered) -> Float[Array, "N"] | None:
     return distance.reshape(scene.true_images.shape[:2]).mean(axis=1)
 
 
-def scale_clip(scene: Rendered) -> Float[Array, "N"]:
+def scale_clip(scene: Rendered) -> Float[Array, " N"]:
     """Mean squared excess of the scales over what is rendered."""
     scenes = scene.scenes
     scales = scenes.prediction.gaussians.scales
     return losses.scale_excess(scales, scenes.factor, scene.config.max_scale)
 
 
-def sh_color(scene: Rendered) -> Float[Array, "N"]:
+def sh_color(scene: Rendered) -> Float[Array, " N"]:
     """Mean RGB distance in [-1, 1] of each Gaussian, seen from its own camera, to its pixel."""
     scenes = scene.scenes
     centers = scenes.ref_from_cam[:, : scenes.points.shape[1], :3, 3]
@@ -98,7 +98,7 @@ def sh_color(scene: Rendered) -> Float[Array, "N"]:
 
 
 # Name -> function of a rendered scene; see `objective.POINT_TERMS`.
-SCENE_TERMS: dict[str, Callable[[Rendered], Float[Array, "N"] | None]] = {
+SCENE_TERMS: dict[str, Callable[[Rendered], Float[Array, " N"] | None]] = {
     "rgb": rgb,
     "lpips": perceptual,
     "scale_clip": scale_clip,
@@ -106,7 +106,7 @@ SCENE_TERMS: dict[str, Callable[[Rendered], Float[Array, "N"] | None]] = {
 }
 
 
-def scene_terms(scene: Rendered) -> dict[str, Float[Array, "N"]]:
+def scene_terms(scene: Rendered) -> dict[str, Float[Array, " N"]]:
     """Every term of scenes that has a weight, and what is logged beside them."""
     computed = {n: term(scene) for n, term in SCENE_TERMS.items() if n in scene.config.weights}
     terms = {name: value for name, value in computed.items() if value is not None}
@@ -121,7 +121,7 @@ def _one_scene(
     prediction: Prediction,
     ref_from_cam: Float[Array, "S 4 4"],
     sample: Batch,
-    views: Int[Array, "C"],
+    views: Int[Array, " C"],
     perceptual: dict | None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum and terms of one sample on one path; leading axes are missing everywhere."""
@@ -137,9 +137,9 @@ class _Constants(NamedTuple):
     """What rendering needs and gives no gradient to: per scene, and for all scenes."""
 
     ref_from_cam: Float[Array, "N S 4 4"]
-    sample: Int[Array, "N"]
+    sample: Int[Array, " N"]
     batch: Batch
-    views: Int[Array, "C"]
+    views: Int[Array, " C"]
     perceptual: dict | None
 
 
@@ -176,7 +176,7 @@ def _pull_back(config: ObjectiveConfig, gradients: Prediction, cotangents: tuple
 _scene_losses.defvjp(_losses_and_gradients, _pull_back)
 
 
-def _choose(key: Array, total: int, wanted: int) -> Int[Array, "chosen"]:
+def _choose(key: Array, total: int, wanted: int) -> Int[Array, " chosen"]:
     """``wanted`` of ``total`` indices, all of them where ``wanted`` is 0 or too large."""
     if not 0 < wanted < total:
         return jnp.arange(total)

@@ -8,11 +8,9 @@ so is the folder of a training run. Saved in half precision or not, weights load
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,6 +19,7 @@ import numpy as np
 
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.storage import places
+from mvdust3r_jax.storage.atomic import whole_file_or_folder
 from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.weights import (
     folders,
@@ -213,38 +212,8 @@ def save_weights(
         stored["params"] = jax.tree.map(lambda x: x.astype(kind, copy=False), stored["params"])
     if dtype != "float32":
         check_finite(f"{path}, as {dtype}", {"params": stored["params"]})
-    with places.local_result(path) as file:
-        _write_whole(file, write, stored, config, TrainedOn(image_size, views))
-
-
-def _write_whole(path: AnyPath, write: Callable, *content: Any) -> None:
-    """Writes beside the place and renames."""
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write(partial, *content)
-        with _moved_aside(path):
-            os.replace(partial, path)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _moved_aside(path: AnyPath) -> Iterator[None]:
-    """A folder of that name makes room: gone if the block succeeds, else back in its place."""
-    if not path.is_dir():
-        yield
-        return
-    earlier = path.with_name(f".earlier-{os.getpid()}-{path.name}")
-    os.replace(path, earlier)
-    try:
-        yield
-    except BaseException:
-        os.replace(earlier, path)
-        raise
-    shutil.rmtree(earlier)
+    with places.local_result(path) as file, whole_file_or_folder(file) as partial:
+        write(partial, stored, config, TrainedOn(image_size, views))
 
 
 def _writer_for(path: AnyPath, replace: bool):

@@ -15,7 +15,7 @@ from mvdust3r_jax.cli.console import Console
 from mvdust3r_jax.cli.reconstruct import say_views
 from mvdust3r_jax.reconstruction.model import Model
 from mvdust3r_jax.reconstruction.scene import Scene
-from mvdust3r_jax.storage.results import MANIFEST
+from mvdust3r_jax.storage.manifest import MANIFEST
 from tests.cli.place import CONFIG, run
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mvdust3r_jax.storage import locks, results
-from mvdust3r_jax.storage.results import MANIFEST, ResultsError, results_folder
+from mvdust3r_jax.storage import locks, manifest, results
+from mvdust3r_jax.storage.manifest import MANIFEST, ResultsError
+from mvdust3r_jax.storage.results import results_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,7 +161,7 @@ def test_what_a_killed_swap_moved_away_is_put_back(tmp_path, earlier, broken):
 def test_a_manifest_that_cannot_be_written_undoes_the_swap(tmp_path, monkeypatch):
     """A full disk: the earlier results are there, and are still known as ours."""
     write(tmp_path, a="1", b="1")
-    written = results._write_manifest
+    written = manifest.write
 
     def full(folder, files):
         if folder == tmp_path:
@@ -168,7 +169,7 @@ def test_a_manifest_that_cannot_be_written_undoes_the_swap(tmp_path, monkeypatch
         written(folder, files)
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
-        patched.setattr(results, "_write_manifest", full)
+        patched.setattr(manifest, "write", full)
         write(tmp_path, a="2", c="2")
     assert content(tmp_path) == {"a": "1", "b": "1"}
     write(tmp_path, a="3")
