@@ -36,7 +36,7 @@ from mvdust3r_jax.evaluation.plan import (
     make_plan,
     view_counts,
 )
-from mvdust3r_jax.evaluation.records import check_ids, check_same_run
+from mvdust3r_jax.evaluation.records import check_ids, check_no_training, check_same_run
 from mvdust3r_jax.evaluation.runner import Evaluation, empty_rounds, wait_for_all, write_report
 from mvdust3r_jax.evaluation.sets import EvalSet, ids_digest, read_split
 from mvdust3r_jax.metrics import lpips
@@ -108,7 +108,7 @@ def plan_of(config: ml_collections.ConfigDict, weights: str) -> Plan:
 
 def evaluate(plan: Plan, workdir: Path, mirror: Mirror | None = None) -> None:
     """Computes, reports and draws; ``mirror``: what brings ``workdir`` into a bucket."""
-    evaluation = Evaluation(plan, workdir, mirror and functools.partial(mirror.push, force=False))
+    evaluation = Evaluation(plan, workdir, mirror and functools.partial(_push, mirror))
     evaluation.run()
     if mirror:
         mirror.push()
@@ -128,6 +128,14 @@ def evaluate(plan: Plan, workdir: Path, mirror: Mirror | None = None) -> None:
     wait_for_all()
 
 
+def _push(mirror: Mirror) -> None:
+    """Brings records into the bucket; while it is away they wait here."""
+    try:
+        mirror.push(force=False)
+    except OSError as error:
+        logging.warning("records could not be copied, which is tried again: %s", error)
+
+
 def define_flags() -> None:
     """Called when run as a program only, so that other programs can import this file."""
     common_flags.define(
@@ -145,6 +153,7 @@ def main(options: Any) -> None:
     try:
         with set_up("evaluation"):
             workdir = common_flags.work_folder(options.workdir)
+            check_no_training(workdir)
             if is_remote(workdir):
                 mirror = Mirror(workdir)
                 mirror.pull()

@@ -32,7 +32,7 @@ from mvdust3r_jax.training.judge import Judge, OpenSet, check_sets
 from mvdust3r_jax.training.keeper import Keeper
 from mvdust3r_jax.training.left_out import LeftOut
 from mvdust3r_jax.training.metric_log import MetricLog
-from mvdust3r_jax.training.one_run import alone_in
+from mvdust3r_jax.training.one_run import alone_in, check_no_evaluation
 from mvdust3r_jax.training.preemption import Preemption
 from mvdust3r_jax.training.processes import check_shared_folder, connect, set_up
 from mvdust3r_jax.training.progress import CompileCounter, Report, due
@@ -86,9 +86,15 @@ def prepare(config: ConfigDict, fresh: bool = True) -> Run:
     return make_run(recipe, variables, config.seed)
 
 
+def _is_judged(config: ConfigDict, step: int) -> bool:
+    """Whether the state behind this step is evaluated: every so many steps, and the last one."""
+    last = step == (config.stop_step or config.total_steps)
+    return due(config.eval_every, step) or (last and config.eval_every > 0)
+
+
 def _judged_again(config: ConfigDict, first_step: int) -> bool:
     """The run may have been killed between saving this step and evaluating it."""
-    return first_step > 0 and due(config.eval_every, first_step)
+    return first_step > 0 and _is_judged(config, first_step)
 
 
 def _checkpoints(config: ConfigDict, workdir: Path, settings: str, sets: dict) -> Checkpoints:
@@ -161,10 +167,11 @@ def _loop(
             skipped.look()
             watchdog.alive()
             skipped.keep(step, metrics, info)
-            last = stop.after(step) or step == end
+            leaving = stop.after(step)
+            last = leaving or step == end
             trace.after(step, metrics, last)
             samples = len(info["ids"]) * run.chips.share()[1]
-            report.after(step, metrics, samples, batch.images.shape)
+            report.after(step, metrics, samples, batch.images.shape, last=last)
             left_out.after(step, samples, info)
 
             # The newest state; evaluation, which may fail, comes behind it
@@ -174,7 +181,7 @@ def _loop(
                     keeper.newest(step, state)
 
             # Evaluation, pictures and the best state; who is sent away does it when it goes on
-            if due(config.eval_every, step) and not stop.reached:
+            if _is_judged(config, step) and not leaving:
                 jax.block_until_ready(metrics)
                 with report.aside():
                     keeper.best(step, state)
@@ -250,8 +257,7 @@ def _train(
     # The first step gives the state's memory away: that it still has a name here costs nothing
     step = _loop(config, run, state, source, first_step, end, observers)
 
-    with watchdog.paused():
-        checkpoints.close()
+    keeper.close()
     log.close()
     checkpoints.check_saved(step)
     if stop.reached:
@@ -275,6 +281,8 @@ def train(
         build.check(config)
     alike.check_settings(config.to_json_best_effort(), allow_changes=allow_changes)
     check_shared_folder(workdir)
+    with set_up("workdir"):
+        check_no_evaluation(workdir)
     watchdog, stop = Watchdog(60 * config.stall_minutes), Preemption()
     with alone_in(workdir), watchdog, stop:
         return _train(config, workdir, profile, allow_changes, watchdog, stop)

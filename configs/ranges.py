@@ -22,7 +22,7 @@ LEAST = {
     "checkpoint_every": 0,
     "keep_checkpoints": 1,
     "milestone_every": 0,
-    "save_minutes": 0,
+    "save_minutes": 1,
     "stall_minutes": 0,
     "slices": 1,
 }

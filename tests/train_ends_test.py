@@ -13,10 +13,14 @@ import pytest
 import train
 from data.box import BoxSource
 from mvdust3r_jax import VARIANTS, MVDust3r
+from mvdust3r_jax.evaluation.records import check_no_training
 from mvdust3r_jax.training import endings
+from mvdust3r_jax.training.checkpoint_folder import CheckpointFolder
 from mvdust3r_jax.training.initial import initial_variables
 from mvdust3r_jax.training.judge import Judge
+from mvdust3r_jax.training.keeper import Keeper
 from mvdust3r_jax.training.preemption import Preemption
+from mvdust3r_jax.training.processes import RunError
 from mvdust3r_jax.training.skipped import SkippedSteps
 from tests.train_test import smallest, stored_state
 
@@ -80,8 +84,8 @@ def test_an_evaluation_that_fails_costs_no_step_and_is_made_at_the_next_start(
     assert saved(tmp_path / "checkpoints") == [2] and not saved(tmp_path / "best")
     run(tmp_path, **fields)
     records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in records if r["kind"] == "eval_held_out"] == [2]
-    assert saved(tmp_path / "best") == [2]
+    assert [r["step"] for r in records if r["kind"] == "eval_held_out"] == [2, 3]
+    assert saved(tmp_path / "best") in ([2], [3])
 
 
 def test_a_state_that_is_lost_hides_no_error(tmp_path, prepared, monkeypatch, caplog):
@@ -182,6 +186,65 @@ def test_a_device_without_memory_is_told_what_to_change_in_the_last_line(capfd):
     word = endings.reason(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 12 GiB\nwanted"))
     assert word.startswith("error: the device ran out of memory") and "\n" not in word
     assert "12 GiB" in capfd.readouterr().err
+
+
+def test_a_full_disk_is_no_lack_of_memory(capsys):
+    """Both have the same status."""
+    error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: x.pb; No space left on device")
+    assert "No space left" in endings.reason(error) and "batch_size" not in endings.reason(error)
+
+
+def test_the_last_step_is_evaluated_and_may_be_the_best(tmp_path):
+    """Also where evaluation is not due."""
+    run(tmp_path, eval_every=2, eval_batches=1)
+    records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r["kind"] == "eval_held_out"] == [2, 3]
+
+
+def test_a_signal_during_a_save_costs_no_evaluation(tmp_path, monkeypatch):
+    """It came behind the step: the run ends with the next one."""
+    newest = Keeper.newest
+
+    def signaled(self, step, state):
+        if step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        newest(self, step, state)
+
+    monkeypatch.setattr(Keeper, "newest", signaled)
+    fields = {"checkpoint_every": 2, "eval_every": 2, "eval_batches": 1, "stop_step": 8}
+    assert run(tmp_path, **fields) == train.INTERRUPTED
+    records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r["kind"] == "eval_held_out"] == [2]
+    assert saved(tmp_path / "checkpoints") == [2, 3]
+
+
+def test_records_of_an_evaluation_are_not_replaced(tmp_path):
+    """Training into its folder is refused, and evaluating into a run's."""
+    (tmp_path / "eval.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text("records")
+    with pytest.raises(RunError, match="holds an evaluation"):
+        run(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == "records"
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match="workdir of a training run"):
+        check_no_training(tmp_path / "run")
+
+
+def test_a_save_that_fails_in_the_background_is_told_in_the_log(tmp_path, monkeypatch):
+    """The record that it had begun is followed by one that says so."""
+    wait, lost = CheckpointFolder.wait, []
+
+    def fails(self):
+        if self.name == "checkpoints" and self._latest == 2 and not lost:
+            lost.append(wait(self))
+            return False
+        return wait(self)
+
+    monkeypatch.setattr(CheckpointFolder, "wait", fails)
+    run(tmp_path, checkpoint_every=2)
+    records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    told = [(r["step"], r["saved"]) for r in records if r["kind"] == "checkpoint"]
+    assert told == [(2, True), (2, False), (3, True)]
 
 
 def test_a_run_that_stands_at_its_end_or_behind_says_so(tmp_path, caplog):

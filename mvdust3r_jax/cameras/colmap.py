@@ -169,7 +169,17 @@ def _text_images(path: Path) -> list[tuple[str, int, np.ndarray]]:
 def _is_image(row: str) -> bool:
     """Whether a line behind an image's is the next image's; else it is (x, y, number) of points."""
     fields = row.split()
-    return len(fields) >= 10 and (len(fields) % 3 != 0 or not _is_number(fields[-1]))
+    if len(fields) < 10:
+        return False
+    return len(fields) % 3 != 0 or not _is_number(fields[-1]) or _begins_with_a_pose(fields)
+
+
+def _begins_with_a_pose(fields: list[str]) -> bool:
+    """Whole numbers where an image has its own and its camera's, and a unit quaternion between."""
+    if not (fields[0].isdecimal() and fields[8].isdecimal()):
+        return False
+    numbers = [float(text) if _is_number(text) else np.nan for text in fields[1:8]]
+    return bool(np.isfinite(numbers).all() and abs(np.linalg.norm(numbers[:4]) - 1) < 1e-3)
 
 
 def _is_number(text: str) -> bool:

@@ -30,7 +30,8 @@ class Entry:
     """A camera of a file; None where the file does not tell.
 
     size: (height, width) of the image that the intrinsics belong to, 0 where not told. angles:
-    fields of view (x, y) in radians where the file has no focal length in pixels. flaw: why its
+    fields of view (x, y) in radians where the file has no focal length in pixels, and center: the
+    principal point (x, y) beside them, None for the image's middle. flaw: why its
     intrinsics cannot be used. upright: whether the file's convention is the upright photograph;
     other programs' files may be about the pixels as they are stored. mask: the file's mask of the
     image, "" where it names none.
@@ -41,6 +42,7 @@ class Entry:
     world_from_cam: Float[np.ndarray, "4 4"] | None
     size: tuple[int, int] = (0, 0)
     angles: tuple[float | None, float | None] = (None, None)
+    center: tuple[float | None, float | None] = (None, None)
     flaw: str | None = None
     upright: bool = False
     mask: str = ""

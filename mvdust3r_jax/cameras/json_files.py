@@ -83,19 +83,18 @@ def _transforms_camera(frame: Mapping[str, Any]) -> Entry:
     angles = tuple(_angle(frame, axis) for axis in "xy")
     focals = [_focal(frame, *x) for x in zip("xy", angles, (width, height), strict=True)]
     focals = [next((f for f in order if f is not None), None) for order in (focals, focals[::-1])]
-    center = [_number(frame, "cx", width / 2), _number(frame, "cy", height / 2)]
-    sides = (("cx", width), ("cy", height))
-    placed = all(side or frame.get(key) is not None for key, side in sides)
+    center = tuple(_center(frame, *x) for x in (("cx", width), ("cy", height)))
     intrinsics = None
-    if placed and focals[0] is not None:
-        u, v = map(center_from_corner, center)
+    if None not in center and focals[0] is not None:
+        u, v = center
         intrinsics = np.array([[focals[0], 0, u], [0, focals[1], v], [0, 0, 1]], np.float64)
     pose = _array(frame["transform_matrix"])
     if pose.ndim == 2 and pose.shape[1] == 4:
         pose = pose @ _OPENCV_FROM_OPENGL
-    unsized = angles if intrinsics is None else (None, None)
+    unsized = {"angles": angles, "center": center} if intrinsics is None else {}
     name, mask = str(frame["file_path"]), str(frame.get("mask_path") or "")
-    return Entry(name, intrinsics, pose, (height, width), unsized, _flaw(frame), mask=mask)
+    flaw = _flaw(frame)
+    return Entry(name, intrinsics, pose, (height, width), flaw=flaw, mask=mask, **unsized)
 
 
 def _array(values: Any) -> np.ndarray:
@@ -103,9 +102,11 @@ def _array(values: Any) -> np.ndarray:
     return np.array(values, np.float64)
 
 
-def _number(frame: Mapping[str, Any], key: str, otherwise: float) -> float:
-    value = frame.get(key)
-    return otherwise if value is None else float(value)
+def _center(frame: Mapping[str, Any], key: str, side: int) -> float | None:
+    """The principal point along one axis, by default the middle; None where no size is told."""
+    if frame.get(key) is not None:
+        return center_from_corner(float(frame[key]))
+    return center_from_corner(side / 2) if side else None
 
 
 def _angle(frame: Mapping[str, Any], axis: str) -> float | None:

@@ -29,7 +29,10 @@ def with_pixels(entry: Entry, header: Header | None) -> Entry:
         for angle, side in zip(entry.angles, header.size[::-1], strict=True)
     ]
     fx, fy = (of_sides[i] if of_sides[i] is not None else of_sides[1 - i] for i in (0, 1))
-    x, y = image_middle(header.size)
+    middle = image_middle(header.size)
+    x, y = (
+        given if given is not None else at for given, at in zip(entry.center, middle, strict=True)
+    )
     matrix = np.array([[fx, 0, x], [0, fy, y], [0, 0, 1]])
     return dataclasses.replace(entry, intrinsics=matrix, size=header.size)
 

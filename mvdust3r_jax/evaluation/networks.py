@@ -132,5 +132,7 @@ def align_scene_pairs(pairs: Pairs, batch: Batch, *, num_inputs: int, steps: int
         reference=jnp.zeros(len(aligned.points), jnp.int32),
         focal_px=aligned.focal_px[:, 0],
         ref_from_cam=aligned.ref_from_cam,
-        pose_ok=jnp.isfinite(aligned.ref_from_cam).all(axis=(-2, -1)),
+        # Where nothing of a view has weight, its pose is finite but means nothing.
+        pose_ok=jnp.isfinite(aligned.ref_from_cam).all(axis=(-2, -1))
+        & (aligned.confidence > 1).any(axis=(-2, -1)),
     )

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from mvdust3r_jax.storage.atomic import whole_file
+from mvdust3r_jax.storage.places import AnyPath
 
 Record = dict[str, Any]
 KEYS = ("dataset", "views", "method", "id")
@@ -112,6 +113,16 @@ def run_facts(workdir: Path) -> dict[str, Any]:
     if not path.exists() or not any(p.stat().st_size for p in workdir.glob("metrics*.jsonl")):
         return {}
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_no_training(workdir: AnyPath) -> None:
+    """ValueError if the folder is a training run's, whose metrics have the name of the records."""
+    found = [name for name in ("checkpoints", "best") if (workdir / name).is_dir()]
+    if found:
+        raise ValueError(
+            f"{workdir} is the workdir of a training run (it has {found[0]}/): evaluate into a "
+            "folder of its own"
+        )
 
 
 def check_same_run(workdir: Path, facts: Mapping[str, Any], targets: Mapping[str, int]) -> None:

@@ -125,11 +125,15 @@ def _own_pairs(pairs: Pairs, num_views: int) -> Int[Array, " V"]:
 
 
 def _cameras(pairs, world, principal_px):
-    """Focals by Weiszfeld; poses by PnP, or else by registering the own pointmap."""
+    """Focals by Weiszfeld; poses by PnP, or else by registering the own pointmap.
+
+    A view whose pixels have no weight takes the median of the others' focals.
+    """
     own = _own_pairs(pairs, len(world))
     points, confidence = pairs.points[own, 0], pairs.confidence[own, 0]
     counting = jnp.where(confidence > 1, confidence, 0.0)
     focal_px = confident_focal(points, counting, principal_px=principal_px)
+    focal_px = jnp.where(jnp.isfinite(focal_px), focal_px, jnp.nanmedian(focal_px))
     found = poses_from_pointmaps(
         world[:, None],
         _weights(confidence)[:, None],

@@ -80,7 +80,7 @@ def find_tracks(
 ) -> Tracks:
     """Matched features of the photographs, where the network saw them and the view has a pose.
 
-    Their ideal pixels are those of the median focal length of the photographs.
+    Their ideal pixels are as large as those that the features were found in.
     """
     progress("features")
     found, ideal_px = [], []
@@ -132,11 +132,16 @@ def _gray(
     if photo.original_size != original:
         raise ValueError(f"{name} has {photo.original_size} pixels, the scene's had {original}")
     image = Image.fromarray(photo.pixels).convert("L")
-    shrink = min(1.0, MAX_SIDE / max(image.size))
+    shrink = float(_shrink(original))
     if shrink < 1:
         size = tuple(max(1, round(shrink * side)) for side in image.size)
         image = image.resize(size, Image.Resampling.LANCZOS)
     return np.asarray(image), np.array(original[::-1]) / np.array(image.size)
+
+
+def _shrink(original_sizes: Int[np.ndarray, "*V 2"]) -> Float[np.ndarray, "*V"]:
+    """By what the sides of photographs are multiplied for their features."""
+    return np.minimum(1.0, MAX_SIDE / np.max(original_sizes, axis=-1))
 
 
 def _net_from_original(scene: Scene, view: int) -> Float[np.ndarray, "3 3"]:
@@ -158,9 +163,12 @@ def _is_seen(scene: Scene, view: int, original_px: np.ndarray) -> Bool[np.ndarra
 
 
 def _common_focal(scene: Scene) -> float:
-    """The focal length of ideal pixels: the median of the photographs'."""
+    """The focal length of ideal pixels: the median one, in pixels that features are found in.
+
+    What counts in pixels, thresholds and errors, is thus the same for a photograph enlarged.
+    """
     focal = np.asarray(scene.original_intrinsics, np.float64)[:, [0, 1], [0, 1]]
-    return float(np.median(np.sqrt(focal.prod(axis=-1))))
+    return float(np.median(np.sqrt(focal.prod(axis=-1)) * _shrink(scene.original_sizes)))
 
 
 def _ideal(scene: Scene, view: int, original_px: np.ndarray) -> Float[np.ndarray, "n 2"]:

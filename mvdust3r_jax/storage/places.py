@@ -125,23 +125,35 @@ def local_result(path: Any) -> Iterator[Path]:
             store(file, path / file.relative_to(result).as_posix())
 
 
+@contextlib.contextmanager
+def as_os_errors(path: Any) -> Iterator[None]:
+    """What fails inside is an OSError: clients of buckets have errors of their own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{path}: {type(error).__name__}: {error}") from error
+
+
 def fetch(path: Any, target: Path) -> None:
-    """Copies one file of a bucket to this machine."""
+    """Copies one file of a bucket to this machine; OSError where that fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("rb") as source, target.open("wb") as file:
+    with as_os_errors(path), path.open("rb") as source, target.open("wb") as file:
         shutil.copyfileobj(source, file, 2**20)
 
 
 def store(source: Path, path: Any) -> None:
-    """Copies one file of this machine into a bucket, where it appears whole."""
-    with source.open("rb") as file, path.open("wb") as target:
+    """Copies one file of this machine into a bucket, where it appears whole; or OSError."""
+    with as_os_errors(path), source.open("rb") as file, path.open("wb") as target:
         shutil.copyfileobj(file, target, 2**20)
 
 
 def remove_tree(folder: Any) -> None:
     """Removes a folder as far as that is possible."""
     if is_remote(folder):
-        folder.rmtree(missing_ok=True)
+        with contextlib.suppress(OSError), as_os_errors(folder):
+            folder.rmtree(missing_ok=True)
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -183,7 +195,10 @@ class Mirror:
         return files_below(self._remote) if self._remote.exists() else []
 
     def push(self, force: bool = True) -> None:
-        """Copies what is new or has changed; unless forced, only when the last time is long ago."""
+        """Copies what is new or has changed; unless forced, only when the last time is long ago.
+
+        OSError where that fails; the next time tries again.
+        """
         if not force and time.monotonic() - self._last < self._every_s:
             return
         self._last = time.monotonic()

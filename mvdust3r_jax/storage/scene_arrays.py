@@ -48,9 +48,9 @@ class Refinement:
 
     refined: which views' cameras were moved; none where that was refused. tracks: points that
     matched features are of. error_px: median reprojection errors before and after, of tracks that
-    the refinement did not see, in pixels of a photograph of median focal length; None where
-    nothing could be matched. focal_factor: by which all focal lengths were multiplied.
-    why: what was decided, in words.
+    the refinement did not see, in pixels of the photographs, larger ones made smaller for their
+    features (`reconstruction.refine.MAX_SIDE`); None where nothing could be matched. focal_factor:
+    by which all focal lengths were multiplied. why: what was decided, in words.
     """
 
     refined: list[bool]

@@ -6,6 +6,7 @@ killed while saving leaves no half checkpoint under a step's name.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -15,6 +16,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint import checkpoint_managers as policies
 from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
 
 from mvdust3r_jax.storage import places
@@ -33,15 +35,17 @@ class CheckpointFolder:
         """All processes open together.
 
         keep: the newest so many stay. milestone_every: those of multiples of this step stay for
-        ever, 0: none do. limit_s: a save that takes longer has failed.
+        ever, 0: none do; nor do those go that were saved as such. limit_s: a save that takes longer
+        has failed.
         """
         self.path, self.name = path, path.name
-        self._keep, self._milestone_every = keep, milestone_every or None
+        self._keep, self._milestone_every = keep, milestone_every
         # A process may sit in two of orbax's barriers and the save itself until it finds out that
         # another one has failed.
         self._limit_s, self._verdict_s = limit_s, limit_s + 2 * _BARRIER_S
         self._openings, self._latest = itertools.count(), 0
-        self._manager = self._open()
+        # None where it could not be opened again after a failure: the next save tries to.
+        self._manager: ocp.CheckpointManager | None = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
         """Of every manager that opens, all processes wait for each other under keys of its own.
@@ -60,8 +64,7 @@ class CheckpointFolder:
             barrier_sync_fn=processes.matching_barrier(prefix),
         )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=self._keep,
-            keep_period=self._milestone_every,
+            preservation_policy=self._stay(),
             cleanup_tmp_directories=True,
             create=False,
             async_options=background,
@@ -70,8 +73,42 @@ class CheckpointFolder:
         with processes.set_up(f"opening {self.name}"):
             return ocp.CheckpointManager(self.path, options=options)
 
+    def _stay(self) -> policies.AnyPreservationPolicy:
+        """Which checkpoints are not deleted: the newest, and milestones.
+
+        Also those of a period that the run had before, as each of them says itself.
+        """
+        stay = [policies.LatestN(self._keep)]
+        if self._milestone_every:
+            stay.append(policies.EveryNSteps(self._milestone_every))
+        # In a bucket a folder without files does not exist.
+        there = [entry.name for entry in self.path.iterdir()] if self.path.exists() else []
+        milestones = list(filter(self._is_milestone, map(int, filter(str.isdecimal, there))))
+        if kept := processes.from_first(milestones):
+            stay.append(policies.CustomSteps(kept))
+        return policies.AnyPreservationPolicy(stay)
+
+    def _is_milestone(self, step: int) -> bool:
+        """Whether it was saved to stay for ever; one that cannot be read was not."""
+        try:
+            every = json.loads(self.read_meta(step)["config"])["milestone_every"]
+            return bool(every) and step % int(every) == 0
+        except (OSError, KeyError, ValueError, TypeError):
+            return False
+
+    def _is_open(self) -> bool:
+        """Whether there is a manager, made again if need be; the same in all processes."""
+        if self._manager is None:
+            try:
+                self._manager = self._open()
+            except Exception as error:
+                logging.error("%s cannot be opened yet: %s", self.name, first_line(error))
+        return all(processes.gather(self._manager is not None))
+
     def steps(self) -> list[int]:
-        """Steps that are there, newest first, as process 0 sees the folder."""
+        """Steps that are there, newest first, as process 0 sees the folder; closed: none."""
+        if not self._is_open():
+            return []
         return processes.from_first(sorted(map(int, self._manager.all_steps()))[::-1])
 
     # ---- writing -----------------------------------------------------------------------------
@@ -84,6 +121,8 @@ class CheckpointFolder:
         """
         # A failure of the save before is found here: it was written in the background.
         self.wait()
+        if not self._is_open():
+            return False
         if step in self.steps():
             return True
         self._latest = step
@@ -106,6 +145,8 @@ class CheckpointFolder:
 
     def wait(self) -> bool:
         """Returns once everything is written, and whether it could be; failures are reported."""
+        if self._manager is None:
+            return True  # of what failed then it was reported
         return self._succeeds(self._latest, self._manager.wait_until_finished)
 
     def _succeeds(self, step: int, attempt: Callable[[], Any]) -> bool:
@@ -133,17 +174,22 @@ class CheckpointFolder:
             "saving %s/%d failed (%s); training goes on with the last good checkpoint",
             *(self.name, step, reason),
         )
+        self._manager = None
         if jax.process_index() == 0:
-            for half in self.path.glob("*.orbax-checkpoint-tmp"):
-                places.remove_tree(half)
-        self._manager = self._open()
+            with contextlib.suppress(OSError), places.as_os_errors(self.path):
+                for half in self.path.glob("*.orbax-checkpoint-tmp"):
+                    places.remove_tree(half)
+        self._is_open()
 
     # ---- reading -----------------------------------------------------------------------------
 
     def read_meta(self, step: int) -> dict[str, Any]:
         """Facts of a checkpoint; OSError or ValueError where they cannot be read."""
         path = self.path / str(step) / "meta" / "metadata"
-        return json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(facts, dict) or not facts.keys() >= {"model", "config", "data_states"}:
+            raise ValueError("its facts are not those of a run's checkpoint")
+        return facts
 
     def try_meta(self, step: int) -> tuple[dict[str, Any], str]:
         """Facts of a checkpoint, and why they cannot be read ('' when they can)."""
@@ -185,4 +231,5 @@ class CheckpointFolder:
 
     def close(self) -> None:
         """Releases orbax's threads."""
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.close()

@@ -24,10 +24,16 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, RunError | NonFiniteError):
         return f"error: {error}"
-    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+    if _is_lack_of_memory(error):
         print(str(error)[:2000], file=sys.stderr)
         return f"error: {OUT_OF_MEMORY}"
     # With it come JAX's notes on its tracebacks, which would else be the last lines.
     traceback.print_exception(error)
     lines = str(error).strip().splitlines() or [""]
     return f"error: {type(error).__name__}: {lines[0][:1000]}"
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """A full disk has the same status."""
+    told = str(error) if isinstance(error, jax.errors.JaxRuntimeError) else ""
+    return "RESOURCE_EXHAUSTED" in told and "No space left on device" not in told

@@ -78,7 +78,7 @@ def _tell_repeated(name: str, ids: list[str]) -> None:
 class Judge:
     """Evaluates on the same first ``batches`` batches of every set each time.
 
-    after_each: called when a set is done.
+    after_each: called when a batch is done.
     """
 
     def __init__(
@@ -107,7 +107,6 @@ class Judge:
             logging.info("eval %s at step %d: %s", name, step, means[name])
             if draw:
                 self._draw(step, state, name, first)
-            self._after_each()
         return means
 
     def _evaluate(
@@ -127,6 +126,7 @@ class Judge:
                 batch, info = next(source)
                 ids += info["ids"]
             terms.append(jax.device_get(running))
+            self._after_each()
         return terms, ids, first
 
     def _draw(self, step: int, state: Any, name: str, batch: Batch) -> None:

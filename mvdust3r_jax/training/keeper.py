@@ -39,13 +39,30 @@ class Keeper:
         self._checkpoints, self._chips, self._source = checkpoints, chips, source
         self._judge, self._log, self._watchdog = judge, log, watchdog
         self._metric, self._pictures_every = metric, pictures_every
+        self._begun: int | None = None
 
     def newest(self, step: int, state: Any) -> None:
-        """Starts to save the state; whether it could is told."""
+        """Starts to save the state; whether it could is told, then and when it is written."""
+        self._tell_if_failed()
         position = self._source.get_state()
         with self._watchdog.paused():
             saved = self._checkpoints.save(step, self._chips.host_view(state), position)
         self._log.event(step, "checkpoint", saved=saved)
+        self._begun = step if saved else None
+
+    def _tell_if_failed(self) -> None:
+        """A save may fail in the background, after the record that it had begun."""
+        with self._watchdog.paused():
+            written = self._checkpoints.newest.wait()
+        if self._begun is not None and not written:
+            self._log.event(self._begun, "checkpoint", saved=False)
+        self._begun = None
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._tell_if_failed()
+        with self._watchdog.paused():
+            self._checkpoints.close()
 
     def best(self, step: int, state: Any) -> None:
         """Evaluates, draws where that is due, and saves the state if its metric is the least."""

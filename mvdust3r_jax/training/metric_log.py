@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
@@ -130,19 +131,36 @@ def _open_board(folder: AnyPath, first_step: int) -> Any:
 
 
 def _drop_after(path: AnyPath, first_step: int, judged_again: bool) -> None:
-    """Keeps records up to ``first_step``, without its evaluation where that is repeated."""
+    """Keeps records up to ``first_step``, without its evaluation where that is repeated.
+
+    Where a run begins anew beside records of one that had come to a checkpoint, these are kept
+    under another name.
+    """
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    kept, earned = [], False
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue  # the line that was being written when the run was killed
+        if not isinstance(record, dict):
+            continue
         step, kind = record.get("step", 0), record.get("kind", "")
         repeated = judged_again and step == first_step and kind.startswith("eval_")
         if step <= first_step and first_step > 0 and not repeated:
             kept.append(line)
+        earned |= kind == "checkpoint" or kind.startswith("eval_")
+    if not first_step and earned:
+        _move_aside(path)
+        return
     whole = path.with_suffix(".tmp")
     whole.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
     os.replace(whole, path)
+
+
+def _move_aside(path: AnyPath) -> None:
+    names = (f"{path.stem}.earlier{n and f'-{n}' or ''}{path.suffix}" for n in itertools.count())
+    target = next(place for place in map(path.with_name, names) if not place.exists())
+    os.replace(path, target)
+    logging.warning("%s is of a run whose checkpoints are gone; it is now %s", path, target.name)

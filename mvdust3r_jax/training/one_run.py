@@ -17,6 +17,8 @@ from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.training import processes
 
 LOCK = ".running"
+# What an evaluation says about itself beside its records, whose file has the name of a run's.
+EVALUATION = "eval.json"
 
 
 @contextlib.contextmanager
@@ -38,6 +40,12 @@ def alone_in(folder: AnyPath) -> Iterator[None]:
         )
     with lock or contextlib.nullcontext():
         yield
+
+
+def check_no_evaluation(folder: AnyPath) -> None:
+    """ValueError if the folder holds records of an evaluation, which the run's would replace."""
+    if (folder / EVALUATION).exists():
+        raise ValueError(f"{folder} holds an evaluation ({EVALUATION}): train into another workdir")
 
 
 def _lock(folder: AnyPath) -> tuple[IO[str] | None, str]:

@@ -96,6 +96,8 @@ class CompileCounter:
 class Report:
     """Keeps the numbers of steps, and writes their means every ``every`` steps (0: never).
 
+    What is left at a run's last step is written then.
+
     Compilations are written at once, those before the first step with the first.
     """
 
@@ -135,7 +137,13 @@ class Report:
         return self._progress.aside()
 
     def after(
-        self, step: int, metrics: dict[str, Any], examples: int, shape: Sequence[int]
+        self,
+        step: int,
+        metrics: dict[str, Any],
+        examples: int,
+        shape: Sequence[int],
+        *,
+        last: bool = False,
     ) -> None:
         """Adds a step: its numbers, examples of all processes, shape of the images it took."""
         self._progress.count(examples, self._waited_s)
@@ -148,7 +156,7 @@ class Report:
             )
         if self._every:
             self._steps.append(metrics)
-        if due(self._every, step):
+        if due(self._every, step) or (last and self._every):
             self._write(step)
 
     def _write(self, step: int) -> None:

@@ -100,7 +100,8 @@ class Goodput:
     def report(self, seconds: float) -> dict[str, float]:
         """Adds steps that took ``seconds``."""
         self._productive_s += seconds
-        passed = max(time.time() - self._began, 1e-9)
+        # The clock may have been set back.
+        passed = max(time.time() - self._began, self._productive_s, 1e-9)
         return {
             "goodput": self._productive_s / passed,
             "productive_s": self._productive_s,

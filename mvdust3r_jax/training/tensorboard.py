@@ -55,9 +55,9 @@ class Board:
     def _open(self) -> Any:
         self._folder.mkdir(parents=True, exist_ok=True)
         writer = EventsWriter(str(self._folder / "events"), f".{time.monotonic_ns()}")
-        if self._first_step:  # readers then drop what an interrupted run wrote beyond this step
-            start = SessionLog(status=SessionLog.START)
-            writer.write_event(
-                Event(wall_time=time.time(), step=self._first_step, session_log=start)
-            )
+        # Readers then drop what an interrupted run wrote from this step on.
+        start = SessionLog(status=SessionLog.START)
+        writer.write_event(
+            Event(wall_time=time.time(), step=self._first_step + 1, session_log=start)
+        )
         return writer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,7 +14,10 @@ from mvdust3r_jax.storage.places import AnyPath, Mirror, is_remote
 
 
 class Trace:
-    """The profiler, running during those of ``steps`` that this run takes."""
+    """The profiler, running during those of ``steps`` that this run takes.
+
+    What cannot be written (a full disk) is reported and lost; the run goes on.
+    """
 
     def __init__(self, folder: AnyPath, steps: range):
         self._folder, self._steps, self._running, self._mirror = folder, steps, False, None
@@ -21,17 +26,28 @@ class Trace:
         """Starts with the first step of the range that this run takes."""
         if step in self._steps and not self._running:
             self._mirror = Mirror(self._folder) if is_remote(self._folder) else None
-            jax.profiler.start_trace(str(self._mirror.local if self._mirror else self._folder))
+            with _reported(step):
+                jax.profiler.start_trace(str(self._mirror.local if self._mirror else self._folder))
             self._running = True
 
     def after(self, step: int, metrics: Any, last: bool) -> None:
         """Ends with the range or with the run."""
         if self._running and (last or step + 1 not in self._steps):
             jax.block_until_ready(metrics)
-            jax.profiler.stop_trace()
             self._running = False
-            if self._mirror:
-                self._mirror.close()
+            with _reported(step):
+                jax.profiler.stop_trace()
+                if self._mirror:
+                    self._mirror.close()
+
+
+@contextlib.contextmanager
+def _reported(step: int) -> Iterator[None]:
+    """Turns a profiler that fails into a warning."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        logging.warning("step %d: the trace failed: %s", step, error)
 
 
 def serve_profiler(port: int) -> None:

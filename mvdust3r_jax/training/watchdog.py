@@ -91,8 +91,14 @@ class Watchdog:
         self._ended.set()
 
     def _watch(self) -> None:
-        while not self._ended.wait(min(self._limit_s / 10, 10.0)):
-            silent_s = time.monotonic() - self._last
+        pause_s, looked = min(self._limit_s / 10, 10.0), time.monotonic()
+        while not self._ended.wait(pause_s):
+            now, before = time.monotonic(), looked
+            silent_s, looked = now - self._last, now
+            if now - before > pause_s + self._limit_s / 2:
+                # This thread did not run either: the process was suspended (SIGSTOP), not stuck.
+                self.alive()
+                continue
             if silent_s > self._limit_s and not self._pauses:
                 logging.error(
                     "nothing was finished for %.0f s (config.stall_minutes): this process ends "

@@ -33,7 +33,15 @@ def read(path: AnyPath) -> tuple[ModelConfig, Variables]:
     meta = json.loads((step / "meta" / "metadata").read_text())
     config = config_from_json(json.dumps(meta["model"]))
     params_key = "average" if _holds(step / "state", "average") else "params"
-    variables = _restore(step / "state", config, params_key)
+    try:
+        variables = _restore(step / "state", config, params_key)
+    except Exception as error:
+        # orbax and its storage tell of damage in errors of many kinds.
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"the checkpoint {step} cannot be read ({told[0][:200]}); another one of the run can "
+            "be given by its own folder"
+        ) from error
     return config, checked(variables, config)
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: exact restore, nothing lost where one cannot be used, failed writes survived."""
 
 import dataclasses
+import json
 import logging
 import re
 import shutil
@@ -90,6 +91,23 @@ def test_milestones_stay_beside_the_newest(tmp_path):
     assert again.save(7, as_numpy(state_at(7)), {})
     again.close()
     assert sorted(p.name for p in (tmp_path / NEWEST).iterdir()) == ["4", "7"]
+
+
+@pytest.mark.parametrize("every", [0, 6])
+def test_milestones_stay_where_later_starts_keep_others(tmp_path, every):
+    """Each checkpoint says itself that it was to stay for ever."""
+
+    def saved(steps, every):
+        settings = json.dumps({"milestone_every": every})
+        checkpoints = Checkpoints(tmp_path, MODEL, settings, keep=1, milestone_every=every)
+        for step in steps:
+            assert checkpoints.save(step, as_numpy(state_at(step)), {})
+        checkpoints.close()
+        return sorted(int(p.name) for p in (tmp_path / NEWEST).iterdir())
+
+    assert saved([4, 5, 8, 9], 4) == [4, 8, 9]
+    assert saved([12, 13], every) == [4, 8, *([12] if every else []), 13]
+    assert saved([16, 17], 0)[:2] == [4, 8]
 
 
 def test_best_is_kept_apart_and_remembered(tmp_path):
@@ -294,6 +312,39 @@ def test_failed_write_is_reported_and_the_run_goes_on(tmp_path, messages, monkey
     assert checkpoints.save(3, as_numpy(state_at(3)), None)
     checkpoints.close()
     assert sorted(p.name for p in (tmp_path / NEWEST).iterdir()) == ["1", "3"]
+
+
+def test_a_place_that_is_away_for_a_while_costs_its_saves_alone(tmp_path, monkeypatch):
+    """Neither writing nor looking at the folder works: once it does, the next save does, too."""
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, as_numpy(state_at(1)), None)
+    checkpoints.wait()
+
+    def away(*_, **__):
+        raise RuntimeError("503")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "save", away)
+        patch.setattr(ocp.CheckpointManager, "__init__", away)
+        assert not checkpoints.save(2, as_numpy(state_at(2)), None)
+        assert not checkpoints.save(3, as_numpy(state_at(3)), None)
+        assert checkpoints.newest_step() == 0
+    assert checkpoints.save(4, as_numpy(state_at(4)), None)
+    checkpoints.close()
+    assert sorted(p.name for p in (tmp_path / NEWEST).iterdir()) == ["1", "4"]
+
+
+@pytest.mark.parametrize("facts", ["null", "{}", "[1]"])
+def test_facts_that_are_not_a_runs_are_no_checkpoint(tmp_path, facts):
+    """The checkpoint before is taken."""
+    checkpoints = opened(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, as_numpy(state_at(step)), {})
+    checkpoints.close()
+    (tmp_path / NEWEST / "2" / "meta" / "metadata").write_text(facts)
+    again = opened(tmp_path)
+    assert again.restore(abstract()).step == 1
+    again.close()
 
 
 def test_restores_onto_another_number_of_devices(tmp_path):

@@ -113,7 +113,9 @@ def test_batches_are_evaluated_one_after_the_other(tmp_path, monkeypatch):
     log = MetricLog(tmp_path, 0, tensorboard=False, active=False)
     monkeypatch.setattr(Judge, "_draw", lambda *given: drawn.append(given[-1].images))
     sets = {"a": lambda: Watched(batch_size=2, **BOXES)}
-    judge = Judge(run, log, sets, batches=4, after_each=lambda: None)
+    done = []
+    judge = Judge(run, log, sets, batches=4, after_each=lambda: done.append(told[-1]))
     assert judge.means(1, None, draw=True) == {"a": {"nd": 1.0}}
     assert told == ["make", *["evaluate", "make", "fetch"] * 3, "evaluate", "fetch"]
     assert drawn[0] is alive[0]()
+    assert done == ["fetch"] * 4, "a watchdog hears of every batch"

@@ -2,9 +2,11 @@
 
 import errno
 import json
+import struct
 
 import jax.numpy as jnp
 import numpy as np
+from tensorboardX.proto.event_pb2 import Event
 
 from mvdust3r_jax.training import metric_log, tensorboard
 from mvdust3r_jax.training.metric_log import MetricLog
@@ -77,3 +79,44 @@ def test_other_processes_write_nothing(tmp_path):
     log.event(1, "checkpoint")
     log.close()
     assert not (tmp_path / "run").exists()
+
+
+def test_records_of_a_run_whose_checkpoints_are_gone_are_kept(tmp_path):
+    """A run that begins anew leaves them under another name; those of lost first steps go."""
+    for kept, kind in ((0, "train"), (1, "checkpoint"), (2, "eval_held_out")):
+        log = MetricLog(tmp_path, 0, tensorboard=False)
+        log.event(4, kind)
+        log.close()
+        log = MetricLog(tmp_path, 0, tensorboard=False)
+        log.event(1, "train")
+        log.close()
+        assert [r["step"] for r in records(tmp_path)] == [1]
+        assert len(list(tmp_path.glob("metrics.earlier*.jsonl"))) == kept
+
+
+def test_damaged_lines_are_passed_over(tmp_path):
+    """Bytes that are no UTF-8, and JSON that is no record."""
+    lines = [b'{"step": 1}', b"null", b"\xff\xfe", b'{"step": 2}']
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    MetricLog(tmp_path, 2, tensorboard=False).close()
+    assert [r["step"] for r in records(tmp_path)] == [1, 2]
+
+
+def test_readers_of_the_board_drop_what_is_taken_again_alone(tmp_path):
+    """They drop events from the step that a start names on: the first one behind the resume's."""
+    for first_step in (0, 4):
+        log = MetricLog(tmp_path, first_step, tensorboard=True)
+        log.scalars(first_step + 1, {"loss": 1.0})
+        log.close()
+    files = (tmp_path / "tensorboard").iterdir()
+    started = [event.step for file in files for event in events(file) if event.session_log.status]
+    assert sorted(started) == [1, 5]
+
+
+def events(path):
+    """Of TensorBoard's format: length, checksum, event, checksum."""
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<Q", data, at)
+        yield Event.FromString(data[at + 12 : at + 12 + size])
+        at += 16 + size

@@ -63,7 +63,10 @@ def test_compilations_are_counted():
 
 
 def test_report_writes_means_every_second_step_and_compilations_at_once(tmp_path):
-    """Steps 1 to 4, one compiled before the third; nothing is kept of an earlier interval."""
+    """Steps 1 to 4, one compiled before the third; nothing is kept of an earlier interval.
+
+    What is left at the last step is written with it.
+    """
     log, compiles = MetricLog(tmp_path, 0, tensorboard=False), CompileCounter()
     cost = Cost(VARIANTS["tiny"], num_refs=2, num_targets=0)
     report = Report(log, compiles, first_step=0, last_step=9, every=2, cost=cost)
@@ -73,11 +76,13 @@ def test_report_writes_means_every_second_step_and_compilations_at_once(tmp_path
         with report.stepping():
             compiles.count += step == 3
         report.after(step, {"loss": np.float32(step)}, 8, (8, 2, 16, 16, 3))
+    report.after(5, {"loss": np.float32(5)}, 8, (8, 2, 16, 16, 3), last=True)
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(x["step"], x["kind"]) for x in lines] == [(2, "train"), (3, "compile"), (4, "train")]
-    assert [x["loss"] for x in lines if "loss" in x] == [1.5, 3.5]
-    assert [x["examples"] for x in lines if "loss" in x] == [16, 16]
+    kinds = [(2, "train"), (3, "compile"), (4, "train"), (5, "train")]
+    assert [(x["step"], x["kind"]) for x in lines] == kinds
+    assert [x["loss"] for x in lines if "loss" in x] == [1.5, 3.5, 5]
+    assert [x["examples"] for x in lines if "loss" in x] == [16, 16, 8]
     assert lines[1]["images"] == [8, 2, 16, 16, 3]
 
 

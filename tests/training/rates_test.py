@@ -80,3 +80,10 @@ def test_goodput_counts_the_time_in_which_a_run_was_away(tmp_path, monkeypatch):
     assert first["goodput"] == pytest.approx(0.4)
     path.write_text(json.dumps({"step": 1}) + "\n" + json.dumps({"step": 2} | first) + "\n")
     assert Goodput.of(path).report(10.0)["goodput"] == pytest.approx(50 / 250)
+
+
+def test_a_clock_that_was_set_back_makes_no_wonder_of_goodput(monkeypatch):
+    """A share is at most 1."""
+    clock = iter([1000.0, 10.0])
+    monkeypatch.setattr(rates.time, "time", lambda: next(clock))
+    assert Goodput().report(40.0)["goodput"] == 1

@@ -63,3 +63,17 @@ def test_the_profiler_is_served_where_it_is_asked_for(monkeypatch, caplog):
     monkeypatch.setattr(jax, "process_index", lambda: 3)
     serve_profiler(9012)
     assert ports == [9015]
+
+
+def test_a_trace_that_cannot_be_written_ends_no_run(monkeypatch, caplog):
+    """A full disk: jax raises an error of its own."""
+
+    def full():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: x.pb; No space left on device")
+
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda _: None)
+    monkeypatch.setattr(jax.profiler, "stop_trace", full)
+    trace = Trace(Path("unused"), range(1, 2))
+    trace.before(1)
+    trace.after(1, {}, last=True)
+    assert "No space left" in caplog.text

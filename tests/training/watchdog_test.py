@@ -1,5 +1,6 @@
 """A run that stands still ends with its stacks; one that works or saves does not."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -84,3 +85,25 @@ def test_without_a_limit_and_after_its_end_it_watches_nothing(monkeypatch):
         pass
     time.sleep(0.5)
     assert not codes
+
+
+_WORKS = """
+import time
+from mvdust3r_jax.training.watchdog import Watchdog
+with Watchdog(1.0) as watchdog:
+    print("works", flush=True)
+    for _ in range(50):
+        time.sleep(0.1)
+        watchdog.alive()
+"""
+
+
+def test_a_suspended_process_is_not_stuck():
+    """Batch systems stop a job for longer than the limit, and let it go on."""
+    command = [sys.executable, "-c", _WORKS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "works\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        process.send_signal(signal.SIGCONT)
+    assert process.returncode == 0
