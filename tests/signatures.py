@@ -103,7 +103,11 @@ OTHERS = {
     "start": (partial(alignment_start.spanning_tree_start, num_views=3), PAIRS),
     "global_alignment": (partial(global_alignment, num_views=3, steps=1), PAIRS),
     "ground_truth": (partial(ground_truth, num_inputs=1), BATCH),
-    "novel_views": (partial(novel_views, sh_degree=0, max_scale=1.0), ESTIMATE, BATCH),
+    "novel_views": (
+        partial(novel_views, sh_degree=0, max_scale=1.0, capacity=4096),
+        ESTIMATE,
+        BATCH,
+    ),
     "rooms": (
         partial(sample_batch, num_inputs=2, num_targets=0, height=16, width=16),
         whole(1),

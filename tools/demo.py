@@ -13,6 +13,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -25,6 +26,7 @@ from mvdust3r_jax.evaluation import scores
 from mvdust3r_jax.evaluation.baselines import constant_prediction
 from mvdust3r_jax.evaluation.estimate import Estimate, add_poses
 from mvdust3r_jax.metrics.images import psnr
+from mvdust3r_jax.splat.pointmaps import with_room_for_all
 from mvdust3r_jax.storage.atomic import whole_file
 from mvdust3r_jax.training.progress_pictures import contact_sheet
 from mvdust3r_jax.types import Batch, images_01_from, images_from_01, images_from_pixels
@@ -88,7 +90,8 @@ def judge(scene: Scene, truth: Batch, max_scale: float) -> tuple[dict, dict, np.
     held_back = images_01_from(np.asarray(truth.images[0, views:]))
     if scene.gaussians is None:
         return ours, baseline, held_back
-    rendered = scores.novel_views(estimate, truth, sh_degree=0, max_scale=max_scale)
+    draw = partial(scores.novel_views, estimate, truth, sh_degree=0, max_scale=max_scale)
+    rendered = with_room_for_all(lambda size: draw(capacity=size), scores.room_for(estimate))
     rendered = np.clip(images_01_from(np.asarray(rendered[0])), 0, 1)
     ours["psnr_db"] = float(psnr(jnp.asarray(rendered), jnp.asarray(held_back)).mean())
     return ours, baseline, np.concatenate([rendered, held_back])

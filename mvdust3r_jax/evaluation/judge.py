@@ -14,7 +14,7 @@ from mvdust3r_jax.evaluation.estimate import Estimate
 from mvdust3r_jax.metrics.chamfer import capped_chamfer_kdtree, chamfer_distance
 from mvdust3r_jax.metrics.pointmaps import ERROR_CAP
 from mvdust3r_jax.models.network import Network
-from mvdust3r_jax.splat.pointmaps import MAX_SCALE
+from mvdust3r_jax.splat.pointmaps import MAX_SCALE, with_room_for_all
 from mvdust3r_jax.types import Batch
 
 # How the chamfer distance is found: on the devices, on the host, or on the host of a CPU only.
@@ -35,14 +35,24 @@ def chamfer_of(devices: Devices, clouds: tuple, kind: str) -> np.ndarray:
 def novel_images(
     devices: Devices, estimate: Estimate, batch: Batch, network: Network | None
 ) -> tuple[jax.Array | None, float]:
-    """Renders at the render-only cameras and their seconds; None without Gaussians or cameras."""
+    """Renders at the render-only cameras and their seconds; None without Gaussians or cameras.
+
+    Every Gaussian is in them: where the rasterizer's lists were too short they are drawn again.
+    """
     if estimate.gaussians is None or batch.images.shape[1] == estimate.points.shape[1]:
         return None, 0.0
     options = {"sh_degree": 0, "max_scale": MAX_SCALE}
     if network is not None:
         options = {"sh_degree": network.config.sh_degree, "max_scale": network.config.max_scale}
-    timed = devices.run(scores.novel_views, (estimate, batch), **options)
-    return timed.result, timed.seconds
+    seconds = 0.0
+
+    def draw(capacity: int) -> tuple[jax.Array, jax.Array]:
+        nonlocal seconds
+        timed = devices.run(scores.novel_views, (estimate, batch), capacity=capacity, **options)
+        seconds += timed.seconds
+        return timed.result
+
+    return with_room_for_all(draw, scores.room_for(estimate)), seconds
 
 
 def numbers_of(

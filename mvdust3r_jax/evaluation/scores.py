@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mvdust3r_jax.evaluation.estimate import Estimate, Truth, ground_truth
 from mvdust3r_jax.geometry.pointmaps import take_view
@@ -28,6 +28,7 @@ from mvdust3r_jax.metrics.poses import (
 )
 from mvdust3r_jax.products import exact_products
 from mvdust3r_jax.splat.pointmaps import clip_scales, normalized_scenes, render
+from mvdust3r_jax.splat.rasterize import default_capacity
 from mvdust3r_jax.types import Batch, Prediction, images_01_from
 
 Numbers = dict[str, Float[Array, " B"]]
@@ -126,17 +127,19 @@ def score_and_clouds(estimate: Estimate, batch: Batch):
 
 @exact_products
 def novel_views(
-    estimate: Estimate, batch: Batch, *, sh_degree: int, max_scale: float
-) -> Float[Array, "B T H W 3"]:
+    estimate: Estimate, batch: Batch, *, sh_degree: int, max_scale: float, capacity: int
+) -> tuple[Float[Array, "B T H W 3"], Int[Array, "B T"]]:
     """The estimate's Gaussians seen by the true render-only cameras, in [-1, 1], as in training.
 
     Prediction and cameras are each divided by their own measure of the scene (`splat.pointmaps`).
+    Also tile intersections beyond the capacity: images with any are not exact. `room_for` is where
+    to begin, and `splat.pointmaps.with_room_for_all` goes on.
     """
     num_inputs = estimate.points.shape[1]
     ref_from_cam = ground_truth(batch, num_inputs, estimate.reference).ref_from_cam
     prediction = Prediction(estimate.points, estimate.confidence, estimate.gaussians)
     scenes = normalized_scenes(prediction, batch, ref_from_cam)
-    images, _ = render(
+    return render(
         scenes.points,
         prediction,
         clip_scales(estimate.gaussians.scales, scenes.factor, max_scale),
@@ -144,8 +147,14 @@ def novel_views(
         scenes.ref_from_cam[:, num_inputs:],
         scenes.intrinsics[:, num_inputs:],
         sh_degree=sh_degree,
+        capacity=capacity,
     )
-    return images
+
+
+def room_for(estimate: Estimate) -> int:
+    """The rasterizer's default capacity for all Gaussians of a sample."""
+    views, height, width = estimate.confidence.shape[1:]
+    return default_capacity(views * height * width, width, height)
 
 
 def score_images_plain(

@@ -9,10 +9,12 @@ white. The background is white.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
@@ -81,6 +83,20 @@ def render(
         *(colors, ref_from_cam, intrinsics),
     )
     return (images_from_01(images) if sh_degree else images), overflow
+
+
+def with_room_for_all(draw: Callable[[int], tuple[Any, Any]], capacity: int) -> Any:
+    """What ``draw(capacity)`` gives beside intersections that did not fit, once there are none.
+
+    Outside `jit`: it looks at their number, and draws again with a capacity (a power of two) that
+    the fullest image needs.
+    """
+    while True:
+        drawn, overflow = draw(capacity)
+        lacking = int(np.max(overflow))
+        if lacking <= 0:
+            return drawn
+        capacity = 1 << (capacity + lacking - 1).bit_length()
 
 
 class Scenes(NamedTuple):

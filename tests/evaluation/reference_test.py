@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mvdust3r_jax import VARIANTS
-from mvdust3r_jax.evaluation import scores
+from mvdust3r_jax.evaluation import judge, scores
 from mvdust3r_jax.evaluation.baselines import oracle_prediction
 from mvdust3r_jax.evaluation.devices import Devices
-from mvdust3r_jax.evaluation.estimate import first_view, ground_truth
+from mvdust3r_jax.evaluation.estimate import add_poses, first_view, ground_truth
 from mvdust3r_jax.evaluation.methods import METHODS, Job, Settings
 from mvdust3r_jax.models.network import Network
 from mvdust3r_jax.types import Prediction
@@ -64,12 +64,31 @@ def test_the_truth_seen_from_another_view_scores_as_the_truth(batch):
         # float32 of meters.
         np.testing.assert_allclose(cloud, truth, atol=1e-5, err_msg=name)
     from_first = estimate.replace(points=plain.points, reference=first_view(batch))
+    options = {"sh_degree": 0, "max_scale": 1.0, "capacity": 1 << 18}
     images, expected = (
-        np.asarray(compiled_scores.novel_views(x, batch, sh_degree=0, max_scale=1.0))
+        np.asarray(compiled_scores.novel_views(x, batch, **options)[0])
         for x in (estimate, from_first)
     )
     # The same Gaussians, rounded in another frame: one may come into a tile or leave it.
     assert np.abs(images - expected).mean() < 1e-3 < images.std()
+
+
+def test_new_views_lack_no_gaussian(batch, monkeypatch):
+    """Lists that are too short at first are made longer: the same images as with room enough."""
+    truth, devices = compiled(oracle_prediction)(batch, VIEWS), Devices(1)
+    estimate = compiled(add_poses)(truth, batch, first_view(batch))
+    whole = np.asarray(judge.novel_images(devices, estimate, batch, None)[0])
+    tried, novel_views = [], scores.novel_views
+
+    def told(*args, capacity, **options):
+        tried.append(capacity)
+        return novel_views(*args, capacity=capacity, **options)
+
+    monkeypatch.setattr(scores, "novel_views", told)
+    monkeypatch.setattr(scores, "room_for", lambda _: 32)
+    again = np.asarray(judge.novel_images(devices, estimate, batch, None)[0])
+    assert len(tried) == 2 and tried[1] > 32
+    np.testing.assert_array_equal(again, whole)
 
 
 def test_renders_brighter_than_white_score_as_white(monkeypatch):

@@ -122,7 +122,10 @@ def test_fixed_splats_show_true_points_as_the_oracle_does_nearly():
     psnr = {}
     for name, prediction in (("oracle", true), ("fixed", fixed_splats(true, batch, spread_px=0.6))):
         estimate = add_poses(prediction, batch, FIRST)
-        images = scores.novel_views(estimate, batch, sh_degree=0, max_scale=1.0)
+        images, overflow = scores.novel_views(
+            estimate, batch, sh_degree=0, max_scale=1.0, capacity=1 << 18
+        )
+        assert not np.any(overflow)
         psnr[name] = np.asarray(scores.score_images_plain(images, waves[:, VIEWS:])["psnr_db"])[0]
     nothing = np.zeros_like(images)
     gray = np.asarray(scores.score_images_plain(nothing, waves[:, VIEWS:])["psnr_db"])[0]
