@@ -202,7 +202,7 @@ def _report_choice(choice: Choice) -> None:
         _say(f"{split}: {len(scenes)} scenes, {count} trajectories")
         for name, scene in scenes.items():
             for problem in scene.problems:
-                _say(f"  passed over: {name}: {problem}")
+                _say(f"  {name}: {problem}")
 
 
 def _say(text: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mvdust3r_jax.cli.console import Console
+from mvdust3r_jax.cli.values import UsageError
 from mvdust3r_jax.export.point_filter import Kept, NoPointsError, PointFilter, keep
 from mvdust3r_jax.media import names, photographs, video_frames
 from mvdust3r_jax.media.kinds import ImageError
@@ -45,6 +46,18 @@ def kept_points(scene: SceneArrays, args: argparse.Namespace, console: Console) 
 def counted(kept: Kept) -> dict[str, Any]:
     """What ``--json`` tells of the points."""
     return {"pixels": kept.mask.size, "kept": kept.count, "dropped": kept.dropped}
+
+
+def export_formats(text: str) -> list[str]:
+    """Names between commas, of formats that can be written; UsageError for an unknown one."""
+    from mvdust3r_jax import export
+
+    formats = [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        export.check(formats)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return formats
 
 
 def gather(

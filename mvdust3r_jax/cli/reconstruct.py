@@ -31,14 +31,15 @@ from mvdust3r_jax.storage.results import parts_of, results_folder
 from mvdust3r_jax.storage.scene_arrays import SCENE_FILE, Refinement
 
 _GIB = 1 << 30
+# No pixel of any photograph is brighter than this share of white: they were not exposed so.
+_DARK = 1 / 8
 
 
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Reconstruct and write; nothing is written unless all of it is."""
     from mvdust3r_jax import export
 
-    formats = [name.strip() for name in args.export.split(",") if name.strip()]
-    export.check(formats)
+    formats = inputs.export_formats(args.export)
     _check_together(args)
     if args.refine:
         import_pycolmap()
@@ -53,6 +54,9 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     begin, before = time.perf_counter(), parts_of(args.out)
     with results_folder(args.out) as folder:
         scene = run_network(sources, model, args, console)
+        warn_of_darkness(scene, console)
+        if scene.pose_doubt:
+            console.warn(f"the poses of --cameras contradict the photographs: {scene.pose_doubt}")
         kept = inputs.kept_points(scene, args, console)
         files = write_results(scene, sources, folder, formats, kept, console)
     seconds, peak = time.perf_counter() - begin, memory.peak_bytes()
@@ -65,10 +69,21 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     return summary(scene, written, kept) | {"total_seconds": round(seconds, 3), "peak_bytes": peak}
 
 
+def warn_of_darkness(scene: Scene, console: Console) -> None:
+    """Values of 10 or 12 bits in files of 16 are next to black, and look like nothing else."""
+    brightest = float(scene.images_01[scene.masks].max(initial=0.0))
+    if brightest < _DARK:
+        console.warn(
+            f"all photographs are almost black (at most {brightest:.0%} of white): values of 10 or "
+            "12 bits in files of 16 must be spread over the whole range first"
+        )
+
+
 def report(scene: Scene, seconds: float, peak: int | None) -> list[str]:
     """Lines for people: cameras and their world, focal lengths, time and memory."""
     lost = [n for n, ok in zip(scene.names, scene.pose_ok, strict=True) if not ok]
-    found = f"cameras of {len(scene.names) - len(lost)} of {len(scene.names)} photographs found"
+    verb = "found" if scene.world_is_reference else "given"
+    found = f"cameras of {len(scene.names) - len(lost)} of {len(scene.names)} photographs {verb}"
     if lost:
         found += f", none for {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}"
     world = "the world is that of the known poses"
@@ -226,6 +241,7 @@ def summary(scene: Scene, files: list[Path], kept: Kept) -> dict[str, Any]:
         "metric": scene.metric,
         "reference": scene.names[scene.reference],
         "reference_margin": scene.reference_margin,
+        "pose_doubt": scene.pose_doubt,
         "refinement": scene.refinement and dataclasses.asdict(scene.refinement),
         "seconds": {name: round(value, 4) for name, value in scene.timings.items()},
     }

@@ -6,7 +6,12 @@ import argparse
 from typing import Any
 
 from mvdust3r_jax.cli.console import Console
-from mvdust3r_jax.cli.inputs import counted, kept_points, use_compilation_cache
+from mvdust3r_jax.cli.inputs import (
+    counted,
+    export_formats,
+    kept_points,
+    use_compilation_cache,
+)
 from mvdust3r_jax.cli.values import UsageError
 from mvdust3r_jax.export.path_file import read_path
 from mvdust3r_jax.reconstruction.scene import Scene
@@ -17,11 +22,10 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Load, filter, write beside the scene."""
     from mvdust3r_jax import export
 
+    formats = export_formats(args.export)
     scene = Scene.load(args.folder)
     use_compilation_cache(console)
     folder = args.folder if args.folder.is_dir() else args.folder.parent
-    formats = [name.strip() for name in args.export.split(",") if name.strip()]
-    export.check(formats)
     if args.path is not None and "mp4" not in formats:
         raise UsageError(f"--path is about the format mp4; --export has {', '.join(formats)}")
     options = dict(num_frames=args.frames, longest_px=args.size, progress=console.advance)

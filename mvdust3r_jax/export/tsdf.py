@@ -12,11 +12,19 @@ from typing import NamedTuple
 import numpy as np
 
 from mvdust3r_jax.export.depth_files import depth_of_views
+from mvdust3r_jax.export.depth_surface import (
+    Surface,
+    points_between,
+    signed_distances,
+    surface_of,
+)
 from mvdust3r_jax.export.posed_views import invert_rigid, posed_views, project, transform
 from mvdust3r_jax.storage.scene_arrays import SceneArrays
 
 # Distances are cut off at this many voxels: thinner things than twice that lose their back.
 TRUNCATION_VOXELS = 4
+# Voxels are computed around points of the surfaces; these are no farther apart than this.
+_SPACING_VOXELS = 2
 # The field is some arrays of this size; the voxels grow where the scene would need more.
 MAX_VOXELS = 16_000_000
 # Points farther out than this share on either side do not stretch the grid.
@@ -41,11 +49,19 @@ def fuse(scene: SceneArrays, max_voxels: int = MAX_VOXELS) -> Field | None:
         return None
     points = np.asarray(scene.points, np.float64)[views][shown]
     origin, voxel, shape = _grid(points, pixel_size(scene, depths), max_voxels)
-    index = np.argwhere(_near_points(points, origin, voxel, shape))
+    surfaces = {
+        view: surface_of(depths[view], scene.intrinsics[view], TRUNCATION_VOXELS * voxel)
+        for view in views.tolist()
+    }
+    between = [
+        transform(scene.world_from_cam[view], points_between(surface, _SPACING_VOXELS * voxel))
+        for view, surface in surfaces.items()
+    ]
+    index = np.argwhere(_near_points(np.concatenate([points, *between]), origin, voxel, shape))
     centers = origin + voxel * index
     total, weight = np.zeros(len(index)), np.zeros(len(index))
-    for view in views.tolist():
-        value, sureness = _seen_from(scene, view, depths[view], centers, TRUNCATION_VOXELS * voxel)
+    for view, surface in surfaces.items():
+        value, sureness = _seen_from(scene, view, surface, centers, TRUNCATION_VOXELS * voxel)
         total += sureness * value
         weight += sureness
     distance, seen = np.ones(shape, np.float32), np.zeros(shape, bool)
@@ -85,37 +101,24 @@ def _near_points(points: np.ndarray, origin: np.ndarray, voxel: float, shape: tu
 
 
 def _seen_from(
-    scene: SceneArrays, view: int, depth: np.ndarray, centers: np.ndarray, truncation: float
+    scene: SceneArrays, view: int, surface: Surface, centers: np.ndarray, truncation: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of voxel centers [n, 3]: the view's distances in [-1, 1], and weights, 0 for what it hides.
 
-    The distance is along the optical axis, to the depth between the four pixels around; none where
-    these belong to two surfaces.
+    The distance is that to the surface's plane at the voxel's pixel: along a ray that grazes a
+    floor it would be many times as long.
     """
     from scipy import ndimage
 
     in_view = transform(invert_rigid(scene.world_from_cam[view]), centers)
-    u, v = project(in_view, np.asarray(scene.intrinsics[view], np.float64)).T
-    place = np.nan_to_num(np.stack([v, u]), nan=-1.0)
-    known = np.where(depth > 0, depth, np.nan).astype(np.float64)
-    known[_torn(known, truncation)] = np.nan
-    surface = ndimage.map_coordinates(known, place, order=1, cval=np.nan)
+    pixels = np.nan_to_num(project(in_view, surface.intrinsics), nan=-1.0)
     confidence = np.asarray(scene.confidence[view], np.float64)
+    place = pixels[:, ::-1].T
     weight = ndimage.map_coordinates(confidence, place, order=0, mode="nearest")
+    distance = signed_distances(surface, in_view, pixels) / truncation
     with np.errstate(invalid="ignore"):
-        distance = (surface - in_view[:, 2]) / truncation
         seen = np.isfinite(distance) & (distance > -1)
     return np.where(seen, np.clip(distance, -1, 1), 0), np.where(seen, weight, 0)
-
-
-def _torn(depth: np.ndarray, truncation: float) -> np.ndarray:
-    """[H, W]: pixels whose right and lower neighbors' depths span more than the truncation."""
-    from scipy import ndimage
-
-    far, near = (np.where(np.isnan(depth), end, depth) for end in (-np.inf, np.inf))
-    far = ndimage.maximum_filter(far, size=2, origin=-1, mode="nearest")
-    near = ndimage.minimum_filter(near, size=2, origin=-1, mode="nearest")
-    return far - near > truncation
 
 
 def zero_surface(field: Field) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mvdust3r_jax.media.kinds import SUFFIXES, ImageError
 from mvdust3r_jax.media.names import natural_key, path_parts, printable, without_ending
 
+_DYNAMIC = "dynamic_mask_"
 # Mask files by the folders between the masks' folder and them.
 _Table = dict[tuple[str, ...], list[Path]]
 
@@ -17,7 +18,8 @@ def masks_of(folder: str | os.PathLike, photographs: Sequence[str]) -> list[Path
     """One mask per photograph (given as paths), from the folder or folders below it.
 
     ``left/1.png`` is the mask of ``any/left/1.jpg``; endings do not count (but ``1.jpg.png`` goes
-    before ``1.png``), composed and decomposed letters are the same.
+    before ``1.png``), composed and decomposed letters are the same. Without one of that name
+    ``1_mask.png``, ``1.mask.png`` and ``dynamic_mask_1.png`` are as good.
 
     Raises:
       ImageError: no such folder, no mask, several, or one for two different photographs.
@@ -56,6 +58,8 @@ def _mask_of(folder: Path, table: _Table, photograph: str) -> Path:
         found = [path for path, own in called if name in (own, without_ending(own))]
         stem = without_ending(name)
         found = found or [path for path, own in called if without_ending(own) == stem]
+        marked = {text for x in (name, stem) for text in (f"{x}_mask", f"{x}.mask", _DYNAMIC + x)}
+        found = found or [path for path, own in called if without_ending(own) in marked]
         if len(found) > 1:
             raise ImageError(f"the mask of {name} may be {found[0]} or {found[1]}")
         if found:

@@ -10,12 +10,14 @@ from jaxtyping import Float
 
 from mvdust3r_jax.cameras.entries import CameraError
 from mvdust3r_jax.geometry.transforms import quat_from_rotation, rotation_from_quat
+from mvdust3r_jax.reconstruction.pose_doubt import doubt, mean_rotation
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.splat.gaussians import sh_basis
 from mvdust3r_jax.types import Gaussians
 
-# Camera centers closer together than this share of the scene's size give no scale.
-_MIN_BASELINE_SHARE = 1e-6
+# Camera centers closer together than this share of the scene's size give no scale; nor do known
+# ones that differ by so little of their coordinates, which is how such numbers are rounded.
+_MIN_BASELINE_SHARE, _ROUNDING_SHARE = 1e-6, 1e-9
 # Of the scene's size, what a step between neighboring float32 numbers may be at most.
 _MAX_STEP_SHARE = 1e-5
 
@@ -37,7 +39,8 @@ def align_to_poses(scene: Scene, world_from_cam: Float[np.ndarray, "V 4 4"]) -> 
     centers, targets = found[use, :3, 3], known[use, :3, 3]
     spread = [np.linalg.norm(c - c.mean(axis=0), axis=1).mean() for c in (centers, targets)]
     size = float(np.median(np.linalg.norm(scene.points[scene.masks], axis=-1)))
-    if spread[0] <= _MIN_BASELINE_SHARE * size or spread[1] <= 0:
+    rounding = _ROUNDING_SHARE * max(1.0, float(np.abs(targets).max()))
+    if spread[0] <= _MIN_BASELINE_SHARE * size or spread[1] <= rounding:
         raise CameraError("the cameras stand in one place, which gives no scale to align")
     scale = spread[1] / spread[0]
     translation = targets.mean(axis=0) - scale * rotation @ centers.mean(axis=0)
@@ -49,6 +52,7 @@ def align_to_poses(scene: Scene, world_from_cam: Float[np.ndarray, "V 4 4"]) -> 
         pose_ok=np.ones_like(scene.pose_ok),
         metric=True,
         world_is_reference=False,
+        pose_doubt=doubt(found[use], known[use]),
     )
 
 
@@ -60,12 +64,6 @@ def _narrowed(points: np.ndarray) -> np.ndarray:
     size = float(np.max(np.std(finite, axis=0)))
     step = float(np.spacing(np.float32(np.abs(finite).max())))
     return points if step > _MAX_STEP_SHARE * size else points.astype(np.float32)
-
-
-def mean_rotation(rotations: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "3 3"]:
-    """The rotation nearest to all of them (chordal mean)."""
-    u, _, vt = np.linalg.svd(rotations.sum(axis=0))
-    return u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
 
 
 def moved_gaussians(

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from mvdust3r_jax.cameras.feature_tracks import Tracks, in_cameras
 from mvdust3r_jax.cameras.refinement import RefinedCameras
 from mvdust3r_jax.reconstruction.depth_field import depth_field
-from mvdust3r_jax.reconstruction.known_world import mean_rotation, moved_gaussians
+from mvdust3r_jax.reconstruction.known_world import moved_gaussians
+from mvdust3r_jax.reconstruction.pose_doubt import mean_rotation
 from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.types import Gaussians
 

@@ -132,16 +132,16 @@ def _gray(
     if photo.original_size != original:
         raise ValueError(f"{name} has {photo.original_size} pixels, the scene's had {original}")
     image = Image.fromarray(photo.pixels).convert("L")
-    shrink = float(_shrink(original))
+    shrink = _shrink(original)
     if shrink < 1:
         size = tuple(max(1, round(shrink * side)) for side in image.size)
         image = image.resize(size, Image.Resampling.LANCZOS)
     return np.asarray(image), np.array(original[::-1]) / np.array(image.size)
 
 
-def _shrink(original_sizes: Int[np.ndarray, "*V 2"]) -> Float[np.ndarray, "*V"]:
-    """By what the sides of photographs are multiplied for their features."""
-    return np.minimum(1.0, MAX_SIDE / np.max(original_sizes, axis=-1))
+def _shrink(original_size: Sequence[int] | Int[np.ndarray, "2"]) -> float:
+    """By what the sides of a photograph are multiplied for its features."""
+    return min(1.0, MAX_SIDE / int(max(original_size)))
 
 
 def _net_from_original(scene: Scene, view: int) -> Float[np.ndarray, "3 3"]:
@@ -168,7 +168,8 @@ def _common_focal(scene: Scene) -> float:
     What counts in pixels, thresholds and errors, is thus the same for a photograph enlarged.
     """
     focal = np.asarray(scene.original_intrinsics, np.float64)[:, [0, 1], [0, 1]]
-    return float(np.median(np.sqrt(focal.prod(axis=-1)) * _shrink(scene.original_sizes)))
+    shrink = [_shrink(size) for size in scene.original_sizes]
+    return float(np.median(np.sqrt(focal.prod(axis=-1)) * shrink))
 
 
 def _ideal(scene: Scene, view: int, original_px: np.ndarray) -> Float[np.ndarray, "n 2"]:

@@ -76,6 +76,8 @@ class SceneArrays:
     reference: that view. reference_margin: by how much its mean log confidence was above that of
     the second best view tried as the reference; None where only one was tried.
     refinement: what refining the cameras came to; None where that was not asked for.
+    pose_doubt: why known poses may be mistaken (`reconstruction.pose_doubt`), "" where nothing
+    speaks against them or none were given.
     """
 
     images_01: Float[np.ndarray, "V H W 3"]
@@ -96,6 +98,7 @@ class SceneArrays:
     reference: int = 0
     reference_margin: float | None = None
     refinement: Refinement | None = None
+    pose_doubt: str = ""
 
     def __repr__(self) -> str:
         views, height, width = self.confidence.shape
@@ -173,6 +176,7 @@ class SceneArrays:
             "reference": self.reference,
             "reference_margin": self.reference_margin,
             "refinement": self.refinement and dataclasses.asdict(self.refinement),
+            "pose_doubt": self.pose_doubt,
         }
         check_scene(path, arrays, meta)
         text = json.dumps({"format": _FORMAT, **meta})

@@ -34,13 +34,17 @@ _GAUSSIANS = {
 _META = {
     **{"names": list, "timings": dict, "metric": bool, "world_is_reference": bool},
     **{"reference": int, "reference_margin": float | None, "refinement": dict | None},
+    "pose_doubt": str,
 }
 # No photograph is larger; exports allocate pictures of these sizes.
 MAX_SIDE = 1_000_000
 # Rotations are float32, and may have been typed.
 _POSE_TOLERANCE = 1e-2
 # Written by versions that had no such field.
-_OPTIONAL_META = ("world_is_reference", "reference", "reference_margin", "refinement")
+_OPTIONAL_META = (
+    *("world_is_reference", "reference", "reference_margin", "refinement"),
+    "pose_doubt",
+)
 
 
 class SceneFileError(ValueError):

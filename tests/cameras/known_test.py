@@ -13,7 +13,7 @@ from mvdust3r_jax.cameras.known import KnownCameras, read_cameras
 from mvdust3r_jax.media import orientation
 from mvdust3r_jax.media.picture import Header
 from tests.cameras import camera_files
-from tests.cameras.camera_files import poses, transforms, write_json
+from tests.cameras.camera_files import poses, transforms, write_colmap_text, write_json
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
 POSES = poses(3)
@@ -144,6 +144,21 @@ def test_field_of_view_holds_whatever_the_size(tmp_path):
     known = read_cameras(path, NAMES, headers=headers)
     np.testing.assert_allclose(known.intrinsics[:, 1, 1], np.array([24, 48, 15]) / np.tan(0.3))
     assert read_cameras(path, NAMES).intrinsics is None
+    write_json(path, content | {"cx": 20.5})
+    known = read_cameras(path, NAMES, headers=headers)
+    np.testing.assert_allclose(known.intrinsics[:, 0, 2], 20)
+    np.testing.assert_allclose(known.intrinsics[:, 1, 2], [23.5, 47.5, 14.5])
+
+
+def test_names_of_colmap_may_look_like_points(tmp_path):
+    """Without lines of points, and with numbers that make an image's line as long as one."""
+    names = ["frame 1 2.png", "frame 3 4", "frame 5 6"]
+    write_colmap_text(tmp_path, POSES, names, (48, 64))
+    lines = (tmp_path / "images.txt").read_text().splitlines()
+    lines = [line for line in lines if "frame" in line or line.startswith("#")]
+    (tmp_path / "images.txt").write_text("\n".join(lines) + "\n")
+    known = read_cameras(tmp_path, [f"{name.removesuffix('.png')}.png" for name in names])
+    np.testing.assert_allclose(known.world_from_cam, POSES, atol=1e-9)
 
 
 def test_photographs_that_are_files_tell_their_size(tmp_path):

@@ -22,7 +22,7 @@ from tests.cli.place import run
         (["{p}/no.png"], 1, "there is no file or folder"),
         (["{t}"], 1, "holds no images"),
         (["{p}/w.safetensors", "{p}/фото é"], 1, "w.safetensors cannot be read as an image"),
-        (["{p}/фото é", "--export", "obj"], 1, "unknown export format 'obj'"),
+        (["{p}/фото é", "--export", "obj"], 2, "unknown export format 'obj'"),
         (["{p}/фото é", "--size", "20"], 1, "multiples of 8"),
         (["{p}/фото é", "--focal", "exif"], 1, "no EXIF focal length in 0 a.png"),
         (["{p}/фото é", "--masks", "{t}"], 1, "no mask for 0 a.png"),

@@ -251,3 +251,12 @@ def test_results_without_points_can_be_asked_for(place, tmp_path, capsys):
     assert "warning: no point is left: 0 of 1,152" in told.err
     assert run(place, tmp_path / "o", "--export", "ply", command="render") == 0
     assert "points kept (dropped: 116 least confident)" in capsys.readouterr().err
+
+
+def test_values_of_few_bits_in_large_files_are_told(place, tmp_path, capsys):
+    """12 bits as cameras of machines save them: next to black, which nothing else would say."""
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        Image.fromarray(rng.integers(0, 4095, (40, 60), np.uint16)).save(tmp_path / f"{i}.png")
+    assert run(place, tmp_path, "--out", tmp_path / "out", "--export", "cameras", "--quiet") == 0
+    assert "warning: all photographs are almost black" in capsys.readouterr().err

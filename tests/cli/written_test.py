@@ -188,6 +188,7 @@ def test_endings_may_be_in_capitals(tmp_path, monkeypatch, capsys):
     """What PyTorch's release would compute otherwise is said of .PTH as of .pth."""
     config = dataclasses.replace(CONFIG, gaussians=True, max_scale=0.02)
     monkeypatch.setattr(convert.weight_files, "convert", lambda *_, **__: config)
+    monkeypatch.setattr(convert, "find_weights", lambda name: name)
     given = dict(dtype="float32", ignore_objects=False, force=False)
     convert.run(argparse.Namespace(source="w", target=tmp_path / "w.PTH", **given), Console())
     assert "warning: Gaussians of this network" in capsys.readouterr().err
@@ -215,3 +216,9 @@ def test_convert_replaces_nothing_unasked(place, tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
     assert cli.main([*argv, "--force"]) == 0
     assert cli.main([*in_place, "--force"]) == 0
+
+
+def test_networks_are_converted_by_name(tmp_path):
+    """As they are loaded by every other command."""
+    assert cli.main(["convert", "small", str(tmp_path / "s.pth")]) == 0
+    assert weight_files.load_weights(tmp_path / "s.pth")[0].enc_dim > 0

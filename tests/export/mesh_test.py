@@ -51,6 +51,57 @@ def wall_distance(scene, points):
     return np.abs(np.sum((points - pixels[nearest]) * normals[nearest], axis=-1))
 
 
+def corridor():
+    """Two exact views along a hall of 3 x 2.5 m whose end is 9 m away, and its box."""
+    height = width = 64
+    k = np.array([[0.9 * width, 0, 31.5], [0, 0.9 * width, 31.5], [0, 0, 1]])
+    low, high = np.array([-1.5, -1.0, -1.0]), np.array([1.5, 1.5, 9.0])
+    v, u = np.mgrid[:height, :width]
+    rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(k).T
+    poses = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
+    poses[1, :3, 3] = [0.2, 0, 0.1]
+    starts = poses[:, None, None, :3, 3].astype(np.float64)
+    with np.errstate(divide="ignore"):
+        depth = np.where(rays > 0, (high - starts) / rays, (low - starts) / rays).min(axis=-1)
+    points = starts + depth[..., None] * rays
+    room = box_room(2, height=height, width=width)
+    scene = dataclasses.replace(
+        room,
+        points=points.astype(np.float32),
+        confidence=np.full_like(room.confidence, 2),
+        world_from_cam=poses,
+        intrinsics=np.tile(k.astype(np.float32), (2, 1, 1)),
+    )
+    return scene, low, high
+
+
+def test_slanted_surfaces_are_whole():
+    """A floor steps by many voxels from row to row far away: every pixel has its surface there."""
+    scene, low, high = corridor()
+    made = mesh.scene_mesh(scene)
+    voxel = made.facts["voxel"]
+    beside = np.minimum(np.abs(made.vertices - low), np.abs(made.vertices - high)).min(axis=-1)
+    assert np.median(beside) < 0.02 * voxel and beside.max() < 1.5 * voxel
+    steps = np.abs(np.diff(scene.points[..., 2], axis=1)).max()
+    assert steps > 10 * voxel, "else the mechanism is idle"
+    away = cKDTree(made.vertices).query(scene.points.reshape(-1, 3))[0]
+    assert (away > 2 * voxel).mean() < 0.01
+
+
+def test_nothing_is_drawn_from_a_thing_to_what_is_behind_it():
+    """A post in the hall: no vertex between it and the walls, though the floor goes on."""
+    scene, low, high = corridor()
+    post = np.s_[:, 10:, 28:36]
+    points = scene.points.copy()
+    cameras = scene.world_from_cam[:, None, None, :3, 3]
+    near = 2.0 / (points[post][..., 2:] - cameras[..., 2:])
+    points[post] = cameras + near * (points[post] - cameras)
+    made = mesh.scene_mesh(dataclasses.replace(scene, points=points))
+    on_wall = np.minimum(np.abs(made.vertices - low), np.abs(made.vertices - high)).min(axis=-1)
+    to_post = cKDTree(points[post].reshape(-1, 3)).query(made.vertices)[0]
+    assert (np.minimum(on_wall, to_post) > 4 * made.facts["voxel"]).mean() < 1e-3
+
+
 def test_faces_look_at_the_cameras(written, scene):
     """The room is seen from inside: every normal points to where the camera stands."""
     loaded = trimesh.load(written / "mesh.ply")
@@ -85,9 +136,15 @@ def test_a_hole_is_counted(scene, written):
     holed = dataclasses.replace(scene, masks=scene.masks.copy())
     middle = scene.points[0, 32, 48]
     holed.masks &= np.linalg.norm(scene.points - middle, axis=-1) > 0.4
-    facts = json.loads((written / "mesh.json").read_text())
-    made = mesh.scene_mesh(holed)
-    assert made.facts["holes"] == facts["holes"] + 1
+    whole, made = trimesh.load(written / "mesh.ply"), mesh.scene_mesh(holed)
+
+    def holes_around(vertices, faces):
+        near = np.linalg.norm(vertices - middle, axis=-1)[faces].max(axis=-1) < 1
+        return mesh.count_holes(faces[near])
+
+    # The patch's own rim is one.
+    assert holes_around(whole.vertices, whole.faces) == 1
+    assert holes_around(made.vertices, made.faces) == 2
     assert np.linalg.norm(made.vertices - middle, axis=-1).min() > 0.4 - 2 * made.facts["voxel"]
 
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from mvdust3r_jax.media import masks, orientation, photographs
 from mvdust3r_jax.media.kinds import ImageError
+from mvdust3r_jax.media.mask_files import masks_of
 
 KEEP = np.arange(30) < np.full((20, 1), 15)
 COLORS = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128, 128] * 11
@@ -203,3 +204,12 @@ def test_masks_are_combined_and_must_fit():
         masks.with_mask(photo, KEEP)
     with pytest.raises(ImageError, match="does not fit"):
         masks.with_mask(photo, np.ones((30, 20)))
+
+
+def test_masks_may_be_called_masks(tmp_path):
+    """As those beside photographs are; one of the photograph's own name goes first."""
+    for name in ("1_mask.png", "2.jpg_mask.png", "dynamic_mask_3.png", "4_mask.png", "4.png"):
+        gray(KEEP * 255).save(tmp_path / name)
+    found = masks_of(tmp_path, [f"a/{i}.jpg" for i in range(1, 5)])
+    names = ["1_mask.png", "2.jpg_mask.png", "dynamic_mask_3.png", "4.png"]
+    assert [path.name for path in found] == names

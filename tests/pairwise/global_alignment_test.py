@@ -153,3 +153,19 @@ def test_chunks_are_even(count, at_most, size):
 
     assert f"f32[{size}]" in str(jax.make_jaxpr(squares)(values))
     np.testing.assert_array_equal(squares(values), values**2)
+
+
+def test_a_view_without_weight_costs_the_others_nothing():
+    """Its lens is the others' median; their rotations are exact, and everything is finite."""
+    pairs, world_from_cam = _pairs("complete")
+    confidence = np.array(pairs.confidence)
+    for end, views in enumerate((pairs.first, pairs.second)):
+        confidence[np.asarray(views) == VIEWS - 1, end] = 1
+    given = pairs.replace(confidence=confidence)
+    aligned = global_alignment(given, VIEWS, steps=0, principal_px=PRINCIPAL_PX)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(aligned)))
+    np.testing.assert_allclose(aligned.focal_px, FOCAL, rtol=3e-3)
+    poses = np.asarray(world_from_cam, np.float64)
+    true = np.linalg.inv(poses[0]) @ poses
+    found = np.asarray(aligned.ref_from_cam)
+    np.testing.assert_allclose(found[:-1, :3, :3], true[:-1, :3, :3], atol=2e-3)

@@ -9,6 +9,7 @@ from mvdust3r_jax.cameras.known import KnownCameras
 from mvdust3r_jax.geometry import transforms
 from mvdust3r_jax.reconstruction import known_world
 from mvdust3r_jax.reconstruction.reconstruct import reconstruct
+from mvdust3r_jax.reconstruction.scene import Scene
 from mvdust3r_jax.splat.gaussians import sh_basis
 from tests.reconstruction.turned_gaussians import assert_alike, moved_by_hand, random_gaussians
 
@@ -58,3 +59,23 @@ def test_rotated_sh_shows_the_same_color(degree):
 
     want = color(coefficients, directions)
     np.testing.assert_allclose(color(turned, directions @ rotation.T), want, atol=1e-5)
+
+
+def test_rounding_of_a_place_gives_no_scale(perfect):
+    """A tripod in a COLMAP model: centers are -R^T t, and differ by the last digits."""
+    model, photos, _, _, poses = perfect
+    tripod = poses.copy()
+    tripod[:, :3, 3] = [1.3, 2.7, -0.9]
+    tripod[:, :3, 3] += 1e-15 * np.arange(9).reshape(3, 3)
+    with pytest.raises(known_cameras.CameraError, match="one place"):
+        reconstruct(photos, model, cameras=KnownCameras(world_from_cam=tripod))
+
+
+def test_poses_of_other_axes_leave_a_doubt_that_is_kept(perfect, tmp_path):
+    """Of the right ones there is none; in the file of the scene, too."""
+    model, photos, _, _, poses = perfect
+    assert not reconstruct(photos, model, cameras=KnownCameras(world_from_cam=poses)).pose_doubt
+    mistaken = poses @ np.diag([1.0, -1.0, -1.0, 1.0])
+    scene = reconstruct(photos, model, cameras=KnownCameras(world_from_cam=mistaken))
+    assert "OpenGL" in scene.pose_doubt
+    assert Scene.load(scene.save_arrays(tmp_path / "scene.npz")).pose_doubt == scene.pose_doubt

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from mvdust3r_jax.cameras.feature_tracks import Tracks, in_cameras
 from mvdust3r_jax.cameras.features import Matches
 from mvdust3r_jax.cameras.refinement import RefinedCameras
+from mvdust3r_jax.reconstruction import refine as refine_module
 from mvdust3r_jax.reconstruction.moved_views import with_refined_cameras
 from mvdust3r_jax.reconstruction.refine import find_tracks, refine, refine_on
 from mvdust3r_jax.reconstruction.scene import Scene
@@ -167,8 +168,9 @@ def test_dots_are_found_where_they_are(monkeypatch, max_side):
     monkeypatch.setattr(sys.modules[find_tracks.__module__], "MAX_SIDE", max_side)
     monkeypatch.setattr(sys.modules[find_tracks.__module__], "match_all", alike)
     tracks = find_tracks(scene, [photo] * VIEWS)
-    # Ideal pixels are those of the photographs from their middles, whose focal lengths are alike.
-    found = tracks.pixel_px + scene.original_intrinsics[tracks.view, :2, 2]
+    # Ideal pixels are those of the pictures for features, counted from their middles; the focal
+    # lengths are alike.
+    found = tracks.pixel_px * (256 / max_side) + scene.original_intrinsics[tracks.view, :2, 2]
     # SIFT finds other things between them as well.
     assert np.abs(found[:, None] - dots).max(axis=-1).min(axis=0).max() < 0.1
 
@@ -193,3 +195,19 @@ def test_photographs_without_texture_leave_the_scene_as_it_is():
     np.testing.assert_array_equal(found.world_from_cam, scene.world_from_cam)
     np.testing.assert_array_equal(found.points, scene.points)
     assert not any(found.refinement.refined) and "matched features" in found.refinement.why
+
+
+def test_a_photograph_enlarged_has_the_same_ideal_pixels(monkeypatch):
+    """They are those of the picture that features are found in, whatever the file's size."""
+    monkeypatch.setattr(refine_module, "MAX_SIDE", 128)
+    scene, ideal = room(), []
+    for times in (1, 5):
+        original = np.array(scene.original_intrinsics)
+        original[:, :2] *= times
+        sizes = times * np.asarray(scene.original_sizes)
+        enlarged = dataclasses.replace(scene, original_intrinsics=original, original_sizes=sizes)
+        pixels = times * np.array([[10.0, 20.0], [200.0, 100.0]])
+        ideal.append(refine_module._ideal(enlarged, 1, pixels))
+    np.testing.assert_allclose(*ideal, rtol=1e-6)
+    pixel = np.linalg.norm(np.diff(ideal[0], axis=0)) / np.linalg.norm([190.0, 80.0])
+    assert pixel == pytest.approx(128 / max(scene.original_sizes[0]), rel=0.01)
