@@ -1,7 +1,8 @@
 """A picture of what a network does on one sample, for the metric log: one row a kind, views across.
 
 Rows, from the top: log confidence, distance from the reference camera, input, and for networks with
-Gaussians the rendering and the truth of all views, the render-only ones at the end.
+Gaussians the rendering and the truth of all views, the render-only ones at the end. Renderings have
+the rasterizer's default capacity: whether that is enough, ``overflow`` of the steps' records tells.
 """
 
 from __future__ import annotations
