@@ -1,8 +1,8 @@
 """Checkpoints of a run: newest and best in two places, restored exactly.
 
 A checkpoint holds the whole ``TrainState``, the position in the data of every process, the
-configuration and the version of the code. One that cannot be read is named and moved aside, and
-the one before is used. Restoring deletes nothing.
+configuration and the version of the code. One that cannot be read, or whose arrays are not what was
+written, is named and moved aside, and the one before is used. Restoring deletes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from absl import logging
 
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.storage import places
+from mvdust3r_jax.storage.checksums import checksums
 from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.changed_settings import judged_alike
@@ -120,6 +121,7 @@ class Checkpoints:
             "code_version": self._version,
             "data_states": processes.gather(data_state),
             "tree": described_tree(state),
+            "checksums": checksums(state),
         }
 
     def _read_best(self) -> dict[str, float]:
@@ -157,7 +159,9 @@ class Checkpoints:
             state = None
             if not why:
                 self._check_fits(meta, abstract_state, str(self.newest.path / str(step)))
-                state, why = self.newest.try_state(step, abstract_state)
+                # Checkpoints of before these were kept are taken as they are.
+                sums = meta.get("checksums", {})
+                state, why = self.newest.try_state(step, abstract_state, sums)
             if not why:
                 self.newest.move_aside(unreadable, self.newest.path.with_name(UNREADABLE))
                 return Restored(step, state, _own(meta["data_states"]), meta)

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from orbax.checkpoint.options import AsyncOptions, MultiprocessingOptions
 
 from mvdust3r_jax.storage import places
+from mvdust3r_jax.storage.checksums import checksums, differing
 from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.training import processes
 from mvdust3r_jax.training.causes import first_line
@@ -198,15 +199,23 @@ class CheckpointFolder:
         except (OSError, ValueError) as error:
             return {}, first_line(error)
 
-    def try_state(self, step: int, abstract_state: Any) -> tuple[Any, str]:
-        """Arrays of a checkpoint, read right to where they lie, and why some process cannot."""
+    def try_state(self, step: int, abstract_state: Any, sums: Mapping[str, int]) -> tuple[Any, str]:
+        """Arrays of a checkpoint, read right to where they lie, and why some process cannot.
+
+        sums: of the arrays as they were written (`checksums`); arrays without one are believed.
+        """
         state, mine = None, ""
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         try:
             state = self._manager.restore(step, args=wanted)["state"]
         except Exception as error:
             mine = first_line(error)
-        return state, processes.failures(mine, f"reading {self.name}/{step}", self._verdict_s)
+        why = processes.failures(mine, f"reading {self.name}/{step}", self._verdict_s)
+        if not why:
+            # Of arrays that are cut over chips all processes add up their parts together.
+            mine = differing(sums, checksums(state))
+            why = processes.failures(mine, f"checking {self.name}/{step}", self._verdict_s)
+        return state, why
 
     def move_aside(self, unreadable: dict[int, str], place: AnyPath) -> None:
         """Into ``place``: a later save of the same step must not find an unreadable one there.

@@ -10,6 +10,7 @@ import numpy as np
 
 from mvdust3r_jax.models.config import ModelConfig
 from mvdust3r_jax.storage import places
+from mvdust3r_jax.storage.checksums import checksums, differing
 from mvdust3r_jax.storage.places import AnyPath
 from mvdust3r_jax.weights.contents import (
     TrainedOn,
@@ -35,6 +36,8 @@ def read(path: AnyPath) -> tuple[ModelConfig, Variables]:
     params_key = "average" if _holds(step / "state", "average") else "params"
     try:
         variables = _restore(step / "state", config, params_key)
+        if damage := _damage(variables, params_key, meta.get("checksums", {})):
+            raise ValueError(damage)
     except Exception as error:
         # orbax and its storage tell of damage in errors of many kinds.
         told = str(error).strip().splitlines() or [type(error).__name__]
@@ -127,6 +130,20 @@ def _restore(folder: AnyPath, config: ModelConfig, params_key: str) -> Variables
         restored = checkpointer.restore(places.absolute(folder), args=restore)
     restored["params"] = restored.pop(params_key)
     return restored
+
+
+def _damage(variables: Variables, params_key: str, kept: dict[str, int]) -> str:
+    """What to say of arrays that are not as the run wrote them; '' where all are.
+
+    kept: `checksums` of the run's state, whose fields the variables are.
+    """
+    fields = {params_key: variables["params"], "batch_stats": variables.get("batch_stats", {})}
+    found = {
+        f".{name}{path}": value
+        for name, tree in fields.items()
+        for path, value in checksums(tree).items()
+    }
+    return differing(kept, found)
 
 
 def _holds(folder: AnyPath, key: str) -> bool:

@@ -196,7 +196,7 @@ def test_best_of_steps_that_are_taken_again_is_replaced(tmp_path, step):
     checkpoints.close()
     assert [p.name for p in (tmp_path / "best").iterdir()] == [str(step)]
     checkpoints = opened(tmp_path)
-    found, why = checkpoints.best.try_state(step, abstract())
+    found, why = checkpoints.best.try_state(step, abstract(), {})
     assert not why and int(found.step) == 9
     assert not save(step + 1, 0.45, made=1)
     checkpoints.close()
@@ -232,6 +232,37 @@ def test_damaged_newest_is_named_and_moved_aside(tmp_path, damage, messages):
     assert again.save(2, as_numpy(state_at(2)), {"next": 2})
     again.close()
     assert opened(tmp_path).restore(abstract()).step == 2
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut over chips"])
+def test_a_flipped_bit_is_found_and_the_one_before_used(tmp_path, cut, messages):
+    """Of noise, which no compression shortens and no other check looks at."""
+    checkpoints = opened(tmp_path)
+    states = []
+    for step in (1, 2):
+        noise = np.random.default_rng(step).integers(0, 2**23, (256, 512), np.int32)
+        states.append(as_numpy(state_at(step)).replace(params=noise.view(np.float32)))
+        checkpoints.save(step, states[-1], None)
+    checkpoints.close()
+    files = [path for path in (tmp_path / NEWEST / "2" / "state").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    flip_bit(largest, largest.stat().st_size // 2)
+    shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), states[0])
+    if cut:
+        shardings = state_shardings(shapes, make_mesh((4, 2)))
+        shapes = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
+        )
+    restored = opened(tmp_path).restore(shapes)
+    assert restored.step == 1
+    assert_equal(restored.state, states[0])
+    assert any(f"{NEWEST}-2 (.params: not what was written" in m for m in messages)
+
+
+def flip_bit(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):
@@ -286,8 +317,8 @@ def test_checkpoint_without_a_described_state_is_restored(tmp_path):
     checkpoints.save(1, as_numpy(state_at(1)), None)
     checkpoints.close()
     path = tmp_path / NEWEST / "1" / "meta" / "metadata"
-    path.write_text(re.sub(r', "tree": \{[^{}]*\}', "", path.read_text()))
-    assert "tree" not in path.read_text()
+    path.write_text(re.sub(r', "(tree|checksums)": \{[^{}]*\}', "", path.read_text()))
+    assert not re.search("tree|checksums", path.read_text())
     assert opened(tmp_path).restore(abstract()).step == 1
 
 

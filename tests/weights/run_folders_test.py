@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import optax
 import pytest
@@ -28,6 +29,26 @@ def test_a_training_run_gives_its_averaged_weights(tmp_path):
     assert_equal(loaded, variables)
     last = weight_files.load_weights(tmp_path / "checkpoints" / "5")[1]
     assert_equal(last["params"], newer["params"])
+
+
+@pytest.mark.parametrize("decay, field", [(0.9, "average"), (0.0, "params")])
+def test_damaged_weights_of_a_training_run_are_not_used(tmp_path, decay, field):
+    """The array that is not what the run wrote is named; what it says of other fields is not."""
+    checkpoint = pytest.importorskip("mvdust3r_jax.training.checkpoint")
+    from mvdust3r_jax.training.state import StepConfig, init_state
+
+    run = checkpoint.Checkpoints(tmp_path, CONFIG, "{}")
+    state = init_state(numbers(CONFIG, 0), optax.sgd(0.1), StepConfig(average_decay=decay), 0)
+    assert run.save(5, state, {})
+    run.close()
+    weight_files.load_weights(tmp_path)
+    path = tmp_path / "checkpoints/5/meta/metadata"
+    meta = json.loads(path.read_text())
+    name = next(name for name in meta["checksums"] if name.startswith(f".{field}"))
+    meta["checksums"] |= {name: meta["checksums"][name] ^ 1, ".opt_state[0]": 1}
+    path.write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=rf"5 cannot be read \({re.escape(name)}: not what was"):
+        weight_files.load_weights(tmp_path)
 
 
 def test_a_training_run_says_what_it_was_trained_on(tmp_path):
