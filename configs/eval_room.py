@@ -20,5 +20,5 @@ def at_128(config):
 def get_config():
     """100 rooms that no training saw; the average of training rooms beside the network."""
     config = at_128(eval_small.get_config())
-    config.methods = "constant,mean,oracle,mvd,mvd_middle,mvd_windows,points"
+    config.methods = "constant,mean,oracle,mvd,mvd_middle,mvd_mirrored,mvd_windows,points"
     return config

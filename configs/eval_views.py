@@ -12,5 +12,5 @@ def get_config():
     config.datasets.rooms.count = 40
     config.views = "2,4,8,12"
     config.num_targets = "0"
-    config.methods = "mean,mvd,mvd_middle,mvd_windows"
+    config.methods = "mean,mvd,mvd_middle,mvd_mirrored,mvd_windows"
     return config

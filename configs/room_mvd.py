@@ -23,7 +23,7 @@ OPTIONS = HANDS | {"density": (0.35, 1.1), "fitted": 0.5, "room_min": 2.4}
 
 
 def get_config():
-    """Starts from `small`, on means of 2 x 2 pixels; see docs/training.md."""
+    """Starts from `small`, on means of 2 x 2 pixels; see docs/room_mvd.md."""
     config = defaults.get_config()
     config.variant = "room_mvd"
     config.init_from = "weights/small.safetensors"

@@ -3,8 +3,9 @@
     python -m tools.demo --out demo_out
 
 Prints how far points and cameras are from the truth that ships beside the photographs: as the
-network says, after `--refine`, and of a flat wall. Renders the two views that were held back;
-writes the cloud, the splats, a page, a video and previews of the refined scene.
+network says; asked of the mirror images, too, and refined (`--mirrored --refine`); and of a flat
+wall. Renders the two views that were held back; writes the cloud, the splats, a page, a video and
+previews of the refined scene.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from mvdust3r_jax.types import Batch, images_01_from, images_from_01, images_fro
 
 EXAMPLE = Path("examples/room")
 WEIGHTS = Path("weights/room_mvd.safetensors")
+REFINED = ("--mirrored", "--refine")
 EXPORTS = "ply,glb,3dgs,cameras,preview,html,mp4"
 # What is printed: number, words, factor.
 ROWS = (
@@ -145,7 +147,7 @@ def main() -> None:
         )
     scene = reconstructed(example, weights, args.out / "network", "--export", "preview")
     folder = args.out / "scene"
-    refined = reconstructed(example, weights, folder, "--refine", "--export", EXPORTS)
+    refined = reconstructed(example, weights, folder, *REFINED, "--export", EXPORTS)
 
     numbers, pictures = {}, {}
     for name, found in (("network", scene), ("refined", refined)):

@@ -16,6 +16,8 @@ from mvdust3r_jax.evaluation.records import Record, decode
 from mvdust3r_jax.evaluation.report import COLUMNS, STAGES
 
 _CURVES = ("nd", "cd", "rra15", "rta15", "maa30", "psnr_db")
+# Errors are drawn on a logarithmic axis, down to this at most (m, m²): the oracle has none.
+_LEAST_ERRORS = {"nd": 1e-2, "cd": 1e-3}
 # Errors in pictures of scenes are drawn from 0 to this (meters); points in a top view at most.
 _WORST_ERROR_M, _MAX_POINTS = 0.5, 20_000
 
@@ -54,8 +56,24 @@ def _curve(ax, rows: list[Record], name: str, heading: str, factor: float) -> No
             color = f"C{index}"
             ax.plot(found[:, 0], found[:, 1], marker="o", label=method, color=color)
             ax.fill_between(found[:, 0], found[:, 2], found[:, 3], alpha=0.2, color=color)
+    if not ax.lines:
+        ax.set_axis_off()  # without new views there is no PSNR
+        return
     ax.set(title=heading, xlabel="input views")
     ax.grid(alpha=0.3)
+    if name in _LEAST_ERRORS:
+        _logarithmic(ax, _LEAST_ERRORS[name])
+
+
+def _logarithmic(ax, least: float) -> None:
+    """Ticks at 1, 2 and 5 in each decade, written as they are read."""
+    from matplotlib import ticker
+
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], least))
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def error_curves(summary: list[Record], dataset: str, path: Path) -> None:
